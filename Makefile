@@ -1,0 +1,91 @@
+# Farseek. `make` leaves build/farseek and build/libfarseek.a; `make run` chats; `make test` tests; `make help` lists.
+#   CC=clang         another compiler            BUILD=build-x   another folder
+#   SAN=1            ASan + UBSan                CROSS=aarch64   cross build (run under qemu-user)
+CC      ?= gcc
+PREFIX  ?= /usr/local
+VERSION := 0.1.0
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(CROSS),aarch64)
+CC := aarch64-linux-gnu-gcc
+PKG_CONFIG := PKG_CONFIG_LIBDIR=/usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig pkg-config
+BUILD ?= build-aarch64
+RUNNER := qemu-aarch64 -L /
+else
+PKG_CONFIG ?= pkg-config
+endif
+BUILD   ?= $(if $(SAN),build-san,build)
+ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+
+# The modules, bottom to top: a folder uses only folders before it in this list.
+MODULES  := base crypto tensor kernels formats text models engine cli
+PACKAGES := json-c libpcre2-8 libutf8proc libcrypto
+PROGRAM_PACKAGES := libedit
+
+# No contraction anywhere, in gcc's or clang's intrinsics either: RN1 section 0.
+CFLAGS   ?= -O2 -g
+CFLAGS_ALL := $(CFLAGS) -std=c11 -Wall -Wextra -Werror -ffp-contract=off -fno-math-errno -fvisibility=hidden \
+              -Iinclude -Isrc -I$(BUILD) -D_GNU_SOURCE -DFS_VERSION='"$(VERSION)"' -pthread -MMD -MP
+CFLAGS_ALL += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+ifeq ($(SAN),1)
+CFLAGS_ALL += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDSAN := -fsanitize=address,undefined
+endif
+ifeq ($(ARCH),x86_64)
+ISA_SUFFIXES := avx2 avx512
+CFLAGS_ALL += -mfma
+endif
+ifeq ($(ARCH),aarch64)
+ISA_SUFFIXES := neon
+endif
+KERNEL_FLAGS  := -O3
+FLAGS_avx2    := -mavx2 -mfma -mf16c
+FLAGS_avx512  := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512
+FLAGS_neon    :=
+LDLIBS_LIB    := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lm -pthread
+LDLIBS_PROGRAM := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES))
+
+ALL_ISA  := avx2 avx512 neon
+SKIP_ISA := $(filter-out $(ISA_SUFFIXES),$(ALL_ISA))
+SRC      := $(foreach m,$(MODULES),$(sort $(wildcard src/$(m)/*.c)))
+SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c),$(SRC))
+LIB_SRC  := $(filter-out src/cli/%,$(SRC))
+CLI_SRC  := $(filter src/cli/%,$(SRC))
+LIB_OBJ  := $(LIB_SRC:src/%.c=$(BUILD)/%.o)
+CLI_OBJ  := $(CLI_SRC:src/%.c=$(BUILD)/%.o)
+
+all: $(BUILD)/farseek $(BUILD)/libfarseek.a
+
+isa_of = $(foreach s,$(ALL_ISA),$(if $(filter %_$(s).o,$(1)),$(FLAGS_$(s))))
+$(BUILD)/%.o: src/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(if $(filter kernels tensor,$(firstword $(subst /, ,$*))),$(KERNEL_FLAGS)) $(call isa_of,$@) -c $< -o $@
+
+$(BUILD)/libfarseek.a: $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/farseek: $(CLI_OBJ) $(BUILD)/libfarseek.a
+	$(CC) $(LDSAN) $(LDFLAGS) $^ $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@
+
+# Unit tests: tests/unit/test_X.c tests src/*/X.c and links only the modules up to X's own.
+UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+module_of   = $(or $(word 2,$(subst /, ,$(firstword $(wildcard src/*/$(1).c src/*/$(1)_ref.c src/*/$(1).h)))),engine)
+modules_to  = $(if $(filter $(1),$(firstword $(2))),$(1),$(firstword $(2)) $(call modules_to,$(1),$(wordlist 2,99,$(2))))
+objects_to  = $(filter $(foreach m,$(call modules_to,$(call module_of,$(1)),$(MODULES)),$(BUILD)/$(m)/%),$(LIB_OBJ) $(if $(filter cli,$(call module_of,$(1))),$(filter-out %/main.o,$(CLI_OBJ))))
+.SECONDEXPANSION:
+$(BUILD)/unit/test_%: tests/unit/test_%.c $$(call objects_to,$$*) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -Itests $(LDSAN) $< $(filter %.o,$^) -lcmocka $(LDLIBS_LIB) $(if $(filter cli,$(call module_of,$*)),$(LDLIBS_PROGRAM)) $(if $(findstring WRAP_ALLOC,$(shell head -5 $<)),-Wl$(comma)--wrap=malloc$(comma)--wrap=calloc$(comma)--wrap=realloc$(comma)--wrap=aligned_alloc) -o $@
+comma := ,
+unit-build: $(UNIT_BIN)
+unit: unit-build
+	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $(RUNNER) $$t; done
+
+clean:
+	rm -rf build build-*
+
+-include $(wildcard $(BUILD)/*/*.d)
+.PHONY: all unit unit-build clean

@@ -1,0 +1,159 @@
+/* POSIX files with sentences. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static fs_status open_regular(const char *path, int *ret_fd, size_t *ret_bytes, fs_error *err)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+
+    if (fd < 0)
+        return errno == ENOENT ? fs_fail(err, FS_ERR_NOT_FOUND, "cannot open '%s': no such file", path)
+                               : fs_fail_errno(err, errno, "cannot open '%s'", path);
+    if (fstat(fd, &st) != 0) {
+        int e = errno;
+        close(fd);
+        return fs_fail_errno(err, e, "cannot stat '%s'", path);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return fs_fail(err, FS_ERR_IO, "'%s' is not a regular file", path);
+    }
+    *ret_fd = fd;
+    *ret_bytes = (size_t)st.st_size;
+    return FS_OK;
+}
+
+fs_status fs_map_open(fs_map *m, const char *path, fs_error *err)
+{
+    size_t n;
+    void *p;
+    int fd;
+    fs_status rc = open_regular(path, &fd, &n, err);
+
+    if (rc)
+        return rc;
+    if (n == 0) {
+        close(fd);
+        m->bytes = (fs_bytes){ NULL, 0 };
+        return FS_OK;
+    }
+    p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED) {
+        int e = errno;
+        close(fd);
+        return fs_fail_errno(err, e, "cannot map '%s' (%zu bytes)", path, n);
+    }
+    close(fd);
+    m->bytes = (fs_bytes){ p, n };
+    return FS_OK;
+}
+
+void fs_map_close(fs_map *m)
+{
+    if (!m)
+        return;
+    if (m->bytes.data)
+        munmap((void *)(uintptr_t)m->bytes.data, m->bytes.n_bytes);
+    m->bytes = (fs_bytes){ NULL, 0 };
+}
+
+fs_status fs_file_read(const char *path, size_t max_bytes, fs_buf *ret, fs_error *err)
+{
+    fs_buf b = { 0 };
+    size_t n;
+    int fd;
+    fs_status rc = open_regular(path, &fd, &n, err);
+
+    if (rc)
+        return rc;
+    if (n > max_bytes) {
+        close(fd);
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' has %zu bytes, at most %zu are read", path, n, max_bytes);
+    }
+    rc = fs_buf_reserve(&b, n, err);
+    while (!rc && b.n_bytes < n) {
+        ssize_t got = read(fd, b.data + b.n_bytes, n - b.n_bytes);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            rc = fs_fail_errno(err, errno, "cannot read '%s'", path);
+        else if (got == 0)
+            rc = fs_fail(err, FS_ERR_IO, "'%s' ended after %zu of %zu bytes", path, b.n_bytes, n);
+        else
+            b.n_bytes += (size_t)got;
+    }
+    close(fd);
+    if (rc) {
+        fs_buf_done(&b);
+        return rc;
+    }
+    b.data[b.n_bytes] = 0;
+    *ret = b;
+    return FS_OK;
+}
+
+bool fs_file_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool fs_file_is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err)
+{
+    size_t n = strlen(path) + 32, done = 0;
+    char *temp = malloc(n);
+    fs_status rc = FS_OK;
+    int fd;
+
+    if (!temp)
+        return fs_fail_memory(err, n);
+    snprintf(temp, n, "%s.tmp.XXXXXX", path);
+    fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0) {
+        rc = fs_fail_errno(err, errno, "cannot write beside '%s'", path);
+        free(temp);
+        return rc;
+    }
+    while (!rc && done < content.n_bytes) {
+        ssize_t put = write(fd, content.data + done, content.n_bytes - done);
+        if (put < 0 && errno != EINTR)
+            rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
+        else if (put > 0)
+            done += (size_t)put;
+    }
+    if (!rc && (fchmod(fd, 0644) != 0 || fsync(fd) != 0))
+        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
+    if (close(fd) != 0 && !rc)
+        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
+    if (!rc && rename(temp, path) != 0)
+        rc = fs_fail_errno(err, errno, "cannot rename to '%s'", path);
+    if (rc)
+        unlink(temp);
+    free(temp);
+    return rc;
+}
+
+char *fs_path_join(const char *folder, const char *name)
+{
+    size_t n = strlen(folder) + strlen(name) + 2;
+    char *p = malloc(n);
+
+    if (p)
+        snprintf(p, n, "%s%s%s", folder, folder[0] && folder[strlen(folder) - 1] == '/' ? "" : "/", name);
+    return p;
+}

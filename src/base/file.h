@@ -1,0 +1,27 @@
+/* Files: mapped read-only, or read whole, or written whole and atomically. */
+#ifndef FS_BASE_FILE_H
+#define FS_BASE_FILE_H
+
+#include "base/mem.h"
+
+/* A read-only map of a whole file; an empty file maps to zero bytes. The file may shrink under us only by a
+ * hostile local user, which gives SIGBUS like in every program that maps. */
+typedef struct fs_map {
+    fs_bytes bytes;
+} fs_map;
+
+fs_status fs_map_open(fs_map *m, const char *path, fs_error *err);
+void fs_map_close(fs_map *m);
+
+/* Reads a regular file of at most max_bytes; *ret is filled on success, fs_buf_done frees it. */
+fs_status fs_file_read(const char *path, size_t max_bytes, fs_buf *ret, fs_error *err);
+bool fs_file_exists(const char *path);
+bool fs_file_is_folder(const char *path);
+
+/* Writes path by a temporary file in the same folder, fsync, rename. */
+fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err);
+
+/* "folder/name" into a new string (free). */
+char *fs_path_join(const char *folder, const char *name);
+
+#endif

@@ -1,0 +1,153 @@
+/* See the header; json-c does the parsing. */
+#include "base/json.h"
+
+#include "base/utf8.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+fs_status fs_json_parse(fs_bytes text, const char *what, struct json_object **ret, fs_error *err)
+{
+    struct json_tokener *t;
+    struct json_object *v;
+    size_t end;
+
+    if (text.n_bytes == 0 || text.n_bytes > INT_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: %zu bytes cannot be JSON", what, text.n_bytes);
+    t = json_tokener_new_ex(FS_JSON_DEPTH_MAX);
+    if (!t)
+        return fs_fail_memory(err, sizeof(void *));
+    json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_ALLOW_TRAILING_CHARS | JSON_TOKENER_VALIDATE_UTF8);
+    v = json_tokener_parse_ex(t, (const char *)text.data, (int)text.n_bytes);
+    if (json_tokener_get_error(t) == json_tokener_continue) {
+        /* A bare number at the very end is only complete once something follows it. */
+        v = json_tokener_parse_ex(t, "\n", 1);
+        if (json_tokener_get_error(t) == json_tokener_success) {
+            json_tokener_free(t);
+            *ret = v;
+            return FS_OK;
+        }
+    }
+    end = json_tokener_get_parse_end(t);
+    if (json_tokener_get_error(t) != json_tokener_success) {
+        fs_status rc = fs_fail(err, FS_ERR_FORMAT, "%s: not JSON at byte %zu of %zu: %s", what, end, text.n_bytes,
+                               json_tokener_error_desc(json_tokener_get_error(t)));
+        json_object_put(v);
+        json_tokener_free(t);
+        return rc;
+    }
+    json_tokener_free(t);
+    while (end < text.n_bytes && memchr(" \t\r\n", text.data[end], 4))
+        end++;
+    if (end < text.n_bytes) {
+        json_object_put(v);
+        return fs_fail(err, FS_ERR_FORMAT, "%s: something follows the JSON value at byte %zu of %zu", what, end, text.n_bytes);
+    }
+    *ret = v;
+    return FS_OK;
+}
+
+struct json_object *fs_json_member(struct json_object *obj, const char *key)
+{
+    struct json_object *v = NULL;
+
+    if (!json_object_is_type(obj, json_type_object) || !json_object_object_get_ex(obj, key, &v))
+        return NULL;
+    return v;
+}
+
+static void found(bool *ret_found, bool yes)
+{
+    if (ret_found)
+        *ret_found = yes;
+}
+
+fs_status fs_json_int(struct json_object *obj, const char *key, int64_t min, int64_t max, int64_t *ret, bool *ret_found, fs_error *err)
+{
+    struct json_object *v = fs_json_member(obj, key);
+    int64_t i;
+
+    found(ret_found, v != NULL);
+    if (!v)
+        return FS_OK;
+    if (json_object_is_type(v, json_type_int)) {
+        i = json_object_get_int64(v);
+    } else if (json_object_is_type(v, json_type_double) && json_object_get_double(v) == floor(json_object_get_double(v)) &&
+               fabs(json_object_get_double(v)) < 9e15) {
+        i = (int64_t)json_object_get_double(v); /* some configs write 40.0 for 40 */
+    } else {
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' is not an integer", key);
+    }
+    if (i < min || i > max)
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' is %" PRId64 ", allowed are %" PRId64 " to %" PRId64, key, i, min, max);
+    *ret = i;
+    return FS_OK;
+}
+
+fs_status fs_json_double(struct json_object *obj, const char *key, double *ret, bool *ret_found, fs_error *err)
+{
+    struct json_object *v = fs_json_member(obj, key);
+
+    found(ret_found, v != NULL);
+    if (!v)
+        return FS_OK;
+    if (!json_object_is_type(v, json_type_int) && !json_object_is_type(v, json_type_double))
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' is not a number", key);
+    if (!isfinite(json_object_get_double(v)))
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' is not finite", key);
+    *ret = json_object_get_double(v);
+    return FS_OK;
+}
+
+fs_status fs_json_bool(struct json_object *obj, const char *key, bool *ret, bool *ret_found, fs_error *err)
+{
+    struct json_object *v = fs_json_member(obj, key);
+
+    found(ret_found, v != NULL);
+    if (!v)
+        return FS_OK;
+    if (!json_object_is_type(v, json_type_boolean))
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' is not true or false", key);
+    *ret = json_object_get_boolean(v);
+    return FS_OK;
+}
+
+fs_status fs_json_string(struct json_object *obj, const char *key, fs_bytes *ret, bool *ret_found, fs_error *err)
+{
+    struct json_object *v = fs_json_member(obj, key);
+
+    found(ret_found, v != NULL);
+    if (!v)
+        return FS_OK;
+    if (!json_object_is_type(v, json_type_string))
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' is not a string", key);
+    *ret = (fs_bytes){ (const uint8_t *)json_object_get_string(v), (size_t)json_object_get_string_len(v) };
+    return FS_OK;
+}
+
+fs_status fs_json_quote(fs_buf *out, fs_bytes text, fs_error *err)
+{
+    static const char hex[] = "0123456789abcdef";
+    fs_status rc = fs_buf_append(out, "\"", 1, err);
+
+    for (size_t i = 0; i < text.n_bytes && !rc;) {
+        uint8_t c = text.data[i];
+        uint32_t code;
+        size_t n = fs_utf8_next(text, i, &code);
+        if (c == '"' || c == '\\') {
+            char e[2] = { '\\', (char)c };
+            rc = fs_buf_append(out, e, 2, err);
+        } else if (c < 0x20 || c == 0x7f) {
+            char e[6] = { '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15] };
+            rc = fs_buf_append(out, e, 6, err);
+        } else if (code == FS_UTF8_BAD) {
+            rc = fs_buf_append(out, "\xef\xbf\xbd", 3, err);
+        } else {
+            rc = fs_buf_append(out, text.data + i, n, err);
+        }
+        i += n;
+    }
+    return rc ? rc : fs_buf_append(out, "\"", 1, err);
+}

@@ -1,0 +1,78 @@
+/* Error sentences. fs_error lives in the caller's storage, so failing never allocates. */
+#include "base/status.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Drops a UTF-8 character that vsnprintf cut in half. */
+static void trim_partial(char *s)
+{
+    size_t n = strlen(s), back = 0;
+
+    while (back < n && back < 4 && ((unsigned char)s[n - 1 - back] & 0xc0) == 0x80)
+        back++;
+    if (back < n) {
+        unsigned char c = (unsigned char)s[n - 1 - back];
+        size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        if (c >= 0xc0 && need != back + 1)
+            s[n - 1 - back] = 0;
+    }
+}
+
+static void fill(fs_error *err, fs_status code, const char *format, va_list ap)
+{
+    err->code = code;
+    if (vsnprintf(err->message, sizeof err->message, format, ap) >= (int)sizeof err->message)
+        trim_partial(err->message);
+}
+
+fs_status fs_fail(fs_error *err, fs_status code, const char *format, ...)
+{
+    if (err) {
+        va_list ap;
+        va_start(ap, format);
+        fill(err, code, format, ap);
+        va_end(ap);
+    }
+    return code;
+}
+
+fs_status fs_fail_errno(fs_error *err, int saved_errno, const char *format, ...)
+{
+    if (err) {
+        va_list ap;
+        size_t n;
+        va_start(ap, format);
+        fill(err, FS_ERR_IO, format, ap);
+        va_end(ap);
+        n = strlen(err->message);
+        snprintf(err->message + n, sizeof err->message - n, ": %s", strerror(saved_errno));
+        trim_partial(err->message);
+    }
+    return FS_ERR_IO;
+}
+
+fs_status fs_fail_prefix(fs_error *err, const char *format, ...)
+{
+    char tail[sizeof err->message];
+    va_list ap;
+    size_t n;
+
+    if (!err)
+        return FS_ERR_FORMAT;
+    memcpy(tail, err->message, sizeof tail);
+    va_start(ap, format);
+    fill(err, err->code, format, ap);
+    va_end(ap);
+    n = strlen(err->message);
+    snprintf(err->message + n, sizeof err->message - n, ": %.*s", (int)sizeof tail, tail);
+    trim_partial(err->message);
+    return err->code;
+}
+
+fs_status fs_fail_memory(fs_error *err, size_t n_bytes)
+{
+    return fs_fail(err, FS_ERR_MEMORY, "out of memory: %zu bytes", n_bytes);
+}

@@ -1,0 +1,17 @@
+/* SHA-256 (FIPS 180-4) through OpenSSL's EVP, which uses the CPU's SHA instructions. */
+#ifndef FS_CRYPTO_SHA256_H
+#define FS_CRYPTO_SHA256_H
+
+#include "base/mem.h"
+
+typedef struct fs_sha256 {
+    void *evp;
+} fs_sha256;
+
+fs_status fs_sha256_init(fs_sha256 *h, fs_error *err);
+void fs_sha256_update(fs_sha256 *h, const void *data, size_t n_bytes);
+/* Writes 64 hex digits and a NUL, and frees the state. */
+void fs_sha256_final_hex(fs_sha256 *h, char ret_hex[65]);
+void fs_sha256_done(fs_sha256 *h);
+
+#endif

@@ -1,0 +1,38 @@
+/* A model's stored weights under the Hub's names, whatever the files are: one safetensors file, a sharded
+ * checkpoint with its index, one GGUF or a split one. GGUF names become Hub names here (names.c), 3-d expert
+ * tensors become one view an expert, so that models/ has one code path.
+ *
+ * MLA's up-projection: safetensors and old GGUFs have "...self_attn.kv_b_proj.weight" [H*(nope+v), kv_lora]; new
+ * GGUFs have it split, under names that the Hub does not use:
+ *   "...self_attn.k_b_proj.weight" [H, kv_lora, nope]  (W_uk transposed a head)
+ *   "...self_attn.v_b_proj.weight" [H, v, kv_lora] */
+#ifndef FS_FORMATS_WEIGHTS_H
+#define FS_FORMATS_WEIGHTS_H
+
+#include "formats/config.h"
+#include "formats/gguf.h"
+#include "tensor/tensor.h"
+
+typedef struct fs_weights fs_weights;
+
+/* path: a folder (config.json with model.safetensors, or model.safetensors.index.json with shards; or one .gguf),
+ * a .safetensors file (config.json beside it), a .gguf file (for a split one its first part). Shard names must be
+ * plain file names in the same folder. Fails with a sentence on anything inconsistent. */
+fs_status fs_weights_open(const char *path, fs_weights **ret, fs_error *err);
+void fs_weights_close(fs_weights *w);
+
+const fs_config *fs_weights_config(const fs_weights *w);
+/* The metadata of the (first) GGUF, or NULL for safetensors. */
+const fs_gguf *fs_weights_gguf(const fs_weights *w);
+/* The folder that holds config.json, tokenizer.json, tokenizer_config.json, generation_config.json; for a GGUF
+ * the folder of the file. */
+const char *fs_weights_folder(const fs_weights *w);
+
+size_t fs_weights_n_tensors(const fs_weights *w);
+const fs_tensor *fs_weights_tensor_at(const fs_weights *w, size_t i); /* sorted by name */
+const fs_tensor *fs_weights_find(const fs_weights *w, const char *name); /* NULL: absent */
+/* Absent, or dims that differ from the n_dims given (uint64_t each), is a sentence. */
+fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor **ret, fs_error *err, int n_dims, ...);
+size_t fs_weights_file_bytes(const fs_weights *w);
+
+#endif

@@ -1,0 +1,48 @@
+/* CPU detection and choice. */
+#include "kernels/kernels.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+unsigned fs_isa_detect(void)
+{
+    unsigned isa = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        unsigned a, b, c, d;
+        if (__get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C))
+            isa |= FS_ISA_AVX2;
+    }
+    if (isa && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        isa |= FS_ISA_AVX512;
+#elif defined(__aarch64__)
+    isa |= FS_ISA_NEON; /* part of the base architecture */
+#endif
+    return isa;
+}
+
+const char *fs_isa_name(unsigned isa)
+{
+    switch (isa) {
+    case FS_ISA_AVX2:
+        return "avx2";
+    case FS_ISA_AVX512:
+        return "avx512";
+    case FS_ISA_NEON:
+        return "neon";
+    default:
+        return "scalar";
+    }
+}
+
+void fs_kernels_init(fs_kernels *k, unsigned isa)
+{
+    isa &= fs_isa_detect();
+    k->isa = isa;
+    fs_rows_kernels_init(&k->rows, isa);
+    fs_product_kernels_init(&k->products, isa);
+    fs_attention_kernels_init(&k->attention, isa);
+}

@@ -1,0 +1,35 @@
+/* The operations of RN1, one implementation an ISA, all with the same bits.
+ *
+ * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit. The build gives the
+ * files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
+ * family: rows.h (sums, norms, elementwise), products.h (matrices), attention.h. No kernel allocates or fails. */
+#ifndef FS_KERNELS_KERNELS_H
+#define FS_KERNELS_KERNELS_H
+
+#include "kernels/attention.h"
+#include "kernels/products.h"
+#include "kernels/rows.h"
+
+enum fs_isa {
+    FS_ISA_AVX2 = 1,   /* with FMA and F16C */
+    FS_ISA_AVX512 = 2, /* F, BW, DQ, VL */
+    FS_ISA_NEON = 4,
+    FS_ISA_END = 8
+};
+
+/* What this CPU has (and the operating system saves). */
+unsigned fs_isa_detect(void);
+/* "scalar", "avx2", "avx512", "neon" of a single bit or 0. */
+const char *fs_isa_name(unsigned isa);
+
+typedef struct fs_kernels {
+    unsigned isa;
+    fs_rows_kernels rows;
+    fs_product_kernels products;
+    fs_attention_kernels attention;
+} fs_kernels;
+
+/* isa: bits of fs_isa_detect(), or fewer in tests; 0 gives the reference. */
+void fs_kernels_init(fs_kernels *k, unsigned isa);
+
+#endif

@@ -1,0 +1,63 @@
+/* Matrix products in RN1 order A256.
+ *
+ *   A256(a, b, K): y = +0; for each chunk of 256 rising k: s = +0; s = fma(a_k, b_k, s) over the chunk; y = fl(y + s)
+ *
+ * vectorised over outputs: weights stand in panels of 16 rows, so one arithmetic serves decode and prefill. */
+#ifndef FS_KERNELS_PRODUCTS_H
+#define FS_KERNELS_PRODUCTS_H
+
+#include "tensor/tensor.h"
+
+#define FS_PANEL 16
+
+/* A packed matrix. Panel p holds rows 16p .. 16p+15, missing rows zero:
+ *   F32            [n/16][k][16] f32
+ *   BF16, F16      [n/16][k][16] u16
+ *   F8_E4M3        [n/16][k][16] u8, value = fl(e4m3 * scale); scales [ceil(n/scale_rows)][ceil(k/scale_cols)] f32 copied
+ *                  behind the panels; scale_rows is a multiple of 16
+ *   block formats  [n/16][k/block][16] blocks as in the file
+ * It owns nothing: data points into memory of the caller. */
+typedef struct fs_mat {
+    fs_dtype dtype;
+    uint32_t n, k; /* outputs, inputs */
+    const uint8_t *data;
+    const float *scales;
+    uint32_t scale_rows, scale_cols;
+    size_t panel_bytes; /* from one panel to the next */
+} fs_mat;
+
+/* The dtype fs_mat_pack stores tensor t as: t's own, or F32 where the own form has no panel layout (fp8 whose
+ * scale blocks are no multiple of 16 rows, 1-d scales, ...). */
+fs_dtype fs_mat_dtype(const fs_tensor *t);
+/* Bytes fs_mat_pack needs, a multiple of 64; false on overflow or when n or k does not fit u32. */
+bool fs_mat_bytes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, uint32_t scale_cols, size_t *ret_bytes);
+/* Fills *ret so that panels can be packed into data (64-byte aligned, fs_mat_bytes long): geometry only, and the
+ * scales. Rows row0 .. row0+n-1 of t, in the Hub's order. row0 must be a multiple of scale_rows where t has scales
+ * and keeps its dtype. */
+void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, void *data);
+/* Packs panels [panel_begin, panel_end). Threads may pack different panels at once. */
+void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end);
+/* The same from f32 rows: src [n, k], row stride src_stride floats. dtype F32, or BF16 / F16 when every value is
+ * exactly representable (asserted). */
+void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data);
+void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_t panel_begin, size_t panel_end);
+
+static inline size_t fs_mat_panels(const fs_mat *m)
+{
+    return (m->n + FS_PANEL - 1) / FS_PANEL;
+}
+
+typedef struct fs_product_kernels {
+    /* y[t*ldy + o] = A256(w_o, x_t, k), then fl(+ bias[o]) if bias, for t < m and the outputs o of panels
+     * [panel_begin, panel_end), o < n. x [m, k] stride ldx. y must not overlap x. Outputs of other panels are not
+     * touched. scratch: FS_GEMM_SCRATCH_BYTES, 64-byte aligned, one a thread; contents lost.
+     * Any split over panels and any m gives the same bits. */
+    void (*gemm)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
+                 const float *bias, float *y, size_t ldy, void *scratch);
+} fs_product_kernels;
+
+#define FS_GEMM_SCRATCH_BYTES ((size_t)512 << 10)
+
+void fs_product_kernels_init(fs_product_kernels *k, unsigned isa);
+
+#endif

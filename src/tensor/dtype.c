@@ -1,0 +1,66 @@
+/* The table of storage types. */
+#include "tensor/dtype.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const fs_dtype_info table[FS_DTYPE_END] = {
+    [FS_DTYPE_NONE] = { "none", NULL, -1, 1, 0, false },
+    [FS_DTYPE_F32] = { "F32", "F32", 0, 1, 4, true },
+    [FS_DTYPE_F16] = { "F16", "F16", 1, 1, 2, true },
+    [FS_DTYPE_BF16] = { "BF16", "BF16", 30, 1, 2, true },
+    [FS_DTYPE_F8_E4M3] = { "F8_E4M3", "F8_E4M3", -1, 1, 1, true },
+    [FS_DTYPE_F64] = { "F64", "F64", 28, 1, 8, false },
+    [FS_DTYPE_I8] = { "I8", "I8", 24, 1, 1, false },
+    [FS_DTYPE_I16] = { "I16", "I16", 25, 1, 2, false },
+    [FS_DTYPE_I32] = { "I32", "I32", 26, 1, 4, false },
+    [FS_DTYPE_I64] = { "I64", "I64", 27, 1, 8, false },
+    [FS_DTYPE_U8] = { "U8", "U8", -1, 1, 1, false },
+    [FS_DTYPE_F8_E5M2] = { "F8_E5M2", "F8_E5M2", -1, 1, 1, false },
+    [FS_DTYPE_F8_E8M0] = { "F8_E8M0", "F8_E8M0", -1, 1, 1, false },
+    [FS_DTYPE_BOOL] = { "BOOL", "BOOL", -1, 1, 1, false },
+    [FS_DTYPE_Q4_0] = { "Q4_0", NULL, 2, 32, 18, true },
+    [FS_DTYPE_Q4_1] = { "Q4_1", NULL, 3, 32, 20, true },
+    [FS_DTYPE_Q5_0] = { "Q5_0", NULL, 6, 32, 22, true },
+    [FS_DTYPE_Q5_1] = { "Q5_1", NULL, 7, 32, 24, true },
+    [FS_DTYPE_Q8_0] = { "Q8_0", NULL, 8, 32, 34, true },
+    [FS_DTYPE_Q2_K] = { "Q2_K", NULL, 10, 256, 84, true },
+    [FS_DTYPE_Q3_K] = { "Q3_K", NULL, 11, 256, 110, true },
+    [FS_DTYPE_Q4_K] = { "Q4_K", NULL, 12, 256, 144, true },
+    [FS_DTYPE_Q5_K] = { "Q5_K", NULL, 13, 256, 176, true },
+    [FS_DTYPE_Q6_K] = { "Q6_K", NULL, 14, 256, 210, true },
+    [FS_DTYPE_IQ4_NL] = { "IQ4_NL", NULL, 20, 32, 18, true },
+    [FS_DTYPE_IQ4_XS] = { "IQ4_XS", NULL, 23, 256, 136, true },
+    [FS_DTYPE_MXFP4] = { "MXFP4", NULL, 39, 32, 17, true },
+};
+
+const fs_dtype_info *fs_dtype_get(fs_dtype t)
+{
+    assert(t >= 0 && t < FS_DTYPE_END);
+    return &table[t];
+}
+
+fs_dtype fs_dtype_from_safetensors(fs_bytes name)
+{
+    for (int t = 1; t < FS_DTYPE_END; t++)
+        if (table[t].safetensors_name && fs_bytes_equal(name, fs_bytes_str(table[t].safetensors_name)))
+            return (fs_dtype)t;
+    return FS_DTYPE_NONE;
+}
+
+fs_dtype fs_dtype_from_ggml(uint32_t type)
+{
+    for (int t = 1; t < FS_DTYPE_END; t++)
+        if (table[t].ggml_type >= 0 && (uint32_t)table[t].ggml_type == type)
+            return (fs_dtype)t;
+    return FS_DTYPE_NONE;
+}
+
+bool fs_dtype_bytes(fs_dtype t, uint64_t n_elems, size_t *ret_bytes)
+{
+    const fs_dtype_info *i = fs_dtype_get(t);
+
+    if (n_elems % i->block_elems != 0 || n_elems / i->block_elems > SIZE_MAX)
+        return false;
+    return fs_mul_size((size_t)(n_elems / i->block_elems), i->block_bytes, ret_bytes);
+}

@@ -1,0 +1,53 @@
+/* Chat formats, rendered at token level: the format's own markers become special tokens, what users and models
+ * wrote is encoded with special tokens off, so text never becomes a marker by accident.
+ *
+ * Formats here: chatml (qwen2, SmolLM2 with its default system prompt), llama-3, deepseek-v3, deepseek-r1 (and its
+ * distills). Source: the chat templates of the released models; ../docs/chat.md. */
+#ifndef FS_TEXT_CHAT_H
+#define FS_TEXT_CHAT_H
+
+#include "text/tokenizer.h"
+
+typedef enum fs_chat_format {
+    FS_CHAT_NONE, /* no format known: a base model */
+    FS_CHAT_CHATML,  /* no default system prompt */
+    FS_CHAT_QWEN2,   /* ChatML with Qwen2.5's default system prompt */
+    FS_CHAT_QWEN3,   /* ChatML with <think> handling */
+    FS_CHAT_SMOLLM2, /* ChatML with SmolLM2's default system prompt */
+    FS_CHAT_LLAMA3,
+    FS_CHAT_DEEPSEEK_V3,
+    FS_CHAT_DEEPSEEK_R1,
+    FS_CHAT_FORMAT_END
+} fs_chat_format;
+
+/* "deepseek-r1", "chatml", ...; the names of DESIGN.md's oracle interface. */
+const char *fs_chat_format_name(fs_chat_format f);
+/* FS_CHAT_FORMAT_END when unknown. */
+fs_chat_format fs_chat_format_from_name(const char *name);
+/* From the Jinja template's text (may be empty) and the tokens the tokenizer has (may be NULL). */
+fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t);
+
+typedef enum fs_role { FS_ROLE_SYSTEM, FS_ROLE_USER, FS_ROLE_ASSISTANT, FS_ROLE_TOOL } fs_role;
+
+typedef struct fs_message {
+    fs_role role;
+    fs_bytes content;
+    fs_bytes reasoning; /* of an assistant turn; may be empty */
+} fs_message;
+
+typedef struct fs_chat_options {
+    bool thinking;              /* formats that have a switch */
+    bool add_generation_prompt; /* end with the assistant's opening */
+} fs_chat_options;
+
+/* Appends the rendered text to *ret_prompt (if not NULL) and its ids to *ret_ids (if not NULL; then t is needed). A
+ * conversation the format cannot say (roles in an order it has no form for) is a sentence. */
+fs_status fs_chat_render(fs_chat_format f, const fs_tokenizer *t, const fs_message *messages, size_t n_messages,
+                         const fs_chat_options *options, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err);
+/* Ids that end an assistant turn in this format, beyond the config's eos; at most 4. Returns how many. */
+int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4]);
+/* The marker texts around reasoning ("<think>", "</think>") or empty; open_in_prompt tells that the generation prompt
+ * already holds the opening one. */
+void fs_chat_reasoning(fs_chat_format f, bool thinking, fs_bytes *ret_open, fs_bytes *ret_close, bool *ret_open_in_prompt);
+
+#endif
