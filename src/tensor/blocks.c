@@ -1,4 +1,5 @@
-/* Plain types; see the header. */
+/* Plain types and block formats; see the header. Every product and sum below is one f32 operation, in the order of
+ * quants.py: for the formats with an offset fl(fl(d * q) + m), for K-quants fl(fl(d * scale) * q) first. */
 #include "tensor/blocks.h"
 
 #include <assert.h>
@@ -75,6 +76,195 @@ uint16_t fs_f32_to_f16(float x)
     return (uint16_t)(sign | (to_bits(from_bits(a) + 0.5f) - 0x3f000000u));
 }
 
+static float half_at(const uint8_t *s)
+{
+    return fs_f16_to_f32((uint16_t)(s[0] | s[1] << 8));
+}
+
+/* The sixteen values of IQ4_NL and IQ4_XS; they are part of the format. */
+static const int8_t iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+/* E2M1 doubled, so that they are integers; -0 does not occur. */
+static const int8_t mxfp4_values[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+
+/* Blocks of 32 with nibbles: byte j of qs holds element j (low) and element j + 16 (high); qh, where a format has
+ * it, holds bit 4 of element j in its bit j. */
+static void q4_0(const uint8_t *b, float *y)
+{
+    float d = half_at(b);
+
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)((b[2 + j] & 15) - 8);
+        y[j + 16] = d * (float)((b[2 + j] >> 4) - 8);
+    }
+}
+
+static void q4_1(const uint8_t *b, float *y)
+{
+    float d = half_at(b), m = half_at(b + 2);
+
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)(b[4 + j] & 15) + m;
+        y[j + 16] = d * (float)(b[4 + j] >> 4) + m;
+    }
+}
+
+static void q5_0(const uint8_t *b, float *y)
+{
+    float d = half_at(b);
+
+    for (int j = 0; j < 32; j++) {
+        int low = j < 16 ? b[6 + j] & 15 : b[6 + j - 16] >> 4, high = b[2 + j / 8] >> j % 8 & 1;
+        y[j] = d * (float)((low | high << 4) - 16);
+    }
+}
+
+static void q5_1(const uint8_t *b, float *y)
+{
+    float d = half_at(b), m = half_at(b + 2);
+
+    for (int j = 0; j < 32; j++) {
+        int low = j < 16 ? b[8 + j] & 15 : b[8 + j - 16] >> 4, high = b[4 + j / 8] >> j % 8 & 1;
+        y[j] = d * (float)(low | high << 4) + m;
+    }
+}
+
+static void q8_0(const uint8_t *b, float *y)
+{
+    float d = half_at(b);
+
+    for (int j = 0; j < 32; j++)
+        y[j] = (float)(int8_t)b[2 + j] * d;
+}
+
+static void iq4_nl(const uint8_t *b, float *y)
+{
+    float d = half_at(b);
+
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)iq4_values[b[2 + j] & 15];
+        y[j + 16] = d * (float)iq4_values[b[2 + j] >> 4];
+    }
+}
+
+static void mxfp4(const uint8_t *b, float *y)
+{
+    /* 2^(e-128), half of E8M0's value, since the table is doubled; e = 255 is not a NaN here. */
+    float d = from_bits(b[0] < 2 ? 0x00200000u << b[0] : (uint32_t)(b[0] - 1) << 23);
+
+    for (int j = 0; j < 16; j++) {
+        y[j] = d * (float)mxfp4_values[b[1 + j] & 15];
+        y[j + 16] = d * (float)mxfp4_values[b[1 + j] >> 4];
+    }
+}
+
+/* K-quants: superblocks of 256. Two-bit parts: byte 32 * (i / 128) + i % 32 holds element i in the bit pair
+ * (i / 32) % 4. Four-bit parts: byte 32 * (i / 64) + i % 32 holds element i in the low (i / 32 even) or high half. */
+static void q2_k(const uint8_t *b, float *y)
+{
+    const uint8_t *scales = b, *qs = b + 16;
+    float d = half_at(b + 80), dmin = half_at(b + 82);
+
+    for (int i = 0; i < 256; i++) {
+        float dl = d * (float)(scales[i / 16] & 15), ml = dmin * (float)(scales[i / 16] >> 4);
+        int q = qs[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+        y[i] = dl * (float)q - ml;
+    }
+}
+
+static void q3_k(const uint8_t *b, float *y)
+{
+    const uint8_t *hmask = b, *qs = b + 32, *scales = b + 96;
+    float d = half_at(b + 108);
+
+    for (int i = 0; i < 256; i++) {
+        int g = i / 16;
+        int low = (g < 8 ? scales[g] : scales[g - 8] >> 4) & 15, high = scales[8 + g % 4] >> 2 * (g / 4) & 3;
+        float dl = d * (float)((low | high << 4) - 32);
+        int q = qs[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+        if (!(hmask[i % 32] >> i / 32 & 1))
+            q -= 4;
+        y[i] = dl * (float)q;
+    }
+}
+
+/* Sub-block j's six-bit scale and minimum out of the twelve bytes of Q4_K and Q5_K. */
+static void k_scale_min(const uint8_t *s, int j, int *ret_scale, int *ret_min)
+{
+    if (j < 4) {
+        *ret_scale = s[j] & 63;
+        *ret_min = s[j + 4] & 63;
+    } else {
+        *ret_scale = (s[j + 4] & 15) | s[j - 4] >> 6 << 4;
+        *ret_min = s[j + 4] >> 4 | s[j] >> 6 << 4;
+    }
+}
+
+/* qh NULL: Q4_K. */
+static void q45_k(const uint8_t *b, const uint8_t *qh, const uint8_t *qs, float *y)
+{
+    float d = half_at(b), dmin = half_at(b + 2);
+
+    for (int j = 0; j < 8; j++) {
+        int scale, min;
+        float dl, ml;
+        k_scale_min(b + 4, j, &scale, &min);
+        dl = d * (float)scale;
+        ml = dmin * (float)min;
+        for (int i = 0; i < 32; i++) {
+            int q = qs[32 * (j / 2) + i] >> 4 * (j % 2) & 15;
+            if (qh)
+                q |= (qh[i] >> j & 1) << 4;
+            y[32 * j + i] = dl * (float)q - ml;
+        }
+    }
+}
+
+static void q4_k(const uint8_t *b, float *y)
+{
+    q45_k(b, NULL, b + 16, y);
+}
+
+static void q5_k(const uint8_t *b, float *y)
+{
+    q45_k(b, b + 16, b + 48, y);
+}
+
+static void q6_k(const uint8_t *b, float *y)
+{
+    const uint8_t *ql = b, *qh = b + 128, *scales = b + 192;
+    float d = half_at(b + 208);
+
+    for (int i = 0; i < 256; i++) {
+        int low = ql[64 * (i / 128) + i % 64] >> 4 * (i / 64 % 2) & 15;
+        int high = qh[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3;
+        y[i] = d * (float)(int8_t)scales[i / 16] * (float)((low | high << 4) - 32);
+    }
+}
+
+static void iq4_xs(const uint8_t *b, float *y)
+{
+    float d = half_at(b);
+    int scales_h = b[2] | b[3] << 8;
+
+    for (int j = 0; j < 8; j++) {
+        int low = b[4 + j / 2] >> 4 * (j % 2) & 15, high = scales_h >> 2 * j & 3;
+        float dl = d * (float)((low | high << 4) - 32);
+        for (int i = 0; i < 16; i++) {
+            uint8_t q = b[8 + 16 * j + i];
+            y[32 * j + i] = dl * (float)iq4_values[q & 15];
+            y[32 * j + 16 + i] = dl * (float)iq4_values[q >> 4];
+        }
+    }
+}
+
+typedef void block_fn(const uint8_t *block, float *ret_y);
+static block_fn *const block_fns[FS_DTYPE_END] = {
+    [FS_DTYPE_Q4_0] = q4_0, [FS_DTYPE_Q4_1] = q4_1, [FS_DTYPE_Q5_0] = q5_0, [FS_DTYPE_Q5_1] = q5_1,
+    [FS_DTYPE_Q8_0] = q8_0, [FS_DTYPE_Q2_K] = q2_k, [FS_DTYPE_Q3_K] = q3_k, [FS_DTYPE_Q4_K] = q4_k,
+    [FS_DTYPE_Q5_K] = q5_k, [FS_DTYPE_Q6_K] = q6_k, [FS_DTYPE_IQ4_NL] = iq4_nl, [FS_DTYPE_IQ4_XS] = iq4_xs,
+    [FS_DTYPE_MXFP4] = mxfp4,
+};
+
 void fs_dequant_row(fs_dtype t, const void *src, float *ret_dst, size_t n)
 {
     const uint8_t *s = src;
@@ -97,6 +287,8 @@ void fs_dequant_row(fs_dtype t, const void *src, float *ret_dst, size_t n)
             ret_dst[i] = fs_e4m3_to_f32(s[i]);
         return;
     default:
-        assert(!"fs_dequant_row: not a weight type");
+        assert(block_fns[t] && "fs_dequant_row: not a weight type");
+        for (size_t i = 0; i < n; i += fs_dtype_get(t)->block_elems, s += fs_dtype_get(t)->block_bytes)
+            block_fns[t](s, ret_dst + i);
     }
 }
