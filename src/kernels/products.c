@@ -1,0 +1,301 @@
+/* Packing weights into panels, and the choice of an implementation.
+ *
+ * Plain types are transposed 16 rows x 16 bytes at a time, in vectors that every target has; block formats only
+ * interleave the blocks of 16 rows, so that a mapped file opens at the speed of memory. */
+#include "kernels/kernels.h"
+#include "kernels/products_isa.h"
+#include "tensor/blocks.h"
+
+#include <assert.h>
+#include <string.h>
+
+static bool round_up(size_t n, size_t to, size_t *ret)
+{
+    if (!fs_add_size(n, to - 1, &n))
+        return false;
+    *ret = n / to * to;
+    return true;
+}
+
+static bool keeps_fp8(const fs_tensor *t)
+{
+    return !t->scales || (t->scale_rows && t->scale_rows % FS_PANEL == 0 && t->scale_cols);
+}
+
+fs_dtype fs_mat_dtype(const fs_tensor *t)
+{
+    if (t->dtype == FS_DTYPE_F8_E4M3)
+        return keeps_fp8(t) ? FS_DTYPE_F8_E4M3 : FS_DTYPE_F32;
+    return t->scales ? FS_DTYPE_F32 : t->dtype;
+}
+
+/* Bytes of the panels and of the scales behind them, each a multiple of 64. */
+static bool sizes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, uint32_t scale_cols,
+                  size_t *ret_panel_bytes, size_t *ret_panels, size_t *ret_scales)
+{
+    size_t row_bytes, panel_bytes, panels, scales = 0;
+
+    if (n > UINT32_MAX || k > UINT32_MAX || !fs_dtype_bytes(dtype, k, &row_bytes) ||
+        !fs_mul_size(row_bytes, FS_PANEL, &panel_bytes) ||
+        !fs_mul_size(panel_bytes, (size_t)((n + FS_PANEL - 1) / FS_PANEL), &panels) || !round_up(panels, 64, &panels))
+        return false;
+    if (dtype == FS_DTYPE_F8_E4M3 && scale_rows && scale_cols) {
+        size_t rows = (size_t)((n + scale_rows - 1) / scale_rows), cols = (size_t)((k + scale_cols - 1) / scale_cols);
+        if (!fs_mul_size(rows, cols, &scales) || !fs_mul_size(scales, sizeof(float), &scales) ||
+            !round_up(scales, 64, &scales))
+            return false;
+    }
+    *ret_panel_bytes = panel_bytes;
+    *ret_panels = panels;
+    *ret_scales = scales;
+    return true;
+}
+
+bool fs_mat_bytes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, uint32_t scale_cols, size_t *ret_bytes)
+{
+    size_t panel_bytes, panels, scales;
+
+    return sizes(dtype, n, k, scale_rows, scale_cols, &panel_bytes, &panels, &scales) &&
+           fs_add_size(panels, scales, ret_bytes);
+}
+
+void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, void *data)
+{
+    fs_dtype dtype = fs_mat_dtype(t);
+    bool scaled = dtype == FS_DTYPE_F8_E4M3 && t->scales;
+    uint32_t scale_rows = scaled ? t->scale_rows : 0, scale_cols = scaled ? t->scale_cols : 0;
+    size_t panel_bytes = 0, panels = 0, scales = 0;
+    bool ok = sizes(dtype, n, fs_tensor_cols(t), scale_rows, scale_cols, &panel_bytes, &panels, &scales);
+
+    assert(ok && row0 <= fs_tensor_rows(t) && n <= fs_tensor_rows(t) - row0);
+    (void)ok;
+    *ret = (fs_mat){ .dtype = dtype, .n = n, .k = (uint32_t)fs_tensor_cols(t), .data = data, .panel_bytes = panel_bytes,
+                     .scale_rows = scale_rows, .scale_cols = scale_cols };
+    if (scaled) {
+        size_t rows = ((size_t)n + scale_rows - 1) / scale_rows, cols = ((size_t)ret->k + scale_cols - 1) / scale_cols;
+        float *dst = (float *)(void *)((uint8_t *)data + panels);
+        assert(row0 % scale_rows == 0 && !t->rope_heads);
+        memcpy(dst, t->scales + row0 / scale_rows * cols * sizeof(float), rows * cols * sizeof(float));
+        ret->scales = dst;
+    }
+}
+
+void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data)
+{
+    size_t panel_bytes = 0, panels, scales;
+    bool ok = sizes(dtype, n, k, 0, 0, &panel_bytes, &panels, &scales);
+
+    assert(ok && (dtype == FS_DTYPE_F32 || dtype == FS_DTYPE_BF16 || dtype == FS_DTYPE_F16));
+    (void)ok;
+    *ret = (fs_mat){ .dtype = dtype, .n = n, .k = k, .data = data, .panel_bytes = panel_bytes };
+}
+
+/* Sixteen rows of 16 bytes, read as one array, hold element c of row r at index r * C + c. Interleaving the two
+ * halves of the array rotates the bits of the index by one; after four times element c of row r is at c * 16 + r:
+ * the transpose, whatever the size of an element. */
+typedef uint8_t v16u8 __attribute__((vector_size(16)));
+typedef uint16_t v8u16 __attribute__((vector_size(16)));
+typedef uint32_t v4u32 __attribute__((vector_size(16)));
+
+#define LOW_8  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_8 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define LOW_16 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_16 4, 12, 5, 13, 6, 14, 7, 15
+#define LOW_32  0, 4, 1, 5
+#define HIGH_32 2, 6, 3, 7
+
+#define DEFINE_TRANSPOSE(name, type, vector, bits)                                                         \
+    static inline void interleave_##name(const vector *a, vector *b)                                       \
+    {                                                                                                      \
+        for (int i = 0; i < 8; i++) {                                                                      \
+            b[2 * i] = __builtin_shufflevector(a[i], a[i + 8], LOW_##bits);                                \
+            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 8], HIGH_##bits);                           \
+        }                                                                                                  \
+    }                                                                                                      \
+    /* dst [n][16] of the rows src[0..15], n elements each. */                                             \
+    static void transpose_##name(const uint8_t *const src[FS_PANEL], size_t n, uint8_t *dst)               \
+    {                                                                                                      \
+        const size_t per = 16 / sizeof(type);                                                              \
+        size_t c = 0;                                                                                      \
+        for (; c + per <= n; c += per) {                                                                   \
+            vector a[16], b[16];                                                                           \
+            for (int r = 0; r < 16; r++)                                                                   \
+                memcpy(&a[r], src[r] + c * sizeof(type), 16);                                              \
+            interleave_##name(a, b);                                                                       \
+            interleave_##name(b, a);                                                                       \
+            interleave_##name(a, b);                                                                       \
+            interleave_##name(b, a);                                                                       \
+            memcpy(dst + c * 16 * sizeof(type), a, sizeof a);                                              \
+        }                                                                                                  \
+        for (; c < n; c++)                                                                                 \
+            for (size_t r = 0; r < 16; r++)                                                                \
+                memcpy(dst + (c * 16 + r) * sizeof(type), src[r] + c * sizeof(type), sizeof(type));        \
+    }
+
+DEFINE_TRANSPOSE(u8, uint8_t, v16u8, 8)
+DEFINE_TRANSPOSE(u16, uint16_t, v8u16, 16)
+DEFINE_TRANSPOSE(u32, uint32_t, v4u32, 32)
+
+static void transpose(size_t elem_bytes, const uint8_t *const src[FS_PANEL], size_t n, uint8_t *dst)
+{
+    switch (elem_bytes) {
+    case 1:
+        transpose_u8(src, n, dst);
+        return;
+    case 2:
+        transpose_u16(src, n, dst);
+        return;
+    default:
+        assert(elem_bytes == 4);
+        transpose_u32(src, n, dst);
+    }
+}
+
+static void interleave_blocks(size_t block_bytes, const uint8_t *const src[FS_PANEL], size_t n_blocks, uint8_t *dst)
+{
+    /* A constant length lets the compiler copy a block in registers. */
+#define COPY(bytes)                                                                        \
+    case bytes:                                                                            \
+        for (size_t b = 0; b < n_blocks; b++)                                              \
+            for (size_t r = 0; r < FS_PANEL; r++)                                          \
+                memcpy(dst + (b * FS_PANEL + r) * (bytes), src[r] + b * (bytes), (bytes)); \
+        return
+    switch (block_bytes) {
+        COPY(17);
+        COPY(18);
+        COPY(20);
+        COPY(22);
+        COPY(24);
+        COPY(34);
+        COPY(84);
+        COPY(110);
+        COPY(136);
+        COPY(144);
+        COPY(176);
+        COPY(210);
+    default:
+        assert(!"interleave_blocks: unknown block size");
+    }
+#undef COPY
+}
+
+/* Elements [c, c + n) of row row as f32, scales applied. c is a multiple of 256. */
+static void values(const fs_tensor *t, uint64_t row, size_t c, size_t n, float *dst)
+{
+    const fs_dtype_info *info = fs_dtype_get(t->dtype);
+
+    fs_dequant_row(t->dtype, fs_tensor_row_data(t, row) + c / info->block_elems * info->block_bytes, dst, n);
+    if (t->scales) {
+        size_t per_row = ((size_t)fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols;
+        const uint8_t *scales = t->scales + row / t->scale_rows * per_row * sizeof(float);
+        for (size_t i = 0; i < n; i++) {
+            float scale;
+            memcpy(&scale, scales + (c + i) / t->scale_cols * sizeof scale, sizeof scale);
+            dst[i] *= scale;
+        }
+    }
+}
+
+/* A panel of a matrix that is F32 only because its own form has no panels. */
+static void pack_values(const fs_mat *m, const fs_tensor *t, uint64_t row, size_t n_rows, uint8_t *dst)
+{
+    float tile[FS_PANEL][FS_CHAIN];
+    const uint8_t *src[FS_PANEL];
+
+    for (size_t c = 0; c < m->k; c += FS_CHAIN) {
+        size_t n = m->k - c < FS_CHAIN ? m->k - c : FS_CHAIN;
+        for (size_t r = 0; r < FS_PANEL; r++) {
+            src[r] = (const uint8_t *)tile[r];
+            if (r < n_rows)
+                values(t, row + r, c, n, tile[r]);
+            else
+                memset(tile[r], 0, sizeof tile[r]);
+        }
+        transpose(sizeof(float), src, n, dst + c * FS_PANEL * sizeof(float));
+    }
+}
+
+void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end)
+{
+    static const uint8_t zeros[4096];
+    const fs_dtype_info *info = fs_dtype_get(m->dtype);
+
+    assert(panel_begin <= panel_end && panel_end <= fs_mat_panels(m) && fs_tensor_cols(t) == m->k);
+    for (size_t p = panel_begin; p < panel_end; p++) {
+        size_t n_rows = m->n - p * FS_PANEL < FS_PANEL ? m->n - p * FS_PANEL : FS_PANEL;
+        uint64_t row = row0 + p * FS_PANEL;
+        uint8_t *dst = (uint8_t *)(uintptr_t)m->data + p * m->panel_bytes;
+        const uint8_t *src[FS_PANEL];
+
+        if (m->dtype != t->dtype) {
+            assert(m->dtype == FS_DTYPE_F32);
+            pack_values(m, t, row, n_rows, dst);
+            continue;
+        }
+        for (size_t r = 0; r < n_rows; r++)
+            src[r] = fs_tensor_row_data(t, row + r);
+        if (n_rows == FS_PANEL) {
+            if (fs_dtype_is_block(m->dtype))
+                interleave_blocks(info->block_bytes, src, m->k / info->block_elems, dst);
+            else
+                transpose(info->block_bytes, src, m->k, dst);
+            continue;
+        }
+        /* The last, ragged panel goes in pieces, so that the missing rows can be read from a short row of zeros. */
+        size_t step = info->block_elems == 1 ? 1024 : (size_t)16 * info->block_elems;
+        assert(step / info->block_elems * info->block_bytes <= sizeof zeros);
+        for (size_t k = 0; k < m->k; k += step) {
+            size_t n = m->k - k < step ? m->k - k : step, at = k / info->block_elems * info->block_bytes;
+            const uint8_t *part[FS_PANEL];
+            for (size_t r = 0; r < FS_PANEL; r++)
+                part[r] = r < n_rows ? src[r] + at : zeros;
+            if (fs_dtype_is_block(m->dtype))
+                interleave_blocks(info->block_bytes, part, n / info->block_elems, dst + at * FS_PANEL);
+            else
+                transpose(info->block_bytes, part, n, dst + at * FS_PANEL);
+        }
+    }
+}
+
+void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_t panel_begin, size_t panel_end)
+{
+    float tile[FS_PANEL][FS_CHAIN];
+    uint16_t narrow[FS_PANEL][FS_CHAIN];
+    const uint8_t *rows[FS_PANEL];
+    size_t elem_bytes = fs_dtype_get(m->dtype)->block_bytes;
+
+    assert(panel_begin <= panel_end && panel_end <= fs_mat_panels(m));
+    for (size_t p = panel_begin; p < panel_end; p++) {
+        size_t n_rows = m->n - p * FS_PANEL < FS_PANEL ? m->n - p * FS_PANEL : FS_PANEL;
+        uint8_t *dst = (uint8_t *)(uintptr_t)m->data + p * m->panel_bytes;
+
+        for (size_t c = 0; c < m->k; c += FS_CHAIN) {
+            size_t n = m->k - c < FS_CHAIN ? m->k - c : FS_CHAIN;
+            for (size_t r = 0; r < FS_PANEL; r++) {
+                if (r < n_rows)
+                    memcpy(tile[r], src + (p * FS_PANEL + r) * src_stride + c, n * sizeof(float));
+                else
+                    memset(tile[r], 0, n * sizeof(float));
+                rows[r] = (const uint8_t *)tile[r];
+                if (m->dtype == FS_DTYPE_F32)
+                    continue;
+                for (size_t i = 0; i < n; i++) {
+                    bool bf16 = m->dtype == FS_DTYPE_BF16;
+                    uint16_t h = bf16 ? fs_f32_to_bf16(tile[r][i]) : fs_f32_to_f16(tile[r][i]);
+                    float back = bf16 ? fs_bf16_to_f32(h) : fs_f16_to_f32(h);
+                    assert(memcmp(&back, &tile[r][i], sizeof back) == 0);
+                    (void)back;
+                    narrow[r][i] = h;
+                }
+                rows[r] = (const uint8_t *)narrow[r];
+            }
+            transpose(elem_bytes, rows, n, dst + c * FS_PANEL * elem_bytes);
+        }
+    }
+}
+
+void fs_product_kernels_init(fs_product_kernels *k, unsigned isa)
+{
+    (void)isa;
+    k->gemm = fs_gemm_ref;
+}
