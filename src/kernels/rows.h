@@ -12,8 +12,11 @@
 typedef struct fs_rows_kernels {
     float (*sum)(const float *x, size_t n);   /* order B of x_i */
     float (*sumsq)(const float *x, size_t n); /* order B, lane = fma(x_i, x_i, lane) */
-    float (*max)(const float *x, size_t n);   /* n > 0; max(a,b) = a > b ? a : b, so no NaN is chosen unless x[0] */
-    size_t (*argmax)(const float *x, size_t n); /* n > 0; lowest index on ties */
+    /* n > 0. m = x[0], then m = x_i > m ? x_i : m, then fl(m + 0): no NaN is chosen unless x[0], and a maximum
+     * of zero is +0, in whatever order a vector compares. */
+    float (*max)(const float *x, size_t n);
+    /* n > 0; the lowest index on ties (-0 ties with +0); a NaN is never chosen, except x[0], then 0. */
+    size_t (*argmax)(const float *x, size_t n);
     void (*exp)(const float *x, float *y, size_t n);      /* in place; math.h's fs_expf */
     void (*sigmoid)(const float *x, float *y, size_t n);  /* in place; 1 / (1 + exp(-x)) */
     void (*silu)(const float *x, float *y, size_t n);     /* in place; x / (1 + exp(-x)) */
@@ -30,7 +33,7 @@ typedef struct fs_rows_kernels {
      * half: pairs (x[i], x[i + d/2]); interleaved: pairs (x[2i], x[2i+1]). d even. */
     void (*rope_half)(float *x, const float *cs, size_t d);
     void (*rope_interleaved)(float *x, const float *cs, size_t d);
-    /* 0 when every x is finite, else the index + 1 of the first NaN; infinities count as finite here. */
+    /* The index + 1 of the first NaN, 0 when there is none. */
     size_t (*find_nan)(const float *x, size_t n);
 } fs_rows_kernels;
 
