@@ -49,6 +49,48 @@ fs_status fs_json_parse(fs_bytes text, const char *what, struct json_object **re
     return FS_OK;
 }
 
+static size_t count_members(struct json_object *v)
+{
+    size_t n = 0;
+
+    if (json_object_is_type(v, json_type_object)) {
+        n = (size_t)json_object_object_length(v);
+        json_object_object_foreach(v, key, item) {
+            (void)key;
+            n += count_members(item);
+        }
+    } else if (json_object_is_type(v, json_type_array)) {
+        for (size_t i = 0; i < json_object_array_length(v); i++)
+            n += count_members(json_object_array_get_idx(v, i));
+    }
+    return n;
+}
+
+/* In JSON that has parsed, every colon outside of strings is one member, so the text tells how many were written. */
+fs_status fs_json_check_keys(fs_bytes text, struct json_object *root, const char *what, fs_error *err)
+{
+    size_t n_written = 0, n_kept = count_members(root);
+    bool nul = false;
+
+    for (size_t i = 0; i < text.n_bytes; i++) {
+        if (text.data[i] == '"') {
+            nul = false;
+            for (i++; i < text.n_bytes && text.data[i] != '"'; i++)
+                if (text.data[i] == '\\' && text.n_bytes - i > 5 && memcmp(text.data + i, "\\u0000", 6) == 0)
+                    nul = true, i += 5;
+                else if (text.data[i] == '\\')
+                    i++;
+        } else if (text.data[i] == ':') {
+            if (nul)
+                return fs_fail(err, FS_ERR_FORMAT, "%s: the key that ends at byte %zu holds U+0000", what, i);
+            n_written++;
+        }
+    }
+    if (n_written != n_kept)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: %zu keys, but only %zu different ones: a key is given twice", what, n_written, n_kept);
+    return FS_OK;
+}
+
 struct json_object *fs_json_member(struct json_object *obj, const char *key)
 {
     struct json_object *v = NULL;

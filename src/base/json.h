@@ -13,6 +13,10 @@
  * json_object_put. */
 fs_status fs_json_parse(fs_bytes text, const char *what, struct json_object **ret, fs_error *err);
 
+/* Refuses what json-c drops silently: a key given twice in one object (only the last stays) and a key with U+0000
+ * (cut there). text and root are those of fs_json_parse. */
+fs_status fs_json_check_keys(fs_bytes text, struct json_object *root, const char *what, fs_error *err);
+
 /* Member look-up: *ret is untouched and FS_OK returned when key is absent or null; a wrong type, or a number out
  * of [min, max], fails and names the key. *ret strings are borrowed from obj. ret_found may be NULL. */
 fs_status fs_json_int(struct json_object *obj, const char *key, int64_t min, int64_t max, int64_t *ret, bool *ret_found, fs_error *err);

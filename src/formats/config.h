@@ -10,9 +10,12 @@ typedef enum fs_scoring_func { FS_SCORING_SOFTMAX, FS_SCORING_SIGMOID, FS_SCORIN
 
 #define FS_CONFIG_LAYERS_MAX  1024
 #define FS_CONFIG_EXPERTS_MAX 4096
+#define FS_CONFIG_EOS_MAX     8
 
 typedef struct fs_config {
     char model_type[32]; /* "llama", "qwen2", "qwen3", "deepseek_v2", "deepseek_v3", ... */
+    /* num_key_value_heads is num_attention_heads when absent and under MLA; head_dim is hidden_size /
+     * num_attention_heads when absent, and qk_rope_head_dim under MLA, as transformers has it. */
     uint32_t vocab_size, hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim;
     uint32_t intermediate_size, max_position_embeddings;
     double rms_norm_eps;
@@ -49,16 +52,25 @@ typedef struct fs_config {
     uint32_t weight_block_rows, weight_block_cols;
 
     int32_t bos_token_id; /* -1: none */
-    int32_t eos_token_ids[8];
+    int32_t eos_token_ids[FS_CONFIG_EOS_MAX];
     int n_eos_token_ids;
 } fs_config;
 
 /* config.json's text. Unknown keys are ignored; a known key with a value out of any sense is refused by name. */
 fs_status fs_config_from_json(fs_config *ret, fs_bytes json, const char *what, fs_error *err);
+/* generation_config.json's text: adds its eos_token_id (one or a list) to those of c. */
+fs_status fs_config_add_generation(fs_config *c, fs_bytes json, const char *what, fs_error *err);
+/* Architectures llama, qwen2, qwen3, deepseek2. Sets everything but rope_freqs, which weights.c finds. */
 fs_status fs_config_from_gguf(fs_config *ret, const fs_gguf *g, const char *what, fs_error *err);
 void fs_config_done(fs_config *c);
-/* Relations between fields that every architecture relies on (heads divide, groups divide experts, ...). Both
- * functions above call it. */
+/* Sizes and the relations between fields that every architecture relies on (heads divide, groups divide experts,
+ * ...). The functions above call it. */
 fs_status fs_config_check(const fs_config *c, const char *what, fs_error *err);
+/* The values before anything is read: what transformers takes for a key that is absent. model_type, of at most 31
+ * bytes, decides some of them. */
+fs_status fs_config_init(fs_config *ret, fs_bytes model_type, const char *what, fs_error *err);
+/* Fills num_key_value_heads and head_dim where they are still 0. Call before fs_config_check. */
+void fs_config_defaults(fs_config *c);
+fs_status fs_config_add_eos(fs_config *c, int64_t id, const char *what, fs_error *err);
 
 #endif

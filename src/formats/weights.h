@@ -5,7 +5,9 @@
  * MLA's up-projection: safetensors and old GGUFs have "...self_attn.kv_b_proj.weight" [H*(nope+v), kv_lora]; new
  * GGUFs have it split, under names that the Hub does not use:
  *   "...self_attn.k_b_proj.weight" [H, kv_lora, nope]  (W_uk transposed a head)
- *   "...self_attn.v_b_proj.weight" [H, v, kv_lora] */
+ *   "...self_attn.v_b_proj.weight" [H, v, kv_lora]
+ *
+ * Block-scaled fp8: the view of "X.weight" carries the scales of "X.weight_scale_inv", which stays in the list too. */
 #ifndef FS_FORMATS_WEIGHTS_H
 #define FS_FORMATS_WEIGHTS_H
 
@@ -31,7 +33,8 @@ const char *fs_weights_folder(const fs_weights *w);
 size_t fs_weights_n_tensors(const fs_weights *w);
 const fs_tensor *fs_weights_tensor_at(const fs_weights *w, size_t i); /* sorted by name */
 const fs_tensor *fs_weights_find(const fs_weights *w, const char *name); /* NULL: absent */
-/* Absent, or dims that differ from the n_dims given (uint64_t each), is a sentence. */
+/* Absent, or dims that differ from the n_dims given (uint64_t each), or a type that holds no weights, is a sentence:
+ * what this returns is safe for fs_tensor_row_f32. */
 fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor **ret, fs_error *err, int n_dims, ...);
 size_t fs_weights_file_bytes(const fs_weights *w);
 

@@ -1,0 +1,459 @@
+/* Opens whatever files a model is stored in and holds their maps; one sorted list of views over all of them.
+ * Reading a header is left to safetensors.c and gguf.c, GGUF's names to names.c. */
+#include "formats/weights.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "formats/safetensors.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONFIG_BYTES_MAX ((size_t)16 << 20)
+#define INDEX_BYTES_MAX  ((size_t)256 << 20)
+#define SHARDS_MAX       4096
+
+/* One mapped file. */
+typedef struct part {
+    char *name;
+    fs_map map;
+    fs_safetensors *safetensors;
+} part;
+
+struct fs_weights {
+    char *folder;
+    fs_config config;
+    fs_gguf *gguf; /* the first GGUF part's, or NULL */
+    part *parts;
+    size_t n_parts, parts_capacity;
+    fs_tensor *tensors; /* names belong to the parts */
+    size_t n_tensors;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const fs_tensor *)a)->name, ((const fs_tensor *)b)->name);
+}
+
+/* ---- files ---- */
+
+/* Maps folder/name as one more part; the caller opens it. */
+static fs_status add_part(fs_weights *w, const char *name, part **ret, fs_error *err)
+{
+    char *path;
+    part *p;
+    fs_status rc;
+
+    if (w->n_parts == w->parts_capacity) {
+        size_t capacity = w->parts_capacity ? 2 * w->parts_capacity : 4;
+        part *more = realloc(w->parts, capacity * sizeof *more);
+        if (!more)
+            return fs_fail_memory(err, capacity * sizeof *more);
+        w->parts = more;
+        w->parts_capacity = capacity;
+    }
+    p = &w->parts[w->n_parts];
+    *p = (part){ .name = strdup(name) };
+    if (!p->name)
+        return fs_fail_memory(err, strlen(name) + 1);
+    w->n_parts++;
+    path = fs_path_join(w->folder, name);
+    if (!path)
+        return fs_fail_memory(err, strlen(w->folder) + strlen(name) + 2);
+    rc = fs_map_open(&p->map, path, err);
+    free(path);
+    *ret = p;
+    return rc;
+}
+
+static fs_status add_safetensors(fs_weights *w, const char *name, fs_error *err)
+{
+    part *p = NULL;
+    fs_status rc = add_part(w, name, &p, err);
+
+    return rc ? rc : fs_safetensors_open(p->map.bytes, p->name, &p->safetensors, err);
+}
+
+static fs_status read_in_folder(const fs_weights *w, const char *name, size_t max_bytes, fs_buf *ret, fs_error *err)
+{
+    char *path = fs_path_join(w->folder, name);
+    fs_status rc;
+
+    if (!path)
+        return fs_fail_memory(err, strlen(w->folder) + strlen(name) + 2);
+    rc = fs_file_read(path, max_bytes, ret, err);
+    free(path);
+    return rc;
+}
+
+static fs_status is_in_folder(const fs_weights *w, const char *name, bool *ret, fs_error *err)
+{
+    char *path = fs_path_join(w->folder, name);
+
+    if (!path)
+        return fs_fail_memory(err, strlen(w->folder) + strlen(name) + 2);
+    *ret = fs_file_exists(path);
+    free(path);
+    return FS_OK;
+}
+
+/* ---- configuration ---- */
+
+static fs_status add_generation_config(fs_weights *w, fs_error *err)
+{
+    fs_buf text = { 0 };
+    bool there;
+    fs_status rc = is_in_folder(w, "generation_config.json", &there, err);
+
+    if (rc || !there)
+        return rc;
+    rc = read_in_folder(w, "generation_config.json", CONFIG_BYTES_MAX, &text, err);
+    if (!rc)
+        rc = fs_config_add_generation(&w->config, fs_buf_bytes(&text), "generation_config.json", err);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status read_config(fs_weights *w, fs_error *err)
+{
+    fs_buf text = { 0 };
+    fs_status rc = read_in_folder(w, "config.json", CONFIG_BYTES_MAX, &text, err);
+
+    if (!rc)
+        rc = fs_config_from_json(&w->config, fs_buf_bytes(&text), "config.json", err);
+    fs_buf_done(&text);
+    return rc ? rc : add_generation_config(w, err);
+}
+
+/* ---- sharded safetensors ---- */
+
+/* A shard name comes from a file that a stranger wrote; it must not lead out of the folder. */
+static bool is_plain_name(fs_bytes name)
+{
+    return name.n_bytes > 0 && name.n_bytes < 256 && name.data[0] != '.' && !memchr(name.data, '/', name.n_bytes) &&
+           !memchr(name.data, '\\', name.n_bytes) && !memchr(name.data, 0, name.n_bytes);
+}
+
+static const part *find_part(const fs_weights *w, const char *name)
+{
+    for (size_t i = w->n_parts; i-- > 0;)
+        if (strcmp(w->parts[i].name, name) == 0)
+            return &w->parts[i];
+    return NULL;
+}
+
+static fs_status open_shards(fs_weights *w, struct json_object *map, fs_error *err)
+{
+    size_t n_listed = 0, n_stored = 0;
+
+    if (!json_object_is_type(map, json_type_object))
+        return fs_fail(err, FS_ERR_FORMAT, "model.safetensors.index.json: 'weight_map' is missing or not an object");
+    json_object_object_foreach(map, tensor, shard) {
+        fs_bytes name = { 0 };
+        const part *p;
+        if (json_object_is_type(shard, json_type_string))
+            name = (fs_bytes){ (const uint8_t *)json_object_get_string(shard), (size_t)json_object_get_string_len(shard) };
+        if (!is_plain_name(name))
+            return fs_fail(err, FS_ERR_FORMAT, "model.safetensors.index.json: the shard of tensor '%s' is no plain file name", tensor);
+        p = find_part(w, (const char *)name.data);
+        if (!p) {
+            fs_status rc;
+            if (w->n_parts == SHARDS_MAX)
+                return fs_fail(err, FS_ERR_UNSUPPORTED, "model.safetensors.index.json: more than %d shards", SHARDS_MAX);
+            rc = add_safetensors(w, (const char *)name.data, err);
+            if (rc)
+                return rc;
+            p = &w->parts[w->n_parts - 1];
+            n_stored += fs_safetensors_n_tensors(p->safetensors);
+        }
+        if (!fs_safetensors_find(p->safetensors, tensor))
+            return fs_fail(err, FS_ERR_FORMAT, "model.safetensors.index.json: tensor '%s' is not in shard '%s'", tensor, p->name);
+        n_listed++;
+    }
+    if (n_listed == n_stored)
+        return FS_OK;
+    /* Every listed tensor is where the index says, so some shard holds more than is listed. */
+    for (size_t i = 0; i < w->n_parts; i++)
+        for (size_t k = 0; k < fs_safetensors_n_tensors(w->parts[i].safetensors); k++) {
+            const char *name = fs_safetensors_tensor_at(w->parts[i].safetensors, k)->name;
+            struct json_object *shard = fs_json_member(map, name);
+            if (!shard || strcmp(json_object_get_string(shard), w->parts[i].name) != 0)
+                return fs_fail(err, FS_ERR_FORMAT, "shard '%s' holds tensor '%s', which model.safetensors.index.json %s",
+                               w->parts[i].name, name, shard ? "puts into another shard" : "does not list");
+        }
+    return fs_fail(err, FS_ERR_FORMAT, "model.safetensors.index.json: %zu tensors, the shards hold %zu", n_listed, n_stored);
+}
+
+static fs_status open_index(fs_weights *w, fs_error *err)
+{
+    static const char what[] = "model.safetensors.index.json";
+    struct json_object *index = NULL;
+    fs_buf text = { 0 };
+    fs_status rc = read_in_folder(w, what, INDEX_BYTES_MAX, &text, err);
+
+    if (!rc)
+        rc = fs_json_parse(fs_buf_bytes(&text), what, &index, err);
+    if (!rc)
+        rc = fs_json_check_keys(fs_buf_bytes(&text), index, what, err);
+    fs_buf_done(&text);
+    if (!rc)
+        rc = open_shards(w, fs_json_member(index, "weight_map"), err);
+    json_object_put(index);
+    return rc;
+}
+
+/* ---- one list over all parts ---- */
+
+static fs_status list_tensors(fs_weights *w, fs_error *err)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n_parts; i++)
+        n += fs_safetensors_n_tensors(w->parts[i].safetensors);
+    w->tensors = malloc((n + 1) * sizeof *w->tensors);
+    if (!w->tensors)
+        return fs_fail_memory(err, (n + 1) * sizeof *w->tensors);
+    for (size_t i = 0; i < w->n_parts; i++)
+        for (size_t k = 0; k < fs_safetensors_n_tensors(w->parts[i].safetensors); k++)
+            w->tensors[w->n_tensors++] = *fs_safetensors_tensor_at(w->parts[i].safetensors, k);
+    qsort(w->tensors, w->n_tensors, sizeof *w->tensors, by_name);
+    for (size_t i = 1; i < w->n_tensors; i++)
+        if (strcmp(w->tensors[i - 1].name, w->tensors[i].name) == 0)
+            return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is stored twice", w->tensors[i].name);
+    return FS_OK;
+}
+
+static fs_tensor *find_tensor(const fs_weights *w, const char *name)
+{
+    fs_tensor key = { .name = name };
+
+    return w->n_tensors ? bsearch(&key, w->tensors, w->n_tensors, sizeof key, by_name) : NULL;
+}
+
+/* The tensor called name with its last cut_bytes replaced by suffix. */
+static fs_status find_sibling(const fs_weights *w, const char *name, size_t cut_bytes, const char *suffix, fs_tensor **ret, fs_error *err)
+{
+    fs_buf sibling = { 0 };
+    fs_status rc = fs_buf_append(&sibling, name, strlen(name) - cut_bytes, err);
+
+    if (!rc)
+        rc = fs_buf_append_str(&sibling, suffix, err);
+    if (!rc)
+        *ret = find_tensor(w, sibling.data);
+    fs_buf_done(&sibling);
+    return rc;
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), n_end = strlen(end);
+    return n >= n_end && strcmp(s + n - n_end, end) == 0;
+}
+
+static fs_status pair_scale(fs_weights *w, const fs_tensor *scale, fs_error *err)
+{
+    const uint32_t block_rows = w->config.weight_block_rows, block_cols = w->config.weight_block_cols;
+    uint64_t rows, cols;
+    fs_tensor *t = NULL;
+    fs_status rc = find_sibling(w, scale->name, strlen("_scale_inv"), "", &t, err);
+
+    if (rc)
+        return rc;
+    if (!t || t->dtype != FS_DTYPE_F8_E4M3 || t->n_dims != 2)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' scales no F8_E4M3 matrix", scale->name);
+    if (!w->config.fp8)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is a block scale, but config.json has no fp8 quantization_config", scale->name);
+    if (scale->dtype != FS_DTYPE_F32)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, scales are read as F32", scale->name, fs_dtype_get(scale->dtype)->name);
+    rows = t->dims[0] / block_rows + (t->dims[0] % block_rows != 0);
+    cols = t->dims[1] / block_cols + (t->dims[1] % block_cols != 0);
+    if (scale->n_dims != 2 || scale->dims[0] != rows || scale->dims[1] != cols)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is [%" PRIu64 ", %" PRIu64 "] in %d dimensions; [%" PRIu64 ", %" PRIu64
+                       "] in blocks of [%" PRIu32 ", %" PRIu32 "] needs [%" PRIu64 ", %" PRIu64 "]", scale->name, scale->dims[0],
+                       scale->dims[1], scale->n_dims, t->dims[0], t->dims[1], block_rows, block_cols, rows, cols);
+    t->scales = scale->data;
+    t->scale_rows = block_rows;
+    t->scale_cols = block_cols;
+    return FS_OK;
+}
+
+/* V3's fp8: "X.weight" F8_E4M3 and "X.weight_scale_inv" F32. V4's "X.scale" is left to who knows that model. */
+static fs_status pair_scales(fs_weights *w, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < w->n_tensors && !rc; i++)
+        if (ends_with(w->tensors[i].name, ".weight_scale_inv"))
+            rc = pair_scale(w, &w->tensors[i], err);
+    for (size_t i = 0; i < w->n_tensors && !rc && w->config.fp8; i++) {
+        const fs_tensor *t = &w->tensors[i];
+        fs_tensor *v4_scale = NULL;
+        if (t->dtype != FS_DTYPE_F8_E4M3 || t->scales)
+            continue;
+        if (ends_with(t->name, ".weight"))
+            rc = find_sibling(w, t->name, strlen("weight"), "scale", &v4_scale, err);
+        if (!rc && !v4_scale)
+            rc = fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is F8_E4M3 without its '_scale_inv'", t->name);
+    }
+    return rc;
+}
+
+/* ---- open ---- */
+
+static fs_status open_safetensors(fs_weights *w, const char *single, fs_error *err)
+{
+    fs_status rc = read_config(w, err);
+
+    if (!rc)
+        rc = single ? add_safetensors(w, single, err) : open_index(w, err);
+    if (!rc)
+        rc = list_tensors(w, err);
+    if (!rc)
+        rc = pair_scales(w, err);
+    return rc;
+}
+
+static fs_status open_folder(fs_weights *w, const char *path, fs_error *err)
+{
+    bool single = false, index = false;
+    fs_status rc;
+
+    w->folder = strdup(path);
+    if (!w->folder)
+        return fs_fail_memory(err, strlen(path) + 1);
+    rc = is_in_folder(w, "model.safetensors", &single, err);
+    if (!rc)
+        rc = is_in_folder(w, "model.safetensors.index.json", &index, err);
+    if (rc)
+        return rc;
+    if (!single && !index)
+        return fs_fail(err, FS_ERR_NOT_FOUND, "'%s' has neither model.safetensors nor model.safetensors.index.json", path);
+    return open_safetensors(w, single ? "model.safetensors" : NULL, err);
+}
+
+static fs_status open_file(fs_weights *w, const char *path, fs_error *err)
+{
+    const char *slash = strrchr(path, '/');
+
+    w->folder = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+    if (!w->folder)
+        return fs_fail_memory(err, strlen(path) + 1);
+    return open_safetensors(w, slash ? slash + 1 : path, err);
+}
+
+fs_status fs_weights_open(const char *path, fs_weights **ret, fs_error *err)
+{
+    fs_weights *w = calloc(1, sizeof *w);
+    fs_status rc;
+
+    if (!w)
+        return fs_fail_memory(err, sizeof *w);
+    if (!fs_file_exists(path)) {
+        fs_weights_close(w);
+        return fs_fail(err, FS_ERR_NOT_FOUND, "'%s' does not exist", path);
+    }
+    rc = fs_file_is_folder(path) ? open_folder(w, path, err) : open_file(w, path, err);
+    if (rc) {
+        fs_weights_close(w);
+        return rc;
+    }
+    *ret = w;
+    return FS_OK;
+}
+
+void fs_weights_close(fs_weights *w)
+{
+    if (!w)
+        return;
+    for (size_t i = 0; i < w->n_parts; i++) {
+        fs_safetensors_close(w->parts[i].safetensors);
+        fs_map_close(&w->parts[i].map);
+        free(w->parts[i].name);
+    }
+    free(w->parts);
+    free(w->tensors);
+    free(w->folder);
+    fs_config_done(&w->config);
+    free(w);
+}
+
+/* ---- reading ---- */
+
+const fs_config *fs_weights_config(const fs_weights *w)
+{
+    return &w->config;
+}
+
+const fs_gguf *fs_weights_gguf(const fs_weights *w)
+{
+    return w->gguf;
+}
+
+const char *fs_weights_folder(const fs_weights *w)
+{
+    return w->folder;
+}
+
+size_t fs_weights_n_tensors(const fs_weights *w)
+{
+    return w->n_tensors;
+}
+
+const fs_tensor *fs_weights_tensor_at(const fs_weights *w, size_t i)
+{
+    return &w->tensors[i];
+}
+
+const fs_tensor *fs_weights_find(const fs_weights *w, const char *name)
+{
+    return find_tensor(w, name);
+}
+
+/* "[129280, 7168]" */
+static void print_dims(char *ret, size_t n_bytes, const uint64_t *dims, int n_dims)
+{
+    size_t at = (size_t)snprintf(ret, n_bytes, "[");
+
+    for (int i = 0; i < n_dims && at < n_bytes; i++)
+        at += (size_t)snprintf(ret + at, n_bytes - at, "%s%" PRIu64, i ? ", " : "", dims[i]);
+    if (at < n_bytes)
+        snprintf(ret + at, n_bytes - at, "]");
+}
+
+fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor **ret, fs_error *err, int n_dims, ...)
+{
+    const fs_tensor *t = fs_weights_find(w, name);
+    uint64_t dims[FS_TENSOR_DIMS_MAX] = { 0 };
+    va_list ap;
+
+    va_start(ap, n_dims);
+    for (int i = 0; i < n_dims && i < FS_TENSOR_DIMS_MAX; i++)
+        dims[i] = va_arg(ap, uint64_t);
+    va_end(ap);
+    if (!t)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is missing", name);
+    if (t->n_dims != n_dims || memcmp(t->dims, dims, (size_t)n_dims * sizeof *dims) != 0) {
+        char has[96], wants[96];
+        print_dims(has, sizeof has, t->dims, t->n_dims);
+        print_dims(wants, sizeof wants, dims, n_dims);
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is %s, the config says %s", name, has, wants);
+    }
+    if (!fs_dtype_get(t->dtype)->is_weight)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, which holds no weights", name, fs_dtype_get(t->dtype)->name);
+    if (w->config.fp8 && t->dtype == FS_DTYPE_F8_E4M3 && !t->scales)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is F8_E4M3 and its scales are in a layout not read here", name);
+    *ret = t;
+    return FS_OK;
+}
+
+size_t fs_weights_file_bytes(const fs_weights *w)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n_parts; i++)
+        n += w->parts[i].map.bytes.n_bytes;
+    return n;
+}
