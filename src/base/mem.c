@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
 #include <sys/mman.h>
-#endif
 
 #define HUGE_BYTES ((size_t)2 << 20)
 
@@ -62,6 +60,42 @@ void *fs_alloc_aligned(size_t n_bytes)
 void fs_free_aligned(void *p)
 {
     free(p);
+}
+
+/* Whole pages of any size in use (64 KiB on some aarch64 kernels). */
+static size_t lazy_bytes(size_t n_bytes)
+{
+    return (n_bytes + 0xffff) & ~(size_t)0xffff;
+}
+
+void *fs_alloc_lazy(size_t n_bytes)
+{
+    size_t size;
+    uint8_t *p, *aligned;
+
+    if (n_bytes == 0 || !fs_add_size(n_bytes, 2 * HUGE_BYTES, &size))
+        return NULL;
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    /* Trim to a huge-page boundary so that the kernel can back the whole of it with huge pages. */
+    aligned = p + (HUGE_BYTES - (uintptr_t)p % HUGE_BYTES) % HUGE_BYTES;
+    if (aligned > p)
+        munmap(p, (size_t)(aligned - p));
+    n_bytes = lazy_bytes(n_bytes);
+    if (p + size > aligned + n_bytes)
+        munmap(aligned + n_bytes, (size_t)(p + size - (aligned + n_bytes)));
+#ifdef MADV_HUGEPAGE
+    if (n_bytes >= HUGE_BYTES)
+        madvise(aligned, n_bytes, MADV_HUGEPAGE);
+#endif
+    return aligned;
+}
+
+void fs_free_lazy(void *p, size_t n_bytes)
+{
+    if (p)
+        munmap(p, lazy_bytes(n_bytes));
 }
 
 fs_status fs_arena_init(fs_arena *a, size_t n_bytes, fs_error *err)

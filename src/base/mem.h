@@ -27,6 +27,11 @@ bool fs_add_size(size_t a, size_t b, size_t *ret);
 void *fs_alloc_aligned(size_t n_bytes);
 void fs_free_aligned(void *p);
 
+/* Zeroed, page-aligned memory that takes no RAM until it is touched; NULL when there is no address space. Asks
+ * for huge pages. Free with the same size. For packed weights and KV caches. */
+void *fs_alloc_lazy(size_t n_bytes);
+void fs_free_lazy(void *p, size_t n_bytes);
+
 /* An arena: one block, bump allocation, everything freed at once. Allocations are 64-byte aligned and not
  * zeroed. The size is planned at open; running past it is a bug in the plan (assert). */
 typedef struct fs_arena {
