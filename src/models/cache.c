@@ -1,0 +1,51 @@
+/* The KV cache of one sequence: f32, one block of memory that takes RAM only as positions are written.
+ *
+ *   gqa, a layer: for each kv head, key panels [ctx/16][head_dim][16]; then for each, value rows [ctx][head_dim]
+ *   mla, a layer: rows [ctx][kv_lora_rank + qk_rope_head_dim] */
+#include "models/internal.h"
+
+#include <assert.h>
+
+static size_t layer_floats(const fs_network *net, const fs_cache *c)
+{
+    return (size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * c->ctx_tokens;
+}
+
+fs_status fs_cache_init(fs_cache *c, const fs_network *net, uint32_t ctx_tokens, fs_error *err)
+{
+    size_t n_bytes;
+
+    *c = (fs_cache){ 0 };
+    if (ctx_tokens == 0 || ctx_tokens > UINT32_MAX - FS_KV_BLOCK)
+        return fs_fail(err, FS_ERR_ARGUMENT, "a context of %u tokens makes no sense", ctx_tokens);
+    c->ctx_tokens = (ctx_tokens + FS_KV_BLOCK - 1) / FS_KV_BLOCK * FS_KV_BLOCK;
+    if (!fs_mul_size(net->plan.kv_token_bytes, c->ctx_tokens, &n_bytes))
+        return fs_fail(err, FS_ERR_MEMORY, "a KV cache of %u tokens would not fit in the address space", c->ctx_tokens);
+    c->memory = fs_alloc_lazy(n_bytes);
+    if (!c->memory)
+        return fs_fail_memory(err, n_bytes);
+    c->memory_bytes = n_bytes;
+    c->ctx_limit = ctx_tokens;
+    return FS_OK;
+}
+
+void fs_cache_done(fs_cache *c)
+{
+    if (!c)
+        return;
+    fs_free_lazy(c->memory, c->memory_bytes);
+    *c = (fs_cache){ 0 };
+}
+
+float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)
+{
+    assert(layer < net->n_cache_layers && kv_head < net->n_cache_heads);
+    return c->memory + layer * layer_floats(net, c) + (size_t)kv_head * net->k_dim * c->ctx_tokens;
+}
+
+float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)
+{
+    assert(layer < net->n_cache_layers && kv_head < net->n_cache_heads);
+    return c->memory + layer * layer_floats(net, c) + (size_t)net->n_cache_heads * net->k_dim * c->ctx_tokens +
+           (size_t)kv_head * net->v_dim * c->ctx_tokens;
+}

@@ -1,0 +1,243 @@
+/* What the architectures share: the loaded layers, the loader, and the parts of a step. Private to models/.
+ * T tokens, D hidden_size, H heads, V vocab, E routed experts, k experts a token, I intermediate. */
+#ifndef FS_MODELS_INTERNAL_H
+#define FS_MODELS_INTERNAL_H
+
+#include "models/network.h"
+
+#define FS_NAME_MAX 192
+
+typedef struct fs_linear {
+    fs_mat mat;
+    const float *bias; /* NULL: none */
+} fs_linear;
+
+typedef struct fs_ffn {
+    fs_linear gate, up, down; /* [I, D], [I, D], [D, I] */
+} fs_ffn;
+
+typedef struct fs_moe {
+    fs_linear router;             /* [E, D] */
+    const float *correction_bias; /* [E] or NULL */
+    fs_ffn *experts;              /* E */
+    fs_ffn shared;
+    bool has_shared;
+} fs_moe;
+
+typedef struct fs_gqa {
+    fs_linear q, k, v, o;
+    const float *q_norm, *k_norm; /* [head_dim] or NULL */
+} fs_gqa;
+
+typedef struct fs_mla {
+    fs_linear q;   /* q_proj, or q_b_proj behind q_a */
+    fs_linear q_a; /* q_lora_rank > 0 only */
+    const float *q_a_norm;
+    fs_linear kv_a;         /* [kv_lora + rope, D] */
+    const float *kv_a_norm; /* [kv_lora] */
+    fs_mat *w_uk;           /* H times [kv_lora, nope] */
+    fs_mat *w_uv;           /* H times [v, kv_lora] */
+    fs_linear o;
+} fs_mla;
+
+typedef struct fs_layer {
+    const float *input_norm, *post_attention_norm; /* [D] */
+    fs_gqa gqa;
+    fs_mla mla;
+    fs_ffn ffn;
+    fs_moe moe;
+    bool is_moe;
+} fs_layer;
+
+typedef struct fs_mtp {
+    bool present;
+    fs_layer layer;
+    const float *enorm, *hnorm, *norm; /* [D] */
+    fs_linear eh_proj;                 /* [D, 2D] */
+    const fs_tensor *embed_tokens;     /* its own copy, or the main one */
+    fs_linear head;                    /* only when the file holds one that differs from lm_head */
+    bool own_head;
+} fs_mtp;
+
+/* Rotary frequencies: cos and sin of pos * inv_freq[i], times factor. */
+typedef struct fs_rope {
+    uint32_t dim;          /* rotated elements of a head */
+    double *inv_freq;      /* [dim / 2] */
+    double *inv_freq_long; /* longrope, for caches over original_max_position_embeddings; else NULL */
+    uint32_t long_above;
+    double factor;
+} fs_rope;
+
+typedef struct fs_loader fs_loader;
+
+/* One architecture: how its layers are loaded and run. */
+typedef struct fs_arch {
+    const char *model_type;
+    bool is_mla;
+    /* A config the code could not run is refused by name here. */
+    fs_status (*check)(const fs_config *c, fs_error *err);
+    /* prefix: "model.layers.N." */
+    fs_status (*load_attention)(fs_loader *l, fs_layer *layer, const char *prefix, fs_error *err);
+    void (*attention)(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
+} fs_arch;
+
+extern const fs_arch fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3;
+/* NULL when unknown. */
+const fs_arch *fs_arch_find(const char *model_type);
+/* "llama, qwen2, ..." for sentences. */
+const char *fs_arch_names(void);
+
+struct fs_network {
+    const fs_arch *arch;
+    const fs_weights *weights;
+    const fs_config *config;
+    fs_pool *pool;
+    const fs_kernels *kernels;
+    fs_network_options options;
+    fs_network_plan plan;
+
+    uint8_t *memory; /* every packed weight, plan.weights_bytes */
+    fs_layer *layers;
+    fs_mtp mtp;
+    const fs_tensor *embed_tokens;
+    const float *norm;
+    fs_linear lm_head;
+    fs_rope rope;
+    float softmax_scale;
+
+    /* Cache geometry, floats a token of one layer: gqa k_dim and v_dim of each of n_cache_heads; mla k_dim of one. */
+    uint32_t k_dim, v_dim, n_cache_heads, n_cache_layers;
+};
+
+/* ---- loader.c: two passes over the same code; the first plans and checks, the second packs ---- */
+struct fs_loader {
+    fs_network *net;
+    bool planning;
+    size_t used_bytes;
+};
+
+/* prefix + name + ".weight" (and ".bias"). */
+fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
+                           const char *name, fs_error *err);
+/* prefix + name, as f32. */
+fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err);
+/* The per-head absorbed matrices, from kv_b_proj or from k_b_proj and v_b_proj. */
+fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
+/* The whole model, by net->arch. */
+fs_status fs_loader_run(fs_loader *l, fs_error *err);
+void fs_layer_done(fs_layer *layer);
+
+/* ---- rope.c ---- */
+fs_status fs_rope_init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *err);
+void fs_rope_done(fs_rope *r);
+/* ret_cs [dim]: cos at 2i, sin at 2i+1, for position pos in a cache of ctx_tokens. */
+void fs_rope_angles(const fs_rope *r, uint32_t pos, uint32_t ctx_tokens, float *ret_cs);
+/* MLA's softmax scale: (nope + rope)^-0.5 * g(factor, mscale_all_dim)^2. */
+float fs_mla_softmax_scale(const fs_config *c);
+float fs_gqa_softmax_scale(const fs_config *c);
+
+/* ---- cache.c: addresses of layer index ---- */
+float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa panels; mla rows */
+float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa rows */
+
+/* ---- workspace.c ---- */
+/* One query tile of the attention region. */
+typedef struct fs_tile_ref {
+    uint32_t row;    /* which of the step's sequences */
+    uint32_t token0; /* first token in the step */
+    uint32_t n_q;
+    uint32_t head0, n_heads; /* gqa: head0 is the first query head of one kv head */
+} fs_tile_ref;
+
+struct fs_workspace {
+    uint32_t tokens_max, sequences_max;
+    fs_arena arena;
+    int n_threads;
+    uint8_t *scratch; /* n_threads of them */
+    size_t scratch_bytes;
+
+    /* The step under way. */
+    const fs_step_rows *rows;
+    size_t n_rows;
+    uint32_t n_tokens;
+    int32_t *ids;        /* [T] */
+    uint32_t *positions; /* [T] */
+    uint32_t *row_of;    /* [T] sequence of a token */
+    float *cs;           /* [T, rope dim] */
+    float *x;            /* [T, D] residual stream */
+    float *h;            /* [T, D] normed input */
+    float *y;            /* [T, D] output of a sublayer */
+    float *q;            /* [T, H * key dim] */
+    float *k, *v;        /* [T, KV * head_dim]; mla: k is [T, kv_lora + rope] */
+    float *q_a;          /* [T, q_lora] */
+    float *q_lat;        /* [T, H, kv_lora + rope] */
+    float *o_lat;        /* [T, H, kv_lora] */
+    float *att;          /* [T, H * v] */
+    float *gate, *up;    /* [rows, I], the largest of rows * I over the layers */
+    fs_tile_ref *tiles;
+    size_t n_tiles, n_tiles_max;
+
+    /* MoE. */
+    float *router;          /* [T, E] scores */
+    float *biased;          /* [n_threads, 2E] */
+    int32_t *top_ids;       /* [T, k] ascending */
+    float *top_weights;     /* [T, k] */
+    uint32_t *slot;         /* [T, k] row of the gathered matrices */
+    uint32_t *expert_begin; /* [E + 1] */
+    uint32_t *active;       /* [E + 1] experts with rows; E is the shared one */
+    uint32_t n_active;
+    float *gathered;        /* [T * k, D] inputs by expert; then their outputs */
+    float *expert_out;      /* [T * k, D] */
+    float *shared_gate, *shared_up; /* [T, I_shared] */
+    float *shared_out;      /* [T, D] */
+    float *head_in;         /* [T, D] rows whose logits are wanted */
+    float *logits;          /* [logit_rows_max, V] when several sequences share the head product */
+    uint32_t logit_rows_max;
+};
+
+static inline void *fs_ws_scratch(const fs_workspace *ws, int thread)
+{
+    return ws->scratch + (size_t)thread * ws->scratch_bytes;
+}
+
+/* ---- parts.c: the pieces of a step, each one region of the pool ---- */
+typedef struct fs_product {
+    const fs_linear *linear;
+    float *y; /* [m, ldy] */
+    size_t ldy;
+} fs_product;
+#define FS_PRODUCTS_MAX 4
+
+/* Several products of one input in one region. x [m, ldx]. */
+void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const float *x,
+                     size_t ldx, size_t m);
+void fs_linear_run(fs_network *net, fs_workspace *ws, const fs_linear *l, const float *x, size_t ldx, size_t m, float *y,
+                   size_t ldy);
+/* y = rmsnorm(x) over m rows of n. */
+void fs_norm_rows(fs_network *net, const float *x, size_t ldx, const float *w, double eps, float *y, size_t ldy, size_t n,
+                  size_t m);
+/* x = fl(x + y) over m rows of D, then h = rmsnorm(x, w) in the same pass; w NULL: only the sum. */
+void fs_add_norm_rows(fs_network *net, float *x, const float *y, const float *w, float *h, size_t m);
+/* y = down(silu(gate h) * up h). */
+void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, const float *h, size_t m, float *y);
+/* Panels a piece: a few pieces a thread, none too small to hide the latency of the fma chains. */
+size_t fs_panel_grain(const fs_network *net, size_t n_panels);
+size_t fs_row_grain(const fs_network *net, size_t m);
+
+/* ---- moe.c ---- */
+void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, const float *h, size_t m, float *y);
+
+/* ---- step.c: one layer, and the tiles of the step's attention ---- */
+void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm);
+/* Query tiles over heads_per_tile heads each; heads0 steps by heads_per_tile up to n_heads. */
+void fs_tiles_plan(fs_workspace *ws, uint32_t n_heads, uint32_t heads_per_tile);
+
+/* ---- gqa.c, mla.c: ws->h -> ws->y with o_proj applied; cache rows written ---- */
+void fs_gqa_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
+void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
+fs_status fs_gqa_load(fs_loader *l, fs_gqa *gqa, const char *prefix, bool qkv_bias, bool o_bias, bool qk_norm, fs_error *err);
+fs_status fs_mla_load(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
+fs_status fs_dense_check(const fs_config *c, fs_error *err);
+fs_status fs_mla_check(const fs_config *c, fs_error *err);
+
+#endif

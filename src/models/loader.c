@@ -1,0 +1,421 @@
+/* Loading: the same walk over the model runs twice. The planning pass finds and checks every tensor and adds up the
+ * packed bytes, so that a model that is wrong or does not fit is refused before anything is allocated; the packing pass
+ * carves the planned block and packs into it, all threads at work on each tensor. */
+#include "models/internal.h"
+
+#include "tensor/blocks.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Room in the packed block; NULL while planning. */
+static fs_status carve(fs_loader *l, size_t n_bytes, void **ret, fs_error *err)
+{
+    size_t at = l->used_bytes, end;
+
+    if (!fs_add_size(at, n_bytes, &end) || !fs_add_size(end, 63, &end))
+        return fs_fail(err, FS_ERR_FORMAT, "the packed weights would not fit in the address space");
+    l->used_bytes = end & ~(size_t)63;
+    assert(l->planning || l->used_bytes <= l->net->plan.weights_bytes);
+    *ret = l->planning ? NULL : l->net->memory + at;
+    return FS_OK;
+}
+
+static fs_status report(fs_loader *l, fs_error *err)
+{
+    const fs_network_options *o = &l->net->options;
+
+    if (!l->planning && o->progress && l->net->plan.weights_bytes &&
+        !o->progress(o->ud, (double)l->used_bytes / (double)l->net->plan.weights_bytes))
+        return fs_fail(err, FS_ERR_INTERRUPTED, "loading was stopped");
+    return FS_OK;
+}
+
+/* True when a row of a plain type holds a NaN. Block types show theirs in the results. */
+static bool row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n)
+{
+    unsigned bad = 0;
+
+    switch (dtype) {
+    case FS_DTYPE_F32:
+        for (size_t i = 0; i < n; i++) {
+            uint32_t u;
+            memcpy(&u, row + 4 * i, sizeof u);
+            bad |= (u & 0x7fffffffu) > 0x7f800000u;
+        }
+        break;
+    case FS_DTYPE_BF16:
+    case FS_DTYPE_F16:
+        for (size_t i = 0; i < n; i++) {
+            uint16_t u;
+            memcpy(&u, row + 2 * i, sizeof u);
+            bad |= (u & 0x7fffu) > (dtype == FS_DTYPE_BF16 ? 0x7f80u : 0x7c00u);
+        }
+        break;
+    case FS_DTYPE_F8_E4M3:
+        for (size_t i = 0; i < n; i++)
+            bad |= (row[i] & 0x7fu) == 0x7fu;
+        break;
+    default:
+        break;
+    }
+    return bad != 0;
+}
+
+static fs_status fail_nan(const fs_tensor *t, fs_error *err)
+{
+    return fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' holds a NaN", t->name);
+}
+
+struct pack_job {
+    const fs_mat *mat;
+    const fs_tensor *t;
+    atomic_bool nan;
+};
+
+static void pack_panels(void *ud, size_t begin, size_t end, int thread)
+{
+    struct pack_job *job = ud;
+    size_t row_end = end * FS_PANEL < job->mat->n ? end * FS_PANEL : job->mat->n;
+
+    (void)thread;
+    for (size_t r = begin * FS_PANEL; r < row_end; r++)
+        if (row_has_nan(job->t->dtype, fs_tensor_row_data(job->t, r), job->mat->k))
+            atomic_store(&job->nan, true);
+    fs_mat_pack(job->mat, job->t, 0, begin, end);
+}
+
+static fs_status scales_have_nan(const fs_tensor *t, fs_error *err)
+{
+    if (t->scales) {
+        size_t rows = (size_t)((fs_tensor_rows(t) + t->scale_rows - 1) / t->scale_rows);
+        size_t cols = (size_t)((fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols);
+        if (row_has_nan(FS_DTYPE_F32, t->scales, rows * cols))
+            return fs_fail(err, FS_ERR_NUMERIC, "the scales of tensor '%s' hold a NaN", t->name);
+    }
+    return FS_OK;
+}
+
+fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err)
+{
+    char full[FS_NAME_MAX];
+    const fs_tensor *t;
+    void *data;
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    rc = fs_weights_get(l->net->weights, full, &t, err, 1, n);
+    if (rc)
+        return rc;
+    rc = carve(l, (size_t)n * sizeof(float), &data, err);
+    if (rc || l->planning)
+        return rc;
+    fs_tensor_row_f32(t, 0, data);
+    if (row_has_nan(FS_DTYPE_F32, data, (size_t)n))
+        return fail_nan(t, err);
+    *ret = data;
+    return FS_OK;
+}
+
+fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
+                           const char *name, fs_error *err)
+{
+    char full[FS_NAME_MAX];
+    const fs_tensor *t;
+    size_t n_bytes;
+    void *data;
+    fs_dtype dtype;
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
+    rc = fs_weights_get(l->net->weights, full, &t, err, 2, n, k);
+    if (rc)
+        return rc;
+    dtype = fs_mat_dtype(t);
+    if (!fs_mat_bytes(dtype, n, k, t->scale_rows, t->scale_cols, &n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' [%" PRIu64 ", %" PRIu64 "] cannot be packed as %s", full, n, k,
+                       fs_dtype_get(dtype)->name);
+    rc = carve(l, n_bytes, &data, err);
+    if (rc)
+        return rc;
+    if (!l->planning) {
+        struct pack_job job = { &ret->mat, t, false };
+        rc = scales_have_nan(t, err);
+        if (rc)
+            return rc;
+        fs_mat_init(&ret->mat, t, 0, (uint32_t)n, data);
+        fs_pool_for(l->net->pool, fs_mat_panels(&ret->mat), 4, pack_panels, &job);
+        if (job.nan)
+            return fail_nan(t, err);
+    }
+    if (bias) {
+        char bias_name[64];
+        snprintf(bias_name, sizeof bias_name, "%s.bias", name);
+        rc = fs_loader_vector(l, &ret->bias, n, prefix, bias_name, err);
+        if (rc)
+            return rc;
+    }
+    return report(l, err);
+}
+
+/* ---- MLA's up-projections ---- */
+struct up_job {
+    fs_mla *mla;
+    const fs_config *c;
+    const fs_tensor *kv_b, *k_b, *v_b;
+    float *buffers; /* one a thread */
+    size_t buffer_floats;
+    atomic_bool nan;
+};
+
+static void pack_heads(void *ud, size_t begin, size_t end, int thread)
+{
+    struct up_job *job = ud;
+    const fs_config *c = job->c;
+    size_t nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank;
+    float *row = job->buffers + (size_t)thread * job->buffer_floats, *m = row + (lora > nope ? lora : nope);
+
+    for (size_t h = begin; h < end; h++) {
+        for (size_t i = 0; i < (job->kv_b ? nope : lora); i++) {
+            if (job->kv_b) { /* W_uk is stored [nope, lora]; the product wants rows of nope */
+                fs_tensor_row_f32(job->kv_b, h * (nope + v) + i, row);
+                for (size_t j = 0; j < lora; j++)
+                    m[j * nope + i] = row[j];
+            } else {
+                fs_tensor_row_f32(job->k_b, h * lora + i, m + i * nope);
+            }
+        }
+        if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)m, lora * nope))
+            atomic_store(&job->nan, true);
+        fs_mat_pack_f32(&job->mla->w_uk[h], m, nope, 0, fs_mat_panels(&job->mla->w_uk[h]));
+        for (size_t i = 0; i < v; i++) {
+            if (job->kv_b)
+                fs_tensor_row_f32(job->kv_b, h * (nope + v) + nope + i, m + i * lora);
+            else
+                fs_tensor_row_f32(job->v_b, h * v + i, m + i * lora);
+        }
+        if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)m, v * lora))
+            atomic_store(&job->nan, true);
+        fs_mat_pack_f32(&job->mla->w_uv[h], m, lora, 0, fs_mat_panels(&job->mla->w_uv[h]));
+    }
+}
+
+/* 16-bit files keep their width: their values are exact in it. Scaled and block values are f32 only. */
+static fs_dtype up_dtype(const fs_tensor *t)
+{
+    return t->dtype == FS_DTYPE_BF16 || t->dtype == FS_DTYPE_F16 ? t->dtype : FS_DTYPE_F32;
+}
+
+fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err)
+{
+    const fs_config *c = l->net->config;
+    uint64_t heads = c->num_attention_heads, nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank;
+    struct up_job job = { .mla = mla, .c = c };
+    char full[FS_NAME_MAX];
+    size_t uk_bytes, uv_bytes, n;
+    fs_dtype uk_dtype, uv_dtype;
+    void *data;
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%sself_attn.k_b_proj.weight", prefix);
+    if (fs_weights_find(l->net->weights, full)) {
+        rc = fs_weights_get(l->net->weights, full, &job.k_b, err, 3, heads, lora, nope);
+        snprintf(full, sizeof full, "%sself_attn.v_b_proj.weight", prefix);
+        if (!rc)
+            rc = fs_weights_get(l->net->weights, full, &job.v_b, err, 3, heads, v, lora);
+        if (rc)
+            return rc;
+        uk_dtype = up_dtype(job.k_b);
+        uv_dtype = up_dtype(job.v_b);
+    } else {
+        snprintf(full, sizeof full, "%sself_attn.kv_b_proj.weight", prefix);
+        rc = fs_weights_get(l->net->weights, full, &job.kv_b, err, 2, heads * (nope + v), lora);
+        if (rc)
+            return rc;
+        uk_dtype = uv_dtype = up_dtype(job.kv_b);
+    }
+    if (!fs_mat_bytes(uk_dtype, lora, nope, 0, 0, &uk_bytes) || !fs_mat_bytes(uv_dtype, v, lora, 0, 0, &uv_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' cannot be packed", full);
+    if (!mla->w_uk) { /* the planning pass makes the list, the packing pass fills it */
+        mla->w_uk = calloc((size_t)heads, sizeof *mla->w_uk);
+        mla->w_uv = calloc((size_t)heads, sizeof *mla->w_uv);
+        if (!mla->w_uk || !mla->w_uv)
+            return fs_fail_memory(err, (size_t)heads * sizeof *mla->w_uk);
+    }
+    for (uint64_t h = 0; h < heads; h++) {
+        rc = carve(l, uk_bytes, &data, err);
+        if (!rc && !l->planning)
+            fs_mat_init_f32(&mla->w_uk[h], uk_dtype, (uint32_t)lora, (uint32_t)nope, data);
+        if (!rc)
+            rc = carve(l, uv_bytes, &data, err);
+        if (!rc && !l->planning)
+            fs_mat_init_f32(&mla->w_uv[h], uv_dtype, (uint32_t)v, (uint32_t)lora, data);
+        if (rc)
+            return rc;
+    }
+    if (l->planning)
+        return FS_OK;
+    job.buffer_floats = (size_t)((nope > v ? nope : v) * lora + (lora > nope ? lora : nope));
+    n = job.buffer_floats * sizeof(float) * (size_t)fs_pool_threads(l->net->pool);
+    job.buffers = malloc(n);
+    if (!job.buffers)
+        return fs_fail_memory(err, n);
+    if (job.kv_b)
+        rc = scales_have_nan(job.kv_b, err);
+    if (!rc)
+        fs_pool_for(l->net->pool, (size_t)heads, 1, pack_heads, &job);
+    free(job.buffers);
+    if (!rc && job.nan)
+        rc = fail_nan(job.kv_b ? job.kv_b : job.k_b, err);
+    return rc ? rc : report(l, err);
+}
+
+/* ---- layers ---- */
+static fs_status load_ffn(fs_loader *l, fs_ffn *f, uint64_t intermediate, bool bias, const char *prefix, const char *name,
+                          fs_error *err)
+{
+    uint64_t d = l->net->config->hidden_size;
+    char full[FS_NAME_MAX];
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    rc = fs_loader_linear(l, &f->gate, intermediate, d, bias, full, "gate_proj", err);
+    if (!rc)
+        rc = fs_loader_linear(l, &f->up, intermediate, d, bias, full, "up_proj", err);
+    if (!rc)
+        rc = fs_loader_linear(l, &f->down, d, intermediate, bias, full, "down_proj", err);
+    return rc;
+}
+
+static fs_status load_moe(fs_loader *l, fs_moe *moe, const char *prefix, fs_error *err)
+{
+    const fs_config *c = l->net->config;
+    char name[64];
+    fs_status rc = fs_loader_linear(l, &moe->router, c->n_routed_experts, c->hidden_size, false, prefix, "mlp.gate", err);
+
+    if (!rc && c->topk_method == FS_TOPK_NOAUX_TC)
+        rc = fs_loader_vector(l, &moe->correction_bias, c->n_routed_experts, prefix, "mlp.gate.e_score_correction_bias", err);
+    if (!rc && !moe->experts) {
+        moe->experts = calloc(c->n_routed_experts, sizeof *moe->experts);
+        if (!moe->experts)
+            return fs_fail_memory(err, c->n_routed_experts * sizeof *moe->experts);
+    }
+    for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
+        snprintf(name, sizeof name, "mlp.experts.%" PRIu32 ".", e);
+        rc = load_ffn(l, &moe->experts[e], c->moe_intermediate_size, false, prefix, name, err);
+    }
+    moe->has_shared = c->n_shared_experts > 0;
+    if (!rc && moe->has_shared)
+        rc = load_ffn(l, &moe->shared, (uint64_t)c->n_shared_experts * c->moe_intermediate_size, false, prefix,
+                      "mlp.shared_experts.", err);
+    return rc;
+}
+
+static bool layer_is_moe(const fs_config *c, uint32_t index)
+{
+    return c->n_routed_experts > 0 && index >= c->first_k_dense_replace && index % c->moe_layer_freq == 0;
+}
+
+static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_error *err)
+{
+    const fs_config *c = l->net->config;
+    char prefix[64];
+    fs_status rc;
+
+    snprintf(prefix, sizeof prefix, "model.layers.%" PRIu32 ".", index);
+    rc = fs_loader_vector(l, &layer->input_norm, c->hidden_size, prefix, "input_layernorm.weight", err);
+    if (!rc)
+        rc = l->net->arch->load_attention(l, layer, prefix, err);
+    if (!rc)
+        rc = fs_loader_vector(l, &layer->post_attention_norm, c->hidden_size, prefix, "post_attention_layernorm.weight", err);
+    layer->is_moe = layer_is_moe(c, index);
+    if (!rc)
+        rc = layer->is_moe ? load_moe(l, &layer->moe, prefix, err)
+                           : load_ffn(l, &layer->ffn, c->intermediate_size, c->mlp_bias, prefix, "mlp.", err);
+    return rc;
+}
+
+/* The MTP layer's embedding and head are copies of the main ones in every release; a copy that is equal to the byte is
+ * not packed a second time. */
+static bool same_tensor(const fs_tensor *a, const fs_tensor *b)
+{
+    return a->dtype == b->dtype && a->n_bytes == b->n_bytes && a->scales == b->scales && a->rope_heads == b->rope_heads &&
+           memcmp(a->data, b->data, a->n_bytes) == 0;
+}
+
+static fs_status load_mtp(fs_loader *l, fs_error *err)
+{
+    fs_network *net = l->net;
+    const fs_config *c = net->config;
+    fs_mtp *m = &net->mtp;
+    uint64_t d = c->hidden_size;
+    char prefix[64], full[FS_NAME_MAX];
+    const fs_tensor *t;
+    fs_status rc;
+
+    snprintf(prefix, sizeof prefix, "model.layers.%" PRIu32 ".", c->num_hidden_layers);
+    rc = load_layer(l, &m->layer, c->num_hidden_layers, err);
+    if (!rc)
+        rc = fs_loader_vector(l, &m->enorm, d, prefix, "enorm.weight", err);
+    if (!rc)
+        rc = fs_loader_vector(l, &m->hnorm, d, prefix, "hnorm.weight", err);
+    if (!rc)
+        rc = fs_loader_linear(l, &m->eh_proj, d, 2 * d, false, prefix, "eh_proj", err);
+    if (!rc)
+        rc = fs_loader_vector(l, &m->norm, d, prefix, "shared_head.norm.weight", err);
+    if (rc)
+        return rc;
+    m->embed_tokens = net->embed_tokens;
+    snprintf(full, sizeof full, "%sembed_tokens.weight", prefix);
+    if (fs_weights_find(net->weights, full)) {
+        rc = fs_weights_get(net->weights, full, &m->embed_tokens, err, 2, (uint64_t)c->vocab_size, d);
+        if (rc)
+            return rc;
+    }
+    snprintf(full, sizeof full, "%sshared_head.head.weight", prefix);
+    t = fs_weights_find(net->weights, full);
+    if (t) {
+        const fs_tensor *main_head =
+            fs_weights_find(net->weights, c->tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+        if (l->planning)
+            m->own_head = !main_head || !same_tensor(t, main_head);
+        if (m->own_head)
+            rc = fs_loader_linear(l, &m->head, c->vocab_size, d, false, prefix, "shared_head.head", err);
+    }
+    m->present = !rc;
+    return rc;
+}
+
+fs_status fs_loader_run(fs_loader *l, fs_error *err)
+{
+    fs_network *net = l->net;
+    const fs_config *c = net->config;
+    fs_status rc = fs_weights_get(net->weights, "model.embed_tokens.weight", &net->embed_tokens, err, 2,
+                                  (uint64_t)c->vocab_size, (uint64_t)c->hidden_size);
+
+    if (!rc && !fs_dtype_get(net->embed_tokens->dtype)->is_weight)
+        rc = fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is %s, which holds no weights", net->embed_tokens->name,
+                     fs_dtype_get(net->embed_tokens->dtype)->name);
+    for (uint32_t i = 0; i < c->num_hidden_layers && !rc; i++)
+        rc = load_layer(l, &net->layers[i], i, err);
+    if (!rc)
+        rc = fs_loader_vector(l, &net->norm, c->hidden_size, "model.", "norm.weight", err);
+    if (!rc)
+        rc = fs_loader_linear(l, &net->lm_head, c->vocab_size, c->hidden_size, false,
+                              c->tie_word_embeddings ? "model." : "", c->tie_word_embeddings ? "embed_tokens" : "lm_head", err);
+    if (!rc && net->options.mtp)
+        rc = load_mtp(l, err);
+    return rc;
+}
+
+void fs_layer_done(fs_layer *layer)
+{
+    free(layer->mla.w_uk);
+    free(layer->mla.w_uv);
+    free(layer->moe.experts);
+    *layer = (fs_layer){ 0 };
+}

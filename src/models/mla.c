@@ -1,0 +1,159 @@
+/* Multi-head latent attention in its absorbed form, everywhere: decode, prefill and training compute
+ *   q_lat = W_uk^T q_nope,  score over [latent | rope],  v = W_uv o_lat
+ * so that one arithmetic serves all three (RN1 section 4). Source: DeepSeek-V2, arXiv 2405.04434, section 2.1. */
+#include "models/internal.h"
+
+#include <string.h>
+
+#define NORM_EPS 1e-6 /* of the q_a and kv_a norms, whatever rms_norm_eps says */
+
+fs_status fs_mla_check(const fs_config *c, fs_error *err)
+{
+    if (!c->kv_lora_rank || !c->qk_nope_head_dim || !c->qk_rope_head_dim || !c->v_head_dim)
+        return fs_fail(err, FS_ERR_FORMAT, "%s needs kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim", c->model_type);
+    if (c->qk_rope_head_dim % 2)
+        return fs_fail(err, FS_ERR_FORMAT, "qk_rope_head_dim %u is odd", c->qk_rope_head_dim);
+    if (c->kv_lora_rank > FS_ATTENTION_DIM_MAX - c->qk_rope_head_dim || c->qk_rope_head_dim > FS_ATTENTION_DIM_MAX)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "kv_lora_rank %u + qk_rope_head_dim %u is over %d", c->kv_lora_rank,
+                       c->qk_rope_head_dim, FS_ATTENTION_DIM_MAX);
+    if (c->attention_bias)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s with attention_bias is not supported", c->model_type);
+    return FS_OK;
+}
+
+fs_status fs_mla_load(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err)
+{
+    const fs_config *c = l->net->config;
+    uint64_t d = c->hidden_size, q_dim = (uint64_t)c->num_attention_heads * (c->qk_nope_head_dim + c->qk_rope_head_dim);
+    fs_status rc;
+
+    if (c->q_lora_rank) {
+        rc = fs_loader_linear(l, &mla->q_a, c->q_lora_rank, d, false, prefix, "self_attn.q_a_proj", err);
+        if (!rc)
+            rc = fs_loader_vector(l, &mla->q_a_norm, c->q_lora_rank, prefix, "self_attn.q_a_layernorm.weight", err);
+        if (!rc)
+            rc = fs_loader_linear(l, &mla->q, q_dim, c->q_lora_rank, false, prefix, "self_attn.q_b_proj", err);
+    } else {
+        rc = fs_loader_linear(l, &mla->q, q_dim, d, false, prefix, "self_attn.q_proj", err);
+    }
+    if (!rc)
+        rc = fs_loader_linear(l, &mla->kv_a, (uint64_t)c->kv_lora_rank + c->qk_rope_head_dim, d, false, prefix,
+                              "self_attn.kv_a_proj_with_mqa", err);
+    if (!rc)
+        rc = fs_loader_vector(l, &mla->kv_a_norm, c->kv_lora_rank, prefix, "self_attn.kv_a_layernorm.weight", err);
+    if (!rc)
+        rc = fs_loader_mla_up(l, mla, prefix, err);
+    if (!rc)
+        rc = fs_loader_linear(l, &mla->o, d, (uint64_t)c->num_attention_heads * c->v_head_dim, false, prefix,
+                              "self_attn.o_proj", err);
+    return rc;
+}
+
+struct mla_job {
+    fs_network *net;
+    fs_workspace *ws;
+    const fs_mla *mla;
+    uint32_t layer;
+};
+
+/* Rope of every head's q_pe into the tail of q_lat, and the cache's new row: norm(latent) | rope(k_pe). */
+static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct mla_job *job = ud;
+    fs_workspace *ws = job->ws;
+    const fs_config *c = job->net->config;
+    const fs_rows_kernels *rows = &job->net->kernels->rows;
+    size_t heads = c->num_attention_heads, nope = c->qk_nope_head_dim, rope = c->qk_rope_head_dim, lora = c->kv_lora_rank;
+
+    (void)thread;
+    for (size_t t = begin; t < end; t++) {
+        const float *cs = ws->cs + t * rope, *kv = ws->k + t * (lora + rope);
+        float *row = fs_cache_k(job->net, ws->rows[ws->row_of[t]].cache, job->layer, 0) + ws->positions[t] * (lora + rope);
+        for (size_t h = 0; h < heads; h++) {
+            float *q_pe = ws->q_lat + (t * heads + h) * (lora + rope) + lora;
+            memcpy(q_pe, ws->q + (t * heads + h) * (nope + rope) + nope, rope * sizeof *q_pe);
+            rows->rope_interleaved(q_pe, cs, rope);
+        }
+        rows->rmsnorm(kv, job->mla->kv_a_norm, (float)NORM_EPS, row, lora);
+        memcpy(row + lora, kv + lora, rope * sizeof *row);
+        rows->rope_interleaved(row + lora, cs, rope);
+    }
+}
+
+static void absorb_q_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct mla_job *job = ud;
+    fs_workspace *ws = job->ws;
+    const fs_config *c = job->net->config;
+    size_t heads = c->num_attention_heads, q_dim = c->qk_nope_head_dim + c->qk_rope_head_dim;
+    size_t lat_dim = c->kv_lora_rank + c->qk_rope_head_dim;
+
+    for (size_t h = begin; h < end; h++)
+        job->net->kernels->products.gemm(&job->mla->w_uk[h], 0, fs_mat_panels(&job->mla->w_uk[h]), ws->q + h * q_dim,
+                                         heads * q_dim, ws->n_tokens, NULL, ws->q_lat + h * lat_dim, heads * lat_dim,
+                                         fs_ws_scratch(ws, thread));
+}
+
+static void value_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct mla_job *job = ud;
+    fs_workspace *ws = job->ws;
+    const fs_config *c = job->net->config;
+    size_t heads = c->num_attention_heads, lora = c->kv_lora_rank, v = c->v_head_dim;
+
+    for (size_t h = begin; h < end; h++)
+        job->net->kernels->products.gemm(&job->mla->w_uv[h], 0, fs_mat_panels(&job->mla->w_uv[h]), ws->o_lat + h * lora,
+                                         heads * lora, ws->n_tokens, NULL, ws->att + h * v, heads * v, fs_ws_scratch(ws, thread));
+}
+
+static void tile_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct mla_job *job = ud;
+    fs_workspace *ws = job->ws;
+    const fs_config *c = job->net->config;
+    size_t heads = c->num_attention_heads, lora = c->kv_lora_rank, lat_dim = lora + c->qk_rope_head_dim;
+
+    for (size_t i = begin; i < end; i++) {
+        const fs_tile_ref *ref = &ws->tiles[i];
+        fs_attention_tile tile = {
+            .n_q = ref->n_q,
+            .n_heads = ref->n_heads,
+            .pos0 = ws->positions[ref->token0],
+            .q = ws->q_lat + (ref->token0 * heads + ref->head0) * lat_dim,
+            .q_token_stride = heads * lat_dim,
+            .q_head_stride = lat_dim,
+            .key_dim = lat_dim,
+            .value_dim = lora,
+            .scale = job->net->softmax_scale,
+            .k = fs_cache_k(job->net, ws->rows[ref->row].cache, job->layer, 0),
+            .out = ws->o_lat + (ref->token0 * heads + ref->head0) * lora,
+            .out_token_stride = heads * lora,
+            .out_head_stride = lora,
+        };
+        job->net->kernels->attention.mla(&tile, fs_ws_scratch(ws, thread));
+    }
+}
+
+void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index)
+{
+    const fs_config *c = net->config;
+    const fs_mla *mla = &layer->mla;
+    size_t d = c->hidden_size, m = ws->n_tokens, heads = c->num_attention_heads;
+    struct mla_job job = { net, ws, mla, index };
+    fs_product kv = { &mla->kv_a, ws->k, mla->kv_a.mat.n };
+
+    if (c->q_lora_rank) {
+        fs_product first[2] = { { &mla->q_a, ws->q_a, c->q_lora_rank }, kv };
+        fs_products_run(net, ws, first, 2, ws->h, d, m);
+        fs_norm_rows(net, ws->q_a, c->q_lora_rank, mla->q_a_norm, NORM_EPS, ws->q_a, c->q_lora_rank, c->q_lora_rank, m);
+        fs_linear_run(net, ws, &mla->q, ws->q_a, c->q_lora_rank, m, ws->q, mla->q.mat.n);
+    } else {
+        fs_product first[2] = { { &mla->q, ws->q, mla->q.mat.n }, kv };
+        fs_products_run(net, ws, first, 2, ws->h, d, m);
+    }
+    fs_pool_for(net->pool, heads, 1, absorb_q_piece, &job);
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
+    fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
+    fs_pool_for(net->pool, heads, 1, value_piece, &job);
+    fs_linear_run(net, ws, &mla->o, ws->att, heads * c->v_head_dim, m, ws->y, d);
+}

@@ -1,0 +1,254 @@
+/* Mixture of experts: routing by RN1 section 5, then tokens grouped by expert so that each expert's weights are read
+ * once a step. Gate, up and SwiGLU of all experts are one region of the pool, all down products a second, the weighted
+ * sum a third: no barrier an expert. The shared expert takes part as one more. */
+#include "models/internal.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- routing ---- */
+struct route_job {
+    fs_network *net;
+    fs_workspace *ws;
+    const fs_moe *moe;
+};
+
+static uint32_t argmax(const float *x, uint32_t n)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
+/* A group's worth: V3 adds its two best, the larger first; V2 takes its best. */
+static float group_score(const fs_config *c, const float *b, uint32_t n)
+{
+    uint32_t first = argmax(b, n);
+    float second = -INFINITY;
+
+    if (c->topk_method != FS_TOPK_NOAUX_TC || n == 1)
+        return b[first];
+    for (uint32_t i = 0; i < n; i++)
+        if (i != first && b[i] > second)
+            second = b[i];
+    return b[first] + second;
+}
+
+/* Leaves b only in the topk_group best groups: those before which fewer than topk_group others stand, by score
+ * descending and index ascending. */
+static void keep_groups(const fs_config *c, float *b, float *scores)
+{
+    uint32_t n = c->n_routed_experts / c->n_group;
+
+    for (uint32_t g = 0; g < c->n_group; g++)
+        scores[g] = group_score(c, b + g * n, n);
+    for (uint32_t g = 0; g < c->n_group; g++) {
+        uint32_t before = 0;
+        for (uint32_t o = 0; o < c->n_group; o++)
+            before += scores[o] > scores[g] || (scores[o] == scores[g] && o < g);
+        for (uint32_t i = 0; i < n && before >= c->topk_group; i++)
+            b[g * n + i] = -INFINITY;
+    }
+}
+
+static void route_token(const struct route_job *job, size_t t, int thread)
+{
+    const fs_config *c = job->net->config;
+    const fs_rows_kernels *rows = &job->net->kernels->rows;
+    uint32_t n = c->n_routed_experts, k = c->num_experts_per_tok;
+    float *s = job->ws->router + t * n, *b = job->ws->biased + (size_t)thread * 2 * n, *groups = b + n;
+    int32_t *ids = job->ws->top_ids + t * k;
+    float *w = job->ws->top_weights + t * k, sum = 0;
+    bool v3 = c->topk_method == FS_TOPK_NOAUX_TC;
+
+    if (c->scoring_func == FS_SCORING_SIGMOID)
+        rows->sigmoid(s, s, n);
+    else
+        rows->softmax(s, s, n);
+    if (v3)
+        rows->add(s, job->moe->correction_bias, b, n);
+    else
+        memcpy(b, s, n * sizeof *b);
+    if (c->topk_method != FS_TOPK_GREEDY && c->n_group > 1)
+        keep_groups(c, b, groups);
+    for (uint32_t i = 0; i < k; i++) { /* insertion keeps ids ascending */
+        uint32_t e = argmax(b, n), j = i;
+        b[e] = -INFINITY;
+        for (; j > 0 && ids[j - 1] > (int32_t)e; j--)
+            ids[j] = ids[j - 1];
+        ids[j] = (int32_t)e;
+    }
+    for (uint32_t i = 0; i < k; i++)
+        sum = sum + s[ids[i]];
+    sum = sum + 1e-20f;
+    for (uint32_t i = 0; i < k; i++) {
+        float p = s[ids[i]], scaling = (float)c->routed_scaling_factor;
+        if (!c->norm_topk_prob)
+            w[i] = p * scaling;
+        else
+            w[i] = v3 ? p / sum * scaling : p / sum; /* V2's code scales only what it did not normalise */
+    }
+}
+
+static void route_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    for (size_t t = begin; t < end; t++)
+        route_token(ud, t, thread);
+}
+
+/* Counts rows an expert and gives every (token, expert) its row: experts ascending, tokens ascending within. */
+static void group_tokens(const fs_network *net, fs_workspace *ws, size_t m)
+{
+    uint32_t n = net->config->n_routed_experts, k = net->config->num_experts_per_tok, *begin = ws->expert_begin;
+
+    memset(begin, 0, (n + 1) * sizeof *begin);
+    for (size_t i = 0; i < m * k; i++)
+        begin[ws->top_ids[i] + 1]++;
+    ws->n_active = 0;
+    for (uint32_t e = 0; e < n; e++) {
+        if (begin[e + 1])
+            ws->active[ws->n_active++] = e;
+        begin[e + 1] += begin[e];
+    }
+    for (size_t i = 0; i < m * k; i++)
+        ws->slot[i] = begin[ws->top_ids[i]]++;
+    for (uint32_t e = n; e > 0; e--) /* the walk above moved every start to its end */
+        begin[e] = begin[e - 1];
+    begin[0] = 0;
+}
+
+/* ---- experts ---- */
+struct experts_job {
+    fs_network *net;
+    fs_workspace *ws;
+    const fs_moe *moe;
+    const float *h;
+    float *y;
+    size_t m;
+    uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, then the shared expert's */
+    bool down;
+};
+
+/* What item i works on: an expert, its rows, and a range of panels. */
+struct expert_item {
+    const fs_ffn *f;
+    const float *x;
+    float *gate, *up, *out;
+    size_t m, panel_begin, panel_end;
+};
+
+static struct expert_item item_at(const struct experts_job *job, size_t i)
+{
+    const fs_workspace *ws = job->ws;
+    size_t d = job->net->config->hidden_size, piece, pieces, n_panels;
+    struct expert_item it;
+
+    if (i < (size_t)job->n_routed * job->pieces) {
+        uint32_t e = ws->active[i / job->pieces];
+        size_t row = ws->expert_begin[e], width = job->net->config->moe_intermediate_size;
+        it = (struct expert_item){ .f = &job->moe->experts[e], .x = ws->gathered + row * d, .gate = ws->gate + row * width,
+                                   .up = ws->up + row * width, .out = ws->expert_out + row * d,
+                                   .m = ws->expert_begin[e + 1] - row };
+        piece = i % job->pieces;
+        pieces = job->pieces;
+    } else {
+        it = (struct expert_item){ .f = &job->moe->shared, .x = job->h, .gate = ws->shared_gate, .up = ws->shared_up,
+                                   .out = ws->shared_out, .m = job->m };
+        piece = i - (size_t)job->n_routed * job->pieces;
+        pieces = job->shared_pieces;
+    }
+    n_panels = fs_mat_panels(job->down ? &it.f->down.mat : &it.f->gate.mat);
+    it.panel_begin = n_panels * piece / pieces;
+    it.panel_end = n_panels * (piece + 1) / pieces;
+    return it;
+}
+
+static void experts_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct experts_job *job = ud;
+    const fs_kernels *k = job->net->kernels;
+    void *scratch = fs_ws_scratch(job->ws, thread);
+    size_t d = job->net->config->hidden_size;
+
+    for (size_t i = begin; i < end; i++) {
+        struct expert_item it = item_at(job, i);
+        size_t n = it.f->gate.mat.n, col = it.panel_begin * FS_PANEL;
+        size_t cols = it.panel_end * FS_PANEL < n ? it.panel_end * FS_PANEL - col : n - col;
+        if (it.panel_begin == it.panel_end)
+            continue;
+        if (job->down) {
+            k->products.gemm(&it.f->down.mat, it.panel_begin, it.panel_end, it.gate, n, it.m, NULL, it.out, d, scratch);
+            continue;
+        }
+        k->products.gemm(&it.f->gate.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.gate, n, scratch);
+        k->products.gemm(&it.f->up.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.up, n, scratch);
+        for (size_t t = 0; t < it.m; t++)
+            k->rows.swiglu(it.gate + t * n + col, it.up + t * n + col, it.gate + t * n + col, cols);
+    }
+}
+
+static uint32_t pieces_of(const fs_network *net, size_t n_panels, size_t n_experts)
+{
+    size_t want = 8 * (size_t)fs_pool_threads(net->pool) / (n_experts ? n_experts : 1);
+
+    if (want > n_panels / 4)
+        want = n_panels / 4;
+    return (uint32_t)(want ? want : 1);
+}
+
+static void run_experts(struct experts_job *job, bool down)
+{
+    const fs_config *c = job->net->config;
+    size_t d_panels = (c->hidden_size + FS_PANEL - 1) / FS_PANEL, i_panels = (c->moe_intermediate_size + FS_PANEL - 1) / FS_PANEL;
+
+    job->down = down;
+    job->pieces = pieces_of(job->net, down ? d_panels : i_panels, job->n_routed);
+    job->shared_pieces = !job->moe->has_shared ? 0 : pieces_of(job->net, down ? d_panels : i_panels * c->n_shared_experts, 2);
+    fs_pool_for(job->net->pool, (size_t)job->n_routed * job->pieces + job->shared_pieces, 1, experts_piece, job);
+}
+
+static void gather_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct experts_job *job = ud;
+    size_t d = job->net->config->hidden_size, k = job->net->config->num_experts_per_tok;
+
+    (void)thread;
+    for (size_t t = begin; t < end; t++)
+        for (size_t i = 0; i < k; i++)
+            memcpy(job->ws->gathered + (size_t)job->ws->slot[t * k + i] * d, job->h + t * d, d * sizeof(float));
+}
+
+static void combine_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct experts_job *job = ud;
+    const fs_rows_kernels *rows = &job->net->kernels->rows;
+    size_t d = job->net->config->hidden_size, k = job->net->config->num_experts_per_tok;
+
+    (void)thread;
+    for (size_t t = begin; t < end; t++) {
+        float *y = job->y + t * d;
+        memset(y, 0, d * sizeof *y);
+        for (size_t i = 0; i < k; i++)
+            rows->axpy(job->ws->top_weights[t * k + i], job->ws->expert_out + (size_t)job->ws->slot[t * k + i] * d, y, d);
+        if (job->moe->has_shared)
+            rows->add(y, job->ws->shared_out + t * d, y, d);
+    }
+}
+
+void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, const float *h, size_t m, float *y)
+{
+    struct route_job route = { net, ws, moe };
+    struct experts_job job = { .net = net, .ws = ws, .moe = moe, .h = h, .y = y, .m = m };
+
+    fs_linear_run(net, ws, &moe->router, h, net->config->hidden_size, m, ws->router, net->config->n_routed_experts);
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), route_piece, &route);
+    group_tokens(net, ws, m);
+    job.n_routed = ws->n_active;
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), gather_piece, &job);
+    run_experts(&job, false);
+    run_experts(&job, true);
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), combine_piece, &job);
+}

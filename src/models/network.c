@@ -1,0 +1,93 @@
+/* A network's life: plan, load, free. */
+#include "models/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const fs_config *fs_network_config(const fs_network *net)
+{
+    return net->config;
+}
+
+bool fs_network_has_mtp(const fs_network *net)
+{
+    return net->mtp.present;
+}
+
+void fs_network_free(fs_network *net)
+{
+    if (!net)
+        return;
+    for (uint32_t i = 0; net->layers && i < net->config->num_hidden_layers; i++)
+        fs_layer_done(&net->layers[i]);
+    fs_layer_done(&net->mtp.layer);
+    free(net->layers);
+    fs_rope_done(&net->rope);
+    fs_free_lazy(net->memory, net->plan.weights_bytes);
+    free(net);
+}
+
+fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kernels *kernels,
+                         const fs_network_options *options, fs_network **ret, fs_network_plan *ret_plan, fs_error *err)
+{
+    const fs_config *c = fs_weights_config(weights);
+    const fs_arch *arch = fs_arch_find(c->model_type);
+    fs_loader l = { .planning = true };
+    fs_network *net;
+    fs_status rc;
+
+    if (!arch)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "model_type '%s' is not supported; supported are %s", c->model_type, fs_arch_names());
+    net = calloc(1, sizeof *net);
+    if (!net)
+        return fs_fail_memory(err, sizeof *net);
+    net->arch = arch;
+    net->weights = weights;
+    net->config = c;
+    net->pool = pool;
+    net->kernels = kernels;
+    if (options)
+        net->options = *options;
+    net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0;
+    rc = arch->check(c, err);
+    if (!rc)
+        rc = fs_rope_init(&net->rope, c, arch->is_mla ? c->qk_rope_head_dim : c->head_dim, err);
+    if (rc)
+        goto fail;
+    net->softmax_scale = arch->is_mla ? fs_mla_softmax_scale(c) : fs_gqa_softmax_scale(c);
+    net->n_cache_layers = c->num_hidden_layers + (net->options.mtp ? 1 : 0);
+    net->n_cache_heads = arch->is_mla ? 1 : c->num_key_value_heads;
+    net->k_dim = arch->is_mla ? c->kv_lora_rank + c->qk_rope_head_dim : c->head_dim;
+    net->v_dim = arch->is_mla ? 0 : c->head_dim;
+    net->layers = calloc(c->num_hidden_layers, sizeof *net->layers);
+    if (!net->layers) {
+        rc = fs_fail_memory(err, c->num_hidden_layers * sizeof *net->layers);
+        goto fail;
+    }
+    l.net = net;
+    rc = fs_loader_run(&l, err);
+    if (rc)
+        goto fail;
+    net->plan.weights_bytes = l.used_bytes;
+    if (!fs_mul_size((size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * sizeof(float), net->n_cache_layers,
+                     &net->plan.kv_token_bytes)) {
+        rc = fs_fail(err, FS_ERR_FORMAT, "the KV cache of one token would not fit in the address space");
+        goto fail;
+    }
+    *ret_plan = net->plan;
+    *ret = net;
+    return FS_OK;
+fail:
+    fs_network_free(net);
+    return rc;
+}
+
+fs_status fs_network_load(fs_network *net, fs_error *err)
+{
+    fs_loader l = { .net = net };
+
+    net->memory = fs_alloc_lazy(net->plan.weights_bytes);
+    if (!net->memory)
+        return fs_fail_memory(err, net->plan.weights_bytes);
+    return fs_loader_run(&l, err);
+}

@@ -1,0 +1,81 @@
+/* A network: packed weights of one model and the forward step over batches of tokens.
+ *
+ * It owns the packed weights; it borrows the stored ones (embedding rows are read from the map), the pool and the
+ * kernels. It knows no text and no sampling. What a token costs in arithmetic is RN1; docs/RN1.md. */
+#ifndef FS_MODELS_NETWORK_H
+#define FS_MODELS_NETWORK_H
+
+#include "base/pool.h"
+#include "formats/weights.h"
+#include "kernels/kernels.h"
+
+typedef struct fs_network fs_network;
+
+typedef struct fs_network_options {
+    bool mtp; /* load the multi-token-prediction layer too */
+    bool (*progress)(void *ud, double fraction); /* may be NULL; false stops with FS_ERR_INTERRUPTED */
+    void *ud;
+} fs_network_options;
+
+/* What a model needs, known before anything is allocated. */
+typedef struct fs_network_plan {
+    size_t weights_bytes;  /* packed */
+    size_t kv_token_bytes; /* cache a token, all layers */
+} fs_network_plan;
+
+/* Checks every tensor the model needs (names, shapes, dtypes) and computes the plan; allocates next to nothing. */
+fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kernels *kernels,
+                         const fs_network_options *options, fs_network **ret, fs_network_plan *ret_plan, fs_error *err);
+/* Packs the weights. Call once. A NaN in a weight is a sentence. */
+fs_status fs_network_load(fs_network *net, fs_error *err);
+void fs_network_free(fs_network *net);
+const fs_config *fs_network_config(const fs_network *net);
+bool fs_network_has_mtp(const fs_network *net);
+
+/* ---- cache: what one sequence remembers ---- */
+typedef struct fs_cache {
+    uint32_t ctx_tokens; /* room: a multiple of FS_KV_BLOCK */
+    uint32_t ctx_limit;  /* positions that may be used, <= ctx_tokens */
+    uint32_t n_tokens;   /* rows that are valid; steps append, lowering it forgets */
+    uint32_t n_mtp_tokens;
+    float *memory;
+    size_t memory_bytes;
+} fs_cache;
+
+fs_status fs_cache_init(fs_cache *c, const fs_network *net, uint32_t ctx_tokens, fs_error *err);
+void fs_cache_done(fs_cache *c);
+
+/* ---- step ---- */
+/* Room for the activations of one step; planned once, so that a step allocates nothing. */
+typedef struct fs_workspace fs_workspace;
+size_t fs_workspace_bytes(const fs_network *net, uint32_t tokens_max, uint32_t sequences_max);
+fs_status fs_workspace_new(const fs_network *net, uint32_t tokens_max, uint32_t sequences_max, fs_workspace **ret, fs_error *err);
+void fs_workspace_free(fs_workspace *ws);
+uint32_t fs_workspace_tokens_max(const fs_workspace *ws);
+uint32_t fs_workspace_sequences_max(const fs_workspace *ws);
+
+/* Consecutive new tokens of one sequence; their positions are cache->n_tokens onward. */
+typedef struct fs_step_rows {
+    fs_cache *cache;
+    const int32_t *ids;
+    uint32_t n;
+    float *ret_logits; /* [n_logits, vocab_size] of the last n_logits rows; may be NULL when n_logits is 0 */
+    uint32_t n_logits;
+    float *ret_hidden; /* [n, hidden_size] after the final norm; may be NULL */
+} fs_step_rows;
+
+/* Appends the rows of several sequences in one forward pass. The same rows give the same bits whatever stands
+ * beside them and however they are cut into steps.
+ * FS_ERR_ARGUMENT: an id outside the vocabulary; FS_ERR_CONTEXT_FULL: a cache is too short (nothing was changed);
+ * FS_ERR_NUMERIC: a NaN in the result (the caches have not grown). The sum of n is at most tokens_max, n_rows at
+ * most sequences_max, every n > 0 (assert). */
+fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err);
+
+/* The MTP layer (DeepSeek-V3, arXiv 2412.19437, section 2.2): row i takes the main model's hidden state after the
+ * final norm at position i and the token at i+1, and predicts the token at i+2.
+ *   hidden [n, hidden_size], next_ids [n]; positions cache->n_mtp_tokens onward; n <= tokens_max
+ *   ret_logits [n, vocab_size]; ret_hidden [n, hidden_size] after shared_head.norm, may be NULL */
+fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache, const float *hidden,
+                              const int32_t *next_ids, uint32_t n, float *ret_logits, float *ret_hidden, fs_error *err);
+
+#endif

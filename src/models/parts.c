@@ -1,0 +1,132 @@
+/* The pieces of a step. Each is one region of the pool; which thread takes which panels or rows changes no bit. */
+#include "models/internal.h"
+
+#include <assert.h>
+
+size_t fs_panel_grain(const fs_network *net, size_t n_panels)
+{
+    size_t threads = (size_t)fs_pool_threads(net->pool), pieces = threads == 1 ? 1 : n_panels >= 64 * threads ? 4 * threads : 2 * threads;
+    size_t grain = (n_panels + pieces - 1) / pieces;
+
+    return grain > 4 ? (grain + 3) & ~(size_t)3 : grain ? grain : 1;
+}
+
+size_t fs_row_grain(const fs_network *net, size_t m)
+{
+    size_t pieces = 4 * (size_t)fs_pool_threads(net->pool), grain = (m + pieces - 1) / pieces;
+
+    return grain ? grain : 1;
+}
+
+/* ---- products ---- */
+struct products_job {
+    fs_network *net;
+    fs_workspace *ws;
+    const fs_product *products;
+    size_t first[FS_PRODUCTS_MAX + 1]; /* panels of product i are items first[i] .. first[i+1]-1 */
+    int n_products;
+    const float *x;
+    size_t ldx, m;
+};
+
+static void products_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    struct products_job *job = ud;
+
+    for (int i = 0; i < job->n_products; i++) {
+        const fs_product *p = &job->products[i];
+        size_t lo = begin > job->first[i] ? begin : job->first[i], hi = end < job->first[i + 1] ? end : job->first[i + 1];
+        if (lo < hi)
+            job->net->kernels->products.gemm(&p->linear->mat, lo - job->first[i], hi - job->first[i], job->x, job->ldx, job->m,
+                                             p->linear->bias, p->y, p->ldy, fs_ws_scratch(job->ws, thread));
+    }
+}
+
+void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const float *x,
+                     size_t ldx, size_t m)
+{
+    struct products_job job = { .net = net, .ws = ws, .products = products, .n_products = n_products, .x = x, .ldx = ldx, .m = m };
+
+    assert(n_products <= FS_PRODUCTS_MAX);
+    for (int i = 0; i < n_products; i++)
+        job.first[i + 1] = job.first[i] + fs_mat_panels(&products[i].linear->mat);
+    fs_pool_for(net->pool, job.first[n_products], fs_panel_grain(net, job.first[n_products]), products_piece, &job);
+}
+
+void fs_linear_run(fs_network *net, fs_workspace *ws, const fs_linear *l, const float *x, size_t ldx, size_t m, float *y,
+                   size_t ldy)
+{
+    fs_product p = { l, y, ldy };
+    fs_products_run(net, ws, &p, 1, x, ldx, m);
+}
+
+/* ---- norms and residual sums ---- */
+struct norm_job {
+    const fs_kernels *k;
+    float *x;
+    const float *add, *w;
+    float *y;
+    size_t ldx, ldy, n;
+    float eps;
+};
+
+static void norm_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    struct norm_job *job = ud;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        float *x = job->x + i * job->ldx;
+        if (job->add)
+            job->k->rows.add(x, job->add + i * job->ldx, x, job->n);
+        if (job->w)
+            job->k->rows.rmsnorm(x, job->w, job->eps, job->y + i * job->ldy, job->n);
+    }
+}
+
+void fs_norm_rows(fs_network *net, const float *x, size_t ldx, const float *w, double eps, float *y, size_t ldy, size_t n,
+                  size_t m)
+{
+    /* Without a summand x is only read. */
+    struct norm_job job = { net->kernels, (float *)(uintptr_t)x, NULL, w, y, ldx, ldy, n, (float)eps };
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
+}
+
+void fs_add_norm_rows(fs_network *net, float *x, const float *y, const float *w, float *h, size_t m)
+{
+    size_t d = net->config->hidden_size;
+    struct norm_job job = { net->kernels, x, y, w, h, d, d, d, (float)net->config->rms_norm_eps };
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
+}
+
+/* ---- SwiGLU feed-forward ---- */
+struct ffn_job {
+    fs_network *net;
+    fs_workspace *ws;
+    const fs_ffn *f;
+    const float *h;
+    size_t m;
+};
+
+static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    struct ffn_job *job = ud;
+    const fs_kernels *k = job->net->kernels;
+    const fs_mat *g = &job->f->gate.mat, *u = &job->f->up.mat;
+    float *gate = job->ws->gate, *up = job->ws->up;
+    size_t d = g->k, n = g->n, col = begin * FS_PANEL, cols = (end * FS_PANEL < n ? end * FS_PANEL : n) - col;
+
+    k->products.gemm(g, begin, end, job->h, d, job->m, job->f->gate.bias, gate, n, fs_ws_scratch(job->ws, thread));
+    k->products.gemm(u, begin, end, job->h, d, job->m, job->f->up.bias, up, n, fs_ws_scratch(job->ws, thread));
+    for (size_t t = 0; t < job->m; t++)
+        k->rows.swiglu(gate + t * n + col, up + t * n + col, gate + t * n + col, cols);
+}
+
+void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, const float *h, size_t m, float *y)
+{
+    struct ffn_job job = { net, ws, f, h, m };
+    size_t n_panels = fs_mat_panels(&f->gate.mat);
+
+    fs_pool_for(net->pool, n_panels, fs_panel_grain(net, n_panels), gate_up_piece, &job);
+    fs_linear_run(net, ws, &f->down, ws->gate, f->gate.mat.n, m, y, net->config->hidden_size);
+}
