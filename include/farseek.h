@@ -40,7 +40,8 @@ typedef struct fs_model fs_model;
 
 typedef struct fs_model_options {
     int n_threads;               /* 0: one a usable CPU */
-    unsigned isa_mask;           /* 0: the best the CPU has; else restrict (tests) */
+    const char *isa;             /* "scalar", "avx2", "avx512", "neon"; NULL: the best the CPU has */
+    bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     uint64_t memory_bytes_max;   /* refuse to load above this; 0: what the machine has free */
     int ctx_tokens;              /* context the memory estimate counts with; 0: 4096 or the model's, if less */
     bool (*progress)(void *ud, double fraction); /* may be NULL; returning false stops the load */

@@ -1,0 +1,61 @@
+/* What the program's commands may use beyond farseek.h: the model's parts, evaluation of given tokens in one or several
+ * sequences, and the memory estimate. */
+#ifndef FS_ENGINE_ENGINE_H
+#define FS_ENGINE_ENGINE_H
+
+#include "engine/sampler.h"
+#include "models/network.h"
+#include "text/chat.h"
+
+#define FS_STEP_TOKENS    512 /* tokens of one forward step at most */
+#define FS_STEP_SEQUENCES 64
+
+/* All borrowed from the model. */
+const fs_config *fs_model_config(const fs_model *m);
+const fs_weights *fs_model_weights(const fs_model *m);
+const fs_tokenizer *fs_model_tokenizer(const fs_model *m); /* NULL: the files hold none */
+fs_chat_format fs_model_chat_format(const fs_model *m);
+void fs_model_set_chat_format(fs_model *m, fs_chat_format f);
+const fs_kernels *fs_model_kernels(const fs_model *m);
+fs_pool *fs_model_pool(const fs_model *m);
+bool fs_model_has_mtp(const fs_model *m);
+/* generation_config.json's temperature, top_k, top_p, repetition_penalty where the files have one; *ret_found tells. */
+fs_sampling fs_model_sampling(const fs_model *m, bool *ret_found);
+/* True for ids that end an answer: the config's eos ids and those of the chat format. */
+bool fs_model_is_stop(const fs_model *m, int32_t id);
+
+/* Bytes a model takes with one session of ctx_tokens. */
+typedef struct fs_memory_estimate {
+    size_t weights_bytes, kv_bytes, work_bytes, total_bytes;
+    size_t available_bytes; /* what the machine can give (MemAvailable, cgroup limit) */
+} fs_memory_estimate;
+fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens);
+/* MemAvailable of the machine, or what the cgroup leaves if that is less; SIZE_MAX when unknown. */
+size_t fs_memory_available(void);
+
+/* Appends ids to the session, chunk tokens a step (0: as many as fit). ret_logits [n, V] of every position, ret_last [V]
+ * of the last, ret_hidden [n, hidden_size] after the final norm; each may be NULL. Stops at an interrupt set by
+ * fs_session_interrupt between steps. */
+fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t chunk, float *ret_logits, float *ret_last,
+                          float *ret_hidden, fs_error *err);
+/* The MTP layer over n rows behind what it saw before; see fs_network_mtp_step. */
+fs_status fs_session_mtp_eval(fs_session *s, const float *hidden, const int32_t *next_ids, size_t n, float *ret_logits,
+                              fs_error *err);
+const int32_t *fs_session_tokens(const fs_session *s);
+int fs_session_ctx_tokens(const fs_session *s);
+
+/* One step over several sessions of one model, each with its own new ids: sum of n at most FS_STEP_TOKENS, at most
+ * FS_STEP_SEQUENCES sessions. Logits of the last n_logits ids of each go to ret_logits [n_logits, V]. */
+typedef struct fs_batch_item {
+    fs_session *session;
+    const int32_t *ids;
+    uint32_t n, n_logits;
+    float *ret_logits;
+    float *ret_hidden; /* [n, hidden_size] after the final norm, or NULL */
+} fs_batch_item;
+fs_status fs_batch_eval(const fs_batch_item *items, size_t n_items, fs_error *err);
+
+/* May be called from a signal handler or another thread: the generation or evaluation under way stops after its step. */
+void fs_session_interrupt(fs_session *s);
+
+#endif

@@ -1,0 +1,430 @@
+/* A model: files, network, tokenizer and chat format under one roof. */
+#include "engine/internal.h"
+
+#include "base/file.h"
+#include "base/json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TOKENIZER_BYTES_MAX ((size_t)256 << 20)
+#define CONFIG_BYTES_MAX    ((size_t)16 << 20)
+#define CTX_TOKENS_DEFAULT  4096
+
+const char *fs_version(void)
+{
+    return FS_VERSION;
+}
+
+/* ---- memory ---- */
+static bool read_number(const char *path, const char *key, size_t *ret)
+{
+    char line[256];
+    FILE *f = fopen(path, "re");
+    unsigned long long n;
+    bool found = false;
+
+    if (!f)
+        return false;
+    while (!found && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%llu", &n) == 1) {
+            *ret = (size_t)n;
+            found = true;
+        }
+    }
+    fclose(f);
+    return found;
+}
+
+size_t fs_memory_available(void)
+{
+    size_t free_kib, limit, used, available = SIZE_MAX;
+
+    if (read_number("/proc/meminfo", "MemAvailable:", &free_kib))
+        available = free_kib * 1024;
+    if (read_number("/sys/fs/cgroup/memory.max", "", &limit) && read_number("/sys/fs/cgroup/memory.current", "", &used)) {
+        size_t left = limit > used ? limit - used : 0;
+        if (left < available)
+            available = left;
+    }
+    return available;
+}
+
+fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens)
+{
+    fs_memory_estimate e = { .weights_bytes = m->plan.weights_bytes, .available_bytes = fs_memory_available() };
+    size_t ctx = ((size_t)(ctx_tokens > 0 ? ctx_tokens : CTX_TOKENS_DEFAULT) + FS_KV_BLOCK - 1) / FS_KV_BLOCK * FS_KV_BLOCK;
+
+    if (!fs_mul_size(ctx, m->plan.kv_token_bytes, &e.kv_bytes))
+        e.kv_bytes = SIZE_MAX;
+    e.work_bytes = fs_workspace_bytes(m->network, FS_STEP_TOKENS, FS_STEP_SEQUENCES);
+    if (!fs_add_size(e.weights_bytes, e.kv_bytes, &e.total_bytes) || !fs_add_size(e.total_bytes, e.work_bytes, &e.total_bytes))
+        e.total_bytes = SIZE_MAX;
+    return e;
+}
+
+static fs_status check_memory(const fs_model *m, const fs_model_options *o, fs_error *err)
+{
+    int ctx = o->ctx_tokens > 0 ? o->ctx_tokens : fs_model_ctx_tokens_max(m) < CTX_TOKENS_DEFAULT ? fs_model_ctx_tokens_max(m) : CTX_TOKENS_DEFAULT;
+    fs_memory_estimate e = fs_model_memory(m, ctx);
+    size_t limit = o->memory_bytes_max ? (size_t)o->memory_bytes_max : e.available_bytes;
+    const double mib = 1024 * 1024;
+
+    if (e.total_bytes > limit)
+        return fs_fail(err, FS_ERR_MEMORY,
+                       "the model needs %.0f MiB (weights %.0f, KV cache of %d tokens %.0f, work space %.0f), %s %.0f MiB",
+                       (double)e.total_bytes / mib, (double)e.weights_bytes / mib, ctx, (double)e.kv_bytes / mib,
+                       (double)e.work_bytes / mib, o->memory_bytes_max ? "the limit is" : "the machine has free", (double)limit / mib);
+    return FS_OK;
+}
+
+/* ---- tokenizer and chat format ---- */
+static fs_status read_json_beside(const fs_model *m, const char *name, size_t bytes_max, fs_buf *ret, bool *ret_found, fs_error *err)
+{
+    char *path = fs_path_join(fs_weights_folder(m->weights), name);
+    fs_status rc = FS_OK;
+
+    if (!path)
+        return fs_fail_memory(err, strlen(name));
+    *ret_found = fs_file_exists(path);
+    if (*ret_found)
+        rc = fs_file_read(path, bytes_max, ret, err);
+    free(path);
+    return rc;
+}
+
+/* The template's text from chat_template.jinja or tokenizer_config.json; empty when there is none. */
+static fs_status read_template(const fs_model *m, fs_buf *ret, fs_error *err)
+{
+    fs_buf text = { 0 };
+    struct json_object *json = NULL, *t;
+    bool found;
+    fs_status rc = read_json_beside(m, "chat_template.jinja", CONFIG_BYTES_MAX, ret, &found, err);
+
+    if (rc || found)
+        return rc;
+    rc = read_json_beside(m, "tokenizer_config.json", CONFIG_BYTES_MAX, &text, &found, err);
+    if (!rc && found) {
+        rc = fs_json_parse(fs_buf_bytes(&text), "tokenizer_config.json", &json, err);
+        t = rc ? NULL : fs_json_member(json, "chat_template");
+        if (t && json_object_is_type(t, json_type_array)) { /* a list of named templates: take "default" */
+            struct json_object *list = t;
+            t = NULL;
+            for (size_t i = 0; i < json_object_array_length(list); i++) {
+                struct json_object *item = json_object_array_get_idx(list, i), *name = fs_json_member(item, "name");
+                if (name && json_object_is_type(name, json_type_string) && strcmp(json_object_get_string(name), "default") == 0)
+                    t = fs_json_member(item, "template");
+            }
+        }
+        if (t && json_object_is_type(t, json_type_string))
+            rc = fs_buf_append(ret, json_object_get_string(t), (size_t)json_object_get_string_len(t), err);
+    }
+    json_object_put(json);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status open_text(fs_model *m, const char *path, fs_error *err)
+{
+    const fs_gguf *g = fs_weights_gguf(m->weights);
+    fs_buf text = { 0 }, template = { 0 };
+    fs_bytes template_text = { 0 };
+    bool found = false;
+    fs_status rc = FS_OK;
+
+    if (g) {
+        found = fs_gguf_find(g, "tokenizer.ggml.model") != NULL;
+        if (found)
+            rc = fs_tokenizer_open_gguf(g, path, &m->tokenizer, err);
+        if (!rc)
+            rc = fs_gguf_string(g, "tokenizer.chat_template", &template_text, NULL, err);
+    } else {
+        rc = read_json_beside(m, "tokenizer.json", TOKENIZER_BYTES_MAX, &text, &found, err);
+        if (!rc && found)
+            rc = fs_tokenizer_open_json(fs_buf_bytes(&text), "tokenizer.json", &m->tokenizer, err);
+        if (!rc)
+            rc = read_template(m, &template, err);
+        template_text = fs_buf_bytes(&template);
+    }
+    if (!rc && m->tokenizer)
+        m->chat_format = fs_chat_format_detect(template_text, m->tokenizer);
+    fs_buf_done(&text);
+    fs_buf_done(&template);
+    return rc;
+}
+
+static fs_status read_sampling(fs_model *m, fs_error *err)
+{
+    fs_buf text = { 0 };
+    struct json_object *json = NULL;
+    bool found, f[4] = { 0 };
+    double temperature = 1, top_p = 1, repetition = 1;
+    int64_t top_k = 0;
+    fs_status rc = FS_OK;
+
+    m->sampling = fs_sampling_default();
+    if (fs_weights_gguf(m->weights))
+        return FS_OK;
+    rc = read_json_beside(m, "generation_config.json", CONFIG_BYTES_MAX, &text, &found, err);
+    if (!rc && found)
+        rc = fs_json_parse(fs_buf_bytes(&text), "generation_config.json", &json, err);
+    if (!rc && found) {
+        rc = fs_json_double(json, "temperature", &temperature, &f[0], err);
+        if (!rc)
+            rc = fs_json_double(json, "top_p", &top_p, &f[1], err);
+        if (!rc)
+            rc = fs_json_int(json, "top_k", 0, INT32_MAX, &top_k, &f[2], err);
+        if (!rc)
+            rc = fs_json_double(json, "repetition_penalty", &repetition, &f[3], err);
+        if (!rc && (temperature < 0 || top_p <= 0 || top_p > 1 || repetition <= 0))
+            rc = fs_fail(err, FS_ERR_FORMAT, "temperature %g, top_p %g, repetition_penalty %g make no sense", temperature, top_p, repetition);
+        if (rc)
+            fs_fail_prefix(err, "generation_config.json");
+    }
+    if (!rc && (f[0] || f[1] || f[2] || f[3])) {
+        m->has_sampling = true;
+        m->sampling.temperature = (float)temperature;
+        m->sampling.top_p = (float)top_p;
+        m->sampling.top_k = (int)top_k;
+        m->sampling.repetition_penalty = (float)repetition;
+    }
+    json_object_put(json);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static void add_stop(fs_model *m, int32_t id)
+{
+    if (id >= 0 && !fs_model_is_stop(m, id) && m->n_stop_ids < (int)(sizeof m->stop_ids / sizeof *m->stop_ids))
+        m->stop_ids[m->n_stop_ids++] = id;
+}
+
+void fs_model_set_chat_format(fs_model *m, fs_chat_format f)
+{
+    int32_t ids[4];
+    int n;
+
+    m->chat_format = f;
+    m->n_stop_ids = m->n_config_stop_ids;
+    if (!m->tokenizer)
+        return;
+    n = fs_chat_stop_ids(f, m->tokenizer, ids);
+    for (int i = 0; i < n; i++)
+        add_stop(m, ids[i]);
+}
+
+/* ---- open ---- */
+static fs_status choose_kernels(fs_model *m, const char *isa, fs_error *err)
+{
+    unsigned have = fs_isa_detect(), want = have;
+
+    if (isa && strcmp(isa, "scalar") == 0) {
+        want = 0;
+    } else if (isa) {
+        unsigned bit = 1;
+        while (bit < FS_ISA_END && strcmp(fs_isa_name(bit), isa) != 0)
+            bit <<= 1;
+        if (bit >= FS_ISA_END)
+            return fs_fail(err, FS_ERR_ARGUMENT, "isa '%s' is none of scalar, avx2, avx512, neon", isa);
+        if (!(have & bit))
+            return fs_fail(err, FS_ERR_UNSUPPORTED, "this CPU has no %s", isa);
+        want = bit == FS_ISA_AVX512 ? FS_ISA_AVX2 | FS_ISA_AVX512 : bit;
+    }
+    fs_kernels_init(&m->kernels, want);
+    return FS_OK;
+}
+
+fs_status fs_model_open(const char *path, const fs_model_options *options, fs_model **ret_model, fs_error *err)
+{
+    static const fs_model_options none;
+    const fs_model_options *o = options ? options : &none;
+    fs_network_options net = { .mtp = o->mtp, .progress = o->progress, .ud = o->ud };
+    fs_model *m = calloc(1, sizeof *m);
+    const fs_config *c;
+    fs_status rc;
+
+    if (!m)
+        return fs_fail_memory(err, sizeof *m);
+    rc = choose_kernels(m, o->isa, err);
+    if (!rc)
+        rc = fs_pool_new(o->n_threads, &m->pool, err);
+    if (!rc)
+        rc = fs_weights_open(path, &m->weights, err);
+    if (!rc)
+        rc = open_text(m, path, err);
+    if (!rc)
+        rc = read_sampling(m, err);
+    if (!rc)
+        rc = fs_network_new(m->weights, m->pool, &m->kernels, &net, &m->network, &m->plan, err);
+    if (!rc)
+        rc = check_memory(m, o, err);
+    if (!rc)
+        rc = fs_network_load(m->network, err);
+    if (!rc)
+        rc = fs_workspace_new(m->network, FS_STEP_TOKENS, FS_STEP_SEQUENCES, &m->workspace, err);
+    if (rc) {
+        fs_model_close(m);
+        return rc;
+    }
+    c = fs_weights_config(m->weights);
+    for (int i = 0; i < c->n_eos_token_ids; i++)
+        add_stop(m, c->eos_token_ids[i]);
+    m->n_config_stop_ids = m->n_stop_ids;
+    fs_model_set_chat_format(m, m->chat_format);
+    *ret_model = m;
+    return FS_OK;
+}
+
+void fs_model_close(fs_model *m)
+{
+    if (!m)
+        return;
+    fs_workspace_free(m->workspace);
+    fs_network_free(m->network);
+    fs_tokenizer_close(m->tokenizer);
+    fs_weights_close(m->weights);
+    fs_pool_free(m->pool);
+    free(m);
+}
+
+int fs_model_vocab_size(const fs_model *m)
+{
+    return (int)fs_weights_config(m->weights)->vocab_size;
+}
+
+int fs_model_ctx_tokens_max(const fs_model *m)
+{
+    uint32_t n = fs_weights_config(m->weights)->max_position_embeddings;
+    return n > INT32_MAX ? INT32_MAX : (int)n;
+}
+
+const fs_config *fs_model_config(const fs_model *m)
+{
+    return fs_weights_config(m->weights);
+}
+
+const fs_weights *fs_model_weights(const fs_model *m)
+{
+    return m->weights;
+}
+
+const fs_tokenizer *fs_model_tokenizer(const fs_model *m)
+{
+    return m->tokenizer;
+}
+
+fs_chat_format fs_model_chat_format(const fs_model *m)
+{
+    return m->chat_format;
+}
+
+const fs_kernels *fs_model_kernels(const fs_model *m)
+{
+    return &m->kernels;
+}
+
+fs_pool *fs_model_pool(const fs_model *m)
+{
+    return m->pool;
+}
+
+bool fs_model_has_mtp(const fs_model *m)
+{
+    return fs_network_has_mtp(m->network);
+}
+
+fs_sampling fs_model_sampling(const fs_model *m, bool *ret_found)
+{
+    if (ret_found)
+        *ret_found = m->has_sampling;
+    return m->sampling;
+}
+
+bool fs_model_is_stop(const fs_model *m, int32_t id)
+{
+    for (int i = 0; i < m->n_stop_ids; i++)
+        if (m->stop_ids[i] == id)
+            return true;
+    return false;
+}
+
+/* ---- tokens ---- */
+static fs_status need_tokenizer(const fs_model *m, fs_error *err)
+{
+    return m->tokenizer ? FS_OK : fs_fail(err, FS_ERR_NOT_FOUND, "the model's files hold no tokenizer");
+}
+
+static void give_ids(const fs_ids *ids, int32_t *ret_ids, size_t capacity, size_t *ret_n)
+{
+    size_t n = ids->n < capacity ? ids->n : capacity;
+
+    if (n)
+        memcpy(ret_ids, ids->data, n * sizeof *ret_ids);
+    *ret_n = ids->n;
+}
+
+fs_status fs_tokenize(const fs_model *m, const char *text, size_t n_bytes, bool special, int32_t *ret_ids, size_t capacity,
+                      size_t *ret_n, fs_error *err)
+{
+    fs_ids ids = { 0 };
+    fs_status rc = need_tokenizer(m, err);
+
+    if (!rc)
+        rc = fs_tokenizer_encode(m->tokenizer, (fs_bytes){ (const uint8_t *)text, n_bytes }, special ? FS_ENCODE_SPECIAL : 0, &ids, err);
+    if (!rc)
+        give_ids(&ids, ret_ids, capacity, ret_n);
+    fs_ids_done(&ids);
+    return rc;
+}
+
+fs_status fs_detokenize(const fs_model *m, const int32_t *ids, size_t n_ids, char *ret_text, size_t capacity, size_t *ret_n, fs_error *err)
+{
+    fs_buf text = { 0 };
+    fs_status rc = need_tokenizer(m, err);
+
+    if (!rc)
+        rc = fs_tokenizer_decode(m->tokenizer, ids, n_ids, false, &text, err);
+    if (!rc) {
+        if (text.n_bytes && capacity)
+            memcpy(ret_text, text.data, text.n_bytes < capacity ? text.n_bytes : capacity);
+        *ret_n = text.n_bytes;
+    }
+    fs_buf_done(&text);
+    return rc;
+}
+
+fs_status fs_chat_tokens(const fs_model *m, const fs_chat_message *messages, size_t n_messages, bool thinking, int32_t *ret_ids,
+                         size_t capacity, size_t *ret_n, fs_error *err)
+{
+    fs_chat_options o = { .thinking = thinking, .add_generation_prompt = true };
+    fs_message *list = NULL;
+    fs_ids ids = { 0 };
+    fs_status rc = need_tokenizer(m, err);
+
+    if (rc)
+        return rc;
+    list = calloc(n_messages ? n_messages : 1, sizeof *list);
+    if (!list)
+        return fs_fail_memory(err, n_messages * sizeof *list);
+    for (size_t i = 0; i < n_messages && !rc; i++) {
+        const char *role = messages[i].role;
+        list[i].content = (fs_bytes){ (const uint8_t *)messages[i].content, messages[i].content_bytes };
+        if (strcmp(role, "system") == 0)
+            list[i].role = FS_ROLE_SYSTEM;
+        else if (strcmp(role, "user") == 0)
+            list[i].role = FS_ROLE_USER;
+        else if (strcmp(role, "assistant") == 0)
+            list[i].role = FS_ROLE_ASSISTANT;
+        else
+            rc = fs_fail(err, FS_ERR_ARGUMENT, "role '%s' is none of system, user, assistant", role);
+    }
+    if (!rc)
+        rc = fs_chat_render(m->chat_format, m->tokenizer, list, n_messages, &o, NULL, &ids, err);
+    if (!rc)
+        give_ids(&ids, ret_ids, capacity, ret_n);
+    free(list);
+    fs_ids_done(&ids);
+    return rc;
+}
