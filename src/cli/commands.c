@@ -3,10 +3,11 @@
 
 #include <string.h>
 
-extern const fs_command fs_command_help;
+extern const fs_command fs_command_help, fs_command_logits;
 
 const fs_command *const fs_commands[] = {
     &fs_command_help,
+    &fs_command_logits,
     NULL,
 };
 
