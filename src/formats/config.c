@@ -310,7 +310,8 @@ static fs_status get_rope_scaling(struct json_object *top, struct json_object *s
         rc = fs_json_double(scaling, "factor", &c->rope_factor, NULL, err);
     else
         rc = need_number(scaling, "factor", &c->rope_factor, err);
-    c->original_max_position_embeddings = c->max_position_embeddings;
+    if (type != FS_ROPE_LINEAR) /* which does not ask */
+        c->original_max_position_embeddings = c->max_position_embeddings;
     if (!rc)
         rc = get_size(top, "original_max_position_embeddings", 1, CTX_MAX, &c->original_max_position_embeddings, err);
     if (!rc)

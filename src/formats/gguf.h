@@ -9,7 +9,9 @@
  *                 n_tensors times: name (u64 length, bytes), u32 n_dims, u64 dims[n_dims] (first is contiguous),
  *                 u32 ggml type, u64 offset into the data
  *                 padding to general.alignment (default 32), then the data
- * Everything is little-endian. Source: ggml docs/gguf.md. */
+ * Everything is little-endian. Source: ggml docs/gguf.md. Refused: counts and lengths beyond the file, arrays of
+ * arrays, keys or names that are empty, no UTF-8, hold U+0000 or come twice, tensors that overlap, are not aligned or
+ * leave the file, rows that are no multiple of their block, versions other than 2 and 3, big-endian files. */
 #ifndef FS_FORMATS_GGUF_H
 #define FS_FORMATS_GGUF_H
 
@@ -31,7 +33,7 @@ typedef struct fs_gguf_value {
 
 typedef struct fs_gguf fs_gguf;
 
-/* bytes: the whole file, which must outlive the result. what names it in sentences. */
+/* bytes: the whole file, which must outlive the result. what names it in sentences and is copied. */
 fs_status fs_gguf_open(fs_bytes bytes, const char *what, fs_gguf **ret, fs_error *err);
 void fs_gguf_close(fs_gguf *g);
 
@@ -54,6 +56,7 @@ double fs_gguf_number_at(const fs_gguf_value *array, uint64_t i);
 
 /* Tensors under the names of the file, dims already row-major (GGUF's order reversed). */
 size_t fs_gguf_n_tensors(const fs_gguf *g);
-const fs_tensor *fs_gguf_tensor_at(const fs_gguf *g, size_t i);
+const fs_tensor *fs_gguf_tensor_at(const fs_gguf *g, size_t i); /* sorted by name bytes */
+const fs_tensor *fs_gguf_find_tensor(const fs_gguf *g, const char *name);
 
 #endif

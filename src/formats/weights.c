@@ -4,8 +4,11 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "formats/names.h"
 #include "formats/safetensors.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,21 +19,22 @@
 #define INDEX_BYTES_MAX  ((size_t)256 << 20)
 #define SHARDS_MAX       4096
 
-/* One mapped file. */
+/* One mapped file; either safetensors or gguf is open. */
 typedef struct part {
     char *name;
     fs_map map;
     fs_safetensors *safetensors;
+    fs_gguf *gguf;
 } part;
 
 struct fs_weights {
     char *folder;
     fs_config config;
-    fs_gguf *gguf; /* the first GGUF part's, or NULL */
     part *parts;
     size_t n_parts, parts_capacity;
-    fs_tensor *tensors; /* names belong to the parts */
+    fs_tensor *tensors; /* names belong to the parts, or are in names */
     size_t n_tensors;
+    char *names;
 };
 
 static int by_name(const void *a, const void *b)
@@ -207,7 +211,16 @@ static fs_status open_index(fs_weights *w, fs_error *err)
 
 /* ---- one list over all parts ---- */
 
-static fs_status list_tensors(fs_weights *w, fs_error *err)
+static fs_status sort_tensors(fs_weights *w, fs_error *err)
+{
+    qsort(w->tensors, w->n_tensors, sizeof *w->tensors, by_name);
+    for (size_t i = 1; i < w->n_tensors; i++)
+        if (strcmp(w->tensors[i - 1].name, w->tensors[i].name) == 0)
+            return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is stored twice", w->tensors[i].name);
+    return FS_OK;
+}
+
+static fs_status list_safetensors(fs_weights *w, fs_error *err)
 {
     size_t n = 0;
 
@@ -219,11 +232,7 @@ static fs_status list_tensors(fs_weights *w, fs_error *err)
     for (size_t i = 0; i < w->n_parts; i++)
         for (size_t k = 0; k < fs_safetensors_n_tensors(w->parts[i].safetensors); k++)
             w->tensors[w->n_tensors++] = *fs_safetensors_tensor_at(w->parts[i].safetensors, k);
-    qsort(w->tensors, w->n_tensors, sizeof *w->tensors, by_name);
-    for (size_t i = 1; i < w->n_tensors; i++)
-        if (strcmp(w->tensors[i - 1].name, w->tensors[i].name) == 0)
-            return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is stored twice", w->tensors[i].name);
-    return FS_OK;
+    return sort_tensors(w, err);
 }
 
 static fs_tensor *find_tensor(const fs_weights *w, const char *name)
@@ -301,24 +310,171 @@ static fs_status pair_scales(fs_weights *w, fs_error *err)
     return rc;
 }
 
+/* ---- GGUF, in one file or split ---- */
+
+static fs_status add_gguf(fs_weights *w, const char *name, fs_error *err)
+{
+    part *p = NULL;
+    fs_status rc = add_part(w, name, &p, err);
+
+    return rc ? rc : fs_gguf_open(p->map.bytes, p->name, &p->gguf, err);
+}
+
+/* "X-00001-of-00003.gguf": the bytes before "-00001", or 0 for other names; fills both numbers. */
+static size_t split_name(const char *name, unsigned *ret_no, unsigned *ret_count)
+{
+    static const char tail[] = "-00001-of-00003.gguf";
+    size_t n = strlen(name), stem;
+    unsigned no = 0, count = 0;
+
+    if (n < sizeof tail)
+        return 0;
+    stem = n - (sizeof tail - 1);
+    for (size_t i = 0; i < sizeof tail - 1; i++) {
+        char c = name[stem + i];
+        bool digit = tail[i] >= '0' && tail[i] <= '9';
+        if (digit ? c < '0' || c > '9' : c != tail[i])
+            return 0;
+        if (digit && i < 6)
+            no = 10 * no + (unsigned)(c - '0');
+        else if (digit)
+            count = 10 * count + (unsigned)(c - '0');
+    }
+    *ret_no = no;
+    *ret_count = count;
+    return stem;
+}
+
+/* The other parts of the split file whose first part is open. */
+static fs_status add_split_parts(fs_weights *w, fs_error *err)
+{
+    const fs_gguf *first = w->parts[0].gguf;
+    int64_t count = 1, no = 0, n_tensors = -1;
+    size_t stem, n_stored = fs_gguf_n_tensors(first);
+    unsigned name_no, name_count;
+    fs_status rc = fs_gguf_int(first, "split.count", 0, SHARDS_MAX, &count, NULL, err);
+
+    if (!rc)
+        rc = fs_gguf_int(first, "split.no", 0, SHARDS_MAX, &no, NULL, err);
+    if (!rc)
+        rc = fs_gguf_int(first, "split.tensors.count", 0, INT64_MAX, &n_tensors, NULL, err);
+    if (rc)
+        return rc;
+    if (no != 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%s' is part %" PRId64 " of %" PRId64 "; open the first part", w->parts[0].name, no + 1, count);
+    if (count > 1) {
+        stem = split_name(w->parts[0].name, &name_no, &name_count);
+        if (!stem || name_no != 1 || name_count != count)
+            return fs_fail(err, FS_ERR_FORMAT, "'%s' says that it is the first of %" PRId64 " parts, its name must end in '-00001-of-%05" PRId64
+                           ".gguf'", w->parts[0].name, count, count);
+    }
+    for (int64_t i = 1; i < count; i++) {
+        char name[256];
+        int64_t its_no = -1, its_count = -1;
+        if (snprintf(name, sizeof name, "%.*s-%05" PRId64 "-of-%05" PRId64 ".gguf", (int)stem, w->parts[0].name, i + 1, count) >= (int)sizeof name)
+            return fs_fail(err, FS_ERR_ARGUMENT, "the name '%s' is too long", w->parts[0].name);
+        rc = add_gguf(w, name, err);
+        if (!rc)
+            rc = fs_gguf_int(w->parts[i].gguf, "split.no", 0, SHARDS_MAX, &its_no, NULL, err);
+        if (!rc)
+            rc = fs_gguf_int(w->parts[i].gguf, "split.count", 0, SHARDS_MAX, &its_count, NULL, err);
+        if (rc)
+            return rc;
+        if (its_no != i || its_count != count)
+            return fs_fail(err, FS_ERR_FORMAT, "'%s' says that it is part %" PRId64 " of %" PRId64, name, its_no + 1, its_count);
+        n_stored += fs_gguf_n_tensors(w->parts[i].gguf);
+    }
+    if (count > 1 && n_tensors >= 0 && (uint64_t)n_tensors != n_stored)
+        return fs_fail(err, FS_ERR_FORMAT, "'%s' says that all parts have %" PRId64 " tensors, they have %zu", w->parts[0].name, n_tensors, n_stored);
+    return FS_OK;
+}
+
+static fs_status read_gguf_parts(fs_weights *w, const fs_gguf **scratch, fs_error *err)
+{
+    fs_status rc;
+
+    for (size_t i = 0; i < w->n_parts; i++)
+        scratch[i] = w->parts[i].gguf;
+    rc = fs_config_from_gguf(&w->config, scratch, w->n_parts, w->parts[0].name, err);
+    if (!rc)
+        rc = fs_names_to_hub(scratch, w->n_parts, &w->config, &w->tensors, &w->n_tensors, &w->names, err);
+    return rc ? rc : sort_tensors(w, err);
+}
+
+/* The first part is added already. */
+static fs_status open_gguf(fs_weights *w, fs_error *err)
+{
+    const fs_gguf **scratch;
+    fs_status rc = fs_gguf_open(w->parts[0].map.bytes, w->parts[0].name, &w->parts[0].gguf, err);
+
+    if (!rc)
+        rc = add_split_parts(w, err);
+    if (rc)
+        return rc;
+    scratch = malloc(w->n_parts * sizeof *scratch);
+    if (!scratch)
+        return fs_fail_memory(err, w->n_parts * sizeof *scratch);
+    rc = read_gguf_parts(w, scratch, err);
+    free(scratch);
+    return rc;
+}
+
 /* ---- open ---- */
 
-static fs_status open_safetensors(fs_weights *w, const char *single, fs_error *err)
+static fs_status open_safetensors(fs_weights *w, fs_error *err)
 {
-    fs_status rc = read_config(w, err);
+    fs_status rc = list_safetensors(w, err);
 
+    return rc ? rc : pair_scales(w, err);
+}
+
+/* A GGUF shows in its first bytes, so a name without extension (a cache's blob) serves as well. */
+static fs_status open_part(fs_weights *w, const char *name, fs_error *err)
+{
+    part *p = NULL;
+    fs_status rc = add_part(w, name, &p, err);
+
+    if (rc)
+        return rc;
+    if (p->map.bytes.n_bytes >= 4 && memcmp(p->map.bytes.data, "GGUF", 4) == 0)
+        return open_gguf(w, err);
+    rc = fs_safetensors_open(p->map.bytes, p->name, &p->safetensors, err);
     if (!rc)
-        rc = single ? add_safetensors(w, single, err) : open_index(w, err);
-    if (!rc)
-        rc = list_tensors(w, err);
-    if (!rc)
-        rc = pair_scales(w, err);
+        rc = read_config(w, err);
+    return rc ? rc : open_safetensors(w, err);
+}
+
+/* The one GGUF of the folder, counting a split one once; *ret stays NULL when there is none. */
+static fs_status find_gguf(const char *folder, char **ret, fs_error *err)
+{
+    DIR *d = opendir(folder);
+    struct dirent *e;
+    char *name = NULL;
+    fs_status rc = FS_OK;
+
+    if (!d)
+        return fs_fail_errno(err, errno, "cannot read the folder '%s'", folder);
+    while (!rc && (e = readdir(d))) {
+        unsigned no, count;
+        if (!ends_with(e->d_name, ".gguf") || (split_name(e->d_name, &no, &count) && no != 1))
+            continue;
+        if (name)
+            rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' has several GGUF files, '%s' and '%s' among them; name one", folder, name, e->d_name);
+        else if (!(name = strdup(e->d_name)))
+            rc = fs_fail_memory(err, strlen(e->d_name) + 1);
+    }
+    closedir(d);
+    if (rc)
+        free(name);
+    else
+        *ret = name;
     return rc;
 }
 
 static fs_status open_folder(fs_weights *w, const char *path, fs_error *err)
 {
     bool single = false, index = false;
+    char *gguf = NULL;
     fs_status rc;
 
     w->folder = strdup(path);
@@ -329,9 +485,21 @@ static fs_status open_folder(fs_weights *w, const char *path, fs_error *err)
         rc = is_in_folder(w, "model.safetensors.index.json", &index, err);
     if (rc)
         return rc;
-    if (!single && !index)
-        return fs_fail(err, FS_ERR_NOT_FOUND, "'%s' has neither model.safetensors nor model.safetensors.index.json", path);
-    return open_safetensors(w, single ? "model.safetensors" : NULL, err);
+    if (single)
+        return open_part(w, "model.safetensors", err);
+    if (index) {
+        rc = read_config(w, err);
+        if (!rc)
+            rc = open_index(w, err);
+        return rc ? rc : open_safetensors(w, err);
+    }
+    rc = find_gguf(path, &gguf, err);
+    if (!rc && !gguf)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "'%s' has no model.safetensors, no model.safetensors.index.json and no .gguf", path);
+    if (!rc)
+        rc = open_part(w, gguf, err);
+    free(gguf);
+    return rc;
 }
 
 static fs_status open_file(fs_weights *w, const char *path, fs_error *err)
@@ -341,7 +509,7 @@ static fs_status open_file(fs_weights *w, const char *path, fs_error *err)
     w->folder = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
     if (!w->folder)
         return fs_fail_memory(err, strlen(path) + 1);
-    return open_safetensors(w, slash ? slash + 1 : path, err);
+    return open_part(w, slash ? slash + 1 : path, err);
 }
 
 fs_status fs_weights_open(const char *path, fs_weights **ret, fs_error *err)
@@ -370,11 +538,13 @@ void fs_weights_close(fs_weights *w)
         return;
     for (size_t i = 0; i < w->n_parts; i++) {
         fs_safetensors_close(w->parts[i].safetensors);
+        fs_gguf_close(w->parts[i].gguf);
         fs_map_close(&w->parts[i].map);
         free(w->parts[i].name);
     }
     free(w->parts);
     free(w->tensors);
+    free(w->names);
     free(w->folder);
     fs_config_done(&w->config);
     free(w);
@@ -389,7 +559,7 @@ const fs_config *fs_weights_config(const fs_weights *w)
 
 const fs_gguf *fs_weights_gguf(const fs_weights *w)
 {
-    return w->gguf;
+    return w->n_parts ? w->parts[0].gguf : NULL;
 }
 
 const char *fs_weights_folder(const fs_weights *w)

@@ -1,0 +1,231 @@
+/* Renames and slices; see the header. Names are collected in one growing buffer, as offsets until it stands still. */
+#include "formats/names.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct list {
+    const fs_config *config;
+    bool rope_permuted;
+    fs_tensor *tensors;
+    size_t *name_at; /* into names */
+    size_t n, capacity;
+    fs_buf names;
+} list;
+
+static const struct { const char *gguf, *hub; } global_names[] = {
+    { "token_embd", "model.embed_tokens" },
+    { "output_norm", "model.norm" },
+    { "output", "lm_head" },
+    { "rope_freqs", "rope_freqs" },
+};
+
+/* Of "blk.N.", in "model.layers.N.". */
+static const struct { const char *gguf, *hub; } block_names[] = {
+    { "attn_norm", "input_layernorm" },
+    { "ffn_norm", "post_attention_layernorm" },
+    { "attn_q", "self_attn.q_proj" },
+    { "attn_k", "self_attn.k_proj" },
+    { "attn_v", "self_attn.v_proj" },
+    { "attn_output", "self_attn.o_proj" },
+    { "attn_q_norm", "self_attn.q_norm" },
+    { "attn_k_norm", "self_attn.k_norm" },
+    { "attn_q_a", "self_attn.q_a_proj" },
+    { "attn_q_a_norm", "self_attn.q_a_layernorm" },
+    { "attn_q_b", "self_attn.q_b_proj" },
+    { "attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa" },
+    { "attn_kv_a_norm", "self_attn.kv_a_layernorm" },
+    { "attn_kv_b", "self_attn.kv_b_proj" },
+    { "attn_k_b", "self_attn.k_b_proj" },
+    { "attn_v_b", "self_attn.v_b_proj" },
+    { "ffn_gate", "mlp.gate_proj" },
+    { "ffn_up", "mlp.up_proj" },
+    { "ffn_down", "mlp.down_proj" },
+    { "ffn_gate_inp", "mlp.gate" },
+    { "ffn_gate_shexp", "mlp.shared_experts.gate_proj" },
+    { "ffn_up_shexp", "mlp.shared_experts.up_proj" },
+    { "ffn_down_shexp", "mlp.shared_experts.down_proj" },
+    { "nextn.eh_proj", "eh_proj" },
+    { "nextn.embed_tokens", "embed_tokens" },
+    { "nextn.enorm", "enorm" },
+    { "nextn.hnorm", "hnorm" },
+    { "nextn.shared_head_norm", "shared_head.norm" },
+    { "nextn.shared_head_head", "shared_head.head" },
+};
+
+static const struct { const char *gguf, *hub; } expert_names[] = {
+    { "ffn_gate_exps", "gate_proj" },
+    { "ffn_up_exps", "up_proj" },
+    { "ffn_down_exps", "down_proj" },
+};
+
+static bool equal(const char *s, size_t n, const char *word)
+{
+    return strlen(word) == n && memcmp(s, word, n) == 0;
+}
+
+/* Adds t; its name is what the caller has appended to names from name_at on, without the closing NUL. */
+static fs_status add(list *l, const fs_tensor *t, size_t name_at, fs_error *err)
+{
+    fs_status rc = fs_buf_append(&l->names, "", 1, err);
+
+    if (rc)
+        return rc;
+    if (l->n == l->capacity) {
+        size_t capacity = l->capacity ? 2 * l->capacity : 64;
+        fs_tensor *tensors = realloc(l->tensors, capacity * sizeof *tensors);
+        size_t *places;
+        if (!tensors)
+            return fs_fail_memory(err, capacity * sizeof *tensors);
+        l->tensors = tensors;
+        places = realloc(l->name_at, capacity * sizeof *places);
+        if (!places)
+            return fs_fail_memory(err, capacity * sizeof *places);
+        l->name_at = places;
+        l->capacity = capacity;
+    }
+    l->tensors[l->n] = *t;
+    l->name_at[l->n++] = name_at;
+    return FS_OK;
+}
+
+static fs_status not_known(const fs_tensor *t, const fs_config *c, fs_error *err)
+{
+    return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' has no place in a model of type '%s' with %" PRIu32 " + %" PRIu32 " layers",
+                   t->name, c->model_type, c->num_hidden_layers, c->num_nextn_predict_layers);
+}
+
+static fs_status add_experts(list *l, const fs_tensor *t, uint32_t layer, const char *proj, fs_error *err)
+{
+    fs_tensor one = *t;
+
+    if (t->n_dims != 3 || t->dims[0] != l->config->n_routed_experts || t->n_bytes == 0)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' has %d dimensions, the first %" PRIu64 ", and %zu bytes; expected a matrix for each of %"
+                       PRIu32 " experts", t->name, t->n_dims, t->n_dims ? t->dims[0] : 0, t->n_bytes, l->config->n_routed_experts);
+    one.n_dims = 2;
+    one.dims[0] = t->dims[1];
+    one.dims[1] = t->dims[2];
+    one.dims[2] = 0;
+    one.n_bytes = t->n_bytes / t->dims[0];
+    for (uint32_t e = 0; e < l->config->n_routed_experts; e++, one.data += one.n_bytes) {
+        size_t name_at = l->names.n_bytes;
+        fs_status rc = fs_buf_printf(&l->names, err, "model.layers.%" PRIu32 ".mlp.experts.%" PRIu32 ".%s.weight", layer, e, proj);
+        if (!rc)
+            rc = add(l, &one, name_at, err);
+        if (rc)
+            return rc;
+    }
+    return FS_OK;
+}
+
+/* llama.cpp's converter reorders the rows of each head of q and k, for architecture llama only. */
+static fs_status mark_permuted(const list *l, fs_tensor *t, const char *stem, size_t stem_bytes, fs_error *err)
+{
+    const fs_config *c = l->config;
+    uint32_t heads = equal(stem, stem_bytes, "attn_q") ? c->num_attention_heads : equal(stem, stem_bytes, "attn_k") ? c->num_key_value_heads : 0;
+
+    if (!l->rope_permuted || !heads)
+        return FS_OK;
+    if (t->n_dims != 2)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' has %d dimensions; permuted rows are read in matrices only", t->name, t->n_dims);
+    if (t->dims[0] != (uint64_t)heads * c->head_dim)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' has %" PRIu64 " rows, %" PRIu32 " heads of %" PRIu32 " need %" PRIu64, t->name,
+                       t->dims[0], heads, c->head_dim, (uint64_t)heads * c->head_dim);
+    t->rope_heads = heads;
+    return FS_OK;
+}
+
+/* The number in "blk.N." and what follows it; false for anything else, and for numbers with leading zeros. */
+static bool parse_block(const char *name, uint32_t *ret_layer, const char **ret_rest)
+{
+    uint32_t n = 0;
+
+    if (strncmp(name, "blk.", 4) != 0)
+        return false;
+    name += 4;
+    if (*name < '0' || *name > '9' || (name[0] == '0' && name[1] != '.'))
+        return false;
+    for (; *name >= '0' && *name <= '9'; name++) {
+        n = 10 * n + (uint32_t)(*name - '0');
+        if (n > FS_CONFIG_LAYERS_MAX)
+            return false;
+    }
+    if (*name != '.')
+        return false;
+    *ret_layer = n;
+    *ret_rest = name + 1;
+    return true;
+}
+
+static fs_status add_block_tensor(list *l, const fs_tensor *t, uint32_t layer, const char *rest, fs_error *err)
+{
+    const char *dot = strrchr(rest, '.'), *hub = NULL;
+    size_t stem_bytes, name_at = l->names.n_bytes;
+    fs_tensor renamed = *t;
+    fs_status rc;
+
+    if (layer >= l->config->num_hidden_layers + l->config->num_nextn_predict_layers || !dot)
+        return not_known(t, l->config, err);
+    stem_bytes = (size_t)(dot - rest);
+    if (strcmp(rest, "exp_probs_b.bias") == 0) {
+        rc = fs_buf_printf(&l->names, err, "model.layers.%" PRIu32 ".mlp.gate.e_score_correction_bias", layer);
+        return rc ? rc : add(l, t, name_at, err);
+    }
+    if (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0)
+        return not_known(t, l->config, err);
+    for (size_t i = 0; i < sizeof expert_names / sizeof *expert_names; i++)
+        if (equal(rest, stem_bytes, expert_names[i].gguf) && strcmp(dot, ".weight") == 0)
+            return add_experts(l, t, layer, expert_names[i].hub, err);
+    for (size_t i = 0; i < sizeof block_names / sizeof *block_names; i++)
+        if (equal(rest, stem_bytes, block_names[i].gguf))
+            hub = block_names[i].hub;
+    if (!hub)
+        return not_known(t, l->config, err);
+    rc = mark_permuted(l, &renamed, rest, stem_bytes, err);
+    if (!rc)
+        rc = fs_buf_printf(&l->names, err, "model.layers.%" PRIu32 ".%s%s", layer, hub, dot);
+    return rc ? rc : add(l, &renamed, name_at, err);
+}
+
+static fs_status add_tensor(list *l, const fs_tensor *t, fs_error *err)
+{
+    const char *dot = strrchr(t->name, '.'), *rest;
+    uint32_t layer;
+
+    if (parse_block(t->name, &layer, &rest))
+        return add_block_tensor(l, t, layer, rest, err);
+    for (size_t i = 0; dot && strcmp(dot, ".weight") == 0 && i < sizeof global_names / sizeof *global_names; i++)
+        if (equal(t->name, (size_t)(dot - t->name), global_names[i].gguf)) {
+            size_t name_at = l->names.n_bytes;
+            fs_status rc = fs_buf_printf(&l->names, err, "%s%s", global_names[i].hub, dot);
+            return rc ? rc : add(l, t, name_at, err);
+        }
+    return not_known(t, l->config, err);
+}
+
+fs_status fs_names_to_hub(const fs_gguf *const *parts, size_t n_parts, const fs_config *c, fs_tensor **ret_tensors,
+                          size_t *ret_n, char **ret_names, fs_error *err)
+{
+    list l = { .config = c };
+    fs_bytes arch = { 0 };
+    fs_status rc = fs_gguf_string(parts[0], "general.architecture", &arch, NULL, err);
+
+    l.rope_permuted = fs_bytes_equal(arch, FS_BYTES_LIT("llama"));
+    for (size_t i = 0; i < n_parts && !rc; i++)
+        for (size_t k = 0; k < fs_gguf_n_tensors(parts[i]) && !rc; k++)
+            rc = add_tensor(&l, fs_gguf_tensor_at(parts[i], k), err);
+    if (rc) {
+        free(l.tensors);
+        free(l.name_at);
+        fs_buf_done(&l.names);
+        return rc;
+    }
+    for (size_t i = 0; i < l.n; i++)
+        l.tensors[i].name = l.names.data + l.name_at[i];
+    free(l.name_at);
+    *ret_tensors = l.tensors;
+    *ret_n = l.n;
+    *ret_names = l.names.data;
+    return FS_OK;
+}
