@@ -85,8 +85,16 @@ unit-build: $(UNIT_BIN)
 unit: unit-build
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $(RUNNER) $$t; done
 
+# Measuring programs: bench/X.c. `ulp` needs gcc on x86 for its quadruple precision.
+LIBS_ulp := -lquadmath
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libfarseek.a Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(LDSAN) $< $(BUILD)/libfarseek.a $(LIBS_$*) $(LDLIBS_LIB) -o $@
+ulp: $(BUILD)/bench/ulp
+	$< exp log log1p sin cos erf exp64 log64 log1p64 sincos64 pow64 lanes
+
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build clean
+.PHONY: all unit unit-build ulp clean
