@@ -13,7 +13,7 @@ typedef struct fs_tokenizer fs_tokenizer;
 
 fs_status fs_tokenizer_open_json(fs_bytes json, const char *what, fs_tokenizer **ret, fs_error *err);
 /* qwen.tiktoken-like rank files: "base64 rank" lines, with the split regex, the normaliser and the special tokens
- * given; used by tests (the qwen2 oracle ships no tokenizer.json). specials: id_of_first, then names in order. */
+ * given; used by tests (the qwen2 oracle ships no tokenizer.json). specials get the ids after the last rank, in order. */
 fs_status fs_tokenizer_open_tiktoken(fs_bytes ranks, const char *split_regex, bool nfc, const char *const *specials,
                                      size_t n_specials, const char *what, fs_tokenizer **ret, fs_error *err);
 /* tokenizer.ggml.*; the split regexes of tokenizer.ggml.pre are those llama.cpp knows by that name. Copies what it
@@ -28,6 +28,10 @@ int32_t fs_tokenizer_id(const fs_tokenizer *t, fs_bytes content);
 bool fs_tokenizer_is_special(const fs_tokenizer *t, int32_t id);
 /* The bytes an id stands for (added tokens: their text). Borrowed. */
 fs_bytes fs_tokenizer_bytes(const fs_tokenizer *t, int32_t id);
+
+/* What FS_ENCODE_BOS puts first, when another file than the tokenizer's says so (tokenizer_config.json's
+ * add_bos_token); -1: nothing. Not while other threads encode. */
+void fs_tokenizer_set_bos(fs_tokenizer *t, int32_t id);
 
 enum {
     FS_ENCODE_SPECIAL = 1, /* special tokens spelled in the text become those tokens; without it they are text.
