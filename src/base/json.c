@@ -8,7 +8,60 @@
 #include <math.h>
 #include <string.h>
 
-fs_status fs_json_parse(fs_bytes text, const char *what, struct json_object **ret, fs_error *err)
+static bool hex4(fs_bytes text, size_t at, uint32_t *ret)
+{
+    uint32_t v = 0;
+
+    if (at > text.n_bytes || text.n_bytes - at < 4)
+        return false;
+    for (size_t i = at; i < at + 4; i++) {
+        uint8_t c = text.data[i], lower = c | 32;
+        if (c >= '0' && c <= '9')
+            v = v << 4 | (uint32_t)(c - '0');
+        else if (lower >= 'a' && lower <= 'f')
+            v = v << 4 | (uint32_t)(lower - 'a' + 10);
+        else
+            return false;
+    }
+    *ret = v;
+    return true;
+}
+
+/* json-c 0.16 takes a character such as U+2DB34, whose low 16 bits look like a surrogate, for a broken pair and gives
+ * U+FFFD. So pairs of escaped surrogates become the characters they mean before it sees them. *ret_text is text
+ * itself when it has none. */
+static fs_status join_surrogates(fs_bytes text, fs_buf *storage, fs_bytes *ret_text, fs_error *err)
+{
+    size_t copied = 0;
+    fs_status rc;
+
+    *ret_text = text;
+    for (size_t i = 0; i < text.n_bytes;) {
+        const uint8_t *p = memchr(text.data + i, '\\', text.n_bytes - i);
+        uint32_t high, low;
+        uint8_t bytes[4];
+        if (!p)
+            break;
+        i = (size_t)(p - text.data);
+        if (!hex4(text, i + 2, &high) || text.data[i + 1] != 'u' || high < 0xd800 || high > 0xdbff || !hex4(text, i + 8, &low) ||
+            text.data[i + 6] != '\\' || text.data[i + 7] != 'u' || low < 0xdc00 || low > 0xdfff) {
+            i += 2; /* the escaped character cannot begin an escape */
+            continue;
+        }
+        if ((rc = fs_buf_append(storage, text.data + copied, i - copied, err)) ||
+            (rc = fs_buf_append(storage, bytes, fs_utf8_put(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00), bytes), err)))
+            return rc;
+        copied = i += 12;
+    }
+    if (copied == 0)
+        return FS_OK;
+    rc = fs_buf_append(storage, text.data + copied, text.n_bytes - copied, err);
+    if (!rc)
+        *ret_text = fs_buf_bytes(storage);
+    return rc;
+}
+
+static fs_status parse(fs_bytes text, const char *what, struct json_object **ret, fs_error *err)
 {
     struct json_tokener *t;
     struct json_object *v;
@@ -89,6 +142,17 @@ fs_status fs_json_check_keys(fs_bytes text, struct json_object *root, const char
     if (n_written != n_kept)
         return fs_fail(err, FS_ERR_FORMAT, "%s: %zu keys, but only %zu different ones: a key is given twice", what, n_written, n_kept);
     return FS_OK;
+}
+
+fs_status fs_json_parse(fs_bytes text, const char *what, struct json_object **ret, fs_error *err)
+{
+    fs_buf storage = { 0 };
+    fs_status rc = join_surrogates(text, &storage, &text, err);
+
+    if (!rc)
+        rc = parse(text, what, ret, err);
+    fs_buf_done(&storage);
+    return rc;
 }
 
 struct json_object *fs_json_member(struct json_object *obj, const char *key)
