@@ -4,10 +4,13 @@
 #include <string.h>
 
 extern const fs_command fs_command_help, fs_command_logits;
+extern const fs_command fs_command_tokenize, fs_command_detokenize;
 
 const fs_command *const fs_commands[] = {
     &fs_command_help,
     &fs_command_logits,
+    &fs_command_tokenize,
+    &fs_command_detokenize,
     NULL,
 };
 

