@@ -1,4 +1,5 @@
-/* JSON, thin over json-c: strict parsing of one value with a depth limit, and typed look-ups that fail with a
+/* JSON, thin over json-c: strict parsing (but single quotes, control characters in strings, NaN and Infinity pass:
+ * numbers are checked when they are read) of one value with a depth limit, and typed look-ups that fail with a
  * sentence. Strings are counted, so U+0000 survives; integers are 64 bit. */
 #ifndef FS_BASE_JSON_H
 #define FS_BASE_JSON_H

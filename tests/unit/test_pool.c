@@ -1,0 +1,101 @@
+/* WRAP_ALLOC */
+#include "unit.h"
+
+#include "alloc_fail.h"
+#include "base/pool.h"
+
+#include <fenv.h>
+#include <float.h>
+
+#define ITEMS 10007
+
+struct job {
+    atomic_int hits[ITEMS];
+    atomic_int busy[8];
+    atomic_int wrong;
+    int n_threads;
+    size_t grain;
+};
+
+static void piece(void *ud, size_t begin, size_t end, int thread)
+{
+    struct job *job = ud;
+    volatile float tiny = FLT_MIN;
+
+    if (end - begin > job->grain || thread < 0 || thread >= job->n_threads || atomic_fetch_add(&job->busy[thread], 1) != 0)
+        atomic_fetch_add(&job->wrong, 1);
+    if (tiny / 2 == 0 || fegetround() != FE_TONEAREST)
+        atomic_fetch_add(&job->wrong, 1);
+    for (size_t i = begin; i < end; i++)
+        atomic_fetch_add(&job->hits[i], 1);
+    atomic_fetch_sub(&job->busy[thread], 1);
+}
+
+static void every_item_once_whatever_the_threads(void **state)
+{
+    static struct job job;
+    fs_error err;
+
+    (void)state;
+    for (int threads = 1; threads <= 5; threads++) {
+        fs_pool *p;
+        assert_ok(fs_pool_new(threads, &p, &err), err);
+        assert_int_equal(fs_pool_threads(p), threads);
+        for (int run = 0; run < 50; run++) {
+            memset(&job, 0, sizeof job);
+            job.n_threads = threads;
+            job.grain = (size_t)(run % 7) * 50 + 1;
+            fs_pool_for(p, ITEMS - (size_t)run, job.grain, piece, &job);
+            assert_int_equal(job.wrong, 0);
+            for (int i = 0; i < ITEMS; i++)
+                assert_int_equal(job.hits[i], i < ITEMS - run);
+        }
+        fs_pool_for(p, 0, 1, piece, NULL);
+        fs_pool_free(p);
+    }
+}
+
+static void count(void *ud, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    atomic_fetch_add((atomic_long *)ud, (long)(end - begin));
+}
+
+static void short_runs_in_a_row_lose_nothing(void **state)
+{
+    atomic_long n = 0;
+    fs_error err;
+    fs_pool *p;
+
+    (void)state;
+    assert_ok(fs_pool_new(3, &p, &err), err);
+    for (int i = 0; i < 20000; i++)
+        fs_pool_for(p, 6, 1, count, &n);
+    assert_int_equal(n, 6 * 20000);
+    fs_pool_free(p);
+}
+
+static void a_failing_allocation_is_a_sentence(void **state)
+{
+    fs_error err;
+    fs_pool *p = NULL;
+    long n = 1;
+
+    (void)state;
+    for (; alloc_fail_at(n), fs_pool_new(3, &p, &err) != FS_OK; n++)
+        assert_null(p);
+    alloc_fail_off();
+    assert_true(n > 3);
+    fs_pool_free(p);
+    fs_pool_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_item_once_whatever_the_threads),
+        cmocka_unit_test(short_runs_in_a_row_lose_nothing),
+        cmocka_unit_test(a_failing_allocation_is_a_sentence),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
