@@ -1,0 +1,282 @@
+/* farseek run: a chat on a terminal, or one answer. Opening, settings and the one-shot are here; chat.c talks. */
+#include "cli/chat.h"
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+
+#include "base/pool.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define CTX_TOKENS_DEFAULT 4096
+#define STDIN_BYTES_MAX    ((size_t)64 << 20)
+
+/* Values the parser never stores mean: not set, see fill_settings. */
+#define UNSET (-1)
+
+extern const fs_command fs_command_run;
+
+static struct {
+    const char *model, *system;
+    int ctx_tokens, n_threads;
+    double memory_gib;
+    bool json, raw;
+    fs_run_settings settings;
+} opt = {
+    .settings = { .temperature = UNSET, .top_p = UNSET, .min_p = UNSET, .repetition_penalty = UNSET, .top_k = UNSET, .thinking = true },
+};
+
+/* The part that /set changes too. */
+#define SETTINGS \
+    FS_OPT_FLOAT("temperature", 'T', opt.settings.temperature, 0, 100, "X", "0 always takes the likeliest token (default: below)"), \
+    FS_OPT_FLOAT("top-p", 0, opt.settings.top_p, 1e-6, 1, "X", "sample from the likeliest tokens that make up X (default: below)"), \
+    FS_OPT_INT("top-k", 0, opt.settings.top_k, 0, 1 << 24, "N", "sample from the N likeliest tokens; 0: all (default: below)"), \
+    FS_OPT_FLOAT("min-p", 0, opt.settings.min_p, 0, 1, "X", "leave out tokens less likely than X times the likeliest (default 0)"), \
+    FS_OPT_FLOAT("repetition-penalty", 0, opt.settings.repetition_penalty, 0.01, 100, "X", "above 1 avoids tokens that stood before (default 1)"), \
+    FS_OPT_INT("max-tokens", 'n', opt.settings.max_tokens, 0, 1 << 24, "N", "the longest answer; 0: as the context allows (default 0)"), \
+    FS_OPT_U64("seed", 0, opt.settings.seed, "N", "of the sampling; the same seed gives the same answer; 0: a random one (default 0)"), \
+    FS_OPT_FLAG("thinking", 0, opt.settings.thinking, "let the model think first, if its format has the choice (default true)"), \
+    FS_OPT_FLAG("fold", 0, opt.settings.fold, "show one line in place of the thinking")
+
+static const fs_option settings[] = { SETTINGS, FS_OPT_END };
+
+static const fs_option options[] = {
+    FS_OPT_STR("model", 'm', opt.model, "MODEL", "the model, instead of the first argument"),
+    FS_OPT_STR("system", 's', opt.system, "TEXT", "the system prompt (default: the model's own)"),
+    SETTINGS,
+    FS_OPT_INT("ctx", 'c', opt.ctx_tokens, 0, 1 << 24, "N", "context in tokens (default 4096, or what the model was made for if less)"),
+    FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
+    FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
+    FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
+    FS_OPT_END
+};
+
+/* ---- settings ---- */
+
+/* Where the command line, the environment and the configuration said nothing: the model's generation_config.json, else
+ * temperature 0.6 and top-p 0.95; greedy when nobody watches, so that a pipeline's answer does not change from run to
+ * run. */
+static fs_status fill_settings(const fs_model *m, bool watched, fs_error *err)
+{
+    fs_run_settings *s = &opt.settings;
+    fs_sampling d = fs_sampling_default();
+    bool found = false;
+
+    if (watched)
+        d = fs_model_sampling(m, &found);
+    if (watched && !found) {
+        d.temperature = 0.6f;
+        d.top_p = 0.95f;
+    }
+    if (s->temperature == UNSET)
+        s->temperature = d.temperature;
+    if (s->top_p == UNSET)
+        s->top_p = d.top_p;
+    if (s->top_k == UNSET)
+        s->top_k = d.top_k;
+    if (s->min_p == UNSET)
+        s->min_p = d.min_p;
+    if (s->repetition_penalty == UNSET)
+        s->repetition_penalty = d.repetition_penalty;
+    if (s->seed == 0 && getrandom(&s->seed, sizeof s->seed / 2, 0) != (ssize_t)(sizeof s->seed / 2))
+        return fs_fail_errno(err, errno, "no random seed");
+    return FS_OK;
+}
+
+/* ---- opening ---- */
+
+static bool on_progress(void *ud, double fraction)
+{
+    if (ud)
+        fprintf(stderr, "\rloading %3.0f %%", 100 * fraction);
+    return !fs_interrupted();
+}
+
+static fs_status open_run(fs_run *r, const char *model, fs_error *err)
+{
+    bool shown = isatty(STDERR_FILENO);
+    fs_model_options o = { .n_threads = opt.n_threads, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
+                           .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? r : NULL };
+    char *path = NULL;
+    fs_status rc = fs_model_path(model, &path, err);
+
+    if (rc)
+        return rc;
+    rc = fs_model_open(path, &o, &r->model, err);
+    free(path);
+    if (shown)
+        fprintf(stderr, "\r             \r");
+    if (rc)
+        return rc;
+    r->name = model;
+    r->ctx_tokens = opt.ctx_tokens;
+    if (r->ctx_tokens == 0)
+        r->ctx_tokens = fs_model_ctx_tokens_max(r->model) < CTX_TOKENS_DEFAULT ? fs_model_ctx_tokens_max(r->model) : CTX_TOKENS_DEFAULT;
+    if (r->ctx_tokens > fs_model_ctx_tokens_max(r->model))
+        return fs_fail(err, FS_ERR_ARGUMENT, "--ctx is %d, the model was made for at most %d", r->ctx_tokens,
+                       fs_model_ctx_tokens_max(r->model));
+    if (!opt.raw && fs_model_chat_format(r->model) == FS_CHAT_NONE)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "model '%.200s' has no chat format that is known here; --raw continues a text", model);
+    rc = fs_session_new(r->model, r->ctx_tokens, &r->session, err);
+    if (!rc && opt.system)
+        rc = fs_talk_set_system(&r->talk, fs_bytes_str(opt.system), err);
+    if (!rc)
+        fs_interrupt_stops(r->session);
+    return rc;
+}
+
+/* ---- one answer ---- */
+
+static const char *stop_name(const fs_generation *g)
+{
+    switch (g->stop) {
+    case FS_STOP_EOS:
+        return "eos";
+    case FS_STOP_LENGTH:
+        return "length";
+    case FS_STOP_STRING:
+        return "string";
+    case FS_STOP_CALLBACK:
+        break;
+    }
+    return "interrupted";
+}
+
+static fs_status print_json(const fs_run *r, fs_error *err)
+{
+    const fs_talk_turn *last = &r->talk.turns[r->talk.n_turns - 1];
+    const fs_generation *g = &r->generation;
+    fs_buf out = { 0 };
+    fs_status rc = fs_buf_append_str(&out, "{\"model\": ", err);
+
+    if (!rc)
+        rc = fs_json_quote(&out, fs_bytes_str(r->name), err);
+    if (!rc)
+        rc = fs_buf_append_str(&out, ", \"answer\": ", err);
+    if (!rc)
+        rc = fs_json_quote(&out, last->role == FS_TALK_ASSISTANT ? fs_buf_bytes(&last->content) : (fs_bytes){ 0 }, err);
+    if (!rc)
+        rc = fs_buf_append_str(&out, ", \"reasoning\": ", err);
+    if (!rc)
+        rc = fs_json_quote(&out, fs_buf_bytes(&r->reasoning), err);
+    if (!rc)
+        rc = fs_buf_printf(&out, err,
+                           ", \"stop\": \"%s\", \"seed\": %" PRIu64 ", \"temperature\": %g, \"prompt_tokens\": %d, \"tokens\": %d, "
+                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f}\n",
+                           stop_name(g), r->settings->seed, r->settings->temperature, g->n_prompt_tokens, g->n_tokens,
+                           g->prompt_seconds, g->seconds);
+    if (!rc)
+        fwrite(out.data, 1, out.n_bytes, stdout);
+    fs_buf_done(&out);
+    return rc;
+}
+
+static fs_status one_shot(fs_run *r, const fs_buf *prompt, fs_error *err)
+{
+    fs_status rc = fs_talk_add(&r->talk, FS_TALK_USER, fs_buf_bytes(prompt), (fs_bytes){ 0 }, err);
+    bool dim = fs_colour_wanted(stderr);
+
+    r->show = !opt.json;
+    if (!rc)
+        rc = fs_run_reply(r, err);
+    if (rc)
+        return rc;
+    if (r->generation.stop == FS_STOP_CALLBACK)
+        return fs_fail(err, FS_ERR_INTERRUPTED, "stopped after %d tokens", r->generation.n_tokens);
+    if (opt.json)
+        return print_json(r, err);
+    if (r->generation.stop == FS_STOP_LENGTH)
+        fprintf(stderr, "farseek: the answer was cut off after %d tokens (--max-tokens %d, --ctx %d)\n", r->generation.n_tokens,
+                r->settings->max_tokens, r->ctx_tokens);
+    if (r->on_terminal && isatty(STDERR_FILENO)) {
+        fprintf(stderr, "%s", dim ? "\033[2m" : "");
+        fs_run_print_speed(r, stderr);
+        fprintf(stderr, "%s\n", dim ? "\033[0m" : "");
+    }
+    return FS_OK;
+}
+
+/* The words joined by blanks; a single - stands for all of stdin. Without words stdin is the prompt. */
+static fs_status read_prompt(const char *const *words, fs_buf *ret, fs_error *err)
+{
+    static const char *const from_stdin[] = { "-", NULL };
+    fs_buf b = { 0 };
+    fs_status rc = FS_OK;
+
+    for (const char *const *w = *words ? words : from_stdin; *w && !rc; w++) {
+        fs_buf in = { 0 };
+        if (w != words && *words)
+            rc = fs_buf_append(&b, " ", 1, err);
+        if (!rc && strcmp(*w, "-") == 0) {
+            rc = fs_stdin_read(STDIN_BYTES_MAX, &in, err);
+            while (!rc && in.n_bytes && strchr("\r\n", in.data[in.n_bytes - 1]) && in.data[in.n_bytes - 1])
+                in.n_bytes--;
+            if (!rc)
+                rc = fs_buf_append(&b, in.data, in.n_bytes, err);
+            fs_buf_done(&in);
+        } else if (!rc) {
+            rc = fs_buf_append_str(&b, *w, err);
+        }
+    }
+    if (!rc && b.n_bytes == 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the prompt is empty");
+    if (rc) {
+        fs_buf_done(&b);
+        return rc;
+    }
+    *ret = b;
+    return FS_OK;
+}
+
+static fs_status run(const fs_args *args, fs_error *err)
+{
+    bool named = fs_args_given(&fs_command_run.set, args, "model");
+    const char *model = named || !args->n ? opt.model : args->items[0];
+    const char *const *words = args->items + (!named && args->n ? 1 : 0);
+    bool typed = isatty(STDIN_FILENO), watched = typed && isatty(STDOUT_FILENO) && !opt.json;
+    bool chat = watched && !*words;
+    fs_run r = { .settings = &opt.settings, .raw = opt.raw, .show = true, .on_terminal = isatty(STDOUT_FILENO),
+                 .colour = fs_colour_wanted(stdout) };
+    fs_buf prompt = { 0 };
+    fs_status rc = FS_OK;
+
+    if (!model)
+        return fs_fail(err, FS_ERR_ARGUMENT, "no model: farseek run MODEL, or 'model' in the configuration");
+    if (chat && opt.raw)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--raw continues a text: give one as an argument or on stdin");
+    if (!chat)
+        rc = read_prompt(words, &prompt, err);
+    fs_interrupt_catch();
+    if (!rc)
+        rc = open_run(&r, model, err);
+    if (!rc)
+        rc = fill_settings(r.model, watched, err);
+    if (!rc)
+        rc = chat ? fs_chat_loop(&r, &opt.settings, settings, err) : one_shot(&r, &prompt, err);
+    fs_interrupt_stops(NULL);
+    fs_buf_done(&prompt);
+    fs_run_done(&r);
+    return rc;
+}
+
+const fs_command fs_command_run = {
+    .set = { .name = "run",
+             .usage = "[MODEL] [PROMPT...]",
+             .summary = "Chat with a model, or get one answer.",
+             .text = "\nOn a terminal without a prompt this is a chat; /help in it lists what it can do. With a prompt, or with text "
+                     "on stdin, the answer alone goes to stdout. A '-' among the words of the prompt stands for stdin:\n\n"
+                     "  farseek run model.gguf\n"
+                     "  farseek run model.gguf 'Why is the sky blue?'\n"
+                     "  git diff | farseek run model.gguf 'Write a commit message for this:' -\n\n"
+                     "On a terminal, temperature, top-p, top-k and repetition-penalty default to the model's "
+                     "generation_config.json, else to 0.6, 0.95, 0 and 1. When stdin or stdout is not a terminal the likeliest "
+                     "token is taken (temperature 0), so that a pipeline gives the same answer every time.\n",
+             .options = options,
+             .n_args_max = -1 },
+    .run = run,
+};

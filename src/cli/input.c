@@ -1,0 +1,338 @@
+/* libedit's own interface with a reader of ours: the reader decodes UTF-8 whatever the locale is, turns Ctrl-C into an
+ * event, and shows the line ends of a paste as RETURN_SIGN so that they do not send the message. */
+#include "cli/input.h"
+
+#include "base/utf8.h"
+#include "cli/interrupt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <histedit.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <wchar.h>
+
+#define HISTORY_LINES 1000
+#define RETURN_SIGN   0x23ceu /* shown for a line end inside a message */
+#define LINE_BYTES_MAX ((size_t)16 << 20)
+
+static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
+static const char paste_begin[] = "\033[200~", paste_end[] = "\033[201~";
+
+struct fs_input {
+    EditLine *el;
+    History *history;
+    char *history_path;
+    const char *const *words;
+    const char *prompt;
+    bool in_paste, interrupted;
+    unsigned char queue[16]; /* bytes read while looking for a paste marker */
+    size_t n_queue;
+};
+
+/* ---- reading characters ---- */
+
+/* One byte; 0 at the end, -1 when interrupted or broken. wait_ms < 0: as long as it takes; a time-out gives -2. */
+static int read_byte(fs_input *in, int wait_ms, unsigned char *ret)
+{
+    for (;;) {
+        struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+        ssize_t got;
+        if (fs_interrupted()) {
+            in->interrupted = true;
+            return -1;
+        }
+        /* A signal between the check and poll is seen at the latest after this time. */
+        int n = poll(&p, 1, wait_ms < 0 ? 200 : wait_ms);
+        if (n < 0 && errno != EINTR)
+            return -1;
+        if (n == 0 && wait_ms >= 0)
+            return -2;
+        if (n <= 0)
+            continue;
+        got = read(STDIN_FILENO, ret, 1);
+        if (got >= 0)
+            return (int)got;
+        if (errno != EINTR && errno != EAGAIN)
+            return -1;
+    }
+}
+
+static int next_byte(fs_input *in, unsigned char *ret)
+{
+    if (in->n_queue) {
+        *ret = in->queue[0];
+        memmove(in->queue, in->queue + 1, --in->n_queue);
+        return 1;
+    }
+    return read_byte(in, -1, ret);
+}
+
+/* After an ESC: whether the bytes that follow at once complete marker. Those that do not match wait in the queue. */
+static bool take_marker(fs_input *in, const char *marker)
+{
+    size_t n = strlen(marker) - 1; /* without the ESC */
+
+    for (size_t i = 0; i < n; i++) {
+        if (i == in->n_queue) {
+            unsigned char c;
+            if (read_byte(in, 30, &c) != 1)
+                return false;
+            in->queue[in->n_queue++] = c;
+        }
+        if (in->queue[i] != (unsigned char)marker[i + 1])
+            return false;
+    }
+    in->n_queue -= n;
+    memmove(in->queue, in->queue + n, in->n_queue);
+    return true;
+}
+
+/* The rest of a character that starts with byte first. */
+static wchar_t decode(fs_input *in, unsigned char first)
+{
+    uint8_t bytes[4] = { first };
+    size_t n = 1, need = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : first >= 0xc2 ? 2 : 1;
+    uint32_t code;
+
+    while (n < need && next_byte(in, &bytes[n]) == 1)
+        n++;
+    fs_utf8_next((fs_bytes){ bytes, n }, 0, &code);
+    return (wchar_t)(code == FS_UTF8_BAD ? 0xfffd : code);
+}
+
+static int read_character(EditLine *el, wchar_t *ret)
+{
+    fs_input *in;
+    unsigned char c;
+    int n;
+
+    el_get(el, EL_CLIENTDATA, (void **)&in);
+    for (;;) {
+        n = next_byte(in, &c);
+        if (n != 1)
+            return n;
+        if (c == 033 && !in->in_paste && take_marker(in, paste_begin)) {
+            in->in_paste = true;
+            continue;
+        }
+        if (c == 033 && in->in_paste && take_marker(in, paste_end)) {
+            in->in_paste = false;
+            continue;
+        }
+        if (!in->in_paste)
+            break;
+        if (c == '\r' || c == '\n') {
+            *ret = (wchar_t)RETURN_SIGN;
+            return 1;
+        }
+        if (c == '\t') {
+            *ret = L' ';
+            return 1;
+        }
+        if (c >= 0x20 && c != 0x7f) /* a paste edits nothing */
+            break;
+    }
+    *ret = c < 0x80 ? (wchar_t)c : decode(in, c);
+    return 1;
+}
+
+/* ---- editing ---- */
+
+static char *show_prompt(EditLine *el)
+{
+    fs_input *in;
+
+    el_get(el, EL_CLIENTDATA, (void **)&in);
+    return (char *)(uintptr_t)in->prompt;
+}
+
+/* Tab after "/x" completes the word as far as it is clear. */
+static unsigned char complete(EditLine *el, int key)
+{
+    const LineInfo *line = el_line(el);
+    size_t n = (size_t)(line->cursor - line->buffer), common = 0;
+    const char *found = NULL;
+    char rest[64];
+    fs_input *in;
+
+    (void)key;
+    el_get(el, EL_CLIENTDATA, (void **)&in);
+    if (n == 0 || line->buffer[0] != '/')
+        return CC_ERROR;
+    for (const char *const *w = in->words; w && *w; w++) {
+        size_t k = 0;
+        if (strncmp(*w, line->buffer, n) != 0)
+            continue;
+        if (!found) {
+            found = *w;
+            common = strlen(*w);
+            continue;
+        }
+        while (k < common && found[k] == (*w)[k])
+            k++;
+        common = k;
+    }
+    if (!found || common <= n || common - n >= sizeof rest)
+        return CC_ERROR;
+    memcpy(rest, found + n, common - n);
+    rest[common - n] = 0;
+    return el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
+}
+
+static void load_history(fs_input *in)
+{
+    HistEvent e;
+    struct stat st;
+
+    if (!in->history_path || stat(in->history_path, &st) != 0 || !S_ISREG(st.st_mode))
+        return;
+    history(in->history, &e, H_LOAD, in->history_path);
+    if (history(in->history, &e, H_GETSIZE) == 0 && e.num >= HISTORY_LINES) {
+        /* The file only grows by appending; a full one is cut to what is kept. */
+        mode_t old = umask(077);
+        history(in->history, &e, H_SAVE, in->history_path);
+        umask(old);
+    }
+}
+
+/* Line ends are remembered as the sign that shows them. Losing a line of history is no failure. */
+static void remember(fs_input *in, fs_bytes text)
+{
+    fs_buf line = { 0 };
+    fs_status rc = FS_OK;
+    HistEvent e;
+    FILE *f;
+    int fd;
+
+    for (size_t i = 0; i < text.n_bytes && !rc; i++)
+        rc = text.data[i] == '\n' ? fs_buf_append_str(&line, "\u23ce", NULL) : fs_buf_append(&line, text.data + i, 1, NULL);
+    if (!rc)
+        history(in->history, &e, H_ENTER, line.data);
+    fs_buf_done(&line);
+    if (rc || !in->history_path)
+        return;
+    fd = open(in->history_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    fchmod(fd, 0600);
+    f = fdopen(fd, "a");
+    if (!f) {
+        close(fd);
+        return;
+    }
+    fseek(f, 0, SEEK_END);
+    history(in->history, &e, H_NSAVE_FP, (size_t)1, f);
+    fclose(f);
+}
+
+fs_status fs_input_open(const char *history_path, const char *const *words, fs_input **ret, fs_error *err)
+{
+    fs_input *in = calloc(1, sizeof *in);
+    HistEvent e;
+
+    if (!in)
+        return fs_fail_memory(err, sizeof *in);
+    in->words = words;
+    in->history = history_init();
+    in->el = el_init("farseek", stdin, stdout, stderr);
+    if (history_path)
+        in->history_path = strdup(history_path);
+    if (!in->history || !in->el || (history_path && !in->history_path)) {
+        fs_input_close(in);
+        return fs_fail(err, FS_ERR_MEMORY, "cannot set up line editing");
+    }
+    history(in->history, &e, H_SETSIZE, HISTORY_LINES);
+    history(in->history, &e, H_SETUNIQUE, 1);
+    load_history(in);
+    el_set(in->el, EL_CLIENTDATA, in);
+    el_set(in->el, EL_PROMPT, show_prompt);
+    el_set(in->el, EL_EDITOR, "emacs");
+    el_set(in->el, EL_HIST, history, in->history);
+    el_set(in->el, EL_ADDFN, "fs-complete", "complete a command", complete);
+    el_set(in->el, EL_BIND, "^I", "fs-complete", NULL);
+    el_set(in->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_set(in->el, EL_GETCFN, read_character);
+    el_source(in->el, NULL);
+    *ret = in;
+    return FS_OK;
+}
+
+void fs_input_close(fs_input *in)
+{
+    if (!in)
+        return;
+    if (in->el)
+        el_end(in->el);
+    if (in->history)
+        history_end(in->history);
+    free(in->history_path);
+    free(in);
+}
+
+/* Appends the typed line; RETURN_SIGN becomes the line end it stands for. */
+static fs_status append_line(fs_buf *out, const wchar_t *line, int n, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (int i = 0; i < n && !rc; i++) {
+        uint8_t bytes[4];
+        uint32_t code = (uint32_t)line[i];
+        if (code == '\n' || code == '\r')
+            break;
+        rc = fs_buf_append(out, bytes, fs_utf8_put(code == RETURN_SIGN ? '\n' : code > 0x10ffff ? 0xfffd : code, bytes), err);
+    }
+    return rc;
+}
+
+fs_status fs_input_read(fs_input *in, const char *prompt, fs_buf *ret, fs_input_event *ret_event, fs_error *err)
+{
+    fs_buf text = { 0 };
+    fs_status rc = FS_OK;
+
+    in->prompt = prompt;
+    for (;;) {
+        const wchar_t *line;
+        int n = 0;
+
+        fs_interrupt_clear();
+        in->interrupted = in->in_paste = false;
+        in->n_queue = 0;
+        fputs(paste_on, stdout);
+        fflush(stdout);
+        line = el_wgets(in->el, &n);
+        fputs(paste_off, stdout);
+        fflush(stdout);
+        if (!line || n <= 0) {
+            const LineInfoW *typed = el_wline(in->el);
+            bool empty = text.n_bytes == 0 && typed->lastchar == typed->buffer;
+            bool interrupted = in->interrupted || fs_interrupted();
+            fs_interrupt_clear();
+            putchar('\n');
+            fs_buf_done(&text);
+            *ret_event = !interrupted ? FS_INPUT_END : empty ? FS_INPUT_INTERRUPT_EMPTY : FS_INPUT_INTERRUPT;
+            return FS_OK;
+        }
+        rc = append_line(&text, line, n, err);
+        if (!rc && text.n_bytes > LINE_BYTES_MAX)
+            rc = fs_fail(err, FS_ERR_ARGUMENT, "a message has at most %zu bytes", LINE_BYTES_MAX);
+        if (rc || text.n_bytes == 0 || text.data[text.n_bytes - 1] != '\\')
+            break;
+        text.data[text.n_bytes - 1] = '\n';
+        in->prompt = ". ";
+    }
+    if (rc) {
+        fs_buf_done(&text);
+        return rc;
+    }
+    if (text.n_bytes && text.data[0])
+        remember(in, fs_buf_bytes(&text));
+    fs_buf_done(ret);
+    *ret = text;
+    *ret_event = FS_INPUT_LINE;
+    return FS_OK;
+}

@@ -1,0 +1,45 @@
+/* See the header. */
+#include "cli/interrupt.h"
+
+#include "engine/engine.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t n_presses;
+static _Atomic(fs_session *) session; /* lock-free, so a handler may read it */
+
+static void on_interrupt(int signal_number)
+{
+    fs_session *s = atomic_load(&session);
+
+    (void)signal_number;
+    if (++n_presses >= 3)
+        _exit(130);
+    if (s)
+        fs_session_interrupt(s);
+}
+
+void fs_interrupt_catch(void)
+{
+    struct sigaction a = { .sa_handler = on_interrupt }; /* no SA_RESTART: a read must notice */
+
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+}
+
+void fs_interrupt_stops(fs_session *s)
+{
+    atomic_store(&session, s);
+}
+
+bool fs_interrupted(void)
+{
+    return n_presses > 0;
+}
+
+void fs_interrupt_clear(void)
+{
+    n_presses = 0;
+}
