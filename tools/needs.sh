@@ -1,0 +1,23 @@
+# Sourced by run.sh and test.sh: installs the Debian packages that are missing, or says the command that would.
+build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8proc-dev libedit-dev libssl-dev libyaml-dev)
+test_packages=(libcmocka-dev python3 python3-pip python3-venv)
+
+need_packages() {
+    local missing=() p command
+    command -v dpkg-query >/dev/null || return 0 # not Debian: the build says what it misses
+    for p in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command="apt-get install -y --no-install-recommends ${missing[*]}"
+    if [ "$(id -u)" = 0 ]; then
+        command="env DEBIAN_FRONTEND=noninteractive $command"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        command="sudo -n env DEBIAN_FRONTEND=noninteractive $command"
+    else
+        echo "farseek: missing packages; as root: $command" >&2
+        return 1
+    fi
+    echo "farseek: installing ${missing[*]}" >&2
+    $command >&2 || { ${command%%apt-get*}apt-get update >&2 && $command >&2; }
+}
