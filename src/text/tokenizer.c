@@ -168,19 +168,21 @@ static fs_status encode_piece(void *ud, fs_bytes piece, fs_error *err)
     return rc;
 }
 
-typedef fs_status text_fn(encoder *e, fs_bytes text, bool special, fs_error *err);
+typedef fs_status text_fn(encoder *e, fs_bytes text, unsigned flags, fs_error *err);
 
 /* Cuts text at the added tokens of `list`; the rest goes to fn. */
-static fs_status encode_around(encoder *e, const fs_added *list, fs_bytes text, bool special, text_fn *fn, fs_error *err)
+static fs_status encode_around(encoder *e, const fs_added *list, fs_bytes text, unsigned flags, text_fn *fn, fs_error *err)
 {
     size_t at = 0, begin, end;
     fs_status rc;
 
     while (at < text.n_bytes) {
-        const fs_added_token *a = list->n_tokens ? fs_added_find(list, text, at, special, &begin, &end) : NULL;
+        const fs_added_token *a = NULL;
+        if (list->n_tokens && !(flags & FS_ENCODE_PLAIN))
+            a = fs_added_find(list, text, at, flags & FS_ENCODE_SPECIAL, &begin, &end);
         if (!a)
-            return fn(e, (fs_bytes){ text.data + at, text.n_bytes - at }, special, err);
-        if (begin > at && (rc = fn(e, (fs_bytes){ text.data + at, begin - at }, special, err)))
+            return fn(e, (fs_bytes){ text.data + at, text.n_bytes - at }, flags, err);
+        if (begin > at && (rc = fn(e, (fs_bytes){ text.data + at, begin - at }, flags, err)))
             return rc;
         if ((rc = fs_ids_push(e->ids, a->id, err)))
             return rc;
@@ -189,17 +191,17 @@ static fs_status encode_around(encoder *e, const fs_added *list, fs_bytes text, 
     return FS_OK;
 }
 
-static fs_status encode_plain(encoder *e, fs_bytes text, bool special, fs_error *err)
+static fs_status encode_rest(encoder *e, fs_bytes text, unsigned flags, fs_error *err)
 {
-    (void)special;
+    (void)flags;
     return fs_split_run(&e->t->split, text, &e->regex, encode_piece, e, err);
 }
 
-static fs_status encode_unnormalized(encoder *e, fs_bytes text, bool special, fs_error *err)
+static fs_status encode_unnormalized(encoder *e, fs_bytes text, unsigned flags, fs_error *err)
 {
     fs_status rc = e->t->nfc ? fs_tokenizer_nfc(text, &e->normalized, &text, err) : FS_OK;
 
-    return rc ? rc : encode_around(e, &e->t->normalized, text, special, encode_plain, err);
+    return rc ? rc : encode_around(e, &e->t->normalized, text, flags, encode_rest, err);
 }
 
 static fs_status repair_utf8(fs_bytes text, fs_buf *out, fs_error *err)
@@ -228,7 +230,7 @@ fs_status fs_tokenizer_encode(const fs_tokenizer *t, fs_bytes text, unsigned fla
         text = fs_buf_bytes(&repaired);
     }
     if (!rc)
-        rc = encode_around(&e, &t->raw, text, flags & FS_ENCODE_SPECIAL, encode_unnormalized, err);
+        rc = encode_around(&e, &t->raw, text, flags, encode_unnormalized, err);
     fs_regex_scratch_done(&e.regex);
     fs_bpe_scratch_done(&e.bpe);
     fs_buf_done(&e.normalized);

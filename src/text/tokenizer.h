@@ -36,6 +36,8 @@ void fs_tokenizer_set_bos(fs_tokenizer *t, int32_t id);
 enum {
     FS_ENCODE_SPECIAL = 1, /* special tokens spelled in the text become those tokens; without it they are text.
                               Non-special added tokens always split. */
+    FS_ENCODE_PLAIN = 4,   /* no added token splits at all: some files hold a format's markers as non-special ones
+                              (DeepSeek's <｜User｜>), which nobody's words may become. Beats FS_ENCODE_SPECIAL. */
     FS_ENCODE_BOS = 2      /* what the file's post-processor / add_bos_token says about a first token */
 };
 /* Appends to *ids. Bytes that are not UTF-8 are replaced by U+FFFD, as HF does. Thread-safe (scratch is local).
