@@ -1,0 +1,229 @@
+/* WRAP_ALLOC */
+#include "unit.h"
+
+#include "alloc_fail.h"
+#include "engine/sampler.h"
+
+#include <math.h>
+
+#define V 1000
+
+static fs_kernels kernels;
+static fs_sampler *sampler;
+
+static int setup(void **state)
+{
+    (void)state;
+    fs_kernels_init(&kernels, fs_isa_detect());
+    return fs_sampler_new(&kernels, V, &sampler, NULL);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fs_sampler_free(sampler);
+    fs_sampler_free(NULL);
+    return 0;
+}
+
+/* Known answers of Random123, tests/kat_vectors. */
+static void philox_known_answers(void **state)
+{
+    static const uint32_t want[3][4] = { { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 },
+                                         { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd },
+                                         { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } };
+    const uint32_t counter[3][4] = { { 0 }, { ~0u, ~0u, ~0u, ~0u }, { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 } };
+    const uint32_t key[3][2] = { { 0 }, { ~0u, ~0u }, { 0xa4093822, 0x299f31d0 } };
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        uint32_t got[4];
+        fs_philox(counter[i], key[i], got);
+        assert_memory_equal(got, want[i], sizeof got);
+    }
+}
+
+static fs_sampling sampling(float temperature)
+{
+    return (fs_sampling){ .temperature = temperature, .top_p = 1, .repetition_penalty = 1, .seed = 7 };
+}
+
+/* Logits of a falling geometric distribution over ids in a fixed scrambled order. */
+static void fill(float *logits)
+{
+    for (int i = 0; i < V; i++)
+        logits[(i * 389) % V] = -0.1f * (float)i;
+}
+
+static int32_t id_of_rank(int rank)
+{
+    return (int32_t)(rank * 389 % V);
+}
+
+static void greedy_takes_the_lowest_id_of_a_tie(void **state)
+{
+    float logits[V] = { 0 };
+    fs_sampling o = sampling(0);
+
+    (void)state;
+    logits[40] = logits[700] = 3;
+    assert_int_equal(fs_sampler_draw(sampler, &o, 0, 0, logits, NULL, 0, NULL), 40);
+}
+
+static void draws_follow_the_distribution(void **state)
+{
+    enum { DRAWS = 40000 };
+    static int count[V];
+    fs_sampling o = sampling(0.5f);
+    float logits[V];
+    double ratio = exp(-0.2), p = 1 - ratio;
+
+    (void)state;
+    memset(count, 0, sizeof count);
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        fill(logits);
+        count[fs_sampler_draw(sampler, &o, 0, i, logits, NULL, 0, NULL)]++;
+    }
+    for (int rank = 0; rank < 15; rank++) {
+        double want = DRAWS * p * pow(ratio, rank), sigma = sqrt(want);
+        assert_true(fabs(count[id_of_rank(rank)] - want) < 5 * sigma);
+    }
+}
+
+static void a_draw_depends_on_seed_stream_and_position_alone(void **state)
+{
+    fs_sampling o = sampling(1);
+    float logits[V];
+    int32_t first[50];
+    int differ = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < 50; i++) {
+        fill(logits);
+        first[i] = fs_sampler_draw(sampler, &o, 3, i, logits, NULL, 0, NULL);
+    }
+    for (uint32_t i = 50; i-- > 0;) {
+        float logprob;
+        fill(logits);
+        assert_int_equal(fs_sampler_draw(sampler, &o, 3, i, logits, NULL, 0, &logprob), first[i]);
+        fill(logits);
+        differ += fs_sampler_draw(sampler, &o, 4, i, logits, NULL, 0, NULL) != first[i];
+    }
+    assert_true(differ > 20);
+}
+
+static void truncation_keeps_a_prefix_of_the_ranks(void **state)
+{
+    /* p of rank r is (1-q) q^r, q = exp(-0.1): cumulated 0.5 needs 7 ranks, min_p 0.5 keeps q^r >= 0.5, 7 ranks. */
+    static const struct {
+        int top_k;
+        float top_p, min_p;
+        int n_kept;
+    } cases[] = { { 5, 1, 0, 5 }, { 0, 0.5f, 0, 7 }, { 0, 1, 0.5f, 7 }, { 3, 0.9999f, 0, 3 }, { 20, 0.5f, 0, 6 },
+                  { 1, 1, 0, 1 }, { 0, 1e-6f, 0, 1 }, { 2000, 1, 0, V } };
+
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        fs_sampling o = sampling(1);
+        int seen = 0;
+        static bool hit[V];
+        float logits[V];
+        memset(hit, 0, sizeof hit);
+        o.top_k = cases[c].top_k;
+        o.top_p = cases[c].top_p;
+        o.min_p = cases[c].min_p;
+        for (uint32_t i = 0; i < 3000; i++) {
+            int32_t id;
+            fill(logits);
+            id = fs_sampler_draw(sampler, &o, 0, i, logits, NULL, 0, NULL);
+            seen += !hit[id];
+            hit[id] = true;
+        }
+        if (cases[c].n_kept < V)
+            assert_int_equal(seen, cases[c].n_kept);
+        for (int rank = 0; rank < cases[c].n_kept && cases[c].n_kept < V; rank++)
+            assert_true(hit[id_of_rank(rank)]);
+    }
+}
+
+static void logprob_is_that_of_the_whole_distribution(void **state)
+{
+    fs_sampling o = sampling(2);
+    float logits[V], logprob;
+    double sum = 0;
+    int32_t id;
+
+    (void)state;
+    o.top_k = 4;
+    fill(logits);
+    for (int i = 0; i < V; i++)
+        sum += exp((double)logits[i] / 2);
+    id = fs_sampler_draw(sampler, &o, 0, 1, logits, NULL, 0, &logprob);
+    assert_true(fabs((double)logprob - ((double)logits[id] - log(sum))) < 1e-5); /* logits are divided in place */
+}
+
+static void penalties_count_the_history(void **state)
+{
+    const int32_t history[] = { 1, 2, 2, 3 };
+    fs_sampling o = sampling(0);
+    float logits[V] = { 0 };
+
+    (void)state;
+    o.repetition_penalty = 2;
+    o.frequency_penalty = 0.25f;
+    o.presence_penalty = 0.5f;
+    logits[1] = 8;
+    logits[2] = -8;
+    logits[5] = 1;
+    fs_sampler_draw(sampler, &o, 0, 0, logits, history, 4, NULL);
+    assert_true(logits[1] == 8.0f / 2 - 0.25f - 0.5f);
+    assert_true(logits[2] == -8.0f * 2 - 2 * 0.25f - 0.5f);
+    assert_true(logits[3] == -0.75f && logits[5] == 1);
+    o.penalty_last_n = 1;
+    logits[1] = logits[3] = 8;
+    fs_sampler_draw(sampler, &o, 0, 0, logits, history, 4, NULL);
+    assert_true(logits[1] == 8 && logits[3] == 3.25f);
+}
+
+static void the_draw_never_meets_an_id_without_weight(void **state)
+{
+    float logits[V];
+    fs_sampling o = sampling(1);
+
+    (void)state;
+    for (uint32_t i = 0; i < 500; i++) {
+        for (int j = 0; j < V; j++)
+            logits[j] = -INFINITY;
+        logits[17] = -1e30f;
+        assert_int_equal(fs_sampler_draw(sampler, &o, 0, i, logits, NULL, 0, NULL), 17);
+    }
+}
+
+static void a_failing_allocation_is_a_sentence(void **state)
+{
+    fs_sampler *s = NULL;
+    long n = 1;
+
+    (void)state;
+    for (; alloc_fail_at(n), fs_sampler_new(&kernels, V, &s, NULL) != FS_OK; n++)
+        assert_null(s);
+    alloc_fail_off();
+    assert_int_equal(n, 6);
+    fs_sampler_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(philox_known_answers),
+        cmocka_unit_test(greedy_takes_the_lowest_id_of_a_tie),
+        cmocka_unit_test(draws_follow_the_distribution),
+        cmocka_unit_test(a_draw_depends_on_seed_stream_and_position_alone),
+        cmocka_unit_test(truncation_keeps_a_prefix_of_the_ranks),
+        cmocka_unit_test(logprob_is_that_of_the_whole_distribution),
+        cmocka_unit_test(penalties_count_the_history),
+        cmocka_unit_test(the_draw_never_meets_an_id_without_weight),
+        cmocka_unit_test(a_failing_allocation_is_a_sentence),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,221 @@
+/* WRAP_ALLOC. Sessions over the fixtures: rewinding, batches, full contexts, memory. Run from the tree's root. */
+#include "unit.h"
+
+#include "alloc_fail.h"
+#include "engine/engine.h"
+
+static const char *const fixtures[] = { "qwen3", "llama3", "ds_v2_lite", "ds_v3", "ds_v3_fp8" };
+#define N_FIXTURES (sizeof fixtures / sizeof *fixtures)
+
+static fs_model *open_fixture(const char *name, int threads)
+{
+    fs_model_options o = { .n_threads = threads, .mtp = true };
+    char path[128];
+    fs_model *m = NULL;
+    fs_error err;
+
+    snprintf(path, sizeof path, "tests/vectors/%s", name);
+    assert_ok(fs_model_open(path, &o, &m, &err), err);
+    return m;
+}
+
+static void truncate_keeps_the_prefix(void **state)
+{
+    const int32_t a[] = { 5, 9, 200, 31, 7, 7, 100 }, b[] = { 4, 150, 12 };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < N_FIXTURES; f++) {
+        fs_model *m = open_fixture(fixtures[f], 2);
+        size_t v = (size_t)fs_model_vocab_size(m);
+        float *want = malloc(v * sizeof *want), *got = malloc(v * sizeof *got);
+        int32_t joined[7];
+        fs_session *s, *fresh;
+        memcpy(joined, a, 4 * sizeof *a);
+        memcpy(joined + 4, b, sizeof b);
+        for (int i = 0; i < 7; i++)
+            joined[i] %= (int32_t)v;
+        assert_ok(fs_session_new(m, 64, &fresh, &err), err);
+        assert_ok(fs_session_eval(fresh, joined, 7, 0, NULL, want, NULL, &err), err);
+        assert_ok(fs_session_new(m, 64, &s, &err), err);
+        for (int i = 0; i < 7; i++) {
+            int32_t id = a[i] % (int32_t)v;
+            assert_ok(fs_session_eval(s, &id, 1, 0, NULL, NULL, NULL, &err), err);
+        }
+        fs_session_truncate(s, 4);
+        assert_int_equal(fs_session_n_tokens(s), 4);
+        assert_ok(fs_session_eval(s, joined + 4, 3, 0, NULL, got, NULL, &err), err);
+        assert_memory_equal(got, want, v * sizeof *got);
+        assert_memory_equal(fs_session_tokens(s), joined, sizeof joined);
+        fs_session_free(s);
+        fs_session_free(fresh);
+        free(want);
+        free(got);
+        fs_model_close(m);
+    }
+}
+
+static void neighbours_change_nothing(void **state)
+{
+    enum { N = 40 };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < N_FIXTURES; f++) {
+        fs_model *m = open_fixture(fixtures[f], 3);
+        size_t v = (size_t)fs_model_vocab_size(m);
+        float *want = malloc(N * v * sizeof *want), *got = malloc(3 * N * v * sizeof *got);
+        fs_session *s[N], *alone;
+        fs_batch_item items[N];
+        int32_t ids[N][3];
+        for (int i = 0; i < N; i++) {
+            for (int j = 0; j < 3; j++)
+                ids[i][j] = (i * 31 + j * 17) % (int32_t)v;
+            assert_ok(fs_session_new(m, 16, &alone, &err), err);
+            assert_ok(fs_session_eval(alone, ids[i], 3, 1, NULL, want + (size_t)i * v, NULL, &err), err);
+            fs_session_free(alone);
+            assert_ok(fs_session_new(m, 16, &s[i], &err), err);
+            items[i] = (fs_batch_item){ s[i], ids[i], 3, (uint32_t)(i % 4 == 0 ? 3 : 1), got + (size_t)i * 3 * v, NULL };
+        }
+        assert_ok(fs_batch_eval(items, N, &err), err); /* 40 sequences, 60 rows of logits: more than one head product */
+        for (int i = 0; i < N; i++) {
+            assert_memory_equal(got + ((size_t)i * 3 + items[i].n_logits - 1) * v, want + (size_t)i * v, v * sizeof *got);
+            fs_session_free(s[i]);
+        }
+        free(want);
+        free(got);
+        fs_model_close(m);
+    }
+}
+
+static void a_full_context_is_a_sentence_and_changes_nothing(void **state)
+{
+    fs_model *m = open_fixture("qwen3", 1);
+    const int32_t ids[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, wrong = 320;
+    fs_session *s;
+    fs_error err;
+
+    (void)state;
+    assert_int_equal(fs_session_new(m, 0, &s, &err), FS_ERR_ARGUMENT);
+    assert_int_equal(fs_session_new(m, 129, &s, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "128");
+    assert_ok(fs_session_new(m, 10, &s, &err), err);
+    assert_ok(fs_session_eval(s, ids, 8, 0, NULL, NULL, NULL, &err), err);
+    assert_int_equal(fs_session_eval(s, ids, 3, 0, NULL, NULL, NULL, &err), FS_ERR_CONTEXT_FULL);
+    assert_sentence(err, "10 fit");
+    assert_int_equal(fs_session_eval(s, &wrong, 1, 0, NULL, NULL, NULL, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "320");
+    assert_int_equal(fs_session_n_tokens(s), 8);
+    assert_ok(fs_session_eval(s, ids, 2, 0, NULL, NULL, NULL, &err), err);
+    fs_session_free(s);
+    fs_model_close(m);
+}
+
+static void too_little_memory_is_refused_with_the_numbers(void **state)
+{
+    fs_model_options o = { .memory_bytes_max = 1 << 20 };
+    fs_model *m = NULL;
+    fs_error err;
+
+    (void)state;
+    assert_int_equal(fs_model_open("tests/vectors/ds_v3", &o, &m, &err), FS_ERR_MEMORY);
+    assert_sentence(err, "the limit is 1 MiB");
+    assert_null(m);
+}
+
+static void unknown_things_are_refused_by_name(void **state)
+{
+    fs_model_options o = { .isa = "mmx" };
+    fs_model *m = NULL;
+    fs_error err;
+
+    (void)state;
+    assert_int_equal(fs_model_open("tests/vectors/qwen2", &o, &m, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "mmx");
+    assert_int_equal(fs_model_open("tests/vectors/nowhere", NULL, &m, &err), FS_ERR_NOT_FOUND);
+    assert_sentence(err, "nowhere");
+}
+
+/* The forward step and the draw allocate nothing once a session stands. */
+static void the_token_loop_allocates_nothing(void **state)
+{
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < N_FIXTURES; f++) {
+        fs_model *m = open_fixture(fixtures[f], 2);
+        size_t v = (size_t)fs_model_vocab_size(m);
+        float *logits = malloc(v * sizeof *logits);
+        fs_sampling o = { .temperature = 0.8f, .top_k = 20, .top_p = 0.9f, .repetition_penalty = 1.1f };
+        fs_sampler *sampler;
+        fs_session *s;
+        long before;
+        int32_t id = 3;
+        assert_ok(fs_session_new(m, 100, &s, &err), err);
+        assert_ok(fs_sampler_new(fs_model_kernels(m), (int)v, &sampler, &err), err);
+        before = atomic_load(&alloc_count);
+        for (uint32_t i = 0; i < 40; i++) {
+            assert_int_equal(fs_session_eval(s, &id, 1, 0, NULL, logits, NULL, &err), FS_OK);
+            id = fs_sampler_draw(sampler, &o, 0, i, logits, fs_session_tokens(s), i + 1, NULL);
+        }
+        assert_int_equal(atomic_load(&alloc_count), before);
+        fs_sampler_free(sampler);
+        fs_session_free(s);
+        free(logits);
+        fs_model_close(m);
+    }
+}
+
+/* Opening, a session and a step with the n-th allocation failing: a clean error, no leak (ASan), and it works at last. */
+static fs_status open_and_step(const char *path)
+{
+    fs_model_options o = { .n_threads = 2, .mtp = true };
+    const int32_t ids[] = { 1, 2, 3 };
+    fs_model *m = NULL;
+    fs_session *s = NULL;
+    fs_error err;
+    fs_status rc = fs_model_open(path, &o, &m, &err);
+
+    if (!rc)
+        rc = fs_session_new(m, 32, &s, &err);
+    if (!rc)
+        rc = fs_session_eval(s, ids, 3, 0, NULL, NULL, NULL, &err);
+    fs_session_free(s);
+    fs_model_close(m);
+    if (rc && err.code != rc)
+        fail_msg("%s", "the sentence's code is not the status");
+    return rc;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < N_FIXTURES; f++) {
+        char path[128];
+        long n = 1, failures = 0;
+        snprintf(path, sizeof path, "tests/vectors/%s", fixtures[f]);
+        for (;; n += n < 200 ? 1 : 13) {
+            alloc_fail_at(n);
+            if (open_and_step(path) == FS_OK && !alloc_failed())
+                break;
+            failures++;
+        }
+        alloc_fail_off();
+        assert_true(failures > 20);
+        assert_int_equal(open_and_step(path), FS_OK);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(truncate_keeps_the_prefix),
+        cmocka_unit_test(neighbours_change_nothing),
+        cmocka_unit_test(a_full_context_is_a_sentence_and_changes_nothing),
+        cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
+        cmocka_unit_test(unknown_things_are_refused_by_name),
+        cmocka_unit_test(the_token_loop_allocates_nothing),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
