@@ -298,4 +298,13 @@ void fs_product_kernels_init(fs_product_kernels *k, unsigned isa)
 {
     (void)isa;
     k->gemm = fs_gemm_ref;
+#if defined(__x86_64__)
+    if (isa & FS_ISA_AVX2)
+        k->gemm = fs_gemm_avx2;
+    if (isa & FS_ISA_AVX512)
+        k->gemm = fs_gemm_avx512;
+#elif defined(__aarch64__)
+    if (isa & FS_ISA_NEON)
+        k->gemm = fs_gemm_neon;
+#endif
 }

@@ -1,0 +1,237 @@
+/* The product by vectors. A template over products_tile.h's vectors and
+ *
+ *   ROWS             rows of x that the large kernel takes at once
+ *   PANELS           panels it takes at once
+ *   PANELS_OF(rows)  panels the kernel for few rows takes at once, a constant for a constant
+ *
+ * Outputs are vectorised, so a chain lives in one lane and the only freedom is how many chains run side by side.
+ * Few rows (decode) read the panels once, widening on the way; many rows first copy 256 inputs of a block of x to
+ * where no two rows meet in a cache set, and each panel's values to a tile that stays in the first cache. */
+#ifndef FS_KERNELS_PRODUCTS_SIMD_H
+#define FS_KERNELS_PRODUCTS_SIMD_H
+
+#include "kernels/products_tile.h"
+
+
+#define TILE_FLOATS  ((size_t)FS_CHAIN * FS_PANEL)
+#define PANELS_MAX   8
+#define BLOCK_ROWS   ((size_t)192)
+#define BLOCK_STRIDE ((size_t)FS_CHAIN + 16)
+
+_Static_assert((PANELS_MAX * TILE_FLOATS + BLOCK_ROWS * BLOCK_STRIDE) * sizeof(float) <= FS_GEMM_SCRATCH_BYTES, "scratch");
+_Static_assert(BLOCK_ROWS % ROWS == 0 && PANELS <= PANELS_MAX, "blocks");
+
+/* How the values of a panel are read: as they are, or widened on the way. */
+enum read { READ_F32, READ_BF16, READ_F16 };
+
+INLINE void read_panel(enum read kind, const uint8_t *w, VF v[UNITS])
+{
+    if (kind == READ_BF16)
+        from_bf16(w, v);
+    else if (kind == READ_F16)
+        from_f16(w, v);
+    else
+        EACH_UNIT v[u] = vf_load((const float *)(const void *)w + u * LANES);
+}
+
+/* Where a chain's sums go. */
+struct sink {
+    float *y; /* of the first row and output */
+    size_t ldy, n; /* outputs there are from y on */
+    const float *bias; /* of the first output, NULL before the last chunk */
+    bool first;
+};
+
+/* y = fl(y + s) for the sums of a chunk, s [rows][panels][16], then the bias. Not inlined: it runs once in 256 steps. */
+static __attribute__((noinline)) void add_up(const struct sink *to, size_t rows, size_t panels, const float *s)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t p = 0; p < panels; p++, s += FS_PANEL) {
+            float *y = to->y + r * to->ldy + p * FS_PANEL;
+            const float *bias = to->bias ? to->bias + p * FS_PANEL : NULL;
+
+            if (to->n >= (p + 1) * FS_PANEL) {
+                for (size_t u = 0; u < FS_PANEL; u += LANES) {
+                    VF v = vf_add(to->first ? vf_zero() : vf_load(y + u), vf_load(s + u));
+                    if (bias)
+                        v = vf_add(v, vf_load(bias + u));
+                    vf_store(y + u, v);
+                }
+                continue;
+            }
+            for (size_t o = 0; o < to->n - p * FS_PANEL; o++) {
+                float v = (to->first ? 0.0f : y[o]) + s[o];
+                y[o] = bias ? v + bias[o] : v;
+            }
+        }
+}
+
+/* One chunk for rows x panels, constants at every call. step: bytes from one panel to the next. */
+INLINE void chunk(const int rows, const int panels, const enum read kind, const uint8_t *w, size_t step,
+                  const float *x, size_t ldx, size_t n_k, const struct sink *to)
+{
+    const size_t value_bytes = kind == READ_F32 ? 4 : 2;
+    float sums[ROWS * PANELS_MAX * FS_PANEL] __attribute__((aligned(64)));
+    VF s[ROWS][PANELS_MAX][UNITS];
+
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int p = 0; p < panels; p++)
+            EACH_UNIT s[r][p][u] = vf_zero();
+    for (size_t k = 0; k < n_k; k++) {
+        VF v[PANELS_MAX][UNITS];
+        UNROLL for (int p = 0; p < panels; p++)
+            read_panel(kind, w + (size_t)p * step + k * FS_PANEL * value_bytes, v[p]);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            VF a = vf_set1(x[(size_t)r * ldx + k]);
+            UNROLL for (int p = 0; p < panels; p++)
+                EACH_UNIT s[r][p][u] = vf_fma(a, v[p][u], s[r][p][u]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int p = 0; p < panels; p++)
+            EACH_UNIT vf_store(sums + (r * panels + p) * FS_PANEL + u * LANES, s[r][p][u]);
+    add_up(to, (size_t)rows, (size_t)panels, sums);
+}
+
+struct product {
+    const fs_mat *w;
+    const float *x;
+    size_t ldx;
+    const float *bias;
+    float *y;
+    size_t ldy;
+    float *scratch;
+};
+
+static inline struct sink sink_of(const struct product *g, size_t panel, size_t row, size_t k0)
+{
+    size_t o = panel * FS_PANEL;
+    bool last = g->w->k - k0 <= FS_CHAIN;
+
+    return (struct sink){ .y = g->y + row * g->ldy + o, .ldy = g->ldy, .n = g->w->n - o, .first = k0 == 0,
+                          .bias = last && g->bias ? g->bias + o : NULL };
+}
+
+/* rows rows, panels panels from panel on, all chunks. */
+INLINE void few(const struct product *g, const int rows, const int panels, const enum read kind, size_t panel)
+{
+    const fs_mat *w = g->w;
+    const bool direct = kind != READ_F32 || w->dtype == FS_DTYPE_F32;
+
+    for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
+        size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
+        struct sink to = sink_of(g, panel, 0, k0);
+
+        const uint8_t *src = (const uint8_t *)g->scratch;
+        size_t step = TILE_FLOATS * sizeof(float);
+
+        if (direct) {
+            src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * (kind == READ_F32 ? 4 : 2);
+            step = w->panel_bytes;
+        } else {
+            for (int p = 0; p < panels; p++)
+                tile(w, panel + (size_t)p, k0, k0 + n_k, g->scratch + (size_t)p * TILE_FLOATS);
+        }
+        chunk(rows, panels, kind, src, step, g->x + k0, g->ldx, n_k, &to);
+    }
+}
+
+INLINE void few_rows(const struct product *g, const int rows, const enum read kind, size_t panel, size_t panel_end)
+{
+    for (; panel + PANELS_OF(rows) <= panel_end; panel += PANELS_OF(rows))
+        few(g, rows, PANELS_OF(rows), kind, panel);
+    if (PANELS_OF(rows) >= 4 && panel + PANELS_OF(rows) / 2 <= panel_end) {
+        few(g, rows, PANELS_OF(rows) / 2, kind, panel);
+        panel += PANELS_OF(rows) / 2;
+    }
+    for (; panel < panel_end; panel++)
+        few(g, rows, 1, kind, panel);
+}
+
+#define DEFINE_FEW(rows)                                                                       \
+    static void few_##rows(const struct product *g, size_t panel_begin, size_t panel_end)      \
+    {                                                                                          \
+        if (g->w->dtype == FS_DTYPE_BF16)                                                      \
+            few_rows(g, rows, READ_BF16, panel_begin, panel_end);                              \
+        else if (g->w->dtype == FS_DTYPE_F16)                                                  \
+            few_rows(g, rows, READ_F16, panel_begin, panel_end);                               \
+        else                                                                                   \
+            few_rows(g, rows, READ_F32, panel_begin, panel_end);                               \
+    }
+#define DEFINE_BLOCK(rows)                                                                                       \
+    static void block_##rows(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k,              \
+                             const struct sink *to)                                                              \
+    {                                                                                                            \
+        if (panels == PANELS)                                                                                    \
+            chunk(rows, PANELS, READ_F32, w, step, x, BLOCK_STRIDE, n_k, to);                                    \
+        else                                                                                                     \
+            for (int p = 0; p < panels; p++) {                                                                   \
+                struct sink one = *to;                                                                           \
+                one.y += (size_t)p * FS_PANEL;                                                                   \
+                one.n -= (size_t)p * FS_PANEL;                                                                   \
+                one.bias = to->bias ? to->bias + (size_t)p * FS_PANEL : NULL;                                    \
+                chunk(rows, 1, READ_F32, w + (size_t)p * step, step, x, BLOCK_STRIDE, n_k, &one);                \
+            }                                                                                                    \
+    }
+
+#if ROWS == 12
+#define EACH_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12)
+#elif ROWS == 6
+#define EACH_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6)
+#endif
+
+EACH_ROWS(DEFINE_FEW)
+EACH_ROWS(DEFINE_BLOCK)
+
+static void many_rows(const struct product *g, size_t panel_begin, size_t panel_end, size_t m)
+{
+    typedef void block_fn(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to);
+#define NAME(rows) block_##rows,
+    static block_fn *const blocks[] = { NULL, EACH_ROWS(NAME) };
+#undef NAME
+    const fs_mat *w = g->w;
+    float *x_block = g->scratch, *tiles = g->scratch + BLOCK_ROWS * BLOCK_STRIDE;
+
+    for (size_t t0 = 0; t0 < m; t0 += BLOCK_ROWS) {
+        size_t n_t = m - t0 < BLOCK_ROWS ? m - t0 : BLOCK_ROWS;
+        for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
+            size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
+            for (size_t t = 0; t < n_t; t++)
+                memcpy(x_block + t * BLOCK_STRIDE, g->x + (t0 + t) * g->ldx + k0, n_k * sizeof(float));
+            for (size_t panel = panel_begin; panel < panel_end; panel += PANELS) {
+                int panels = (int)(panel_end - panel < PANELS ? panel_end - panel : PANELS);
+                const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * sizeof(float);
+                size_t step = w->panel_bytes;
+                if (w->dtype != FS_DTYPE_F32) {
+                    for (int p = 0; p < panels; p++)
+                        tile(w, panel + (size_t)p, k0, k0 + n_k, tiles + (size_t)p * TILE_FLOATS);
+                    src = (const uint8_t *)tiles;
+                    step = TILE_FLOATS * sizeof(float);
+                }
+                for (size_t t = 0; t < n_t; t += ROWS) {
+                    size_t rows = n_t - t < ROWS ? n_t - t : ROWS;
+                    struct sink to = sink_of(g, panel, t0 + t, k0);
+                    blocks[rows](src, step, panels, x_block + t * BLOCK_STRIDE, n_k, &to);
+                }
+            }
+        }
+    }
+}
+
+INLINE void gemm(const struct product *g, size_t panel_begin, size_t panel_end, size_t m)
+{
+    typedef void few_fn(const struct product *g, size_t panel_begin, size_t panel_end);
+#define NAME(rows) few_##rows,
+    static few_fn *const fews[] = { NULL, EACH_ROWS(NAME) };
+#undef NAME
+
+    if (g->w->k == 0) /* no chunk: y = +0 */
+        fs_gemm_ref(g->w, panel_begin, panel_end, g->x, g->ldx, m, g->bias, g->y, g->ldy, g->scratch);
+    else if (m > ROWS)
+        many_rows(g, panel_begin, panel_end, m);
+    else if (m)
+        fews[m](g, panel_begin, panel_end);
+}
+
+#endif
