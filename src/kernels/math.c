@@ -72,10 +72,10 @@ float fs_expf(float x)
     return p;
 }
 
-/* exp(h + l), |l| at most a few ulps of h. */
+/* exp(h + l), |l| at most a few ulps of h. rh + rl = h + l - n ln2. */
 static double exp_sum(double h, double l)
 {
-    double n, t, r, w, rh, rl, q, p, e;
+    double n, t, r, w, s, rh, rl, q, p, e;
     uint64_t i, half;
 
     if (!(h >= -746.0))
@@ -86,8 +86,10 @@ static double exp_sum(double h, double l)
     n = t - ROUND_D;
     r = fma(n, -FS_LN2_HI_D, h); /* exact: the constant has 42 bits, n 11 */
     w = n * FS_LN2_LO_D;
-    rh = r - w;
-    rl = ((r - rh) - w) + l;
+    s = r - w;
+    l += (r - s) - w;
+    rh = s + l;
+    rl = l - (rh - s);
     q = fs_exp_d[10];
     for (int k = 9; k >= 0; k--)
         q = fma(q, rh, fs_exp_d[k]);
