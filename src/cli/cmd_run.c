@@ -1,5 +1,5 @@
-/* farseek run: a chat on a terminal, or one answer. Opening, settings and the one-shot are here; chat.c talks. */
-#include "cli/chat.h"
+/* farseek run: a chat on a terminal, or one answer. Opening, settings and the one-shot are here; chat_loop.c talks. */
+#include "cli/chat_loop.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 
@@ -32,9 +32,9 @@ static struct {
 
 /* The part that /set changes too. */
 #define SETTINGS \
-    FS_OPT_FLOAT("temperature", 'T', opt.settings.temperature, 0, 100, "X", "0 always takes the likeliest token (default: below)"), \
-    FS_OPT_FLOAT("top-p", 0, opt.settings.top_p, 1e-6, 1, "X", "sample from the likeliest tokens that make up X (default: below)"), \
-    FS_OPT_INT("top-k", 0, opt.settings.top_k, 0, 1 << 24, "N", "sample from the N likeliest tokens; 0: all (default: below)"), \
+    FS_OPT_FLOAT("temperature", 'T', opt.settings.temperature, 0, 100, "X", "0 always takes the likeliest token (default: the model's)"), \
+    FS_OPT_FLOAT("top-p", 0, opt.settings.top_p, 1e-6, 1, "X", "sample from the likeliest tokens that make up X (default: the model's)"), \
+    FS_OPT_INT("top-k", 0, opt.settings.top_k, 0, 1 << 24, "N", "sample from the N likeliest tokens; 0: all (default: the model's)"), \
     FS_OPT_FLOAT("min-p", 0, opt.settings.min_p, 0, 1, "X", "leave out tokens less likely than X times the likeliest (default 0)"), \
     FS_OPT_FLOAT("repetition-penalty", 0, opt.settings.repetition_penalty, 0.01, 100, "X", "above 1 avoids tokens that stood before (default 1)"), \
     FS_OPT_INT("max-tokens", 'n', opt.settings.max_tokens, 0, 1 << 24, "N", "the longest answer; 0: as the context allows (default 0)"), \
@@ -92,16 +92,19 @@ static fs_status fill_settings(const fs_model *m, bool watched, fs_error *err)
 
 static bool on_progress(void *ud, double fraction)
 {
-    if (ud)
-        fprintf(stderr, "\rloading %3.0f %%", 100 * fraction);
+    int *shown = ud, percent = (int)(100 * fraction);
+
+    if (shown && percent != *shown)
+        fprintf(stderr, "\rloading %3d %%", *shown = percent);
     return !fs_interrupted();
 }
 
 static fs_status open_run(fs_run *r, const char *model, fs_error *err)
 {
     bool shown = isatty(STDERR_FILENO);
+    int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
-                           .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? r : NULL };
+                           .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
     char *path = NULL;
     fs_status rc = fs_model_path(model, &path, err);
 

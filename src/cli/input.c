@@ -2,6 +2,7 @@
  * event, and shows the line ends of a paste as RETURN_SIGN so that they do not send the message. */
 #include "cli/input.h"
 
+#include "base/file.h"
 #include "base/utf8.h"
 #include "cli/interrupt.h"
 
@@ -17,6 +18,7 @@
 #include <wchar.h>
 
 #define HISTORY_LINES 1000
+#define HISTORY_BYTES_MAX ((size_t)64 << 20)
 #define RETURN_SIGN   0x23ceu /* shown for a line end inside a message */
 #define LINE_BYTES_MAX ((size_t)16 << 20)
 
@@ -30,6 +32,7 @@ struct fs_input {
     const char *const *words;
     const char *prompt;
     bool in_paste, interrupted;
+    bool was_empty; /* the line, when Ctrl-C came */
     unsigned char queue[16]; /* bytes read while looking for a paste marker */
     size_t n_queue;
 };
@@ -114,8 +117,11 @@ static int read_character(EditLine *el, wchar_t *ret)
     el_get(el, EL_CLIENTDATA, (void **)&in);
     for (;;) {
         n = next_byte(in, &c);
-        if (n != 1)
+        if (n != 1) {
+            const LineInfoW *typed = el_wline(el);
+            in->was_empty = typed->lastchar == typed->buffer;
             return n;
+        }
         if (c == 033 && !in->in_paste && take_marker(in, paste_begin)) {
             in->in_paste = true;
             continue;
@@ -184,50 +190,51 @@ static unsigned char complete(EditLine *el, int key)
     return el_insertstr(el, rest) == 0 ? CC_REFRESH : CC_ERROR;
 }
 
+/* The file has one message a line, its line ends shown by RETURN_SIGN. Only what is new is appended, so that chats at
+ * the same time do not lose each other's lines; a file grown to twice what is kept is cut. Whatever goes wrong with it
+ * is no reason to stop a chat. */
 static void load_history(fs_input *in)
 {
+    fs_buf text = { 0 };
+    size_t n_lines = 0, from = 0;
     HistEvent e;
-    struct stat st;
 
-    if (!in->history_path || stat(in->history_path, &st) != 0 || !S_ISREG(st.st_mode))
+    if (!in->history_path || fs_file_read(in->history_path, HISTORY_BYTES_MAX, &text, NULL) != FS_OK)
         return;
-    history(in->history, &e, H_LOAD, in->history_path);
-    if (history(in->history, &e, H_GETSIZE) == 0 && e.num >= HISTORY_LINES) {
-        /* The file only grows by appending; a full one is cut to what is kept. */
-        mode_t old = umask(077);
-        history(in->history, &e, H_SAVE, in->history_path);
-        umask(old);
+    for (size_t i = 0; i < text.n_bytes; i++)
+        n_lines += text.data[i] == '\n';
+    for (size_t skip = n_lines > HISTORY_LINES ? n_lines - HISTORY_LINES : 0; skip; skip--)
+        from += strcspn(text.data + from, "\n") + 1;
+    if (n_lines > 2 * HISTORY_LINES &&
+        fs_file_write_atomic(in->history_path, (fs_bytes){ (const uint8_t *)text.data + from, text.n_bytes - from }, NULL) == FS_OK)
+        chmod(in->history_path, 0600);
+    for (char *s = text.data + from, *end; (end = strchr(s, '\n')) != NULL; s = end + 1) {
+        *end = 0;
+        if (*s)
+            history(in->history, &e, H_ENTER, s);
     }
+    fs_buf_done(&text);
 }
 
-/* Line ends are remembered as the sign that shows them. Losing a line of history is no failure. */
 static void remember(fs_input *in, fs_bytes text)
 {
     fs_buf line = { 0 };
     fs_status rc = FS_OK;
     HistEvent e;
-    FILE *f;
     int fd;
 
     for (size_t i = 0; i < text.n_bytes && !rc; i++)
         rc = text.data[i] == '\n' ? fs_buf_append_str(&line, "\u23ce", NULL) : fs_buf_append(&line, text.data + i, 1, NULL);
-    if (!rc)
+    if (!rc) {
         history(in->history, &e, H_ENTER, line.data);
-    fs_buf_done(&line);
-    if (rc || !in->history_path)
-        return;
-    fd = open(in->history_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return;
-    fchmod(fd, 0600);
-    f = fdopen(fd, "a");
-    if (!f) {
-        close(fd);
-        return;
+        rc = fs_buf_append(&line, "\n", 1, NULL);
     }
-    fseek(f, 0, SEEK_END);
-    history(in->history, &e, H_NSAVE_FP, (size_t)1, f);
-    fclose(f);
+    if (!rc && in->history_path && (fd = open(in->history_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) >= 0) {
+        if (fchmod(fd, 0600) == 0 && write(fd, line.data, line.n_bytes) < 0)
+            in->history_path[0] = 0; /* a full disk: no more attempts */
+        close(fd);
+    }
+    fs_buf_done(&line);
 }
 
 fs_status fs_input_open(const char *history_path, const char *const *words, fs_input **ret, fs_error *err)
@@ -301,6 +308,7 @@ fs_status fs_input_read(fs_input *in, const char *prompt, fs_buf *ret, fs_input_
 
         fs_interrupt_clear();
         in->interrupted = in->in_paste = false;
+        in->was_empty = true;
         in->n_queue = 0;
         fputs(paste_on, stdout);
         fflush(stdout);
@@ -308,8 +316,7 @@ fs_status fs_input_read(fs_input *in, const char *prompt, fs_buf *ret, fs_input_
         fputs(paste_off, stdout);
         fflush(stdout);
         if (!line || n <= 0) {
-            const LineInfoW *typed = el_wline(in->el);
-            bool empty = text.n_bytes == 0 && typed->lastchar == typed->buffer;
+            bool empty = text.n_bytes == 0 && in->was_empty;
             bool interrupted = in->interrupted || fs_interrupted();
             fs_interrupt_clear();
             putchar('\n');

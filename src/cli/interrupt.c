@@ -5,18 +5,39 @@
 
 #include <signal.h>
 #include <stdatomic.h>
+#include <termios.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t n_presses;
 static _Atomic(fs_session *) session; /* lock-free, so a handler may read it */
+
+static struct termios terminal;
+static volatile sig_atomic_t is_quiet;
+
+void fs_terminal_quiet(bool quiet)
+{
+    struct termios t;
+
+    if (!quiet && is_quiet) {
+        tcsetattr(STDIN_FILENO, TCSANOW, &terminal);
+        is_quiet = 0;
+    } else if (quiet && !is_quiet && tcgetattr(STDIN_FILENO, &terminal) == 0) {
+        t = terminal;
+        t.c_lflag &= ~(tcflag_t)ECHO;
+        is_quiet = 1;
+        tcsetattr(STDIN_FILENO, TCSANOW, &t);
+    }
+}
 
 static void on_interrupt(int signal_number)
 {
     fs_session *s = atomic_load(&session);
 
     (void)signal_number;
-    if (++n_presses >= 3)
+    if (++n_presses >= 3) {
+        fs_terminal_quiet(false);
         _exit(130);
+    }
     if (s)
         fs_session_interrupt(s);
 }

@@ -13,4 +13,8 @@ void fs_interrupt_stops(fs_session *s);
 bool fs_interrupted(void);
 void fs_interrupt_clear(void);
 
+/* While quiet the terminal does not echo what is typed, so that it does not mix with an answer; what was typed waits
+ * for the next line. The handler undoes it. Nothing happens when stdin is no terminal. */
+void fs_terminal_quiet(bool quiet);
+
 #endif

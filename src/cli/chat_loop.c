@@ -1,5 +1,5 @@
 /* See the header. A '/' command is one row of the table below; a message that begins with '/' is typed with two. */
-#include "cli/chat.h"
+#include "cli/chat_loop.h"
 
 #include "base/file.h"
 #include "cli/cli.h"
@@ -67,7 +67,9 @@ static fs_status answer(chat *c, fs_error *err)
     fs_status rc;
 
     fs_interrupt_clear();
+    fs_terminal_quiet(true);
     rc = fs_run_reply(r, err);
+    fs_terminal_quiet(false);
     fs_interrupt_clear();
     if (rc)
         return rc;

@@ -1,6 +1,6 @@
 /* The conversation on a terminal: reads lines, answers them, and obeys the commands that start with '/'. */
-#ifndef FS_CLI_CHAT_H
-#define FS_CLI_CHAT_H
+#ifndef FS_CLI_CHAT_LOOP_H
+#define FS_CLI_CHAT_LOOP_H
 
 #include "base/options.h"
 #include "cli/reply.h"

@@ -1,0 +1,148 @@
+/* A conversation and its file. WRAP_ALLOC: every allocation may fail. */
+#include "cli/talk.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int fail_at; /* the n-th allocation from now fails; 0: none */
+
+static bool fails(void)
+{
+    return fail_at > 0 && --fail_at == 0;
+}
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t m);
+void *__real_realloc(void *p, size_t n);
+void *__real_aligned_alloc(size_t a, size_t n);
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t m)
+{
+    return fails() ? NULL : __real_calloc(n, m);
+}
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+void *__wrap_aligned_alloc(size_t a, size_t n)
+{
+    return fails() ? NULL : __real_aligned_alloc(a, n);
+}
+
+static fs_error error;
+
+static fs_status fill(fs_talk *t)
+{
+    fs_status rc = fs_talk_set_system(t, FS_BYTES_LIT("Be \"brief\".\n"), &error);
+    if (!rc)
+        rc = fs_talk_add(t, FS_TALK_USER, (fs_bytes){ (const uint8_t *)"a\0b", 3 }, (fs_bytes){ 0 }, &error);
+    if (!rc)
+        rc = fs_talk_add(t, FS_TALK_ASSISTANT, FS_BYTES_LIT("h\xc3\xa9"), FS_BYTES_LIT("hm"), &error);
+    return rc;
+}
+
+static void the_file_reads_back_as_it_was(void **state)
+{
+    fs_talk t = { 0 }, back = { 0 };
+    fs_buf first = { 0 }, second = { 0 };
+    (void)state;
+    assert_int_equal(fill(&t), FS_OK);
+    assert_int_equal(fs_talk_to_json(&t, "m", &first, &error), FS_OK);
+    assert_int_equal(fs_talk_from_json(&back, fs_buf_bytes(&first), "c.json", &error), FS_OK);
+    assert_int_equal(back.n_turns, 2);
+    assert_int_equal(back.turns[0].content.n_bytes, 3);
+    assert_memory_equal(back.turns[0].content.data, "a\0b", 3);
+    assert_string_equal(back.turns[1].reasoning.data, "hm");
+    assert_string_equal(back.system.data, "Be \"brief\".\n");
+    assert_int_equal(fs_talk_to_json(&back, "m", &second, &error), FS_OK);
+    assert_string_equal(first.data, second.data);
+    fs_buf_done(&first);
+    fs_buf_done(&second);
+    fs_talk_done(&t);
+    fs_talk_done(&back);
+}
+
+static void a_bad_file_is_a_sentence_and_changes_nothing(void **state)
+{
+    static const char *const bad[][2] = {
+        { "{\"messages\": 3}", "c.json: no list 'messages'" },
+        { "{\"messages\": [{\"role\": \"user\"}]}", "c.json: message 1 of 1: no 'content'" },
+        { "{\"messages\": [{\"content\": \"\"}]}", "c.json: message 1 of 1: no 'role'" },
+        { "{\"messages\": [{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"system\", \"content\": \"\"}]}",
+          "c.json: message 2 of 2: a system message that is not the first" },
+        { "{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}",
+          "c.json: message 1 of 1: role is 'tool', known are system, user and assistant" },
+        { "{\"messages\": [3]}", "c.json: message 1 of 1: no 'role'" },
+        { "{\"messages\": [{\"role\": \"user\", \"content\": 1}]}", "c.json: message 1 of 1: 'content' is not a string" },
+    };
+    fs_talk t = { 0 };
+    (void)state;
+    assert_int_equal(fill(&t), FS_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(fs_talk_from_json(&t, fs_bytes_str(bad[i][0]), "c.json", &error), FS_ERR_FORMAT);
+        assert_string_equal(error.message, bad[i][1]);
+        assert_int_equal(t.n_turns, 2);
+    }
+    fs_talk_done(&t);
+}
+
+static void messages_are_in_order_with_the_system_prompt_first(void **state)
+{
+    fs_chat_message *m;
+    fs_talk t = { 0 };
+    size_t n;
+    (void)state;
+    assert_int_equal(fill(&t), FS_OK);
+    assert_int_equal(fs_talk_messages(&t, &m, &n, &error), FS_OK);
+    assert_int_equal(n, 3);
+    assert_string_equal(m[0].role, "system");
+    assert_string_equal(m[1].role, "user");
+    assert_int_equal(m[1].content_bytes, 3);
+    assert_string_equal(m[2].role, "assistant");
+    free(m);
+    fs_talk_pop(&t);
+    fs_talk_clear(&t);
+    assert_int_equal(t.n_turns, 0);
+    assert_true(t.system.n_bytes > 0);
+    fs_talk_done(&t);
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    fs_status rc = FS_ERR_MEMORY;
+    int n;
+    (void)state;
+    for (n = 1; rc && n < 1000; n++) {
+        fs_talk t = { 0 };
+        fs_buf out = { 0 };
+        fail_at = n;
+        rc = fill(&t);
+        if (!rc)
+            rc = fs_talk_to_json(&t, "m", &out, &error);
+        fail_at = 0;
+        if (rc)
+            assert_int_equal(rc, FS_ERR_MEMORY);
+        fs_talk_done(&t);
+        fs_buf_done(&out);
+    }
+    assert_true(n > 4 && n < 1000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_file_reads_back_as_it_was),
+        cmocka_unit_test(a_bad_file_is_a_sentence_and_changes_nothing),
+        cmocka_unit_test(messages_are_in_order_with_the_system_prompt_first),
+        cmocka_unit_test(every_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
