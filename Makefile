@@ -93,8 +93,51 @@ $(BUILD)/bench/%: bench/%.c $(BUILD)/libfarseek.a Makefile
 ulp: $(BUILD)/bench/ulp
 	$< exp log log1p sin cos erf exp64 log64 log1p64 sincos64 pow64 lanes
 
+# A first answer: installs what is missing, builds, obtains a small model, chats (or answers what is piped in).
+run:
+	@tools/run.sh
+
+# ---- install ----
+DESTDIR ?=
+BINDIR := $(PREFIX)/bin
+LIBDIR := $(PREFIX)/lib
+SHARE  := $(PREFIX)/share
+INSTALLED := $(BINDIR)/farseek $(LIBDIR)/libfarseek.a $(LIBDIR)/pkgconfig/farseek.pc $(PREFIX)/include/farseek.h \
+             $(SHARE)/man/man1/farseek.1 $(SHARE)/bash-completion/completions/farseek $(SHARE)/zsh/site-functions/_farseek \
+             $(SHARE)/fish/vendor_completions.d/farseek.fish
+
+# There is no shared library, so whoever links needs what it needs: Requires, not Requires.private.
+define PC
+Name: farseek
+Description: Runs open models with the same bits on every machine
+Version: $(VERSION)
+Requires: $(PACKAGES)
+Libs: -L$(LIBDIR) -lfarseek -lm -pthread
+Cflags: -I$(PREFIX)/include
+endef
+export PC
+
+install: $(BUILD)/farseek $(BUILD)/libfarseek.a
+	install -d $(addprefix $(DESTDIR),$(sort $(dir $(INSTALLED))))
+	install -m 755 $(BUILD)/farseek $(DESTDIR)$(BINDIR)/farseek
+	install -m 644 $(BUILD)/libfarseek.a $(DESTDIR)$(LIBDIR)/libfarseek.a
+	install -m 644 include/farseek.h $(DESTDIR)$(PREFIX)/include/farseek.h
+	echo "$$PC" > $(DESTDIR)$(LIBDIR)/pkgconfig/farseek.pc
+	$(RUNNER) $(BUILD)/farseek help --man > $(DESTDIR)$(SHARE)/man/man1/farseek.1
+	$(RUNNER) $(BUILD)/farseek help --completion bash > $(DESTDIR)$(SHARE)/bash-completion/completions/farseek
+	$(RUNNER) $(BUILD)/farseek help --completion zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_farseek
+	$(RUNNER) $(BUILD)/farseek help --completion fish > $(DESTDIR)$(SHARE)/fish/vendor_completions.d/farseek.fish
+
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+
+# The example, against the tree; examples/answer.c tells how against an installed Farseek.
+example: $(BUILD)/answer
+$(BUILD)/answer: examples/answer.c $(BUILD)/libfarseek.a
+	$(CC) $(CFLAGS_ALL) $(LDSAN) $^ $(LDLIBS_LIB) -o $@
+
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp clean
+.PHONY: all unit unit-build ulp run install uninstall example clean

@@ -1,5 +1,5 @@
 /* One answer over farseek.h:  answer MODEL "QUESTION"
- * Build against an installed Farseek:  cc answer.c $(pkg-config --cflags --libs --static farseek) -o answer */
+ * Build against an installed Farseek:  cc answer.c $(pkg-config --cflags --libs farseek) -o answer */
 #include <farseek.h>
 
 #include <stdio.h>

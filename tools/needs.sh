@@ -3,10 +3,11 @@ build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8
 test_packages=(libcmocka-dev python3 python3-pip python3-venv)
 
 need_packages() {
-    local missing=() p command
+    local missing=() p command machine
     command -v dpkg-query >/dev/null || return 0 # not Debian: the build says what it misses
-    for p in "$@"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")
+    machine="$(dpkg --print-architecture)"
+    for p in "$@"; do # a package of another architecture does not count
+        dpkg-query -W -f '${db:Status-Status} ${Architecture}\n' "$p" 2>/dev/null | grep -qxE "installed ($machine|all)" || missing+=("$p")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     command="apt-get install -y --no-install-recommends ${missing[*]}"

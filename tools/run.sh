@@ -15,9 +15,9 @@ model="$cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 . tools/needs.sh
 need_packages "${build_packages[@]}"
 
-say_build() { make -s -j"$(nproc)" build/farseek >&2; }
+unset MAKEFLAGS MAKELEVEL
 [ -x build/farseek ] || say "building"
-say_build
+make -s -j"$(nproc)" build/farseek >&2
 
 if [ ! -f "$model" ]; then
     need_packages python3 python3-pip
