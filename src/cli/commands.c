@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+extern const fs_command fs_command_template;
 extern const fs_command fs_command_bench, fs_command_detokenize, fs_command_doctor, fs_command_help, fs_command_inspect;
 extern const fs_command fs_command_logits, fs_command_run, fs_command_tokenize;
 
@@ -13,6 +14,7 @@ const fs_command *const fs_commands[] = {
     &fs_command_logits,
     &fs_command_tokenize,
     &fs_command_detokenize,
+    &fs_command_template,
     &fs_command_doctor,
     &fs_command_help,
     NULL,

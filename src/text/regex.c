@@ -40,7 +40,7 @@ static fs_status refuse(fs_error *err, fs_bytes pattern, size_t at, const char *
 
 /* The inside of a character class: Oniguruma's sets, spelled out. */
 #define SPACE_SET "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORD_SET  "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD_SET  "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 static bool is_hex(uint8_t c)
 {

@@ -66,25 +66,18 @@ fs_status fs_tokenizer_add(fs_tokenizer *t, fs_bytes text, fs_added_token token,
     fs_bytes there = fs_vocab_bytes(v, token.id);
     fs_status rc = FS_OK;
 
-    /* The same id may have been read as a token of the model: then its bytes are the alphabet's reading of this text,
-     * or, for plain characters, this very text. */
-    if (token.id < 0 || (size_t)token.id >= v->n_ids || v->entries[token.id].kind == FS_VOCAB_HOLE || !fs_bytes_equal(there, text)) {
-        if (there.n_bytes && v->entries[token.id].kind == FS_VOCAB_BYTES) {
-            uint8_t *bytes = malloc(text.n_bytes ? text.n_bytes : 1);
-            size_t n;
-            bool same;
-            if (!bytes)
-                return fs_fail_memory(err, text.n_bytes);
-            same = fs_alphabet_decode(text, bytes, &n) && fs_bytes_equal(there, (fs_bytes){ bytes, n });
-            free(bytes);
-            if (!same)
-                return fs_fail(err, FS_ERR_FORMAT, "added token %d is not what the vocabulary has there", (int)token.id);
-        } else {
-            rc = fs_vocab_set(v, token.id, text, FS_VOCAB_RAW, err);
-        }
+    if (there.n_bytes && v->entries[token.id].kind == FS_VOCAB_BYTES) {
+        /* A token of the model too: then its bytes are this text, or the alphabet's reading of it. */
+        uint8_t bytes[FS_VOCAB_TOKEN_MAX];
+        size_t n;
+        if (!fs_bytes_equal(there, text) && (text.n_bytes > sizeof bytes || !fs_alphabet_decode(text, bytes, &n) ||
+                                             !fs_bytes_equal(there, (fs_bytes){ bytes, n })))
+            return fs_fail(err, FS_ERR_FORMAT, "added token %d is not what the vocabulary has there", (int)token.id);
     }
-    if (!rc && normalized && t->nfc)
+    if (normalized && t->nfc)
         rc = fs_tokenizer_nfc(text, &storage, &text, err);
+    if (!rc && !(there.n_bytes && v->entries[token.id].kind == FS_VOCAB_BYTES))
+        rc = fs_vocab_set(v, token.id, text, FS_VOCAB_RAW, err);
     if (!rc)
         rc = fs_added_add(normalized ? &t->normalized : &t->raw, text, token, err);
     if (!rc && token.special)
