@@ -44,7 +44,7 @@ static void on_interrupt(int signal_number)
 
 void fs_interrupt_catch(void)
 {
-    struct sigaction a = { .sa_handler = on_interrupt }; /* no SA_RESTART: a read must notice */
+    struct sigaction a = { .sa_handler = on_interrupt, .sa_flags = SA_RESTART }; /* a write goes on; poll always notices */
 
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);

@@ -195,12 +195,12 @@ static fs_status bash_command(fs_buf *out, const fs_command *c, fs_error *err)
             if (!rc)
                 rc = append_words(out, o->arg, " ", err);
             if (!rc)
-                rc = fs_buf_append_str(out, "' -- \"$cur\"))", err);
+                rc = fs_buf_append_str(out, "' -- \"$cur\")); ", err);
         } else if (!rc && wants_file(o->arg)) {
-            rc = fs_buf_append_str(out, "COMPREPLY=($(compgen -f -- \"$cur\"))", err);
+            rc = fs_buf_append_str(out, "COMPREPLY=($(compgen -f -- \"$cur\")); ", err);
         }
         if (!rc)
-            rc = fs_buf_append_str(out, "; return ;;\n", err);
+            rc = fs_buf_append_str(out, "return ;;\n", err);
     }
     if (!rc)
         rc = fs_buf_append_str(out, "        esac\n        words='--help", err);

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -37,8 +38,7 @@ void fs_run_done(fs_run *r)
 typedef struct view {
     fs_run *run;
     fs_answer answer;
-    fs_error *err;
-    fs_status rc;
+    fs_error failure; /* of showing: memory, or stdout */
     bool reasoning_open; /* dim is on, or the folded line stands */
     double started, line_drawn;
     char last; /* the last byte written */
@@ -53,8 +53,7 @@ static void write_clean(view *v, const char *text, size_t n_bytes)
 {
     fs_buf clean = { 0 };
 
-    v->rc = fs_text_clean(&clean, (fs_bytes){ (const uint8_t *)text, n_bytes }, v->err);
-    if (!v->rc && clean.n_bytes) {
+    if (fs_text_clean(&clean, (fs_bytes){ (const uint8_t *)text, n_bytes }, &v->failure) == FS_OK && clean.n_bytes) {
         fwrite(clean.data, 1, clean.n_bytes, stdout);
         v->last = clean.data[clean.n_bytes - 1];
     }
@@ -116,18 +115,23 @@ static bool show_part(void *ud, fs_answer_part part, const char *text, size_t n_
         show_reasoning(v, text, n_bytes);
     else
         write_clean(v, text, n_bytes);
-    fflush(stdout);
-    return !v->rc && !ferror(stdout);
+    if (!v->failure.code && (fflush(stdout) != 0 || ferror(stdout)))
+        fs_fail_errno(&v->failure, errno, "cannot write the answer");
+    return !v->failure.code;
 }
 
 static bool on_text(void *ud, const char *text, size_t n_bytes)
 {
     view *v = ud;
+    fs_error e;
+    fs_status rc;
 
     if (fs_interrupted())
         return false;
-    v->rc = fs_answer_push(&v->answer, text, n_bytes, show_part, v, v->err);
-    return !v->rc;
+    rc = fs_answer_push(&v->answer, text, n_bytes, show_part, v, &e);
+    if (rc && rc != FS_ERR_INTERRUPTED)
+        v->failure = e;
+    return !rc;
 }
 
 /* ---- tokens and generation ---- */
@@ -225,15 +229,17 @@ static fs_status generate(fs_run *r, view *v, fs_error *err)
     v->started = fs_seconds_now();
     rc = fs_generate(r->session, ids, n, &sampling, room, NULL, on_text, v, &r->generation, err);
     free(ids);
-    if (!rc && v->rc && v->rc != FS_ERR_INTERRUPTED)
-        rc = v->rc; /* the callback stopped because of a failure of its own */
     if (rc == FS_ERR_INTERRUPTED) {
         r->generation.stop = FS_STOP_CALLBACK;
         rc = FS_OK;
     }
     if (!rc)
         rc = fs_answer_finish(&v->answer, show_part, v, err);
-    return rc == FS_ERR_INTERRUPTED ? FS_OK : rc;
+    if (!v->failure.code)
+        return rc == FS_ERR_INTERRUPTED ? FS_OK : rc;
+    if (err)
+        *err = v->failure;
+    return v->failure.code;
 }
 
 static void end_show(view *v)
@@ -249,7 +255,7 @@ static void end_show(view *v)
 
 fs_status fs_run_reply(fs_run *r, fs_error *err)
 {
-    view v = { .run = r, .err = err };
+    view v = { .run = r, .last = '\n' };
     fs_bytes open = { 0 }, close = { 0 };
     bool open_in_prompt = false;
     fs_status rc;
