@@ -2,14 +2,10 @@
  * 60 digits. bench/ulp.c measures every f32. */
 #include "kernels/math.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "unit.h"
+#include "vectors/rn1_math.h"
 
-#include <cmocka.h>
+#include <math.h>
 
 static uint32_t bits_of(float x)
 {
@@ -330,6 +326,38 @@ static void rope_tables_meet_mpmath(void **state)
     }
 }
 
+/* The vectors come from docs/RN1.md in exact rational arithmetic: text and code say the same, to the bit. */
+static void the_text_gives_the_same_bits(void **state)
+{
+    (void)state;
+#define EACH(table) for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+    EACH(rn1_exp32)
+    assert_same_bits(fs_expf(rn1_exp32[i][0]), rn1_exp32[i][1]);
+    EACH(rn1_log32)
+    assert_same_bits(fs_logf(rn1_log32[i][0]), rn1_log32[i][1]);
+    EACH(rn1_log1p32)
+    assert_same_bits(fs_log1pf(rn1_log1p32[i][0]), rn1_log1p32[i][1]);
+    EACH(rn1_erf32)
+    assert_same_bits(fs_erff(rn1_erf32[i][0]), rn1_erf32[i][1]);
+    EACH(rn1_exp64)
+    assert_same_bits64(fs_exp64(rn1_exp64[i][0]), rn1_exp64[i][2]);
+    EACH(rn1_log64)
+    assert_same_bits64(fs_log64(rn1_log64[i][0]), rn1_log64[i][2]);
+    EACH(rn1_log1p64)
+    assert_same_bits64(fs_log1p64(rn1_log1p64[i][0]), rn1_log1p64[i][2]);
+    EACH(rn1_pow64)
+    assert_same_bits64(fs_pow64(rn1_pow64[i][0], rn1_pow64[i][1]), rn1_pow64[i][2]);
+    EACH(rn1_sincos64)
+    {
+        double s, c;
+
+        fs_sincos64(rn1_sincos64[i][0], &s, &c);
+        assert_same_bits64(s, rn1_sincos64[i][1]);
+        assert_same_bits64(c, rn1_sincos64[i][2]);
+    }
+#undef EACH
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +368,7 @@ int main(void)
         cmocka_unit_test(pow_of_special_values),
         cmocka_unit_test(every_function_keeps_its_bound),
         cmocka_unit_test(exp_is_monotonic_where_it_is_pieced_together),
+        cmocka_unit_test(the_text_gives_the_same_bits),
         cmocka_unit_test(exp64_meets_mpmath),
         cmocka_unit_test(log64_meets_mpmath),
         cmocka_unit_test(log1p64_meets_mpmath),

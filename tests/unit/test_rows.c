@@ -3,14 +3,9 @@
 #include "kernels/kernels.h"
 #include "kernels/math.h"
 
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
+#include "unit.h"
 
-#include <cmocka.h>
+#include <math.h>
 
 #define N_MAX 400
 
