@@ -90,6 +90,11 @@ LIBS_ulp := -lquadmath
 $(BUILD)/bench/%: bench/%.c $(BUILD)/libfarseek.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(LDSAN) $< $(BUILD)/libfarseek.a $(LIBS_$*) $(LDLIBS_LIB) -o $@
+# Products against OpenBLAS (Debian: libopenblas0), to bench/results/gemm.csv.
+LIBS_gemm := -ldl
+bench-gemm: $(BUILD)/bench/gemm
+	@mkdir -p bench/results
+	$< "$$(git describe --always --dirty)" > bench/results/gemm.csv
 ulp: $(BUILD)/bench/ulp
 	$< exp log log1p sin cos erf exp64 log64 log1p64 sincos64 pow64 lanes
 
@@ -140,4 +145,4 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp run install uninstall example clean
+.PHONY: all unit unit-build ulp bench-gemm run install uninstall example clean
