@@ -16,4 +16,13 @@ void fs_attention_kernels_init(fs_attention_kernels *k, unsigned isa)
     (void)isa;
     k->gqa = fs_gqa_ref;
     k->mla = fs_mla_ref;
+#if defined(__x86_64__)
+    if (isa & FS_ISA_AVX2)
+        *k = (fs_attention_kernels){ fs_gqa_avx2, fs_mla_avx2 };
+    if (isa & FS_ISA_AVX512)
+        *k = (fs_attention_kernels){ fs_gqa_avx512, fs_mla_avx512 };
+#elif defined(__aarch64__)
+    if (isa & FS_ISA_NEON)
+        *k = (fs_attention_kernels){ fs_gqa_neon, fs_mla_neon };
+#endif
 }

@@ -4,6 +4,7 @@
  * interleave the blocks of 16 rows, so that a mapped file opens at the speed of memory. */
 #include "kernels/kernels.h"
 #include "kernels/products_isa.h"
+#include "kernels/transpose.h"
 #include "tensor/blocks.h"
 
 #include <assert.h>
@@ -90,64 +91,40 @@ void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *
     *ret = (fs_mat){ .dtype = dtype, .n = n, .k = k, .data = data, .panel_bytes = panel_bytes };
 }
 
-/* Sixteen rows of 16 bytes, read as one array, hold element c of row r at index r * C + c. Interleaving the two
- * halves of the array rotates the bits of the index by one; after four times element c of row r is at c * 16 + r:
- * the transpose, whatever the size of an element. */
-typedef uint8_t v16u8 __attribute__((vector_size(16)));
-typedef uint16_t v8u16 __attribute__((vector_size(16)));
-typedef uint32_t v4u32 __attribute__((vector_size(16)));
-
-#define LOW_8  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH_8 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#define LOW_16 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH_16 4, 12, 5, 13, 6, 14, 7, 15
-#define LOW_32  0, 4, 1, 5
-#define HIGH_32 2, 6, 3, 7
-
-#define DEFINE_TRANSPOSE(name, type, vector, bits)                                                         \
-    static inline void interleave_##name(const vector *a, vector *b)                                       \
-    {                                                                                                      \
-        for (int i = 0; i < 8; i++) {                                                                      \
-            b[2 * i] = __builtin_shufflevector(a[i], a[i + 8], LOW_##bits);                                \
-            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 8], HIGH_##bits);                           \
-        }                                                                                                  \
-    }                                                                                                      \
-    /* dst [n][16] of the rows src[0..15], n elements each. */                                             \
-    static void transpose_##name(const uint8_t *const src[FS_PANEL], size_t n, uint8_t *dst)               \
-    {                                                                                                      \
-        const size_t per = 16 / sizeof(type);                                                              \
-        size_t c = 0;                                                                                      \
-        for (; c + per <= n; c += per) {                                                                   \
-            vector a[16], b[16];                                                                           \
-            for (int r = 0; r < 16; r++)                                                                   \
-                memcpy(&a[r], src[r] + c * sizeof(type), 16);                                              \
-            interleave_##name(a, b);                                                                       \
-            interleave_##name(b, a);                                                                       \
-            interleave_##name(a, b);                                                                       \
-            interleave_##name(b, a);                                                                       \
-            memcpy(dst + c * 16 * sizeof(type), a, sizeof a);                                              \
-        }                                                                                                  \
-        for (; c < n; c++)                                                                                 \
-            for (size_t r = 0; r < 16; r++)                                                                \
-                memcpy(dst + (c * 16 + r) * sizeof(type), src[r] + c * sizeof(type), sizeof(type));        \
+/* dst [n][16] of the rows src[0..15], n elements each. */
+#define DEFINE_ROWS(bits, vector)                                                            \
+    static void transpose_rows_##bits(const uint8_t *const src[FS_PANEL], size_t n, uint8_t *dst) \
+    {                                                                                        \
+        const size_t bytes = (bits) / 8, per = 16 / bytes;                                   \
+        size_t c = 0;                                                                        \
+        for (; c + per <= n; c += per) {                                                     \
+            vector a[16];                                                                    \
+            UNROLL for (int r = 0; r < 16; r++)                                              \
+                memcpy(&a[r], src[r] + c * bytes, 16);                                       \
+            transpose_##bits(a);                                                             \
+            memcpy(dst + c * 16 * bytes, a, sizeof a);                                       \
+        }                                                                                    \
+        for (; c < n; c++)                                                                   \
+            for (size_t r = 0; r < 16; r++)                                                  \
+                memcpy(dst + (c * 16 + r) * bytes, src[r] + c * bytes, bytes);               \
     }
-
-DEFINE_TRANSPOSE(u8, uint8_t, v16u8, 8)
-DEFINE_TRANSPOSE(u16, uint16_t, v8u16, 16)
-DEFINE_TRANSPOSE(u32, uint32_t, v4u32, 32)
+DEFINE_ROWS(8, v16u8)
+DEFINE_ROWS(16, v8u16)
+DEFINE_ROWS(32, v4u32)
+#undef DEFINE_ROWS
 
 static void transpose(size_t elem_bytes, const uint8_t *const src[FS_PANEL], size_t n, uint8_t *dst)
 {
     switch (elem_bytes) {
     case 1:
-        transpose_u8(src, n, dst);
+        transpose_rows_8(src, n, dst);
         return;
     case 2:
-        transpose_u16(src, n, dst);
+        transpose_rows_16(src, n, dst);
         return;
     default:
         assert(elem_bytes == 4);
-        transpose_u32(src, n, dst);
+        transpose_rows_32(src, n, dst);
     }
 }
 

@@ -1,9 +1,9 @@
 /* The product on AVX2 with FMA and F16C: a panel is two vectors. */
 #include "kernels/products_isa.h"
+#include "kernels/transpose.h"
 
 #include <immintrin.h>
 
-typedef uint8_t v16u8 __attribute__((vector_size(16)));
 typedef __m256 VF;
 #define LANES 8
 #define UNITS 2

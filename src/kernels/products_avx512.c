@@ -1,9 +1,9 @@
 /* The product on AVX-512: a panel is one vector. */
 #include "kernels/products_isa.h"
+#include "kernels/transpose.h"
 
 #include <immintrin.h>
 
-typedef uint8_t v16u8 __attribute__((vector_size(16)));
 typedef __m512 VF;
 #define LANES 16
 #define UNITS 1

@@ -1,9 +1,9 @@
 /* The product on NEON: a panel is four vectors. */
 #include "kernels/products_isa.h"
+#include "kernels/transpose.h"
 
 #include <arm_neon.h>
 
-typedef uint8_t v16u8 __attribute__((vector_size(16)));
 typedef float32x4_t VF;
 #define LANES 4
 #define UNITS 4

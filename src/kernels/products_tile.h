@@ -12,14 +12,9 @@
 #ifndef FS_KERNELS_PRODUCTS_TILE_H
 #define FS_KERNELS_PRODUCTS_TILE_H
 
-#include <string.h>
+#include "kernels/transpose.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
+#include <string.h>
 
 #define EACH_UNIT UNROLL for (int u = 0; u < UNITS; u++)
 
@@ -29,25 +24,12 @@ INLINE v16u8 bytes_set1(unsigned b)
     return v + (uint8_t)b;
 }
 
-/* out[j] = byte at + j of every row. The interleaving is that of products.c. */
+/* out[j] = byte at + j of every row. */
 INLINE void columns(const uint8_t *blocks, size_t block_bytes, size_t at, v16u8 out[16])
 {
-    v16u8 a[16], b[16];
-
     UNROLL for (int r = 0; r < 16; r++)
-        memcpy(&a[r], blocks + (size_t)r * block_bytes + at, 16);
-#define INTERLEAVE(from, to)                                                                                          \
-    UNROLL for (int i = 0; i < 8; i++)                                                                                \
-    {                                                                                                                 \
-        to[2 * i] = __builtin_shufflevector(from[i], from[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); \
-        to[2 * i + 1] =                                                                                               \
-            __builtin_shufflevector(from[i], from[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); \
-    }
-    INTERLEAVE(a, b)
-    INTERLEAVE(b, a)
-    INTERLEAVE(a, b)
-    INTERLEAVE(b, out)
-#undef INTERLEAVE
+        memcpy(&out[r], blocks + (size_t)r * block_bytes + at, 16);
+    transpose_8(out);
 }
 
 /* The f16 at byte at of every row. */

@@ -1,0 +1,299 @@
+/* Attention over sixteen lanes, included by attention_avx2.c, attention_avx512.c and attention_neon.c after they have
+ * named their instruction set (lanes.h), ROWS and COLUMNS: how many registers of sixteen a step holds at once.
+ *
+ * A row is one query and head. Scores are vectorised over keys, 16 a panel: mla transposes its rows into such panels
+ * once for all rows of the tile. Values are vectorised over value_dim. Within a block every row goes through all
+ * visible keys in ascending order, so nothing here can change a bit: rows that share a step share its loads only.
+ *
+ * scratch: scores [rows][256] | key panels [COLUMNS][key_dim][16] | a block's outputs [rows][value_dim]. */
+#include "kernels/attention_isa.h"
+#include "kernels/lanes.h"
+#include "kernels/transpose.h"
+
+#include <assert.h>
+#include <math.h>
+
+#define CHAIN 256
+#define ROWS_MAX FS_ATTENTION_QUERIES_MAX
+
+struct rows {
+    const fs_attention_tile *t;
+    const float *v;
+    size_t v_stride, n;
+    const float *q[ROWS_MAX];
+    float *out[ROWS_MAX];
+    size_t n_keys[ROWS_MAX]; /* visible, rising */
+    float max[ROWS_MAX], sum[ROWS_MAX]; /* M and L */
+    float a[ROWS_MAX], b[ROWS_MAX];     /* what the last join multiplies by */
+    float *scores, *panels, *partial;
+};
+
+/* fl(scale * A256(q, k)) of rows x columns panels; y is row r's at y + r * FS_KV_BLOCK. step: floats from one panel
+ * to the next. */
+INLINE void scores_step(const int rows, const int columns, const float *const *q, const float *k, size_t step,
+                        size_t key_dim, float scale, float *y)
+{
+    lanes total[ROWS][COLUMNS], s[ROWS][COLUMNS];
+
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < columns; c++)
+            total[r][c] = lanes_set1(0.0f);
+    for (size_t d0 = 0; d0 < key_dim; d0 += CHAIN) {
+        size_t end = key_dim - d0 < CHAIN ? key_dim : d0 + CHAIN;
+
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int c = 0; c < columns; c++)
+                s[r][c] = lanes_set1(0.0f);
+        for (size_t d = d0; d < end; d++) {
+            lanes key[COLUMNS];
+            UNROLL for (int c = 0; c < columns; c++)
+                key[c] = lanes_load(k + (size_t)c * step + d * LANES);
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                lanes a = lanes_set1(q[r][d]);
+                UNROLL for (int c = 0; c < columns; c++)
+                    s[r][c] = lanes_fma(a, key[c], s[r][c]);
+            }
+        }
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int c = 0; c < columns; c++)
+                total[r][c] = lanes_add(total[r][c], s[r][c]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < columns; c++)
+            lanes_store(y + r * FS_KV_BLOCK + c * LANES, lanes_mul(lanes_set1(scale), total[r][c]));
+}
+
+/* o = fma(p_j, v_j, o) for rows x columns registers of value dims, o from +0, j < n. */
+INLINE void values_step(const int rows, const int columns, const float *p, const float *v, size_t v_stride, size_t n,
+                        float *const *o)
+{
+    lanes s[ROWS][COLUMNS];
+
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < columns; c++)
+            s[r][c] = lanes_set1(0.0f);
+    for (size_t j = 0; j < n; j++, v += v_stride) {
+        lanes x[COLUMNS];
+        UNROLL for (int c = 0; c < columns; c++)
+            x[c] = lanes_load(v + c * LANES);
+        UNROLL for (int r = 0; r < rows; r++)
+        {
+            lanes a = lanes_set1(p[(size_t)r * FS_KV_BLOCK + j]);
+            UNROLL for (int c = 0; c < columns; c++)
+                s[r][c] = lanes_fma(a, x[c], s[r][c]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < columns; c++)
+            lanes_store(o[r] + c * LANES, s[r][c]);
+}
+
+#define DEFINE_STEPS(rows)                                                                                             \
+    static void scores_##rows(bool wide, const float *const *q, const float *k, size_t step, size_t key_dim,           \
+                              float scale, float *y)                                                                   \
+    {                                                                                                                  \
+        if (wide)                                                                                                      \
+            scores_step(rows, COLUMNS, q, k, step, key_dim, scale, y);                                                 \
+        else                                                                                                           \
+            scores_step(rows, 1, q, k, step, key_dim, scale, y);                                                       \
+    }                                                                                                                  \
+    static void values_##rows(bool wide, const float *p, const float *v, size_t v_stride, size_t n, float *const *o)   \
+    {                                                                                                                  \
+        if (wide)                                                                                                      \
+            values_step(rows, COLUMNS, p, v, v_stride, n, o);                                                          \
+        else                                                                                                           \
+            values_step(rows, 1, p, v, v_stride, n, o);                                                                \
+    }
+#if ROWS == 6
+#define EACH_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6)
+#elif ROWS == 3
+#define EACH_ROWS(F) F(1) F(2) F(3)
+#endif
+EACH_ROWS(DEFINE_STEPS)
+
+typedef void scores_fn(bool wide, const float *const *q, const float *k, size_t step, size_t key_dim, float scale, float *y);
+typedef void values_fn(bool wide, const float *p, const float *v, size_t v_stride, size_t n, float *const *o);
+#define SCORES_NAME(rows) scores_##rows,
+#define VALUES_NAME(rows) values_##rows,
+static scores_fn *const scores_steps[] = { NULL, EACH_ROWS(SCORES_NAME) };
+static values_fn *const values_steps[] = { NULL, EACH_ROWS(VALUES_NAME) };
+
+/* n <= 16 rows of key_dim as a panel; the missing ones are zero. */
+static void panel_of_rows(const float *rows, size_t n, size_t key_dim, float *panel)
+{
+    size_t d = 0;
+
+    for (; d + 4 <= key_dim; d += 4) {
+        v4u32 a[16];
+        UNROLL for (size_t r = 0; r < 16; r++)
+        {
+            a[r] = (v4u32){ 0 };
+            if (r < n)
+                memcpy(&a[r], rows + r * key_dim + d, sizeof a[r]);
+        }
+        transpose_32(a);
+        memcpy(panel + d * LANES, a, sizeof a);
+    }
+    for (; d < key_dim; d++)
+        for (size_t r = 0; r < 16; r++)
+            panel[d * LANES + r] = r < n ? rows[r * key_dim + d] : 0.0f;
+}
+
+/* Scores of the n keys from j0 on for rows [first, w->n). */
+static void block_scores(const struct rows *w, bool latent, size_t j0, size_t n, size_t first)
+{
+    const fs_attention_tile *t = w->t;
+    size_t step = t->key_dim * LANES, n_panels = (n + LANES - 1) / LANES;
+
+    for (size_t c = 0; c < n_panels;) {
+        bool wide = n_panels - c >= COLUMNS;
+        size_t columns = wide ? COLUMNS : 1;
+        const float *k = latent ? w->panels : t->k + (j0 / LANES + c) * step;
+
+        for (size_t i = 0; latent && i < columns; i++) {
+            size_t j = (c + i) * LANES;
+            panel_of_rows(t->k + (j0 + j) * t->key_dim, n - j < LANES ? n - j : LANES, t->key_dim, w->panels + i * step);
+        }
+        for (size_t r = first; r < w->n;) {
+            size_t rows = w->n - r < ROWS ? w->n - r : ROWS;
+            scores_steps[rows](wide, w->q + r, k, step, t->key_dim, t->scale, w->scores + r * FS_KV_BLOCK + c * LANES);
+            r += rows;
+        }
+        c += columns;
+    }
+}
+
+/* The n scores s become exp(s - max), the rest of their last register 0. */
+static void softmax(float *s, size_t n, float *ret_max, float *ret_sum)
+{
+    size_t end = (n + LANES - 1) / LANES * LANES;
+    lanes v = lanes_set1(s[0]), l = lanes_set1(0.0f), m;
+    float lane[LANES], max = s[0];
+
+    for (size_t j = n; j < end; j++)
+        s[j] = s[0];
+    for (size_t j = 0; j < end; j += LANES)
+        v = lanes_max(lanes_load(s + j), v);
+    lanes_store(lane, v);
+    for (int i = 0; i < LANES; i++)
+        max = lane[i] > max ? lane[i] : max;
+    m = lanes_set1(max);
+    for (size_t j = 0; j < end; j += LANES)
+        lanes_store(s + j, lanes_exp(lanes_sub(lanes_load(s + j), m)));
+    for (size_t j = n; j < end; j++)
+        s[j] = 0.0f;
+    for (size_t j = 0; j < end; j += LANES)
+        l = lanes_add(l, lanes_load(s + j));
+    *ret_max = max;
+    *ret_sum = lanes_fold(l);
+}
+
+static void sum_values(const float *p, const float *v, size_t v_stride, size_t n, size_t from, size_t dims, float *o)
+{
+    for (size_t d = 0; d < dims; d += LANES) {
+        size_t width = dims - d < LANES ? dims - d : LANES;
+        lanes s = from ? lanes_load_n(o + d, width) : lanes_set1(0.0f);
+        for (size_t j = from; j < n; j++)
+            s = lanes_fma(lanes_set1(p[j]), lanes_load_n(v + j * v_stride + d, width), s);
+        lanes_store_n(o + d, s, width);
+    }
+}
+
+/* o[r] for rows [first, w->n) over the block's keys. */
+static void block_values(const struct rows *w, size_t j0, size_t first, float *const *o)
+{
+    const float *v = w->v + j0 * w->v_stride;
+    size_t dims = w->t->value_dim, whole = dims / LANES * LANES;
+    size_t n[ROWS_MAX];
+
+    for (size_t r = first; r < w->n; r++)
+        n[r] = w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK;
+    for (size_t d = 0; d < whole;) {
+        bool wide = whole - d >= COLUMNS * LANES;
+        for (size_t r = first; r < w->n;) {
+            size_t rows = w->n - r < ROWS ? w->n - r : ROWS;
+            float *part[ROWS];
+            for (size_t i = 0; i < rows; i++)
+                part[i] = o[r + i] + d;
+            values_steps[rows](wide, w->scores + r * FS_KV_BLOCK, v + d, w->v_stride, n[r], part);
+            r += rows;
+        }
+        d += wide ? COLUMNS * LANES : LANES;
+    }
+    for (size_t r = first; r < w->n; r++) {
+        size_t shared = n[first + (r - first) / ROWS * ROWS]; /* what the first row of its step sees */
+        if (whole && n[r] > shared)
+            sum_values(w->scores + r * FS_KV_BLOCK, v, w->v_stride, n[r], shared, whole, o[r]);
+        if (whole < dims)
+            sum_values(w->scores + r * FS_KV_BLOCK, v + whole, w->v_stride, n[r], 0, dims - whole, o[r] + whole);
+    }
+}
+
+/* out = fma(b, o, fl(a * out)). */
+static void join(float *out, float a, const float *o, float b, size_t n)
+{
+    lanes x = lanes_set1(a), y = lanes_set1(b);
+
+    for (size_t d = 0; d < n; d += LANES) {
+        size_t width = n - d < LANES ? n - d : LANES;
+        lanes scaled = lanes_mul(x, lanes_load_n(out + d, width));
+        lanes_store_n(out + d, lanes_fma(y, lanes_load_n(o + d, width), scaled), width);
+    }
+}
+
+static float exp_1(float x)
+{
+    float lane[LANES];
+    lanes_store(lane, lanes_exp(lanes_set1(x)));
+    return lane[0];
+}
+
+static void attend(const fs_attention_tile *t, bool latent, void *scratch)
+{
+    struct rows w = { .t = t, .v = latent ? t->k : t->v, .v_stride = latent ? t->key_dim : t->v_stride,
+                      .n = t->n_q * t->n_heads, .scores = scratch };
+    size_t first = 0, last_key = t->pos0 + t->n_q;
+    float *o[ROWS_MAX];
+
+    assert(w.n <= ROWS_MAX);
+    w.panels = w.scores + ROWS_MAX * FS_KV_BLOCK;
+    w.partial = w.panels + COLUMNS * LANES * t->key_dim;
+    for (size_t r = 0; r < w.n; r++) {
+        size_t i = r / t->n_heads, h = r % t->n_heads;
+        w.q[r] = t->q + i * t->q_token_stride + h * t->q_head_stride;
+        w.out[r] = t->out + i * t->out_token_stride + h * t->out_head_stride;
+        w.n_keys[r] = t->pos0 + i + 1;
+    }
+    for (size_t j0 = 0; w.n && j0 < last_key; j0 += FS_KV_BLOCK) {
+        while (w.n_keys[first] <= j0) /* its last block is behind */
+            first++;
+        block_scores(&w, latent, j0, last_key - j0 < FS_KV_BLOCK ? last_key - j0 : FS_KV_BLOCK, first);
+        for (size_t r = first; r < w.n; r++) {
+            size_t n = w.n_keys[r] - j0 < FS_KV_BLOCK ? w.n_keys[r] - j0 : FS_KV_BLOCK;
+            float m, l;
+            softmax(w.scores + r * FS_KV_BLOCK, n, &m, &l);
+            o[r] = j0 ? w.partial + r * t->value_dim : w.out[r];
+            if (j0 == 0) {
+                w.max[r] = m;
+                w.sum[r] = l;
+            } else {
+                float joint = w.max[r] > m ? w.max[r] : m;
+                w.a[r] = exp_1(w.max[r] - joint);
+                w.b[r] = exp_1(m - joint);
+                w.sum[r] = fmaf(w.b[r], l, w.a[r] * w.sum[r]);
+                w.max[r] = joint;
+            }
+        }
+        block_values(&w, j0, first, o);
+        for (size_t r = first; j0 && r < w.n; r++)
+            join(w.out[r], w.a[r], o[r], w.b[r], t->value_dim);
+    }
+    for (size_t r = 0; r < w.n; r++) {
+        lanes l = lanes_set1(w.sum[r]);
+        for (size_t d = 0; d < t->value_dim; d += LANES) {
+            size_t width = t->value_dim - d < LANES ? t->value_dim - d : LANES;
+            lanes_store_n(w.out[r] + d, lanes_div(lanes_load_n(w.out[r] + d, width), l), width);
+        }
+    }
+}

@@ -1,0 +1,317 @@
+/* Attention: every ISA of this machine equals the reference to the bit, any split of a tile gives the same bits, what
+ * a query may not see does not matter, and the result is near the exact one. Buffers are of exact size, so that
+ * sanitizers see a stray read; cache slots behind the last visible key hold NaN. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/kernels.h"
+
+static uint64_t seed = 7;
+
+static float random_float(void)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (float)(int32_t)(seed >> 32) * 0x1p-31f;
+}
+
+static float *random_floats(size_t n)
+{
+    float *x = malloc(n * sizeof *x + !n);
+    for (size_t i = 0; i < n; i++)
+        x[i] = random_float();
+    return x;
+}
+
+static bool same(float a, float b)
+{
+    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
+}
+
+struct problem {
+    fs_attention_tile t;
+    bool latent;
+    float *q, *k, *v;
+};
+
+static float *key(const struct problem *p, size_t j, size_t d)
+{
+    size_t n = p->t.key_dim;
+    return p->latent ? p->k + j * n + d : p->k + (j / 16 * n + d) * 16 + j % 16;
+}
+
+static const float *value(const struct problem *p, size_t j)
+{
+    return p->latent ? p->k + j * p->t.key_dim : p->v + j * p->t.v_stride;
+}
+
+/* Scores spread over about +-spread. */
+static struct problem new_problem(bool latent, size_t n_q, size_t n_heads, size_t pos0, size_t key_dim, size_t value_dim,
+                                  float spread)
+{
+    size_t n_keys = pos0 + n_q, n_ctx = (n_keys + 15) / 16 * 16;
+    struct problem p = { .latent = latent };
+
+    p.t = (fs_attention_tile){ .n_q = n_q, .n_heads = n_heads, .pos0 = pos0, .key_dim = key_dim, .value_dim = value_dim,
+                               .scale = spread / sqrtf((float)key_dim), .q_head_stride = key_dim + 1,
+                               .q_token_stride = n_heads * (key_dim + 1) + 2, .v_stride = value_dim + 3,
+                               .out_head_stride = value_dim + 1, .out_token_stride = n_heads * (value_dim + 1) + 1 };
+    p.t.q = p.q = random_floats((n_q - 1) * p.t.q_token_stride + (n_heads - 1) * p.t.q_head_stride + key_dim);
+    p.t.k = p.k = random_floats((latent ? n_keys : n_ctx) * key_dim);
+    for (size_t j = n_keys; !latent && j < n_ctx; j++)
+        for (size_t d = 0; d < key_dim; d++)
+            *key(&p, j, d) = NAN;
+    p.v = random_floats((n_keys - 1) * p.t.v_stride + value_dim);
+    p.t.v = latent ? NULL : p.v;
+    return p;
+}
+
+static void free_problem(struct problem *p)
+{
+    free(p->q);
+    free(p->k);
+    free(p->v);
+}
+
+static size_t out_floats(const fs_attention_tile *t)
+{
+    return (t->n_q - 1) * t->out_token_stride + (t->n_heads - 1) * t->out_head_stride + t->value_dim;
+}
+
+/* The tile's output by isa, gaps filled with a pattern that must stay. */
+static float *attend(const struct problem *p, unsigned isa)
+{
+    fs_attention_tile t = p->t;
+    size_t n = out_floats(&t), n_bytes = fs_attention_scratch_bytes(t.key_dim, t.value_dim);
+    float *out = malloc(n * sizeof *out);
+    void *scratch = malloc(n_bytes + 64); /* exact behind an aligned start */
+    fs_attention_kernels k;
+
+    memset(out, 0x5a, n * sizeof *out);
+    t.out = out;
+    fs_attention_kernels_init(&k, isa);
+    (p->latent ? k.mla : k.gqa)(&t, (void *)(((uintptr_t)scratch + 63) / 64 * 64));
+    free(scratch);
+    return out;
+}
+
+static void check_isas(const struct problem *p)
+{
+    float *want = attend(p, 0);
+    fs_attention_kernels ref, k;
+
+    fs_attention_kernels_init(&ref, 0);
+    for (unsigned isa = 1; isa < FS_ISA_END; isa <<= 1) {
+        float *got;
+        if (!(fs_isa_detect() & isa))
+            continue;
+        fs_attention_kernels_init(&k, isa);
+        assert_ptr_not_equal(k.gqa, ref.gqa);
+        assert_ptr_not_equal(k.mla, ref.mla);
+        got = attend(p, isa);
+        for (size_t i = 0; i < out_floats(&p->t); i++)
+            if (!same(got[i], want[i]))
+                fail_msg("%s %s n_q %zu heads %zu pos0 %zu key %zu value %zu: [%zu] is %a, reference %a", fs_isa_name(isa),
+                         p->latent ? "mla" : "gqa", p->t.n_q, p->t.n_heads, p->t.pos0, p->t.key_dim, p->t.value_dim, i,
+                         (double)got[i], (double)want[i]);
+        free(got);
+    }
+    free(want);
+}
+
+static const size_t positions[] = { 0, 1, 14, 15, 16, 17, 100, 250, 254, 255, 256, 257, 300, 511, 512, 700 };
+#define N_POSITIONS (sizeof positions / sizeof positions[0])
+static const struct dims {
+    size_t key, value;
+} dims[] = { { 64, 64 }, { 1, 1 }, { 20, 17 }, { 72, 72 }, { 128, 96 }, { 257, 130 }, { 300, 256 }, { 576, 512 }, { 48, 15 } };
+#define N_DIMS (sizeof dims / sizeof dims[0])
+static const struct shape {
+    size_t n_q, n_heads;
+} shapes[] = { { 1, 1 }, { 1, 3 }, { 3, 2 }, { 20, 3 }, { 2, 16 }, { 7, 7 }, { 64, 1 }, { 1, 64 }, { 1, 6 } };
+#define N_SHAPES (sizeof shapes / sizeof shapes[0])
+
+static void every_isa_equals_the_reference(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < N_POSITIONS; i++)
+        for (size_t j = 0; j < N_DIMS; j++)
+            for (size_t l = (i + j) % 3; l < N_SHAPES; l += 3)
+                for (int latent = 0; latent < 2; latent++) {
+                    struct problem p = new_problem(latent, shapes[l].n_q, shapes[l].n_heads, positions[i], dims[j].key,
+                                                   dims[j].value, i % 2 ? 3.0f : 40.0f);
+                    check_isas(&p);
+                    free_problem(&p);
+                }
+}
+
+/* Denormals, infinities and NaN in keys, values and queries: which keys enter a chain, and in which order, shows. */
+static void special_values_follow_the_reference(void **state)
+{
+    static const float specials[] = { 0.0f, -0.0f, 0x1p-149f, -0x1p-130f, 0x1p127f, -0x1p127f, INFINITY, -INFINITY, NAN };
+    (void)state;
+    for (int round = 0; round < 120; round++) {
+        size_t n_kinds = round % 3 == 0 ? 4 : round % 3 == 1 ? 6 : 9;
+        struct problem p = new_problem(round & 1, 5, 2, (size_t)round * 5, 33, 33, 1.0f);
+        for (int i = 0; i < 12; i++) {
+            size_t j = (size_t)((random_float() + 1) * 0.4999f * (float)(p.t.pos0 + 5)), d = (size_t)((random_float() + 1) * 16);
+            float s = specials[(size_t)((random_float() + 1) * 0.4999f * (float)n_kinds)];
+            switch (i % 4) {
+            case 0:
+                *key(&p, j, d) = s;
+                break;
+            case 1:
+                p.v[j * p.t.v_stride + d] = s;
+                break;
+            case 2:
+                if (n_kinds < 9)
+                    p.q[d] = s;
+                break;
+            default:
+                for (d = 0; d < 33; d++) /* a key whose score underflows or is zero */
+                    *key(&p, j, d) = s;
+            }
+        }
+        check_isas(&p);
+        free_problem(&p);
+    }
+}
+
+/* Each query and head alone, and queries in pieces, give the bits of the whole tile. */
+static void any_split_gives_the_same_bits(void **state)
+{
+    (void)state;
+    for (unsigned isa = 0; isa < FS_ISA_END; isa = isa ? isa << 1 : 1) {
+        if (isa && !(fs_isa_detect() & isa))
+            continue;
+        for (int latent = 0; latent < 2; latent++)
+            for (size_t i = 0; i < N_POSITIONS; i += 3) {
+                struct problem p = new_problem(latent, 9, 5, positions[i], 80, 72, 10.0f);
+                float *whole = attend(&p, isa);
+                for (size_t step = 1; step <= 5; step += 2)
+                    for (size_t q = 0; q < 9; q += step)
+                        for (size_t h = 0; h < 5; h += step) {
+                            struct problem part = p;
+                            float *out;
+                            part.t.q += q * p.t.q_token_stride + h * p.t.q_head_stride;
+                            part.t.pos0 += q;
+                            part.t.n_q = 9 - q < step ? 9 - q : step;
+                            part.t.n_heads = 5 - h < step ? 5 - h : step;
+                            out = attend(&part, isa);
+                            for (size_t a = 0; a < part.t.n_q; a++)
+                                for (size_t b = 0; b < part.t.n_heads; b++)
+                                    assert_memory_equal(
+                                        out + a * p.t.out_token_stride + b * p.t.out_head_stride,
+                                        whole + (q + a) * p.t.out_token_stride + (h + b) * p.t.out_head_stride,
+                                        72 * sizeof *out);
+                            free(out);
+                        }
+                free(whole);
+                free_problem(&p);
+            }
+    }
+}
+
+/* Query 0 of a tile with all later keys and values replaced by NaN. */
+static void later_keys_do_not_matter(void **state)
+{
+    (void)state;
+    for (unsigned isa = 0; isa < FS_ISA_END; isa = isa ? isa << 1 : 1) {
+        if (isa && !(fs_isa_detect() & isa))
+            continue;
+        for (int latent = 0; latent < 2; latent++)
+            for (size_t i = 0; i < N_POSITIONS; i++) {
+                struct problem p = new_problem(latent, 6, 2, positions[i], 40, 36, 5.0f);
+                float *before = attend(&p, isa), *after;
+                for (size_t j = p.t.pos0 + 3; j < p.t.pos0 + 6; j++) {
+                    for (size_t d = 0; d < 40; d++)
+                        *key(&p, j, d) = NAN;
+                    for (size_t d = 0; d < 36; d++)
+                        p.v[j * p.t.v_stride + d] = NAN;
+                }
+                after = attend(&p, isa);
+                for (size_t q = 0; q < 3; q++)
+                    for (size_t h = 0; h < 2; h++) {
+                        size_t at = q * p.t.out_token_stride + h * p.t.out_head_stride;
+                        assert_memory_equal(before + at, after + at, 36 * sizeof *after);
+                        assert_false(isnan(after[at]));
+                    }
+                assert_true(isnan(after[5 * p.t.out_token_stride]));
+                free(before);
+                free(after);
+                free_problem(&p);
+            }
+    }
+}
+
+static void reference_is_near_the_exact_result(void **state)
+{
+    (void)state;
+    for (int latent = 0; latent < 2; latent++)
+        for (size_t i = 0; i < N_POSITIONS; i++) {
+            size_t dim = i % 2 ? 64 : 576;
+            struct problem p = new_problem(latent, 3, 2, positions[i], dim, dim - 16, 8.0f);
+            float *got = attend(&p, 0);
+            double *s = malloc((p.t.pos0 + 3) * sizeof *s);
+            for (size_t q = 0; q < 3; q++)
+                for (size_t h = 0; h < 2; h++) {
+                    size_t n = p.t.pos0 + q + 1;
+                    const float *x = p.q + q * p.t.q_token_stride + h * p.t.q_head_stride;
+                    double max = -INFINITY, sum = 0;
+                    for (size_t j = 0; j < n; j++) {
+                        s[j] = 0;
+                        for (size_t d = 0; d < dim; d++)
+                            s[j] += (double)x[d] * *key(&p, j, d);
+                        s[j] *= p.t.scale;
+                        max = fmax(max, s[j]);
+                    }
+                    for (size_t j = 0; j < n; j++)
+                        sum += s[j] = exp(s[j] - max);
+                    for (size_t d = 0; d < p.t.value_dim; d++) {
+                        double o = 0;
+                        for (size_t j = 0; j < n; j++)
+                            o += s[j] / sum * value(&p, j)[d];
+                        /* |v| <= 1; scores within +-8 carry an error of some 2^-20. */
+                        assert_true(fabs(o - got[q * p.t.out_token_stride + h * p.t.out_head_stride + d]) < 4e-6);
+                    }
+                }
+            free(s);
+            free(got);
+            free_problem(&p);
+        }
+}
+
+/* One key: p = exp(0) = 1, l = 1, out = v to the bit. */
+static void one_key_gives_its_value(void **state)
+{
+    (void)state;
+    for (unsigned isa = 0; isa < FS_ISA_END; isa = isa ? isa << 1 : 1)
+        if (!isa || fs_isa_detect() & isa)
+            for (int latent = 0; latent < 2; latent++) {
+                struct problem p = new_problem(latent, 1, 3, 0, 50, 50, 10.0f);
+                float *out = attend(&p, isa);
+                for (size_t h = 0; h < 3; h++)
+                    assert_memory_equal(out + h * p.t.out_head_stride, value(&p, 0), 50 * sizeof *out);
+                free(out);
+                free_problem(&p);
+            }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_key_gives_its_value),
+        cmocka_unit_test(reference_is_near_the_exact_result),
+        cmocka_unit_test(every_isa_equals_the_reference),
+        cmocka_unit_test(special_values_follow_the_reference),
+        cmocka_unit_test(any_split_gives_the_same_bits),
+        cmocka_unit_test(later_keys_do_not_matter),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
