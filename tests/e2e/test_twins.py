@@ -1,0 +1,45 @@
+"""Every fixture written again as GGUF (F32, BF16, MLA split and old, in two files) and as sharded safetensors gives the
+bits of its safetensors."""
+import json
+import subprocess
+import sys
+
+import pytest
+
+from conftest import VECTORS
+from test_oracle import MODELS
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("twins")
+    subprocess.run([sys.executable, VECTORS / "make_gguf_twins.py", folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_equal_bits(farseek, twins, model):
+    ids = ",".join(map(str, json.loads((VECTORS / model / "expected.json").read_text())["prompt"]))
+
+    def run(path, *args):
+        return farseek("logits", path, "--ids", ids, "--greedy", 8, "--json", *args)
+
+    want = run(VECTORS / model)
+    forms = [p for p in sorted((twins / model).glob("*.gguf")) if not p.name.startswith("q8")]
+    forms += sorted((twins / model / "split").glob("*-00001-of-*.gguf")) + [twins / model / "sharded"]
+    assert len(forms) >= (3 if model == "ds_v3_fp8" else 4)
+    for path in forms:
+        assert run(path) == want, path
+    if model == "ds_v3":
+        assert run(twins / model / "f32.gguf", "--mtp") == run(VECTORS / model, "--mtp")
+
+
+@pytest.mark.parametrize("model", ["qwen3", "ds_v3"])
+def test_blocks_have_equal_bits(farseek, twins, model):
+    """Block-quantised weights: one answer on every instruction set, chunk and thread count."""
+    ids = ",".join(map(str, json.loads((VECTORS / model / "expected.json").read_text())["prompt"]))
+    run = lambda *args: farseek("logits", twins / model / "q8_0.gguf", "--ids", ids, "--greedy", 8, "--json", *args)
+    want = run("--threads", 1, "--isa", "scalar")
+    for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+        assert run("--isa", isa, "--chunk", 7) == want
+        assert run("--isa", isa, "--threads", 2) == want

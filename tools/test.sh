@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# make test: every check of the tree on this machine, and what it needs for them. Stages may be named to run only those:
+#   tools/test.sh gcc clang san fuzz arm e2e
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/needs.sh
+
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(gcc clang san fuzz arm e2e)
+passed=0
+note() { echo "== $*"; }
+ok() { passed=$((passed + 1)); }
+jobs="$(nproc)"
+
+# The kernels, and with them whole models, in aarch64 under qemu-user: libraries of the other architecture come from the
+# same archive.
+arm_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+arm_libraries=(libjson-c-dev:arm64 libpcre2-dev:arm64 libutf8proc-dev:arm64 libssl-dev:arm64 libyaml-dev:arm64 libedit-dev:arm64
+               libcmocka-dev:arm64)
+need_arm() {
+    need_packages "${arm_packages[@]}"
+    if ! dpkg --print-foreign-architectures | grep -qx arm64; then
+        if [ "$(id -u)" = 0 ]; then
+            dpkg --add-architecture arm64
+            apt-get update >&2
+        else
+            sudo -n dpkg --add-architecture arm64
+            sudo -n apt-get update >&2
+        fi
+    fi
+    need_packages "${arm_libraries[@]}"
+}
+
+# The clients and oracles of the end-to-end tests, outside the tree.
+venv="${FARSEEK_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/farseek/venv}"
+need_venv() {
+    local want
+    want="$(sha256sum tests/requirements.txt | cut -d' ' -f1)"
+    if [ "$(cat "$venv/farseek-requirements" 2>/dev/null)" != "$want" ]; then
+        note "python packages for the end-to-end tests in $venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+        echo "$want" > "$venv/farseek-requirements"
+    fi
+}
+
+unit() { # BUILD-folder runner...: every unit test of a build
+    local folder="$1" t
+    shift
+    for t in "$folder"/unit/test_*; do
+        [ -f "$t" ] && [ -x "$t" ] || continue
+        "$@" "$t" > "$t.log" 2>&1 || { cat "$t.log"; echo "FAILED: $t"; exit 1; }
+        ok
+    done
+    note "$folder: unit tests passed"
+}
+
+stage_gcc() {
+    make -s -j"$jobs" BUILD=build all unit-build
+    unit build
+}
+
+stage_clang() {
+    make -s -j"$jobs" CC=clang BUILD=build-clang all unit-build
+    unit build-clang
+    [ "$(build/farseek doctor --json)" = "$(build-clang/farseek doctor --json)" ] || { echo "FAILED: gcc and clang print different conformance hashes"; exit 1; }
+    ok
+}
+
+stage_san() {
+    make -s -j"$jobs" SAN=1 BUILD=build-san all unit-build
+    unit build-san
+    # No leak and no fault from opening to closing every fixture.
+    for m in tests/vectors/*/; do
+        [ -f "$m/config.json" ] || continue
+        build-san/farseek logits "$m" --ids 1,2,3,4,5 --greedy 3 --threads 2 --json > build-san/out.json || { echo "FAILED: $m"; exit 1; }
+        build/farseek logits "$m" --ids 1,2,3,4,5 --greedy 3 --isa scalar --chunk 2 --json | cmp - build-san/out.json || { echo "FAILED: $m: other bits"; exit 1; }
+        ok
+    done
+    note "build-san: fixtures passed"
+}
+
+stage_fuzz() {
+    make -s -j"$jobs" fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-15}"
+    ok
+}
+
+stage_arm() {
+    local run="qemu-aarch64 -L /" m
+    make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 all
+    make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 $(for t in math rows products attention conformance blocks; do echo "build-aarch64/unit/test_$t"; done)
+    unit build-aarch64 $run
+    for m in qwen3 llama3 ds_v2_lite ds_v3 ds_v3_fp8; do
+        $run build-aarch64/farseek logits "tests/vectors/$m" --ids 9,8,7,6,5,4,3 --greedy 5 --json > build-aarch64/out.json
+        build/farseek logits "tests/vectors/$m" --ids 9,8,7,6,5,4,3 --greedy 5 --json | cmp - build-aarch64/out.json || { echo "FAILED: $m: aarch64 has other bits"; exit 1; }
+        ok
+    done
+    note "build-aarch64: kernels and models passed under qemu-user"
+}
+
+stage_e2e() {
+    FARSEEK="${FARSEEK:-$PWD/build/farseek}" "$venv/bin/python" -m pytest -q -p no:cacheprovider tests/e2e
+    ok
+}
+
+packages=("${build_packages[@]}" "${test_packages[@]}")
+case " ${stages[*]} " in *" clang "*|*" fuzz "*) packages+=(clang llvm libclang-rt-14-dev) ;; esac
+need_packages "${packages[@]}"
+case " ${stages[*]} " in *" arm "*) need_arm ;; esac
+case " ${stages[*]} " in *" e2e "*) need_venv ;; esac
+start=$SECONDS
+for s in "${stages[@]}"; do
+    note "$s"
+    "stage_$s"
+    note "$s: done after $((SECONDS - start)) s"
+done
+echo "$passed passed, 0 failed"
