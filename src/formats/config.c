@@ -356,7 +356,9 @@ static fs_status get_rope(struct json_object *top, fs_config *c, fs_error *err)
     if (!json_object_is_type(scaling, json_type_object))
         return fs_fail(err, FS_ERR_FORMAT, "'rope_scaling' is not an object");
     rc = get_rope_scaling(top, scaling, c, err);
-    return rc ? fs_fail_prefix(err, "rope scaling") : FS_OK;
+    if (rc)
+        fs_fail_prefix(err, "rope scaling");
+    return rc;
 }
 
 static fs_status get_experts(struct json_object *o, fs_config *c, fs_error *err)
@@ -396,8 +398,10 @@ static fs_status get_quantization(struct json_object *top, fs_config *c, fs_erro
         rc = fs_fail(err, FS_ERR_FORMAT, "'quant_method' is missing");
     if (!rc)
         rc = get_name(q, "fmt", formats, &ignored, NULL, err);
-    if (rc)
-        return fs_fail_prefix(err, "quantization_config");
+    if (rc) {
+        fs_fail_prefix(err, "quantization_config");
+        return rc;
+    }
     block = fs_json_member(q, "weight_block_size");
     if (!json_object_is_type(block, json_type_array) || json_object_array_length(block) != 2)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "quantization_config: 'weight_block_size' is no pair; only block-scaled fp8 is read");

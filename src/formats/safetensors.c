@@ -51,8 +51,10 @@ static fs_status read_tensor(fs_tensor *t, struct json_object *entry, fs_bytes d
     if (!json_object_is_type(entry, json_type_object))
         return fs_fail(err, FS_ERR_FORMAT, "%s: the entry of tensor '%s' is not an object", what, t->name);
     rc = fs_json_string(entry, "dtype", &dtype, &found, err);
-    if (rc)
-        return fs_fail_prefix(err, "%s: tensor '%s'", what, t->name);
+    if (rc) {
+        fs_fail_prefix(err, "%s: tensor '%s'", what, t->name);
+        return rc;
+    }
     if (!found)
         return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no dtype", what, t->name);
     t->dtype = fs_dtype_from_safetensors(dtype);

@@ -213,7 +213,8 @@ static fs_status open_index(fs_weights *w, fs_error *err)
 
 static fs_status sort_tensors(fs_weights *w, fs_error *err)
 {
-    qsort(w->tensors, w->n_tensors, sizeof *w->tensors, by_name);
+    if (w->n_tensors)
+        qsort(w->tensors, w->n_tensors, sizeof *w->tensors, by_name);
     for (size_t i = 1; i < w->n_tensors; i++)
         if (strcmp(w->tensors[i - 1].name, w->tensors[i].name) == 0)
             return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is stored twice", w->tensors[i].name);
