@@ -85,6 +85,8 @@ unit-build: $(UNIT_BIN)
 unit: unit-build
 	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $(RUNNER) $$t; done
 
+include tests/tests.mk
+
 # Measuring programs: bench/X.c. `ulp` needs gcc on x86 for its quadruple precision.
 LIBS_ulp := -lquadmath
 $(BUILD)/bench/%: bench/%.c $(BUILD)/libfarseek.a Makefile

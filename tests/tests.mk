@@ -1,0 +1,25 @@
+# Rules of the Makefile for what tests use besides unit tests.
+
+# Small programs that tests run.
+$(BUILD)/tools/%: tests/tools/%.c $(BUILD)/libfarseek.a Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) $(LDSAN) $< $(BUILD)/libfarseek.a $(LDLIBS_LIB) -o $@
+
+# Every tests/fuzz/fuzz_X.c with libFuzzer, from the seeds in tests/fuzz/corpus/X; what it finds stays in build-fuzz.
+# Linked with the modules that read foreign bytes, so that no kernel is compiled again.
+#   FUZZ_RUNS=20000   inputs each             FUZZ_SECONDS=n   or until n seconds have passed
+FUZZ_RUNS ?= 20000
+FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
+FUZZ_OBJ  := $(filter $(foreach m,base crypto tensor formats text,$(BUILD)/$(m)/%),$(LIB_OBJ))
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -Itests -fsanitize=fuzzer $(filter %.c %.o,$^) $(LDLIBS_LIB) -o $@
+fuzz:
+	$(MAKE) BUILD=build-fuzz CC=clang CFLAGS="-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzz-run
+fuzz-run: $(FUZZ_BIN)
+	@for t in $(FUZZ_BIN); do n=$${t##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n; \
+	  $$t -runs=$(FUZZ_RUNS) $(if $(FUZZ_SECONDS),-max_total_time=$(FUZZ_SECONDS)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+	  -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n >$(BUILD)/$$n.log 2>&1 || { tail -40 $(BUILD)/$$n.log; exit 1; }; \
+	  echo "$$n: $$(grep -o 'executed_units.*' $(BUILD)/$$n.log)"; done
+.PHONY: fuzz fuzz-run
