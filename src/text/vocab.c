@@ -63,7 +63,7 @@ bool fs_alphabet_decode(fs_bytes text, uint8_t *ret_bytes, size_t *ret_n)
     return true;
 }
 
-static size_t hash_bytes(fs_bytes b)
+static uint64_t hash_bytes(fs_bytes b)
 {
     uint64_t h = 0x2545f4914f6cdd1du ^ b.n_bytes, w;
     size_t i = 0;
@@ -80,7 +80,7 @@ static size_t hash_bytes(fs_bytes b)
         h ^= h >> 32;
     }
     h *= 0xd6e8feb86659fd93u;
-    return (size_t)(h ^ h >> 32);
+    return h ^ h >> 32;
 }
 
 fs_bytes fs_vocab_bytes(const fs_vocab *v, int32_t id)
@@ -91,12 +91,13 @@ fs_bytes fs_vocab_bytes(const fs_vocab *v, int32_t id)
 }
 
 /* The slot that holds bytes, or the empty one where they belong; SIZE_MAX after too many probes. */
-static size_t probe(const fs_vocab *v, fs_bytes bytes)
+static size_t probe(const fs_vocab *v, fs_bytes bytes, uint64_t hash)
 {
-    size_t mask = v->n_slots - 1, i = hash_bytes(bytes) & mask;
+    size_t mask = v->n_slots - 1, i = hash & mask;
 
     for (size_t n = 0; n < PROBES_MAX; n++, i = (i + 1) & mask)
-        if (v->slots[i] == 0 || fs_bytes_equal(fs_vocab_bytes(v, (int32_t)v->slots[i] - 1), bytes))
+        if (v->slots[i].id == 0 ||
+            (v->slots[i].tag == hash >> 32 && fs_bytes_equal(fs_vocab_bytes(v, (int32_t)v->slots[i].id - 1), bytes)))
             return i;
     return SIZE_MAX;
 }
@@ -107,8 +108,8 @@ int32_t fs_vocab_find(const fs_vocab *v, fs_bytes bytes)
 
     if (v->n_slots == 0)
         return -1;
-    i = probe(v, bytes);
-    return i == SIZE_MAX ? -1 : (int32_t)v->slots[i] - 1;
+    i = probe(v, bytes, hash_bytes(bytes));
+    return i == SIZE_MAX ? -1 : (int32_t)v->slots[i].id - 1;
 }
 
 static fs_status grow_ids(fs_vocab *v, size_t n, fs_error *err)
@@ -134,15 +135,16 @@ static fs_status grow_ids(fs_vocab *v, size_t n, fs_error *err)
 static fs_status grow_slots(fs_vocab *v, fs_error *err)
 {
     size_t n = v->n_slots ? 2 * v->n_slots : 4096, old_n = v->n_slots;
-    uint32_t *old = v->slots, *s = calloc(n, sizeof *s);
+    fs_vocab_slot *old = v->slots, *s = calloc(n, sizeof *s);
 
     if (!s)
         return fs_fail_memory(err, n * sizeof *s);
     v->slots = s;
     v->n_slots = n;
     for (size_t i = 0; i < old_n; i++)
-        if (old[i]) {
-            size_t at = probe(v, fs_vocab_bytes(v, (int32_t)old[i] - 1));
+        if (old[i].id) {
+            fs_bytes bytes = fs_vocab_bytes(v, (int32_t)old[i].id - 1);
+            size_t at = probe(v, bytes, hash_bytes(bytes));
             if (at == SIZE_MAX) {
                 v->slots = old;
                 v->n_slots = old_n;
@@ -159,6 +161,7 @@ fs_status fs_vocab_set(fs_vocab *v, int64_t id, fs_bytes bytes, fs_vocab_kind ki
 {
     fs_status rc;
     size_t at = 0, offset = v->blob.n_bytes;
+    uint64_t hash = 0;
     fs_vocab_entry *e;
 
     if (id < 0 || id >= FS_VOCAB_IDS_MAX)
@@ -176,11 +179,12 @@ fs_status fs_vocab_set(fs_vocab *v, int64_t id, fs_bytes bytes, fs_vocab_kind ki
     if (kind == FS_VOCAB_BYTES) {
         if (2 * (v->n_tokens + 1) > v->n_slots && (rc = grow_slots(v, err)))
             return rc;
-        at = probe(v, bytes);
+        hash = hash_bytes(bytes);
+        at = probe(v, bytes, hash);
         if (at == SIZE_MAX)
             return fs_fail(err, FS_ERR_FORMAT, "the vocabulary was made to collide");
-        if (v->slots[at])
-            return fs_fail(err, FS_ERR_FORMAT, "tokens %" PRIu32 " and %" PRId64 " are the same", v->slots[at] - 1, id);
+        if (v->slots[at].id)
+            return fs_fail(err, FS_ERR_FORMAT, "tokens %" PRIu32 " and %" PRId64 " are the same", v->slots[at].id - 1, id);
     }
     rc = fs_buf_append(&v->blob, bytes.data, bytes.n_bytes, err);
     if (rc)
@@ -189,7 +193,7 @@ fs_status fs_vocab_set(fs_vocab *v, int64_t id, fs_bytes bytes, fs_vocab_kind ki
     e->n_bytes = (uint32_t)bytes.n_bytes;
     e->kind = (uint8_t)kind;
     if (kind == FS_VOCAB_BYTES) {
-        v->slots[at] = (uint32_t)id + 1;
+        v->slots[at] = (fs_vocab_slot){ (uint32_t)(hash >> 32), (uint32_t)id + 1 };
         v->n_tokens++;
     }
     return FS_OK;
@@ -209,9 +213,15 @@ fs_status fs_vocab_push_merge(fs_vocab *v, fs_merge m, fs_error *err)
     return FS_OK;
 }
 
+static bool is_token(const fs_vocab *v, int32_t id)
+{
+    return id >= 0 && (size_t)id < v->n_ids && v->entries[id].kind == FS_VOCAB_BYTES;
+}
+
 fs_status fs_vocab_add_merge(fs_vocab *v, fs_bytes left, fs_bytes right, fs_error *err)
 {
     uint8_t both[2 * FS_VOCAB_TOKEN_MAX];
+    fs_bytes merged = { both, left.n_bytes + right.n_bytes };
     int32_t l = fs_vocab_find(v, left), r = fs_vocab_find(v, right), m;
 
     if (l < 0 || r < 0)
@@ -219,7 +229,12 @@ fs_status fs_vocab_add_merge(fs_vocab *v, fs_bytes left, fs_bytes right, fs_erro
                        l < 0 ? "left" : "right", l < 0 ? left.n_bytes : right.n_bytes);
     memcpy(both, left.data, left.n_bytes); /* found, so each is at most FS_VOCAB_TOKEN_MAX */
     memcpy(both + left.n_bytes, right.data, right.n_bytes);
-    m = fs_vocab_find(v, (fs_bytes){ both, left.n_bytes + right.n_bytes });
+    m = v->merged_last;
+    for (int k = 0; k < 2 && !(is_token(v, m) && fs_bytes_equal(fs_vocab_bytes(v, m), merged)); k++)
+        m++;
+    if (m == v->merged_last + 2)
+        m = fs_vocab_find(v, merged);
+    v->merged_last = m;
     if (m < 0)
         return fs_fail(err, FS_ERR_FORMAT, "merge %zu: tokens %" PRId32 " and %" PRId32 " together are not in the vocabulary",
                        v->n_merges, l, r);

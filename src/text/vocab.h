@@ -21,6 +21,11 @@ typedef struct fs_vocab_entry {
     bool special;
 } fs_vocab_entry;
 
+typedef struct fs_vocab_slot {
+    uint32_t tag; /* of the hash: what differs here need not be fetched and compared */
+    uint32_t id;  /* id + 1; 0: empty */
+} fs_vocab_slot;
+
 typedef struct fs_merge {
     uint32_t left, right, rank, merged;
 } fs_merge;
@@ -30,10 +35,11 @@ typedef struct fs_vocab {
     fs_buf blob;
     fs_vocab_entry *entries; /* [n_ids] */
     size_t n_ids, ids_capacity;
-    uint32_t *slots; /* [n_slots], id + 1; n_slots is a power of two, at most half full */
+    fs_vocab_slot *slots; /* [n_slots]; n_slots is a power of two, at most half full */
     size_t n_slots, n_tokens;
     fs_merge *merges; /* as added, then (fs_vocab_seal) a table of n_merge_slots by pair */
     size_t n_merges, merges_capacity;
+    int32_t merged_last; /* of fs_vocab_add_merge: files list the merges in the order of what they make */
     fs_merge *merge_slots; /* [n_merge_slots]; merged FS_VOCAB_NO_MERGE marks an empty one */
     size_t n_merge_slots;
     int32_t byte_id[256]; /* -1: no token is this byte alone; filled by fs_vocab_seal */
