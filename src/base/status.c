@@ -21,11 +21,23 @@ static void trim_partial(char *s)
     }
 }
 
+/* Sentences quote names out of files; what they hold must not break the line or steer a terminal. */
+static void disarm(char *s)
+{
+    for (unsigned char *p = (unsigned char *)s; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            *p = '?';
+        if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* U+0080 to U+009F */
+            p[0] = p[1] = '?';
+    }
+}
+
 static void fill(fs_error *err, fs_status code, const char *format, va_list ap)
 {
     err->code = code;
     if (vsnprintf(err->message, sizeof err->message, format, ap) >= (int)sizeof err->message)
         trim_partial(err->message);
+    disarm(err->message);
 }
 
 fs_status fs_fail(fs_error *err, fs_status code, const char *format, ...)

@@ -8,7 +8,7 @@
 #include "farseek.h" /* fs_status, fs_error: the public part */
 
 /* Fills *err (NULL is fine) with code and the formatted sentence; returns code. A sentence longer than
- * fs_error.message is cut at a character boundary. */
+ * fs_error.message is cut at a character boundary; control characters become '?'. */
 fs_status fs_fail(fs_error *err, fs_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -95,10 +95,14 @@ static bool is_name(fs_bytes s)
     return s.n_bytes > 0 && !memchr(s.data, 0, s.n_bytes) && fs_utf8_valid(s);
 }
 
-/* For sentences: as much of a name as fits. */
+/* For sentences: as many bytes of a name as fit, whole characters. */
 static int shown(fs_bytes s)
 {
-    return (int)(s.n_bytes < 128 ? s.n_bytes : 128);
+    size_t n = s.n_bytes < 128 ? s.n_bytes : 128;
+
+    while (n > 0 && n < s.n_bytes && (s.data[n] & 0xc0) == 0x80)
+        n--;
+    return (int)n;
 }
 
 /* ---- metadata ---- */

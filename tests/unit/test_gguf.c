@@ -297,6 +297,14 @@ static void wrong_tensors_are_refused(void **state)
     put_two(&f->b, "a", 64, 96), refused(f);
 }
 
+static void a_sentence_is_one_line_whatever_the_names_hold(void **state)
+{
+    bad_file *f = expect(FS_ERR_FORMAT, "'a\?b\?[31m\?\?' has type 13");
+
+    (void)state;
+    put_gguf_header(&f->b, 0, 1), put_gguf_int(&f->b, "a\nb\x1b[31m\xc2\x9b", FS_GGUF_TYPE_END, 0, 8), refused(f);
+}
+
 static void numbers_that_are_not_finite_are_refused(void **state)
 {
     fs_buf b = { 0 };
@@ -342,6 +350,7 @@ int main(void)
         cmocka_unit_test(wrong_headers_are_refused),
         cmocka_unit_test(wrong_values_are_refused),
         cmocka_unit_test(wrong_tensors_are_refused),
+        cmocka_unit_test(a_sentence_is_one_line_whatever_the_names_hold),
         cmocka_unit_test(numbers_that_are_not_finite_are_refused),
         cmocka_unit_test(any_allocation_may_fail),
     };

@@ -1,0 +1,50 @@
+/* What every target needs: a property that holds in all builds, and views that must lie inside their file. */
+#ifndef FS_TESTS_FUZZ_H
+#define FS_TESTS_FUZZ_H
+
+#include "tensor/tensor.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
+
+#define HOLDS(property)                                                  \
+    do {                                                                 \
+        if (!(property)) {                                               \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #property); \
+            abort();                                                     \
+        }                                                                \
+    } while (0)
+
+/* A failure has a code and a sentence of one line. */
+static inline void failed_with_a_sentence(fs_status rc, const fs_error *err)
+{
+    HOLDS(rc == err->code && rc != FS_OK && err->message[0]);
+    for (const char *p = err->message; *p; p++)
+        HOLDS(*p != '\n');
+}
+
+/* The view is inside file, its size is that of its type and shape, and its rows dequantise without a fault. */
+static inline void view_is_sound(const fs_tensor *t, fs_bytes file)
+{
+    uint64_t rows = fs_tensor_rows(t), cols = fs_tensor_cols(t);
+    size_t n_bytes;
+    float *row;
+
+    HOLDS(t->name && t->n_dims >= 0 && t->n_dims <= FS_TENSOR_DIMS_MAX);
+    HOLDS(fs_dtype_bytes(t->dtype, fs_tensor_elems(t), &n_bytes) && n_bytes == t->n_bytes);
+    HOLDS(t->data >= file.data && t->n_bytes <= (size_t)(file.data + file.n_bytes - t->data));
+    if (!fs_dtype_get(t->dtype)->is_weight || t->n_bytes == 0)
+        return;
+    row = malloc((size_t)cols * sizeof *row);
+    HOLDS(row);
+    for (uint64_t r = 0; r < rows; r++) {
+        HOLDS(fs_tensor_stored_row(t, r) < rows);
+        if (r < 64 || r == rows - 1)
+            fs_tensor_row_f32(t, r, row);
+    }
+    free(row);
+}
+
+#endif
