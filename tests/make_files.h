@@ -104,7 +104,8 @@ static inline void put_gguf_padding(fs_buf *b, size_t alignment)
 
 static inline char *make_folder(void)
 {
-    char *path = strdup("/tmp/farseek-test-XXXXXX");
+    const char *temp = getenv("TMPDIR");
+    char *path = fs_path_join(temp ? temp : "/tmp", "farseek-test-XXXXXX");
 
     if (!path || !mkdtemp(path))
         abort();
