@@ -404,10 +404,10 @@ static void llama_rows_come_in_the_hubs_order(void **state)
     remove_folder(folder, gguf_files);
 }
 
-static void deepseek_values(gguf_file *f, uint32_t gating)
+static void deepseek_values_of(gguf_file *f, uint32_t gating, uint32_t n_layers, uint32_t n_experts)
 {
     value_text(f, "general.architecture", "deepseek2");
-    value_u32(f, "deepseek2.block_count", 3);
+    value_u32(f, "deepseek2.block_count", n_layers + 1);
     value_u32(f, "deepseek2.nextn_predict_layers", 1);
     value_u32(f, "deepseek2.context_length", 64);
     value_u32(f, "deepseek2.vocab_size", 5);
@@ -422,7 +422,7 @@ static void deepseek_values(gguf_file *f, uint32_t gating)
     value_u32(f, "deepseek2.attention.value_length_mla", 4);
     value_u32(f, "deepseek2.rope.dimension_count", 2);
     value_u32(f, "deepseek2.leading_dense_block_count", 1);
-    value_u32(f, "deepseek2.expert_count", 4);
+    value_u32(f, "deepseek2.expert_count", n_experts);
     value_u32(f, "deepseek2.expert_used_count", 2);
     value_u32(f, "deepseek2.expert_shared_count", 1);
     value_u32(f, "deepseek2.expert_feed_forward_length", 3);
@@ -436,6 +436,11 @@ static void deepseek_values(gguf_file *f, uint32_t gating)
     value_u32(f, "tokenizer.ggml.bos_token_id", 0);
     value_u32(f, "tokenizer.ggml.eos_token_id", 1);
     value_u32(f, "tokenizer.ggml.eot_token_id", 2);
+}
+
+static void deepseek_values(gguf_file *f, uint32_t gating)
+{
+    deepseek_values_of(f, gating, 2, 4);
 }
 
 static void deepseek_experts_and_mtp_get_the_hubs_names(void **state)
@@ -507,6 +512,27 @@ static void the_gating_function_tells_v2_from_v3(void **state)
     deepseek_values(&f, 3);
     write_gguf(&f, folder, "m.gguf");
     refused(folder, FS_ERR_UNSUPPORTED, "expert_gating_func 3");
+    remove_folder(folder, gguf_files);
+}
+
+static void files_older_than_the_group_keys_get_the_released_groups(void **state)
+{
+    static const struct { uint32_t gating, n_layers, n_experts, n_group, topk_group; } shapes[] = {
+        { 2, 61, 256, 8, 4 }, { 1, 60, 160, 8, 3 }, { 1, 27, 64, 1, 1 }, { 2, 61, 384, 1, 1 },
+    };
+    char *folder = make_folder();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        gguf_file f = { 0 };
+        fs_weights *w;
+        deepseek_values_of(&f, shapes[i].gating, shapes[i].n_layers, shapes[i].n_experts);
+        write_gguf(&f, folder, "m.gguf");
+        w = open_ok(folder);
+        assert_int_equal(fs_weights_config(w)->n_group, shapes[i].n_group);
+        assert_int_equal(fs_weights_config(w)->topk_group, shapes[i].topk_group);
+        fs_weights_close(w);
+    }
     remove_folder(folder, gguf_files);
 }
 
@@ -648,6 +674,7 @@ int main(void)
         cmocka_unit_test(llama_rows_come_in_the_hubs_order),
         cmocka_unit_test(deepseek_experts_and_mtp_get_the_hubs_names),
         cmocka_unit_test(the_gating_function_tells_v2_from_v3),
+        cmocka_unit_test(files_older_than_the_group_keys_get_the_released_groups),
         cmocka_unit_test(wrong_gguf_models_are_refused),
         cmocka_unit_test(a_split_gguf_is_one_model),
         cmocka_unit_test(any_allocation_may_fail),
