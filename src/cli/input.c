@@ -130,6 +130,8 @@ static int read_character(EditLine *el, wchar_t *ret)
             in->in_paste = false;
             continue;
         }
+        if (c == 0 && !in->in_paste)
+            c = 4; /* a Ctrl-D typed while the terminal gathered whole lines turns up as NUL once it does not */
         if (!in->in_paste)
             break;
         if (c == '\r' || c == '\n') {
@@ -260,7 +262,7 @@ fs_status fs_input_open(const char *history_path, const char *const *words, fs_i
     el_set(in->el, EL_PROMPT, show_prompt);
     el_set(in->el, EL_EDITOR, "emacs");
     el_set(in->el, EL_HIST, history, in->history);
-    el_set(in->el, EL_ADDFN, "fs-complete", "complete a command", complete);
+    el_wset(in->el, EL_ADDFN, L"fs-complete", L"complete a command", complete); /* el_set would copy and lose the names */
     el_set(in->el, EL_BIND, "^I", "fs-complete", NULL);
     el_set(in->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(in->el, EL_GETCFN, read_character);
@@ -310,6 +312,7 @@ fs_status fs_input_read(fs_input *in, const char *prompt, fs_buf *ret, fs_input_
         in->interrupted = in->in_paste = false;
         in->was_empty = true;
         in->n_queue = 0;
+        el_set(in->el, EL_PREP_TERM, 1); /* el_wgets itself shows the prompt first: what came in between would be lost */
         fputs(paste_on, stdout);
         fflush(stdout);
         line = el_wgets(in->el, &n);
