@@ -2,7 +2,7 @@
 """Tokenizer speed beside its peers: tokenizer.py TOKENIZERS PROGRAM [OUT.csv]
 
 TOKENIZERS: a folder with deepseek/tokenizer.json, llama3/tokenizer.json, qwen2/qwen.tiktoken (tests/e2e/test_tokenizer.py
-fetches them); PROGRAM: bench/tokenizer.c built. Texts: Python's own help topics (prose), its library's source (code),
+fetches them) and, if there, smollm2.gguf; PROGRAM: bench/tokenizer.c built. Texts: Python's own help topics (prose), its library's source (code),
 the texts of the tokenizer vectors (mixed: many scripts). One thread, CPU time, best of 5. Peers: Hugging Face
 tokenizers (with TOKENIZERS_PARALLELISM off) and tiktoken with the ranks of qwen2."""
 import base64
@@ -79,12 +79,20 @@ with tempfile.TemporaryDirectory() as tmp:
             s, ids = best(lambda: t.encode(text, add_special_tokens=False).ids)
             add(f"tokenizers {tokenizers.__version__}", name, kind, len(text.encode()), len(ids), s)
             assert len(ids) == ours[name], (kind, name, len(ids), ours[name])
+    gguf = f"{folder}/smollm2.gguf"
+    if os.path.exists(gguf):
+        for line in subprocess.run([program, gguf, *files.values()], capture_output=True, text=True, check=True).stdout.splitlines():
+            f = line.split(",")
+            if f[0] == "open":
+                add("farseek", "open", "smollm2.gguf", int(f[2]), "", float(f[3]))
+            else:
+                add("farseek", os.path.basename(f[1]), "smollm2.gguf", int(f[2]), int(f[3]), float(f[4]))
     ranks = {base64.b64decode(l.split()[0]): int(l.split()[1]) for l in open(f"{folder}/qwen2/qwen.tiktoken", "rb") if l.strip()}
     t = tiktoken.Encoding("qwen2", pat_str=QWEN2, mergeable_ranks=ranks, special_tokens={})
     for name, text in texts().items():
         s, ids = best(lambda: t.encode_ordinary(text))
         add(f"tiktoken {tiktoken.__version__}", name, "qwen2", len(text.encode()), len(ids), s)
 out = open(sys.argv[3], "w", newline="") if len(sys.argv) > 3 else sys.stdout
-w = csv.writer(out)
+w = csv.writer(out, lineterminator="\n")
 w.writerow(["program", "tokenizer", "text", "bytes", "ids", "cpu_seconds_best_of_5", "mb_per_s", "machine", "commit"])
 w.writerows(rows)
