@@ -97,6 +97,8 @@ LIBS_gemm := -ldl
 bench-gemm: $(BUILD)/bench/gemm
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/gemm.csv
+bench-tokenizer: $(BUILD)/bench/tokenizer # TOKENIZERS: the folder that tests/e2e/test_tokenizer.py fills
+	python3 bench/tokenizer.py $(or $(TOKENIZERS),$(HOME)/.cache/farseek-tests) $< bench/results/tokenizer.csv
 ulp: $(BUILD)/bench/ulp
 	$< exp log log1p sin cos erf exp64 log64 log1p64 sincos64 pow64 lanes
 
@@ -161,4 +163,4 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp bench-gemm run test san help install uninstall example clean
+.PHONY: all unit unit-build ulp bench-gemm bench-tokenizer run test san help install uninstall example clean

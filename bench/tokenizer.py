@@ -2,7 +2,7 @@
 """Tokenizer speed beside its peers: tokenizer.py TOKENIZERS PROGRAM [OUT.csv]
 
 TOKENIZERS: a folder with deepseek/tokenizer.json, llama3/tokenizer.json, qwen2/qwen.tiktoken (tests/e2e/test_tokenizer.py
-fetches them) and, if there, smollm2.gguf; PROGRAM: bench/tokenizer.c built. Texts: Python's own help topics (prose), its library's source (code),
+fetches them) and, if there, SmolLM2's GGUF; PROGRAM: bench/tokenizer.c built. Texts: Python's own help topics (prose), its library's source (code),
 the texts of the tokenizer vectors (mixed: many scripts). One thread, CPU time, best of 5. Peers: Hugging Face
 tokenizers (with TOKENIZERS_PARALLELISM off) and tiktoken with the ranks of qwen2."""
 import base64
@@ -79,7 +79,7 @@ with tempfile.TemporaryDirectory() as tmp:
             s, ids = best(lambda: t.encode(text, add_special_tokens=False).ids)
             add(f"tokenizers {tokenizers.__version__}", name, kind, len(text.encode()), len(ids), s)
             assert len(ids) == ours[name], (kind, name, len(ids), ours[name])
-    gguf = f"{folder}/smollm2.gguf"
+    gguf = f"{folder}/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     if os.path.exists(gguf):
         for line in subprocess.run([program, gguf, *files.values()], capture_output=True, text=True, check=True).stdout.splitlines():
             f = line.split(",")

