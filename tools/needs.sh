@@ -3,11 +3,13 @@ build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8
 test_packages=(libcmocka-dev python3 python3-pip python3-venv)
 
 need_packages() {
-    local missing=() p command machine
+    local missing=() p command machine wanted
     command -v dpkg-query >/dev/null || return 0 # not Debian: the build says what it misses
     machine="$(dpkg --print-architecture)"
-    for p in "$@"; do # a package of another architecture does not count
-        dpkg-query -W -f '${db:Status-Status} ${Architecture}\n' "$p" 2>/dev/null | grep -qxE "installed ($machine|all)" || missing+=("$p")
+    for p in "$@"; do # name, or name:architecture; a package of another architecture does not count
+        wanted="$machine"
+        [ "${p%:*}" = "$p" ] || wanted="${p##*:}"
+        dpkg-query -W -f '${db:Status-Status} ${Architecture}\n' "${p%:*}" 2>/dev/null | grep -xE "installed ($wanted|all)" >/dev/null || missing+=("$p")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     command="apt-get install -y --no-install-recommends ${missing[*]}"

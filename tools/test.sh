@@ -63,7 +63,8 @@ stage_gcc() {
 stage_clang() {
     make -s -j"$jobs" CC=clang BUILD=build-clang all unit-build
     unit build-clang
-    [ "$(build/farseek doctor --json)" = "$(build-clang/farseek doctor --json)" ] || { echo "FAILED: gcc and clang print different conformance hashes"; exit 1; }
+    local hash='"conformance": "[0-9a-f]*"'
+    [ "$(build/farseek doctor --json | grep -o "$hash")" = "$(build-clang/farseek doctor --json | grep -o "$hash")" ] || { echo "FAILED: gcc and clang print different conformance hashes"; exit 1; }
     ok
 }
 

@@ -1,12 +1,7 @@
 /* Reasoning and content told apart while text streams, however it is cut. */
 #include "cli/answer.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-
-#include <cmocka.h>
+#include "unit.h"
 
 static bool keep_going(void *ud, fs_answer_part part, const char *text, size_t n_bytes)
 {

@@ -2,42 +2,8 @@
 #include "base/options.h"
 #include "base/yaml.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-static int fail_at; /* the n-th allocation from now fails; 0: none */
-
-static bool fails(void)
-{
-    return fail_at > 0 && --fail_at == 0;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t m);
-void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t a, size_t n);
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t m)
-{
-    return fails() ? NULL : __real_calloc(n, m);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-void *__wrap_aligned_alloc(size_t a, size_t n)
-{
-    return fails() ? NULL : __real_aligned_alloc(a, n);
-}
+#include "alloc_fail.h"
+#include "unit.h"
 
 static struct {
     const char *isa, *file;
@@ -274,11 +240,11 @@ static void every_allocation_may_fail(void **state)
     for (n = 1; rc && n < 1000; n++) {
         fs_args a = { 0 };
         fs_buf out = { 0 };
-        fail_at = n;
+        alloc_fail_at(n);
         rc = parse_with("one|-t7|--isa|avx2", NULL, &a);
         if (!rc)
             rc = fs_options_help(&set, "farseek", &out, &error);
-        fail_at = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
         fs_args_done(&a);

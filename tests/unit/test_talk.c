@@ -1,41 +1,8 @@
 /* A conversation and its file. WRAP_ALLOC: every allocation may fail. */
 #include "cli/talk.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-static int fail_at; /* the n-th allocation from now fails; 0: none */
-
-static bool fails(void)
-{
-    return fail_at > 0 && --fail_at == 0;
-}
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t m);
-void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t a, size_t n);
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t m)
-{
-    return fails() ? NULL : __real_calloc(n, m);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
-void *__wrap_aligned_alloc(size_t a, size_t n)
-{
-    return fails() ? NULL : __real_aligned_alloc(a, n);
-}
+#include "alloc_fail.h"
+#include "unit.h"
 
 static fs_error error;
 
@@ -123,11 +90,11 @@ static void every_allocation_may_fail(void **state)
     for (n = 1; rc && n < 1000; n++) {
         fs_talk t = { 0 };
         fs_buf out = { 0 };
-        fail_at = n;
+        alloc_fail_at(n);
         rc = fill(&t);
         if (!rc)
             rc = fs_talk_to_json(&t, "m", &out, &error);
-        fail_at = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
         fs_talk_done(&t);
