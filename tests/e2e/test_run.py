@@ -423,6 +423,16 @@ def test_generated_texts_are_well_formed(farseek, tmp_path):
     assert re.fullmatch(r"farseek \d+\.\d+\.\d+\n", farseek("--version"))
 
 
+def test_every_command_of_the_page_works(models, tmp_path):
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "run.md").read_text(), re.M | re.S)
+    assert len(blocks) >= 3
+    program = " ".join(BINARY)
+    script = f'set -eu -o pipefail\nfarseek() {{ {program} "$@"; }}\n' + "".join(blocks)
+    r = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MODEL": str(models["hello"])})
+    assert (r.returncode, r.stderr) == (0, "")
+    assert r.stdout.count("Hello, world!") == sum(b.count("farseek run") for b in blocks)
+
+
 def test_an_installed_library_serves_the_example(models, tmp_path):
     if "san" in BINARY[0] or len(BINARY) > 1:
         pytest.skip("the installed library is the plain build")
