@@ -10,10 +10,13 @@
 #include <string.h>
 
 /* Far above every published model; they keep all products of two dimensions inside 64 bits with room. */
-#define DIM_MAX   ((int64_t)1 << 22)
-#define VOCAB_MAX ((int64_t)1 << 26)
-#define HEADS_MAX ((int64_t)1 << 16)
-#define CTX_MAX   ((int64_t)1 << 30)
+#define DIM_MAX      ((int64_t)1 << 22)
+#define VOCAB_MAX    ((int64_t)1 << 26)
+#define HEADS_MAX    ((int64_t)1 << 16)
+#define CTX_MAX      ((int64_t)1 << 30)
+#define HC_MAX       ((int64_t)16)
+#define HC_ITERS_MAX ((int64_t)1000)
+#define RATIO_MAX    ((int64_t)4096)
 
 static bool is_type(const fs_config *c, const char *type)
 {
@@ -38,6 +41,8 @@ fs_status fs_config_init(fs_config *ret, fs_bytes model_type, const char *what, 
         c.scoring_func = FS_SCORING_SQRTSOFTPLUS;
         c.topk_method = FS_TOPK_NOAUX_TC;
         c.norm_topk_prob = true;
+        c.compress_rope_theta = 160000;
+        c.hc_eps = 1e-6;
     }
     *ret = c;
     return FS_OK;
@@ -94,6 +99,15 @@ static fs_status check_sizes(const fs_config *c, const char *what, fs_error *err
         { "n_group", c->n_group, FS_CONFIG_EXPERTS_MAX, true },
         { "topk_group", c->topk_group, FS_CONFIG_EXPERTS_MAX, true },
         { "num_nextn_predict_layers", c->num_nextn_predict_layers, FS_CONFIG_LAYERS_MAX, false },
+        { "index_n_heads", c->index_n_heads, HEADS_MAX, false },
+        { "index_head_dim", c->index_head_dim, HEADS_MAX, c->index_n_heads > 0 },
+        { "index_topk", c->index_topk, CTX_MAX, c->index_n_heads > 0 },
+        { "o_groups", c->o_groups, HEADS_MAX, false },
+        { "o_lora_rank", c->o_lora_rank, DIM_MAX, c->o_groups > 0 },
+        { "sliding_window", c->sliding_window, CTX_MAX, false },
+        { "num_hash_layers", c->num_hash_layers, FS_CONFIG_LAYERS_MAX, false },
+        { "hc_mult", c->hc_mult, HC_MAX, false },
+        { "hc_sinkhorn_iters", c->hc_sinkhorn_iters, HC_ITERS_MAX, c->hc_mult > 0 },
     };
 
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -123,6 +137,33 @@ static fs_status check_experts(const fs_config *c, const char *what, fs_error *e
         return bad(c, what, err, "a group has at least two experts", c->n_routed_experts, c->n_group);
     if (!(c->routed_scaling_factor > 0))
         return fs_fail(err, FS_ERR_FORMAT, "%s: 'routed_scaling_factor' is %g, it must be above 0", what, c->routed_scaling_factor);
+    return FS_OK;
+}
+
+static fs_status check_v4(const fs_config *c, const char *what, fs_error *err)
+{
+    const struct { const char *key; double value; } positive[] = {
+        { "compress_rope_theta", c->compress_rope_theta }, { "hc_eps", c->hc_eps },
+    };
+
+    if (!is_type(c, "deepseek_v4"))
+        return FS_OK;
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
+        if (!(positive[i].value > 0) || !isfinite(positive[i].value))
+            return fs_fail(err, FS_ERR_FORMAT, "%s: '%s' is %g, it must be above 0", what, positive[i].key, positive[i].value);
+    if (!(c->swiglu_limit >= 0) || !isfinite(c->swiglu_limit))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: 'swiglu_limit' is %g, it is at least 0", what, c->swiglu_limit);
+    if (!c->q_lora_rank || !c->qk_rope_head_dim || !c->o_groups || !c->sliding_window || !c->hc_mult)
+        return fs_fail(err, FS_ERR_FORMAT,
+                       "%s: deepseek_v4 needs q_lora_rank, qk_rope_head_dim, o_groups, sliding_window and hc_mult", what);
+    if (c->n_compress_ratios < c->num_hidden_layers)
+        return bad(c, what, err, "compress_ratios has an entry for every layer", c->n_compress_ratios, c->num_hidden_layers);
+    if (c->num_attention_heads % c->o_groups)
+        return bad(c, what, err, "num_attention_heads is a multiple of o_groups", c->num_attention_heads, c->o_groups);
+    if ((int64_t)c->o_groups * c->o_lora_rank > DIM_MAX)
+        return bad(c, what, err, "o_groups * o_lora_rank is at most 2^22", c->o_groups, c->o_lora_rank);
+    if (c->qk_rope_head_dim % 2 || c->qk_rope_head_dim > c->head_dim)
+        return bad(c, what, err, "qk_rope_head_dim is even and at most head_dim", c->qk_rope_head_dim, c->head_dim);
     return FS_OK;
 }
 
@@ -178,8 +219,12 @@ fs_status fs_config_check(const fs_config *c, const char *what, fs_error *err)
         return bad(c, what, err, "first_k_dense_replace is at most num_hidden_layers", c->first_k_dense_replace, c->num_hidden_layers);
     if (!rc && c->n_routed_experts)
         rc = check_experts(c, what, err);
+    if (!rc && (int64_t)c->index_n_heads * c->index_head_dim > DIM_MAX)
+        return bad(c, what, err, "index_n_heads * index_head_dim is at most 2^22", c->index_n_heads, c->index_head_dim);
     if (!rc)
         rc = check_rope(c, what, err);
+    if (!rc)
+        rc = check_v4(c, what, err);
     if (!rc && c->bos_token_id >= 0 && (uint32_t)c->bos_token_id >= c->vocab_size)
         return bad(c, what, err, "bos_token_id is below vocab_size", (uint32_t)c->bos_token_id, c->vocab_size);
     for (int i = 0; !rc && i < c->n_eos_token_ids; i++)
@@ -224,6 +269,9 @@ static fs_status get_sizes(struct json_object *o, fs_config *c, fs_error *err)
         { "n_group", 1, FS_CONFIG_EXPERTS_MAX, &c->n_group },
         { "topk_group", 1, FS_CONFIG_EXPERTS_MAX, &c->topk_group },
         { "num_nextn_predict_layers", 0, FS_CONFIG_LAYERS_MAX, &c->num_nextn_predict_layers },
+        { "index_n_heads", 0, HEADS_MAX, &c->index_n_heads },
+        { "index_head_dim", 0, HEADS_MAX, &c->index_head_dim },
+        { "index_topk", 0, CTX_MAX, &c->index_topk },
     };
     fs_status rc = FS_OK;
 
@@ -382,6 +430,46 @@ static fs_status get_experts(struct json_object *o, fs_config *c, fs_error *err)
     return rc;
 }
 
+/* What only V4 has; other models' sliding_window and the like mean other things. */
+static fs_status get_v4(struct json_object *o, fs_config *c, fs_error *err)
+{
+    const struct { const char *key; int64_t min, max; uint32_t *ret; } sizes[] = {
+        { "o_groups", 1, HEADS_MAX, &c->o_groups },
+        { "o_lora_rank", 1, DIM_MAX, &c->o_lora_rank },
+        { "sliding_window", 1, CTX_MAX, &c->sliding_window },
+        { "num_hash_layers", 0, FS_CONFIG_LAYERS_MAX, &c->num_hash_layers },
+        { "hc_mult", 1, HC_MAX, &c->hc_mult },
+        { "hc_sinkhorn_iters", 1, HC_ITERS_MAX, &c->hc_sinkhorn_iters },
+    };
+    struct json_object *ratios = fs_json_member(o, "compress_ratios");
+    size_t n = json_object_is_type(ratios, json_type_array) ? json_object_array_length(ratios) : 0;
+    fs_status rc = FS_OK;
+
+    if (!is_type(c, "deepseek_v4"))
+        return FS_OK;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !rc; i++)
+        rc = get_size(o, sizes[i].key, sizes[i].min, sizes[i].max, sizes[i].ret, err);
+    if (!rc)
+        rc = fs_json_double(o, "compress_rope_theta", &c->compress_rope_theta, NULL, err);
+    if (!rc)
+        rc = fs_json_double(o, "hc_eps", &c->hc_eps, NULL, err);
+    if (!rc)
+        rc = fs_json_double(o, "swiglu_limit", &c->swiglu_limit, NULL, err);
+    if (rc)
+        return rc;
+    if (n == 0 || n > FS_CONFIG_LAYERS_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "'compress_ratios' is no list of 1 to %d numbers", FS_CONFIG_LAYERS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        struct json_object *v = json_object_array_get_idx(ratios, i);
+        int64_t ratio = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : -1;
+        if (ratio < 0 || ratio > RATIO_MAX)
+            return fs_fail(err, FS_ERR_FORMAT, "'compress_ratios'[%zu] is no number of 0 to %" PRId64, i, RATIO_MAX);
+        c->compress_ratios[i] = (uint16_t)ratio;
+    }
+    c->n_compress_ratios = (uint32_t)n;
+    return FS_OK;
+}
+
 static fs_status get_quantization(struct json_object *top, fs_config *c, fs_error *err)
 {
     static const char *const methods[] = { "fp8", NULL }, *const formats[] = { "e4m3", NULL };
@@ -463,6 +551,8 @@ static fs_status from_object(struct json_object *o, fs_config *c, fs_error *err)
         rc = get_experts(o, c, err);
     if (!rc)
         rc = get_rope(o, c, err);
+    if (!rc)
+        rc = get_v4(o, c, err);
     if (!rc)
         rc = get_quantization(o, c, err);
     if (!rc)

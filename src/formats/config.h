@@ -33,6 +33,14 @@ typedef struct fs_config {
     double routed_scaling_factor;
     uint32_t num_nextn_predict_layers;
 
+    /* Lightning indexer (V3.2, V4); index_n_heads 0 means none. */
+    uint32_t index_n_heads, index_head_dim, index_topk;
+    /* V4. compress_ratios: one a layer, the MTP layers' behind; 0 means window only. swiglu_limit 0: no clamp. */
+    uint32_t o_groups, o_lora_rank, sliding_window, num_hash_layers, hc_mult, hc_sinkhorn_iters;
+    uint32_t n_compress_ratios;
+    uint16_t compress_ratios[FS_CONFIG_LAYERS_MAX];
+    double compress_rope_theta, hc_eps, swiglu_limit;
+
     /* Rope. */
     double rope_theta;
     fs_rope_type rope_type;

@@ -62,6 +62,26 @@ static void a_model_type_brings_its_router(void **state)
     assert_string_equal(c.model_type, "something_new");
 }
 
+#define V4 "\"q_lora_rank\":24,\"head_dim\":32,\"num_key_value_heads\":1,\"qk_rope_head_dim\":8,\"o_lora_rank\":16," \
+           "\"sliding_window\":16,\"hc_mult\":4,\"hc_sinkhorn_iters\":20,\"num_hash_layers\":1"
+
+static void v4_brings_its_own_fields(void **state)
+{
+    fs_config c = parse("{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":2,\"compress_ratios\":[0,4,128],"
+                        "\"index_n_heads\":16,\"index_head_dim\":8,\"index_topk\":4,\"swiglu_limit\":1.5}");
+
+    (void)state;
+    assert_true(c.scoring_func == FS_SCORING_SQRTSOFTPLUS && c.topk_method == FS_TOPK_NOAUX_TC && c.norm_topk_prob);
+    assert_true(c.o_groups == 2 && c.o_lora_rank == 16 && c.sliding_window == 16 && c.num_hash_layers == 1);
+    assert_true(c.hc_mult == 4 && c.hc_sinkhorn_iters == 20 && c.hc_eps == 1e-6 && c.compress_rope_theta == 160000);
+    assert_true(c.index_n_heads == 16 && c.index_head_dim == 8 && c.index_topk == 4 && c.swiglu_limit == 1.5);
+    assert_true(c.n_compress_ratios == 3 && c.compress_ratios[0] == 0 && c.compress_ratios[1] == 4 && c.compress_ratios[2] == 128);
+    assert_int_equal(c.head_dim, 32);
+    /* Another model's sliding_window is not ours to judge. */
+    c = parse("{\"model_type\":\"qwen2\"," DENSE ",\"sliding_window\":-1}");
+    assert_int_equal(c.sliding_window, 0);
+}
+
 static void rope_scaling_is_read_in_all_its_spellings(void **state)
 {
     fs_config c = parse("{\"model_type\":\"llama\"," DENSE ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
@@ -160,6 +180,14 @@ static void values_out_of_sense_are_refused_by_name(void **state)
         { "{\"model_type\":\"x\"," DENSE "," MOE ",\"n_group\":2,\"topk_group\":3}", FS_ERR_FORMAT, "topk_group is at most" },
         { "{\"model_type\":\"deepseek_v3\"," DENSE "," MOE ",\"n_group\":8,\"topk_group\":2}", FS_ERR_FORMAT, "at least two experts" },
         { "{\"model_type\":\"deepseek_v3\"," DENSE "," MOE ",\"n_group\":8,\"topk_group\":1}", FS_ERR_FORMAT, "experts of the kept groups" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":2}", FS_ERR_FORMAT, "compress_ratios" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":2,\"compress_ratios\":[0,-4]}", FS_ERR_FORMAT, "[1]" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":2,\"compress_ratios\":[0]}", FS_ERR_FORMAT, "every layer" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":3,\"compress_ratios\":[0,4]}", FS_ERR_FORMAT, "o_groups" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"compress_ratios\":[0,4]}", FS_ERR_FORMAT, "needs" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":2,\"hc_eps\":0,\"compress_ratios\":[0,4]}", FS_ERR_FORMAT, "hc_eps" },
+        { "{\"model_type\":\"deepseek_v4\"," DENSE "," MOE "," V4 ",\"o_groups\":2,\"swiglu_limit\":-1,\"compress_ratios\":[0,4]}", FS_ERR_FORMAT, "swiglu_limit" },
+        { "{\"model_type\":\"deepseek_v32\"," DENSE "," MLA "," MOE ",\"index_n_heads\":4,\"index_head_dim\":8}", FS_ERR_FORMAT, "index_topk" },
         { "{\"model_type\":\"x\"," DENSE "," MOE ",\"first_k_dense_replace\":3}", FS_ERR_FORMAT, "first_k_dense_replace is at most" },
         { "{\"model_type\":\"x\"," DENSE "," MOE ",\"moe_layer_freq\":0}", FS_ERR_FORMAT, "'moe_layer_freq' is 0" },
         { "{\"model_type\":\"x\"," DENSE "," MOE ",\"topk_method\":\"magic\"}", FS_ERR_UNSUPPORTED, "'topk_method' is 'magic'" },
@@ -252,6 +280,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_absent_or_null_key_takes_its_default),
         cmocka_unit_test(a_model_type_brings_its_router),
+        cmocka_unit_test(v4_brings_its_own_fields),
         cmocka_unit_test(rope_scaling_is_read_in_all_its_spellings),
         cmocka_unit_test(fp8_needs_its_block),
         cmocka_unit_test(eos_tokens_come_from_both_files),
