@@ -53,6 +53,8 @@ def write_model(folder, chain, loop=False, template=CHATML, fork=(), ctx=512):
     for a in other:
         following[a] = [main[1] if len(main) > 1 else EOS]
     following[main[-1]] = [main[0] if loop else EOS]
+    for b in range(256):  # whatever a text ends with, the chain begins after it
+        following.setdefault(len(SPECIALS) + b, following[start])
     head = [0.0] * (size * size)
     for a, nexts in following.items():
         for b in nexts:
