@@ -131,33 +131,53 @@ static fs_status do_system(chat *c, char *text, fs_error *err)
     return fs_talk_set_system(t, strcmp(text, "-") == 0 ? (fs_bytes){ 0 } : fs_bytes_str(text), err);
 }
 
+/* "~/x" below the home folder, anything else as it is, into a new string. */
+static fs_status expand(const char *typed, char **ret, fs_error *err)
+{
+    const char *home = getenv("HOME");
+    char *path = typed[0] == '~' && typed[1] == '/' && home ? fs_path_join(home, typed + 2) : strdup(typed);
+
+    if (!path)
+        return fs_fail_memory(err, strlen(typed));
+    *ret = path;
+    return FS_OK;
+}
+
 static fs_status do_save(chat *c, char *text, fs_error *err)
 {
     fs_buf out = { 0 };
+    char *path = NULL;
     fs_status rc;
 
     if (!*text)
         return fs_fail(err, FS_ERR_ARGUMENT, "/save needs a file's name");
-    rc = fs_talk_to_json(&c->run->talk, c->run->name, &out, err);
+    rc = expand(text, &path, err);
     if (!rc)
-        rc = fs_file_write_atomic(text, fs_buf_bytes(&out), err);
+        rc = fs_talk_to_json(&c->run->talk, c->run->name, &out, err);
     if (!rc)
-        printf("Saved %zu turns to %s\n", c->run->talk.n_turns, text);
+        rc = fs_file_write_atomic(path, fs_buf_bytes(&out), err);
+    if (!rc)
+        printf("Saved %zu turns to %s\n", c->run->talk.n_turns, path);
     fs_buf_done(&out);
+    free(path);
     return rc;
 }
 
 static fs_status do_load(chat *c, char *text, fs_error *err)
 {
     fs_buf in = { 0 };
+    char *path = NULL;
     fs_status rc;
 
     if (!*text)
         return fs_fail(err, FS_ERR_ARGUMENT, "/load needs a file's name");
-    rc = fs_file_read(text, CHAT_FILE_BYTES_MAX, &in, err);
+    rc = expand(text, &path, err);
     if (!rc)
-        rc = fs_talk_from_json(&c->run->talk, fs_buf_bytes(&in), text, err);
+        rc = fs_file_read(path, CHAT_FILE_BYTES_MAX, &in, err);
+    if (!rc)
+        rc = fs_talk_from_json(&c->run->talk, fs_buf_bytes(&in), path, err);
     fs_buf_done(&in);
+    free(path);
     if (rc)
         return rc;
     printf("Loaded %zu turns from %s\n", c->run->talk.n_turns, text);
