@@ -15,8 +15,8 @@
  * results of higher modules. On failure (memory) h has taken an unspecified part. */
 fs_status fs_conformance_feed(const fs_kernels *k, fs_sha256 *h, fs_error *err);
 
-/* As every implementation of k with the fold of order B running s = 1, 2, 4, 8: the same sum in exact arithmetic,
- * another hash. A conformance test that does not see this one differ sees nothing. */
+/* The negative control: k's sum becomes one whose fold runs s = 1, 2, 4, 8, the same in exact arithmetic. A
+ * conformance test whose hash does not change by that sees nothing. */
 void fs_conformance_spoil(fs_kernels *k);
 
 /* The hash of the kernels for isa: one bit of fs_isa_detect(), or 0 for the reference. FS_ERR_UNSUPPORTED when this
