@@ -1,14 +1,15 @@
 /* The KV cache of one sequence: f32, one block of memory that takes RAM only as positions are written.
  *
  *   gqa, a layer: for each kv head, key panels [ctx/16][head_dim][16]; then for each, value rows [ctx][head_dim]
- *   mla, a layer: rows [ctx][kv_lora_rank + qk_rope_head_dim] */
+ *   mla, a layer: rows [ctx][kv_lora_rank + qk_rope_head_dim]; with an indexer then key panels [ctx/16][index_head_dim][16] */
 #include "models/internal.h"
 
 #include <assert.h>
 
 static size_t layer_floats(const fs_network *net, const fs_cache *c)
 {
-    return (size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * c->ctx_tokens;
+    return (size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * c->ctx_tokens +
+           (size_t)net->index_dim * c->ctx_tokens;
 }
 
 fs_status fs_cache_init(fs_cache *c, const fs_network *net, uint32_t ctx_tokens, fs_error *err)
@@ -48,4 +49,10 @@ float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint
     assert(layer < net->n_cache_layers && kv_head < net->n_cache_heads);
     return c->memory + layer * layer_floats(net, c) + (size_t)net->n_cache_heads * net->k_dim * c->ctx_tokens +
            (size_t)kv_head * net->v_dim * c->ctx_tokens;
+}
+
+float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer)
+{
+    assert(layer < net->n_cache_layers && net->index_dim);
+    return c->memory + layer * layer_floats(net, c) + (size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * c->ctx_tokens;
 }

@@ -16,4 +16,5 @@ static fs_status check(const fs_config *c, fs_error *err)
     return rc;
 }
 
-const fs_arch fs_arch_deepseek_v2 = { "deepseek_v2", true, check, load, fs_mla_attention };
+const fs_arch fs_arch_deepseek_v2 = { .model_type = "deepseek_v2", .is_mla = true, .check = check, .load_attention = load,
+                                      .attention = fs_mla_attention };

@@ -29,6 +29,14 @@ typedef struct fs_gqa {
     const float *q_norm, *k_norm; /* [head_dim] or NULL */
 } fs_gqa;
 
+/* The lightning indexer of V3.2. */
+typedef struct fs_indexer {
+    fs_linear wq_b;         /* [index_n_heads * index_head_dim, q_lora] */
+    fs_linear wk;           /* [index_head_dim, D] */
+    fs_linear weights_proj; /* [index_n_heads, D] */
+    const float *k_norm, *k_norm_bias; /* [index_head_dim] */
+} fs_indexer;
+
 typedef struct fs_mla {
     fs_linear q;   /* q_proj, or q_b_proj behind q_a */
     fs_linear q_a; /* q_lora_rank > 0 only */
@@ -38,6 +46,7 @@ typedef struct fs_mla {
     fs_mat *w_uk;           /* H times [kv_lora, nope] */
     fs_mat *w_uv;           /* H times [v, kv_lora] */
     fs_linear o;
+    fs_indexer indexer; /* has_indexer only */
 } fs_mla;
 
 typedef struct fs_layer {
@@ -73,7 +82,7 @@ typedef struct fs_loader fs_loader;
 /* One architecture: how its layers are loaded and run. */
 typedef struct fs_arch {
     const char *model_type;
-    bool is_mla;
+    bool is_mla, has_indexer;
     /* A config the code could not run is refused by name here. */
     fs_status (*check)(const fs_config *c, fs_error *err);
     /* prefix: "model.layers.N." */
@@ -81,7 +90,8 @@ typedef struct fs_arch {
     void (*attention)(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
 } fs_arch;
 
-extern const fs_arch fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3;
+extern const fs_arch fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3,
+    fs_arch_deepseek_v32;
 /* NULL when unknown. */
 const fs_arch *fs_arch_find(const char *model_type);
 /* "llama, qwen2, ..." for sentences. */
@@ -107,6 +117,7 @@ struct fs_network {
 
     /* Cache geometry, floats a token of one layer: gqa k_dim and v_dim of each of n_cache_heads; mla k_dim of one. */
     uint32_t k_dim, v_dim, n_cache_heads, n_cache_layers;
+    uint32_t index_dim; /* floats a token of the indexer's keys; 0: none */
 };
 
 /* ---- loader.c: two passes over the same code; the first plans and checks, the second packs ---- */
@@ -139,6 +150,7 @@ float fs_gqa_softmax_scale(const fs_config *c);
 /* ---- cache.c: addresses of layer index ---- */
 float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa panels; mla rows */
 float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa rows */
+float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer); /* the indexer's key panels */
 
 /* ---- workspace.c ---- */
 /* One query tile of the attention region. */
@@ -173,6 +185,10 @@ struct fs_workspace {
     float *q_lat;        /* [T, H, kv_lora + rope] */
     float *o_lat;        /* [T, H, kv_lora] */
     float *att;          /* [T, H * v] */
+    float *index_q, *index_k, *index_w; /* [T, index heads * dim], [T, dim], [T, index heads] */
+    uint32_t *selected;                 /* [T, index_topk] positions, ascending */
+    uint8_t *index_scratch, *sparse_scratch; /* n_threads of them */
+    size_t index_scratch_bytes, sparse_scratch_bytes;
     float *gate, *up;    /* [rows, I], the largest of rows * I over the layers */
     fs_tile_ref *tiles;
     size_t n_tiles, n_tiles_max;
@@ -231,6 +247,16 @@ void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, const floa
 void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm);
 /* Query tiles over heads_per_tile heads each; heads0 steps by heads_per_tile up to n_heads. */
 void fs_tiles_plan(fs_workspace *ws, uint32_t n_heads, uint32_t heads_per_tile);
+
+/* ---- indexer.c: ws->h and ws->q_a -> ws->selected for tokens past the first index_topk positions ---- */
+fs_status fs_indexer_load(fs_loader *l, fs_indexer *x, const char *prefix, fs_error *err);
+size_t fs_indexer_scratch_bytes(const fs_config *c);
+void fs_indexer_run(fs_network *net, fs_workspace *ws, const fs_indexer *x, uint32_t layer);
+
+/* ---- sparse.c: a tile of one query and at most FS_SPARSE_HEADS_MAX heads over selected keys, positions ascending ---- */
+#define FS_SPARSE_HEADS_MAX 16
+size_t fs_sparse_scratch_bytes(size_t key_dim, size_t value_dim);
+void fs_sparse_attention(const fs_kernels *k, const fs_attention_tile *t, const uint32_t *selected, size_t n_selected, void *scratch);
 
 /* ---- gqa.c, mla.c: ws->h -> ws->y with o_proj applied; cache rows written ---- */
 void fs_gqa_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);

@@ -8,4 +8,4 @@ static fs_status load(fs_loader *l, fs_layer *layer, const char *prefix, fs_erro
     return fs_gqa_load(l, &layer->gqa, prefix, bias, bias, false, err);
 }
 
-const fs_arch fs_arch_llama = { "llama", false, fs_dense_check, load, fs_gqa_attention };
+const fs_arch fs_arch_llama = { .model_type = "llama", .check = fs_dense_check, .load_attention = load, .attention = fs_gqa_attention };

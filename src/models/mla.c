@@ -106,6 +106,30 @@ static void value_piece(void *ud, size_t begin, size_t end, int thread)
                                          heads * lora, ws->n_tokens, NULL, ws->att + h * v, heads * v, fs_ws_scratch(ws, thread));
 }
 
+/* Queries that may read every key go to the dense kernel together; with an indexer the rest go one by one over their
+ * selected keys. Both forms give the same bits where all keys are selected, so the border moves nothing. */
+static void run_tile(const struct mla_job *job, const fs_attention_tile *tile, const fs_tile_ref *ref, int thread)
+{
+    fs_workspace *ws = job->ws;
+    size_t top = job->net->config->index_topk, n_dense = tile->n_q;
+    fs_attention_tile part = *tile;
+
+    if (job->net->arch->has_indexer)
+        n_dense = tile->pos0 >= top ? 0 : top - tile->pos0 < tile->n_q ? top - tile->pos0 : tile->n_q;
+    if (n_dense) {
+        part.n_q = n_dense;
+        job->net->kernels->attention.mla(&part, fs_ws_scratch(ws, thread));
+    }
+    part.n_q = 1;
+    for (size_t i = n_dense; i < tile->n_q; i++) {
+        part.pos0 = tile->pos0 + i;
+        part.q = tile->q + i * tile->q_token_stride;
+        part.out = tile->out + i * tile->out_token_stride;
+        fs_sparse_attention(job->net->kernels, &part, ws->selected + (ref->token0 + i) * top, top,
+                            ws->sparse_scratch + (size_t)thread * ws->sparse_scratch_bytes);
+    }
+}
+
 static void tile_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct mla_job *job = ud;
@@ -130,7 +154,7 @@ static void tile_piece(void *ud, size_t begin, size_t end, int thread)
             .out_token_stride = heads * lora,
             .out_head_stride = lora,
         };
-        job->net->kernels->attention.mla(&tile, fs_ws_scratch(ws, thread));
+        run_tile(job, &tile, ref, thread);
     }
 }
 
@@ -151,6 +175,8 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
         fs_product first[2] = { { &mla->q, ws->q, mla->q.mat.n }, kv };
         fs_products_run(net, ws, first, 2, ws->h, d, m);
     }
+    if (net->arch->has_indexer)
+        fs_indexer_run(net, ws, &mla->indexer, index);
     fs_pool_for(net->pool, heads, 1, absorb_q_piece, &job);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
     fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);

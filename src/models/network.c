@@ -59,6 +59,7 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     net->n_cache_heads = arch->is_mla ? 1 : c->num_key_value_heads;
     net->k_dim = arch->is_mla ? c->kv_lora_rank + c->qk_rope_head_dim : c->head_dim;
     net->v_dim = arch->is_mla ? 0 : c->head_dim;
+    net->index_dim = arch->has_indexer ? c->index_head_dim : 0;
     net->layers = calloc(c->num_hidden_layers, sizeof *net->layers);
     if (!net->layers) {
         rc = fs_fail_memory(err, c->num_hidden_layers * sizeof *net->layers);
@@ -69,7 +70,7 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     if (rc)
         goto fail;
     net->plan.weights_bytes = l.used_bytes;
-    if (!fs_mul_size((size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * sizeof(float), net->n_cache_layers,
+    if (!fs_mul_size((size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * sizeof(float) + (size_t)net->index_dim * sizeof(float), net->n_cache_layers,
                      &net->plan.kv_token_bytes)) {
         rc = fs_fail(err, FS_ERR_FORMAT, "the KV cache of one token would not fit in the address space");
         goto fail;

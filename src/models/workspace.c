@@ -58,6 +58,16 @@ static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
         ARRAY(q_lat, t, heads * lat);
         ARRAY(o_lat, t, heads * c->kv_lora_rank);
         ARRAY(att, t, heads * c->v_head_dim);
+        if (net->arch->has_indexer) {
+            ARRAY(index_q, t, (size_t)c->index_n_heads * c->index_head_dim);
+            ARRAY(index_k, t, c->index_head_dim);
+            ARRAY(index_w, t, c->index_n_heads);
+            ARRAY(selected, t, c->index_topk);
+            ws->index_scratch_bytes = (fs_indexer_scratch_bytes(c) + 63) & ~(size_t)63;
+            ws->sparse_scratch_bytes = (fs_sparse_scratch_bytes(lat, c->kv_lora_rank) + 63) & ~(size_t)63;
+            ws->index_scratch = array(w, 1, (size_t)ws->n_threads, ws->index_scratch_bytes);
+            ws->sparse_scratch = array(w, 1, (size_t)ws->n_threads, ws->sparse_scratch_bytes);
+        }
     } else {
         size_t kv = (size_t)c->num_key_value_heads * c->head_dim;
         ARRAY(q, t, heads * c->head_dim);
