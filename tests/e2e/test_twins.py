@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from conftest import VECTORS
-from test_oracle import MODELS
+from test_oracle import MODELS as ALL
+
+MODELS = [m for m in ALL if not m.endswith("ds_v32")]  # GGUF has no form of V3.2 that this program reads
 
 
 @pytest.fixture(scope="session")
