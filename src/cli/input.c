@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <histedit.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,25 @@ struct fs_input {
 
 /* ---- reading characters ---- */
 
+/* After Ctrl-Z and fg the terminal is as the shell left it. */
+static volatile sig_atomic_t resumed;
+
+static void on_continue(int signal_number)
+{
+    (void)signal_number;
+    resumed = 1;
+}
+
+static void take_terminal_back(fs_input *in)
+{
+    resumed = 0;
+    el_set(in->el, EL_PREP_TERM, 0);
+    el_set(in->el, EL_PREP_TERM, 1);
+    fputs(paste_on, stdout);
+    fflush(stdout);
+    el_set(in->el, EL_REFRESH);
+}
+
 /* One byte; 0 at the end, -1 when interrupted or broken. wait_ms < 0: as long as it takes; a time-out gives -2. */
 static int read_byte(fs_input *in, int wait_ms, unsigned char *ret)
 {
@@ -49,6 +69,8 @@ static int read_byte(fs_input *in, int wait_ms, unsigned char *ret)
             in->interrupted = true;
             return -1;
         }
+        if (resumed)
+            take_terminal_back(in);
         /* A signal between the check and poll is seen at the latest after this time. */
         int n = poll(&p, 1, wait_ms < 0 ? 200 : wait_ms);
         if (n < 0 && errno != EINTR)
@@ -241,6 +263,7 @@ static void remember(fs_input *in, fs_bytes text)
 
 fs_status fs_input_open(const char *history_path, const char *const *words, fs_input **ret, fs_error *err)
 {
+    struct sigaction resume = { .sa_handler = on_continue, .sa_flags = SA_RESTART };
     fs_input *in = calloc(1, sizeof *in);
     HistEvent e;
 
@@ -267,6 +290,8 @@ fs_status fs_input_open(const char *history_path, const char *const *words, fs_i
     el_set(in->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     el_set(in->el, EL_GETCFN, read_character);
     el_source(in->el, NULL);
+    sigemptyset(&resume.sa_mask);
+    sigaction(SIGCONT, &resume, NULL);
     *ret = in;
     return FS_OK;
 }

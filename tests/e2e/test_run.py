@@ -8,6 +8,7 @@ import select
 import signal
 import stat
 import subprocess
+import termios
 import time
 
 import pytest
@@ -274,6 +275,22 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal, models):
     t.wait("> ")
     t.send("\x03")
     assert t.ends() == 0
+
+
+def test_a_stopped_chat_takes_the_terminal_back(terminal, models):
+    t = terminal(models["hello"])
+    t.wait("> ")
+    raw = termios.tcgetattr(t.fd)
+    assert not raw[3] & termios.ICANON
+    os.kill(t.pid, signal.SIGSTOP)
+    os.waitpid(t.pid, os.WUNTRACED)
+    cooked = [*raw[:3], raw[3] | termios.ICANON | termios.ECHO, *raw[4:]]
+    termios.tcsetattr(t.fd, termios.TCSANOW, cooked)  # as a shell does
+    os.kill(t.pid, signal.SIGCONT)
+    t.wait("> ")
+    assert not termios.tcgetattr(t.fd)[3] & (termios.ICANON | termios.ECHO)
+    t.send("hi\r")
+    t.wait("Hello, world!")
 
 
 def test_save_and_load(terminal, models, tmp_path):
