@@ -7,9 +7,7 @@ import sys
 import pytest
 
 from conftest import VECTORS
-from test_oracle import MODELS as ALL
-
-MODELS = [m for m in ALL if not m.endswith("ds_v32")]  # GGUF has no form of V3.2 that this program reads
+from test_oracle import MODELS
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +27,8 @@ def test_equal_bits(farseek, twins, model):
     want = run(VECTORS / model)
     forms = [p for p in sorted((twins / model).glob("*.gguf")) if not p.name.startswith("q8")]
     forms += sorted((twins / model / "split").glob("*-00001-of-*.gguf")) + [twins / model / "sharded"]
-    assert len(forms) >= (3 if model == "ds_v3_fp8" else 4)
+    # GGUF has no form of V3.2 that this program reads; FP8 does not fit BF16.
+    assert len(forms) >= (1 if model.endswith("ds_v32") else 3 if model == "ds_v3_fp8" else 4)
     for path in forms:
         assert run(path) == want, path
     if model == "ds_v3":

@@ -84,6 +84,7 @@ BLOCK = {
 }
 TOP = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
 ARCH = {"deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2"}
+GGUF_MODELS = {"llama", "qwen2", "qwen3", *ARCH}  # the others are only sharded
 
 
 def permute(w, heads):
@@ -232,6 +233,17 @@ def write_sharded(folder, source):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def write_ggufs(target, c, tensors):
+    (target / "split").mkdir(exist_ok=True)
+    write_gguf(target / "f32.gguf", c, tensors, T.F32)
+    write_gguf(target / "q8_0.gguf", c, tensors, T.Q8_0)
+    write_gguf(target / "split" / "f32.gguf", c, tensors, T.F32, split_max_tensors=20)
+    if "quantization_config" not in c:
+        write_gguf(target / "bf16.gguf", c, tensors, T.BF16)
+    if c["model_type"] in ARCH:
+        write_gguf(target / "old.gguf", c, tensors, T.F32, old=True)
+
+
 def main():
     out = Path(sys.argv[1])
     models = sys.argv[2:] or sorted(p.parent.name for p in HERE.glob("*/model.safetensors"))
@@ -239,14 +251,9 @@ def main():
         c = json.loads((HERE / model / "config.json").read_text())
         tensors = read_tensors(HERE / model / "model.safetensors")
         target = out / model
-        (target / "split").mkdir(parents=True, exist_ok=True)
-        write_gguf(target / "f32.gguf", c, tensors, T.F32)
-        write_gguf(target / "q8_0.gguf", c, tensors, T.Q8_0)
-        write_gguf(target / "split" / "f32.gguf", c, tensors, T.F32, split_max_tensors=20)
-        if "quantization_config" not in c:
-            write_gguf(target / "bf16.gguf", c, tensors, T.BF16)
-        if c["model_type"] in ARCH:
-            write_gguf(target / "old.gguf", c, tensors, T.F32, old=True)
+        target.mkdir(parents=True, exist_ok=True)
+        if c["model_type"] in GGUF_MODELS:
+            write_ggufs(target, c, tensors)
         write_sharded(target / "sharded", HERE / model)
 
 
