@@ -113,8 +113,6 @@ static void count(report *r)
     for (size_t i = 0; i < r->n; i++) {
         const fs_tensor *t = r->list[i];
         uint64_t params = is_scale(t->name) ? 0 : fs_tensor_elems(t), bytes = t->n_bytes;
-        if (t->scales)
-            bytes += 4 * ((t->dims[0] + t->scale_rows - 1) / t->scale_rows) * ((fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols);
         add(&r->parts[part_of(t->name, c ? c->num_hidden_layers : 0)], params, bytes);
         add(&r->dtypes[t->dtype], params, bytes);
         add(&r->all, params, bytes);

@@ -18,6 +18,7 @@
 #define CONFIG_BYTES_MAX ((size_t)16 << 20)
 #define INDEX_BYTES_MAX  ((size_t)256 << 20)
 #define SHARDS_MAX       4096
+#define FP4_SCALE_COLS   32
 
 /* One mapped file; either safetensors or gguf is open. */
 typedef struct part {
@@ -263,21 +264,19 @@ static bool ends_with(const char *s, const char *end)
     return n >= n_end && strcmp(s + n - n_end, end) == 0;
 }
 
-static fs_status pair_scale(fs_weights *w, const fs_tensor *scale, fs_error *err)
+/* Gives the matrix t, which has a scale for each block of [block_rows, block_cols], its scales. */
+static fs_status attach_scale(const fs_weights *w, const fs_tensor *scale, fs_tensor *t, uint32_t block_rows, uint32_t block_cols,
+                              fs_error *err)
 {
-    const uint32_t block_rows = w->config.weight_block_rows, block_cols = w->config.weight_block_cols;
     uint64_t rows, cols;
-    fs_tensor *t = NULL;
-    fs_status rc = find_sibling(w, scale->name, strlen("_scale_inv"), "", &t, err);
 
-    if (rc)
-        return rc;
-    if (!t || t->dtype != FS_DTYPE_F8_E4M3 || t->n_dims != 2)
-        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' scales no F8_E4M3 matrix", scale->name);
     if (!w->config.fp8)
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is a block scale, but config.json has no fp8 quantization_config", scale->name);
-    if (scale->dtype != FS_DTYPE_F32)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, scales are read as F32", scale->name, fs_dtype_get(scale->dtype)->name);
+    if (scale->dtype != FS_DTYPE_F32 && scale->dtype != FS_DTYPE_F8_E8M0)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, scales are read as F32 and F8_E8M0", scale->name,
+                       fs_dtype_get(scale->dtype)->name);
+    if (t->scales)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' has two sets of scales, '%s' is one", t->name, scale->name);
     rows = t->dims[0] / block_rows + (t->dims[0] % block_rows != 0);
     cols = t->dims[1] / block_cols + (t->dims[1] % block_cols != 0);
     if (scale->n_dims != 2 || scale->dims[0] != rows || scale->dims[1] != cols)
@@ -285,29 +284,59 @@ static fs_status pair_scale(fs_weights *w, const fs_tensor *scale, fs_error *err
                        "] in blocks of [%" PRIu32 ", %" PRIu32 "] needs [%" PRIu64 ", %" PRIu64 "]", scale->name, scale->dims[0],
                        scale->dims[1], scale->n_dims, t->dims[0], t->dims[1], block_rows, block_cols, rows, cols);
     t->scales = scale->data;
+    t->scale_dtype = scale->dtype;
     t->scale_rows = block_rows;
     t->scale_cols = block_cols;
     return FS_OK;
 }
 
-/* V3's fp8: "X.weight" F8_E4M3 and "X.weight_scale_inv" F32. V4's "X.scale" is left to who knows that model. */
+/* "X.weight_scale_inv", V3's. */
+static fs_status pair_scale_inv(fs_weights *w, const fs_tensor *scale, fs_error *err)
+{
+    fs_tensor *t = NULL;
+    fs_status rc = find_sibling(w, scale->name, strlen("_scale_inv"), "", &t, err);
+
+    if (rc)
+        return rc;
+    if (!t || t->dtype != FS_DTYPE_F8_E4M3 || t->n_dims != 2)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' scales no F8_E4M3 matrix", scale->name);
+    return attach_scale(w, scale, t, w->config.weight_block_rows, w->config.weight_block_cols, err);
+}
+
+/* "X.scale", V4's; a tensor of another type beside another kind of "X.weight" is nothing of this. I8 scaled by powers
+ * of two is FP4, two to a byte. */
+static fs_status pair_scale(fs_weights *w, const fs_tensor *scale, fs_error *err)
+{
+    fs_tensor *t = NULL;
+    fs_status rc = find_sibling(w, scale->name, strlen("scale"), "weight", &t, err);
+
+    if (rc)
+        return rc;
+    if (t && t->dtype == FS_DTYPE_F8_E4M3 && t->n_dims == 2)
+        return attach_scale(w, scale, t, w->config.weight_block_rows, w->config.weight_block_cols, err);
+    if (scale->dtype != FS_DTYPE_F8_E8M0)
+        return FS_OK;
+    if (!t || t->dtype != FS_DTYPE_I8 || t->n_dims != 2 || t->dims[1] > UINT64_MAX / 2)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' scales no matrix of F8_E4M3 or of FP4 packed as I8", scale->name);
+    t->dtype = FS_DTYPE_FP4_E2M1;
+    t->dims[1] *= 2;
+    return attach_scale(w, scale, t, 1, FP4_SCALE_COLS, err);
+}
+
 static fs_status pair_scales(fs_weights *w, fs_error *err)
 {
     fs_status rc = FS_OK;
 
-    for (size_t i = 0; i < w->n_tensors && !rc; i++)
-        if (ends_with(w->tensors[i].name, ".weight_scale_inv"))
-            rc = pair_scale(w, &w->tensors[i], err);
-    for (size_t i = 0; i < w->n_tensors && !rc && w->config.fp8; i++) {
+    for (size_t i = 0; i < w->n_tensors && !rc; i++) {
         const fs_tensor *t = &w->tensors[i];
-        fs_tensor *v4_scale = NULL;
-        if (t->dtype != FS_DTYPE_F8_E4M3 || t->scales)
-            continue;
-        if (ends_with(t->name, ".weight"))
-            rc = find_sibling(w, t->name, strlen("weight"), "scale", &v4_scale, err);
-        if (!rc && !v4_scale)
-            rc = fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is F8_E4M3 without its '_scale_inv'", t->name);
+        if (ends_with(t->name, ".weight_scale_inv"))
+            rc = pair_scale_inv(w, t, err);
+        else if (ends_with(t->name, ".scale"))
+            rc = pair_scale(w, t, err);
     }
+    for (size_t i = 0; i < w->n_tensors && !rc && w->config.fp8; i++)
+        if (w->tensors[i].dtype == FS_DTYPE_F8_E4M3 && !w->tensors[i].scales)
+            rc = fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is F8_E4M3 without its '_scale_inv' or '.scale'", w->tensors[i].name);
     return rc;
 }
 
@@ -614,8 +643,6 @@ fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor 
     }
     if (!fs_dtype_get(t->dtype)->is_weight)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, which holds no weights", name, fs_dtype_get(t->dtype)->name);
-    if (w->config.fp8 && t->dtype == FS_DTYPE_F8_E4M3 && !t->scales)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is F8_E4M3 and its scales are in a layout not read here", name);
     *ret = t;
     return FS_OK;
 }

@@ -7,7 +7,8 @@
  *   "...self_attn.k_b_proj.weight" [H, kv_lora, nope]  (W_uk transposed a head)
  *   "...self_attn.v_b_proj.weight" [H, v, kv_lora]
  *
- * Block-scaled fp8: the view of "X.weight" carries the scales of "X.weight_scale_inv", which stays in the list too. */
+ * Block-scaled fp8 and fp4: the view of "X.weight" carries the scales of "X.weight_scale_inv" (V3) or "X.scale" (V4),
+ * which stays in the list too. FP4 packed as I8 [out, in / 2] is given as FP4_E2M1 [out, in]. */
 #ifndef FS_FORMATS_WEIGHTS_H
 #define FS_FORMATS_WEIGHTS_H
 

@@ -337,6 +337,7 @@ static void feed_product(run *r, const struct weight_type *w, uint32_t n, uint32
         for (size_t i = 0; i < n_scales; i++)
             scales[i] = random_f32(r, PLAIN) * 0x1p-6f;
         t.scales = (const uint8_t *)scales;
+        t.scale_dtype = FS_DTYPE_F32;
         t.scale_rows = 32;
         t.scale_cols = 128;
     }

@@ -18,6 +18,13 @@ static bool round_up(size_t n, size_t to, size_t *ret)
     return true;
 }
 
+/* Values that MXFP4's blocks hold too. */
+static bool is_mxfp4(const fs_tensor *t)
+{
+    return t->dtype == FS_DTYPE_FP4_E2M1 && t->scales && t->scale_dtype == FS_DTYPE_F8_E8M0 && t->scale_rows == 1 &&
+           t->scale_cols == 32 && fs_tensor_cols(t) % 32 == 0 && !t->rope_heads;
+}
+
 static bool keeps_fp8(const fs_tensor *t)
 {
     return !t->scales || (t->scale_rows && t->scale_rows % FS_PANEL == 0 && t->scale_cols);
@@ -27,6 +34,8 @@ fs_dtype fs_mat_dtype(const fs_tensor *t)
 {
     if (t->dtype == FS_DTYPE_F8_E4M3)
         return keeps_fp8(t) ? FS_DTYPE_F8_E4M3 : FS_DTYPE_F32;
+    if (t->dtype == FS_DTYPE_FP4_E2M1)
+        return is_mxfp4(t) ? FS_DTYPE_MXFP4 : FS_DTYPE_F32;
     return t->scales ? FS_DTYPE_F32 : t->dtype;
 }
 
@@ -76,7 +85,8 @@ void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, voi
         size_t rows = ((size_t)n + scale_rows - 1) / scale_rows, cols = ((size_t)ret->k + scale_cols - 1) / scale_cols;
         float *dst = (float *)(void *)((uint8_t *)data + panels);
         assert(row0 % scale_rows == 0 && !t->rope_heads);
-        memcpy(dst, t->scales + row0 / scale_rows * cols * sizeof(float), rows * cols * sizeof(float));
+        for (size_t i = 0; i < rows * cols; i++)
+            dst[i] = fs_tensor_scale(t, (size_t)(row0 / scale_rows) * cols + i);
         ret->scales = dst;
     }
 }
@@ -156,19 +166,29 @@ static void interleave_blocks(size_t block_bytes, const uint8_t *const src[FS_PA
 #undef COPY
 }
 
-/* Elements [c, c + n) of row row as f32, scales applied. c is a multiple of 256. */
-static void values(const fs_tensor *t, uint64_t row, size_t c, size_t n, float *dst)
+/* Packed FP4 as blocks of MXFP4, which hold the same values: scale, then bytes of elements j and j + 16. */
+static void pack_fp4(const fs_tensor *t, uint64_t row, size_t n_rows, uint8_t *dst)
 {
-    const fs_dtype_info *info = fs_dtype_get(t->dtype);
+    size_t n_blocks = (size_t)fs_tensor_cols(t) / 32;
 
-    fs_dequant_row(t->dtype, fs_tensor_row_data(t, row) + c / info->block_elems * info->block_bytes, dst, n);
-    if (t->scales) {
-        size_t per_row = ((size_t)fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols;
-        const uint8_t *scales = t->scales + row / t->scale_rows * per_row * sizeof(float);
-        for (size_t i = 0; i < n; i++) {
-            float scale;
-            memcpy(&scale, scales + (c + i) / t->scale_cols * sizeof scale, sizeof scale);
-            dst[i] *= scale;
+    for (size_t r = 0; r < FS_PANEL; r++) {
+        const uint8_t *src = r < n_rows ? fs_tensor_row_data(t, row + r) : NULL;
+        const uint8_t *scales = r < n_rows ? t->scales + (row + r) * n_blocks : NULL;
+        for (size_t b = 0; b < n_blocks; b++) {
+            uint8_t *block = dst + (b * FS_PANEL + r) * 17;
+            v16u8 q, even, odd, low, high;
+            if (!src) {
+                memset(block, 0, 17);
+                continue;
+            }
+            memcpy(&q, src + b * 16, sizeof q);
+            even = q & 15;
+            odd = q >> 4;
+            low = __builtin_shufflevector(even, odd, LOW_8);
+            high = __builtin_shufflevector(even, odd, HIGH_8);
+            low |= high << 4;
+            block[0] = scales[b];
+            memcpy(block + 1, &low, sizeof low);
         }
     }
 }
@@ -184,7 +204,7 @@ static void pack_values(const fs_mat *m, const fs_tensor *t, uint64_t row, size_
         for (size_t r = 0; r < FS_PANEL; r++) {
             src[r] = (const uint8_t *)tile[r];
             if (r < n_rows)
-                values(t, row + r, c, n, tile[r]);
+                fs_tensor_part_f32(t, row + r, c, n, tile[r]);
             else
                 memset(tile[r], 0, sizeof tile[r]);
         }
@@ -205,8 +225,11 @@ void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pane
         const uint8_t *src[FS_PANEL];
 
         if (m->dtype != t->dtype) {
-            assert(m->dtype == FS_DTYPE_F32);
-            pack_values(m, t, row, n_rows, dst);
+            assert(m->dtype == FS_DTYPE_F32 || m->dtype == FS_DTYPE_MXFP4);
+            if (m->dtype == FS_DTYPE_F32)
+                pack_values(m, t, row, n_rows, dst);
+            else
+                pack_fp4(t, row, n_rows, dst);
             continue;
         }
         for (size_t r = 0; r < n_rows; r++)

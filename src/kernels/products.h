@@ -13,7 +13,7 @@
 /* A packed matrix. Panel p holds rows 16p .. 16p+15, missing rows zero:
  *   F32            [n/16][k][16] f32
  *   BF16, F16      [n/16][k][16] u16
- *   F8_E4M3        [n/16][k][16] u8, value = fl(e4m3 * scale); scales [ceil(n/scale_rows)][ceil(k/scale_cols)] f32 copied
+ *   F8_E4M3        [n/16][k][16] u8, value = fl(e4m3 * scale); scales [ceil(n/scale_rows)][ceil(k/scale_cols)] as f32
  *                  behind the panels; scale_rows is a multiple of 16
  *   block formats  [n/16][k/block][16] blocks as in the file
  * It owns nothing: data points into memory of the caller. */
@@ -26,8 +26,8 @@ typedef struct fs_mat {
     size_t panel_bytes; /* from one panel to the next */
 } fs_mat;
 
-/* The dtype fs_mat_pack stores tensor t as: t's own, or F32 where the own form has no panel layout (fp8 whose
- * scale blocks are no multiple of 16 rows, 1-d scales, ...). */
+/* The dtype fs_mat_pack stores tensor t as: t's own, MXFP4 for FP4_E2M1 with an F8_E8M0 scale every 32 columns, or F32
+ * where the own form has no panel layout (fp8 whose scale blocks are no multiple of 16 rows, 1-d scales, ...). */
 fs_dtype fs_mat_dtype(const fs_tensor *t);
 /* Bytes fs_mat_pack needs, a multiple of 64; false on overflow or when n or k does not fit u32. */
 bool fs_mat_bytes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, uint32_t scale_cols, size_t *ret_bytes);

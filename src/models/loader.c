@@ -60,6 +60,10 @@ static bool row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n)
         for (size_t i = 0; i < n; i++)
             bad |= (row[i] & 0x7fu) == 0x7fu;
         break;
+    case FS_DTYPE_F8_E8M0:
+        for (size_t i = 0; i < n; i++)
+            bad |= row[i] == 255;
+        break;
     default:
         break;
     }
@@ -94,7 +98,7 @@ static fs_status scales_have_nan(const fs_tensor *t, fs_error *err)
     if (t->scales) {
         size_t rows = (size_t)((fs_tensor_rows(t) + t->scale_rows - 1) / t->scale_rows);
         size_t cols = (size_t)((fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols);
-        if (row_has_nan(FS_DTYPE_F32, t->scales, rows * cols))
+        if (row_has_nan(t->scale_dtype, t->scales, rows * cols))
             return fs_fail(err, FS_ERR_NUMERIC, "the scales of tensor '%s' hold a NaN", t->name);
     }
     return FS_OK;

@@ -84,7 +84,7 @@ static float half_at(const uint8_t *s)
 /* The sixteen values of IQ4_NL and IQ4_XS; they are part of the format. */
 static const int8_t iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
 /* E2M1 doubled, so that they are integers; -0 does not occur. */
-static const int8_t mxfp4_values[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+static const int8_t e2m1_doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
 
 /* Blocks of 32 with nibbles: byte j of qs holds element j (low) and element j + 16 (high); qh, where a format has
  * it, holds bit 4 of element j in its bit j. */
@@ -152,8 +152,8 @@ static void mxfp4(const uint8_t *b, float *y)
     float d = from_bits(b[0] < 2 ? 0x00200000u << b[0] : (uint32_t)(b[0] - 1) << 23);
 
     for (int j = 0; j < 16; j++) {
-        y[j] = d * (float)mxfp4_values[b[1 + j] & 15];
-        y[j + 16] = d * (float)mxfp4_values[b[1 + j] >> 4];
+        y[j] = d * (float)e2m1_doubled[b[1 + j] & 15];
+        y[j + 16] = d * (float)e2m1_doubled[b[1 + j] >> 4];
     }
 }
 
@@ -285,6 +285,10 @@ void fs_dequant_row(fs_dtype t, const void *src, float *ret_dst, size_t n)
     case FS_DTYPE_F8_E4M3:
         for (size_t i = 0; i < n; i++)
             ret_dst[i] = fs_e4m3_to_f32(s[i]);
+        return;
+    case FS_DTYPE_FP4_E2M1:
+        for (size_t i = 0; i < n; i++)
+            ret_dst[i] = 0.5f * (float)e2m1_doubled[s[i / 2] >> i % 2 * 4 & 15];
         return;
     default:
         assert(block_fns[t] && "fs_dequant_row: not a weight type");

@@ -19,6 +19,7 @@ static const fs_dtype_info table[FS_DTYPE_END] = {
     [FS_DTYPE_F8_E5M2] = { "F8_E5M2", "F8_E5M2", -1, 1, 1, false },
     [FS_DTYPE_F8_E8M0] = { "F8_E8M0", "F8_E8M0", -1, 1, 1, false },
     [FS_DTYPE_BOOL] = { "BOOL", "BOOL", -1, 1, 1, false },
+    [FS_DTYPE_FP4_E2M1] = { "FP4_E2M1", NULL, -1, 2, 1, true },
     [FS_DTYPE_Q4_0] = { "Q4_0", NULL, 2, 32, 18, true },
     [FS_DTYPE_Q4_1] = { "Q4_1", NULL, 3, 32, 20, true },
     [FS_DTYPE_Q5_0] = { "Q5_0", NULL, 6, 32, 22, true },

@@ -19,6 +19,7 @@ typedef enum fs_dtype {
     FS_DTYPE_F8_E5M2,
     FS_DTYPE_F8_E8M0,
     FS_DTYPE_BOOL,
+    FS_DTYPE_FP4_E2M1, /* the Hub's packed FP4: element 2j in the low half of byte j, 2j + 1 in the high one; stored as I8 */
     FS_DTYPE_Q4_0, /* first block format */
     FS_DTYPE_Q4_1,
     FS_DTYPE_Q5_0,

@@ -46,18 +46,36 @@ const uint8_t *fs_tensor_row_data(const fs_tensor *t, uint64_t row)
     return t->data + fs_tensor_stored_row(t, row) * row_bytes;
 }
 
+float fs_tensor_scale(const fs_tensor *t, size_t i)
+{
+    float scale;
+
+    if (t->scale_dtype == FS_DTYPE_F8_E8M0)
+        return fs_e8m0_to_f32(t->scales[i]);
+    assert(t->scale_dtype == FS_DTYPE_F32);
+    memcpy(&scale, t->scales + i * sizeof scale, sizeof scale);
+    return scale;
+}
+
 void fs_tensor_row_f32(const fs_tensor *t, uint64_t row, float *ret_dst)
 {
-    size_t n = (size_t)fs_tensor_cols(t);
+    fs_tensor_part_f32(t, row, 0, (size_t)fs_tensor_cols(t), ret_dst);
+}
 
-    fs_dequant_row(t->dtype, fs_tensor_row_data(t, row), ret_dst, n);
-    if (t->scales) {
-        size_t per_row = (n + t->scale_cols - 1) / t->scale_cols;
-        const uint8_t *s = t->scales + row / t->scale_rows * per_row * sizeof(float);
-        for (size_t i = 0; i < n; i++) {
-            float scale;
-            memcpy(&scale, s + i / t->scale_cols * sizeof scale, sizeof scale);
-            ret_dst[i] *= scale;
-        }
+void fs_tensor_part_f32(const fs_tensor *t, uint64_t row, size_t col, size_t n, float *ret_dst)
+{
+    const fs_dtype_info *info = fs_dtype_get(t->dtype);
+    size_t per_row, end = col + n, at = col;
+    float *w = ret_dst;
+
+    fs_dequant_row(t->dtype, fs_tensor_row_data(t, row) + col / info->block_elems * info->block_bytes, ret_dst, n);
+    if (!t->scales)
+        return;
+    per_row = ((size_t)fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols;
+    while (at < end) {
+        size_t block = at / t->scale_cols, left = (block + 1) * t->scale_cols - at;
+        float scale = fs_tensor_scale(t, (size_t)(row / t->scale_rows) * per_row + block);
+        for (size_t i = left < end - at ? left : end - at; i > 0; i--, at++)
+            *w++ *= scale;
     }
 }

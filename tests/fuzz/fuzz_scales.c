@@ -44,7 +44,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         const fs_tensor *t = fs_weights_tensor_at(w, i);
         HOLDS(fs_weights_find(w, t->name) == t);
         view_is_sound(t, (fs_bytes){ t->data, t->n_bytes });
-        HOLDS(!t->scales || (t->dtype == FS_DTYPE_F8_E4M3 && t->n_dims == 2 && t->scale_rows == 2 && t->scale_cols == 3));
+        if (!t->scales)
+            continue;
+        HOLDS(t->n_dims == 2 && (t->scale_dtype == FS_DTYPE_F32 || t->scale_dtype == FS_DTYPE_F8_E8M0));
+        if (t->dtype == FS_DTYPE_F8_E4M3)
+            HOLDS(t->scale_rows == 2 && t->scale_cols == 3);
+        else
+            HOLDS(t->dtype == FS_DTYPE_FP4_E2M1 && t->scale_dtype == FS_DTYPE_F8_E8M0 && t->scale_rows == 1 && t->scale_cols == 32);
     }
     fs_weights_close(w);
     return 0;

@@ -34,6 +34,7 @@ put("safetensors", "types", safetensors([("s", "F8_E4M3", [], b"8"), ("i", "I64"
 put("safetensors", "none", safetensors([]))
 put("scales", "ragged", safetensors([("x.weight", "F8_E4M3", [3, 4], bytes(range(12))), ("x.weight_scale_inv", "F32", [2, 2], bytes(16))]))
 put("scales", "v4", safetensors([("x.weight", "F8_E4M3", [2, 2], bytes(4)), ("x.scale", "F8_E8M0", [1, 1], b"\x7f")]))
+put("scales", "fp4", safetensors([("x.weight", "I8", [2, 17], bytes(range(34))), ("x.scale", "F8_E8M0", [2, 2], b"\x7f\0\xfe\x80")]))
 
 for path in sorted((HERE.parent / "vectors").glob("*/config.json")):
     put("config", path.parent.name, json.dumps(json.loads(path.read_text())).encode())

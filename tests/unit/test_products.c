@@ -45,10 +45,31 @@ static void *allocate(size_t n_bytes)
     return p;
 }
 
+struct form {
+    fs_dtype dtype;
+    uint32_t scale_rows, scale_cols; /* 0: no scales */
+    bool e8m0; /* the scales, else F32 */
+};
+
+static const struct form forms[] = {
+    { FS_DTYPE_F32, 0, 0, false }, { FS_DTYPE_BF16, 0, 0, false }, { FS_DTYPE_F16, 0, 0, false },
+    { FS_DTYPE_F8_E4M3, 0, 0, false }, { FS_DTYPE_F8_E4M3, 128, 128, false }, { FS_DTYPE_F8_E4M3, 16, 32, false },
+    { FS_DTYPE_F8_E4M3, 16, 7, false }, { FS_DTYPE_F8_E4M3, 1, 1 << 20, false }, { FS_DTYPE_F8_E4M3, 5, 3, false },
+    { FS_DTYPE_Q4_0, 0, 0, false }, { FS_DTYPE_Q4_1, 0, 0, false }, { FS_DTYPE_Q5_0, 0, 0, false },
+    { FS_DTYPE_Q5_1, 0, 0, false }, { FS_DTYPE_Q8_0, 0, 0, false }, { FS_DTYPE_Q2_K, 0, 0, false },
+    { FS_DTYPE_Q3_K, 0, 0, false }, { FS_DTYPE_Q4_K, 0, 0, false }, { FS_DTYPE_Q5_K, 0, 0, false },
+    { FS_DTYPE_Q6_K, 0, 0, false }, { FS_DTYPE_IQ4_NL, 0, 0, false }, { FS_DTYPE_IQ4_XS, 0, 0, false },
+    { FS_DTYPE_MXFP4, 0, 0, false }, { FS_DTYPE_F8_E4M3, 32, 32, true }, { FS_DTYPE_F8_E4M3, 3, 32, true },
+    { FS_DTYPE_FP4_E2M1, 1, 32, true }, { FS_DTYPE_FP4_E2M1, 1, 32, false }, { FS_DTYPE_FP4_E2M1, 3, 7, true },
+};
+#define N_FORMS (sizeof forms / sizeof forms[0])
+
 /* A [n, k] tensor whose values are finite. Every bit pattern of codes and, for plain types, every exponent of weights
- * between 2^-126 and 1 occurs. scale_rows 0: no scales. */
-static fs_tensor random_tensor(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, uint32_t scale_cols)
+ * between 2^-126 and 1 occurs. */
+static fs_tensor random_tensor(const struct form *form, uint64_t n, uint64_t k)
 {
+    const fs_dtype dtype = form->dtype;
+    const uint32_t scale_rows = form->scale_rows, scale_cols = form->scale_cols;
     const fs_dtype_info *info = fs_dtype_get(dtype);
     fs_tensor t = { .name = "w", .dtype = dtype, .n_dims = 2, .dims = { n, k } };
     float values[256];
@@ -79,8 +100,12 @@ static fs_tensor random_tensor(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t 
         uint8_t *bytes = malloc(n_scales * sizeof(float) + 1);
         for (size_t i = 0; i < n_scales; i++) {
             float s = random_float() * 0.01f;
-            memcpy(bytes + 1 + i * sizeof s, &s, sizeof s);
+            if (form->e8m0)
+                bytes[1 + i] = (uint8_t)(100 + random_u32() % 40);
+            else
+                memcpy(bytes + 1 + i * sizeof s, &s, sizeof s);
         }
+        t.scale_dtype = form->e8m0 ? FS_DTYPE_F8_E8M0 : FS_DTYPE_F32;
         t.scales = bytes + 1; /* unaligned on purpose */
         t.scale_rows = scale_rows;
         t.scale_cols = scale_cols;
@@ -122,21 +147,6 @@ static bool same(float a, float b)
     return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
 }
 
-struct form {
-    fs_dtype dtype;
-    uint32_t scale_rows, scale_cols;
-};
-
-static const struct form forms[] = {
-    { FS_DTYPE_F32, 0, 0 },       { FS_DTYPE_BF16, 0, 0 },       { FS_DTYPE_F16, 0, 0 },       { FS_DTYPE_F8_E4M3, 0, 0 },
-    { FS_DTYPE_F8_E4M3, 128, 128 }, { FS_DTYPE_F8_E4M3, 16, 32 }, { FS_DTYPE_F8_E4M3, 16, 7 },  { FS_DTYPE_F8_E4M3, 1, 1 << 20 },
-    { FS_DTYPE_F8_E4M3, 5, 3 },   { FS_DTYPE_Q4_0, 0, 0 },       { FS_DTYPE_Q4_1, 0, 0 },      { FS_DTYPE_Q5_0, 0, 0 },
-    { FS_DTYPE_Q5_1, 0, 0 },      { FS_DTYPE_Q8_0, 0, 0 },       { FS_DTYPE_Q2_K, 0, 0 },      { FS_DTYPE_Q3_K, 0, 0 },
-    { FS_DTYPE_Q4_K, 0, 0 },      { FS_DTYPE_Q5_K, 0, 0 },       { FS_DTYPE_Q6_K, 0, 0 },      { FS_DTYPE_IQ4_NL, 0, 0 },
-    { FS_DTYPE_IQ4_XS, 0, 0 },    { FS_DTYPE_MXFP4, 0, 0 },
-};
-#define N_FORMS (sizeof forms / sizeof forms[0])
-
 static bool takes(fs_dtype dtype, size_t k)
 {
     return k % fs_dtype_get(dtype)->block_elems == 0;
@@ -157,7 +167,7 @@ static void panels_hold_the_values(void **state)
 
             if (!takes(forms[f].dtype, k) || (k == 0 && forms[f].scale_rows))
                 continue;
-            t = random_tensor(forms[f].dtype, rows, k, forms[f].scale_rows, forms[f].scale_cols);
+            t = random_tensor(&forms[f], rows, k);
             if (!t.scales)
                 t.rope_heads = i % 3 ? 0 : 3;
             row = malloc(k * sizeof *row + 1);
@@ -272,7 +282,7 @@ static void reference_is_the_definition(void **state)
 
             if (!takes(forms[f].dtype, k) || (k == 0 && forms[f].scale_rows))
                 continue;
-            t = random_tensor(forms[f].dtype, n, k, forms[f].scale_rows, forms[f].scale_cols);
+            t = random_tensor(&forms[f], n, k);
             w = pack(&t, 0, n);
             x = random_floats(m * k);
             row = random_floats(k);
@@ -353,7 +363,7 @@ static void every_isa_equals_the_reference(void **state)
 
                 if (!takes(forms[f].dtype, k) || (k == 0 && forms[f].scale_rows))
                     continue;
-                t = random_tensor(forms[f].dtype, ns[j], k, forms[f].scale_rows, forms[f].scale_cols);
+                t = random_tensor(&forms[f], ns[j], k);
                 w = pack(&t, 0, ns[j]);
                 bias = random_floats(ns[j]);
                 for (size_t l = (i + j) % 3; l < sizeof ms / sizeof ms[0]; l += 3) {
@@ -371,10 +381,11 @@ static void every_isa_equals_the_reference(void **state)
 /* Rows enough to pass every blocking of the large kernels. */
 static void long_batches_equal_the_reference(void **state)
 {
-    static const struct form few[] = { { FS_DTYPE_F32, 0, 0 }, { FS_DTYPE_BF16, 0, 0 }, { FS_DTYPE_F8_E4M3, 128, 128 }, { FS_DTYPE_Q4_1, 0, 0 } };
+    static const struct form few[] = { { FS_DTYPE_F32, 0, 0, false }, { FS_DTYPE_BF16, 0, 0, false },
+                                       { FS_DTYPE_F8_E4M3, 128, 128, false }, { FS_DTYPE_Q4_1, 0, 0, false } };
     (void)state;
     for (size_t f = 0; f < 4; f++) {
-        fs_tensor t = random_tensor(few[f].dtype, 90, 544, few[f].scale_rows, few[f].scale_cols);
+        fs_tensor t = random_tensor(&few[f], 90, 544);
         fs_mat w = pack(&t, 0, 90);
         float *x = random_floats(611 * 544);
         check_isas(&w, x, 544, 611, NULL);
@@ -396,7 +407,7 @@ static void row_of_a_batch_is_the_single_product(void **state)
         fs_product_kernels_init(&k, isa);
         for (size_t f = 0; f < N_FORMS; f++) {
             const size_t m = 61, n = 70, n_k = 768;
-            fs_tensor t = random_tensor(forms[f].dtype, n, n_k, forms[f].scale_rows, forms[f].scale_cols);
+            fs_tensor t = random_tensor(&forms[f], n, n_k);
             fs_mat w = pack(&t, 0, (uint32_t)n);
             float *x = random_floats(m * n_k), *many = random_floats(m * n), *one = random_floats(n);
             k.gemm(&w, 0, fs_mat_panels(&w), x, n_k, m, NULL, many, n, scratch);

@@ -64,6 +64,19 @@ static void put_safetensors(const char *folder, const char *name, const char *he
     fs_buf_done(&b);
 }
 
+static const char *const hub_files[] = { "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
+                                         "a.safetensors", "b.safetensors", NULL };
+
+/* A folder with this config.json and this model.safetensors. */
+static char *make_model(const char *config, const char *header, size_t data_bytes)
+{
+    char *folder = make_folder();
+
+    put_text_file(folder, "config.json", config);
+    put_safetensors(folder, "model.safetensors", header, data_bytes);
+    return folder;
+}
+
 static void the_vectors_open(void **state)
 {
     static const struct { const char *model; size_t n_tensors; bool tied; } models[] = {
@@ -126,6 +139,49 @@ static void fp8_rows_carry_their_scales(void **state)
     fs_weights_close(w);
 }
 
+/* V4's storage: scales that are powers of two, FP4 packed as I8. Values by numpy (make_scaled_vectors.py). */
+static void v4_rows_equal_numpy(void **state)
+{
+    static const struct { const char *name; uint64_t rows, cols; fs_dtype dtype; } matrices[] = {
+        { "fp4.weight", 24, 96, FS_DTYPE_FP4_E2M1 }, { "fp8.weight", 24, 40, FS_DTYPE_F8_E4M3 }, { "odd.weight", 5, 34, FS_DTYPE_FP4_E2M1 },
+    };
+    fs_weights *w = open_ok("tests/vectors/scaled/weights.safetensors");
+    fs_buf want = { 0 };
+    size_t at = 0;
+
+    (void)state;
+    assert_int_equal(fs_file_read("tests/vectors/scaled/values.bin", 1 << 20, &want, NULL), FS_OK);
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        const fs_tensor *t = NULL;
+        assert_int_equal(fs_weights_get(w, matrices[i].name, &t, NULL, 2, matrices[i].rows, matrices[i].cols), FS_OK);
+        assert_true(t->dtype == matrices[i].dtype && t->scales && t->scale_dtype == FS_DTYPE_F8_E8M0);
+        for (uint64_t r = 0; r < t->dims[0]; r++, at += t->dims[1] * sizeof(float)) {
+            float row[96];
+            fs_tensor_row_f32(t, r, row);
+            assert_true(want.n_bytes - at >= t->dims[1] * sizeof(float));
+            assert_memory_equal(row, want.data + at, t->dims[1] * sizeof(float));
+        }
+    }
+    assert_int_equal(at, want.n_bytes);
+    fs_buf_done(&want);
+    fs_weights_close(w);
+}
+
+/* "X.scale" may be a parameter like any other; then it and "X.weight" stay what they are. */
+static void other_tensors_called_scale_are_left_alone(void **state)
+{
+    char *folder = make_model(CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("F32", "[1,1]", 0, 4) ",\"x.scale\":" T("F32", "[1]", 4, 8)
+                              ",\"y.scale\":" T("BF16", "[1]", 8, 10) ",\"z.weight\":" T("I8", "[1,2]", 10, 12)
+                              ",\"z.scale\":" T("F32", "[1,1]", 12, 16) "}", 16);
+    fs_weights *w = open_ok(folder);
+
+    (void)state;
+    assert_null(fs_weights_find(w, "x.weight")->scales);
+    assert_int_equal(fs_weights_find(w, "z.weight")->dtype, FS_DTYPE_I8);
+    fs_weights_close(w);
+    remove_folder(folder, hub_files);
+}
+
 static void get_names_what_is_wrong(void **state)
 {
     fs_weights *w = open_ok("tests/vectors/qwen2");
@@ -143,19 +199,6 @@ static void get_names_what_is_wrong(void **state)
     assert_int_equal(fs_weights_get(w, "lm_head.weight", &t, &err, 2, (uint64_t)320, (uint64_t)64), FS_OK);
     assert_string_equal(t->name, "lm_head.weight");
     fs_weights_close(w);
-}
-
-static const char *const hub_files[] = { "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
-                                         "a.safetensors", "b.safetensors", NULL };
-
-/* A folder with this config.json and this model.safetensors. */
-static char *make_model(const char *config, const char *header, size_t data_bytes)
-{
-    char *folder = make_folder();
-
-    put_text_file(folder, "config.json", config);
-    put_safetensors(folder, "model.safetensors", header, data_bytes);
-    return folder;
 }
 
 static void tensors_of_no_weight_type_are_kept_but_not_given(void **state)
@@ -199,6 +242,19 @@ static void wrong_scales_are_refused(void **state)
         { CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("F32", "[1,1]", 0, 4) ",\"x.weight_scale_inv\":" T("F32", "[1,1]", 4, 8) "}", 8,
           FS_ERR_FORMAT, "'x.weight_scale_inv' scales no F8_E4M3 matrix" },
         { CONFIG_OF(FP8(2, 2)), "{\"x.weight_scale_inv\":" T("F32", "[1,1]", 0, 4) "}", 4, FS_ERR_FORMAT, "scales no F8_E4M3 matrix" },
+        { CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("F8_E4M3", "[3,3]", 0, 9) ",\"x.scale\":" T("F8_E8M0", "[2,1]", 9, 11) "}", 11,
+          FS_ERR_FORMAT, "[3, 3] in blocks of [2, 2] needs [2, 2]" },
+        { CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("F8_E4M3", "[2,2]", 0, 4) ",\"x.scale\":" T("F8_E8M0", "[1,1]", 4, 5)
+          ",\"x.weight_scale_inv\":" T("F32", "[1,1]", 5, 9) "}", 9, FS_ERR_FORMAT, "'x.weight' has two sets of scales" },
+        { CONFIG_OF(FP8(2, 2)), "{\"x.scale\":" T("F8_E8M0", "[1,1]", 0, 1) "}", 1, FS_ERR_FORMAT, "'x.scale' scales no matrix" },
+        { CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("BF16", "[1,1]", 0, 2) ",\"x.scale\":" T("F8_E8M0", "[1,1]", 2, 3) "}", 3,
+          FS_ERR_FORMAT, "'x.scale' scales no matrix" },
+        { CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("I8", "[2,17]", 0, 34) ",\"x.scale\":" T("F8_E8M0", "[2,1]", 34, 36) "}", 36,
+          FS_ERR_FORMAT, "[2, 34] in blocks of [1, 32] needs [2, 2]" },
+        { CONFIG_OF(FP8(2, 2)), "{\"x.weight\":" T("I8", "[0,9223372036854775808]", 0, 0) ",\"x.scale\":" T("F8_E8M0", "[1]", 0, 1) "}", 1,
+          FS_ERR_FORMAT, "'x.scale' scales no matrix" },
+        { CONFIG, "{\"x.weight\":" T("I8", "[1,16]", 0, 16) ",\"x.scale\":" T("F8_E8M0", "[1,1]", 16, 17) "}", 17, FS_ERR_FORMAT,
+          "no fp8 quantization_config" },
         { CONFIG, "{\"x.weight\":" T("F8_E4M3", "[2,2]", 0, 4) ",\"x.weight_scale_inv\":" T("F32", "[1,1]", 4, 8) "}", 8, FS_ERR_FORMAT,
           "no fp8 quantization_config" },
     };
@@ -664,6 +720,8 @@ int main(void)
         cmocka_unit_test(the_vectors_open),
         cmocka_unit_test(a_safetensors_file_opens_with_the_config_beside_it),
         cmocka_unit_test(fp8_rows_carry_their_scales),
+        cmocka_unit_test(v4_rows_equal_numpy),
+        cmocka_unit_test(other_tensors_called_scale_are_left_alone),
         cmocka_unit_test(get_names_what_is_wrong),
         cmocka_unit_test(tensors_of_no_weight_type_are_kept_but_not_given),
         cmocka_unit_test(generation_config_adds_eos_tokens),
