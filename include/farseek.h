@@ -41,6 +41,7 @@ typedef struct fs_model fs_model;
 typedef struct fs_model_options {
     int n_threads;               /* 0: one a usable CPU */
     const char *isa;             /* "scalar", "avx2", "avx512", "neon"; NULL: the best the CPU has */
+    const char *adapter;         /* a folder with a PEFT LoRA adapter to add; NULL: none */
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     uint64_t memory_bytes_max;   /* refuse to load above this; 0: what the machine has free */
     int ctx_tokens;              /* context the memory estimate counts with; 0: 4096 or the model's, if less */

@@ -13,7 +13,7 @@
 #define BATCH_FILE_MAX ((size_t)64 << 20)
 
 static struct {
-    const char *ids, *ids_file, *batch_with, *isa;
+    const char *ids, *ids_file, *batch_with, *isa, *adapter;
     int top, greedy, n_threads, chunk;
     bool mtp, exact, json;
 } opt = { .top = 10 };
@@ -23,6 +23,7 @@ static const fs_option options[] = {
     FS_OPT_STR("ids-file", 0, opt.ids_file, "FILE", "read the ids from FILE: separated by commas, blanks or newlines"),
     FS_OPT_INT("top", 0, opt.top, 1, 1000, "N", "best ids of every position (default 10)"),
     FS_OPT_INT("greedy", 0, opt.greedy, 0, 1 << 20, "N", "continue by N greedy tokens (default 0)"),
+    FS_OPT_STR("adapter", 0, opt.adapter, "FOLDER", "add a LoRA adapter, as PEFT saves it"),
     FS_OPT_FLAG("mtp", 0, opt.mtp, "also run the multi-token-prediction layer over the prompt"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads (default: one a usable CPU)"),
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
@@ -306,7 +307,7 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 
 static fs_status run(const fs_args *args, fs_error *err)
 {
-    fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .mtp = opt.mtp };
+    fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp };
     struct run r = { 0 };
     fs_ids ids = { 0 };
     char *path = NULL;

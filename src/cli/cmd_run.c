@@ -21,7 +21,7 @@
 extern const fs_command fs_command_run;
 
 static struct {
-    const char *model, *system;
+    const char *model, *system, *adapter;
     int ctx_tokens, n_threads;
     double memory_gib;
     bool json, raw;
@@ -46,6 +46,7 @@ static const fs_option settings[] = { SETTINGS, FS_OPT_END };
 
 static const fs_option options[] = {
     FS_OPT_STR("model", 'm', opt.model, "MODEL", "the model, instead of the first argument"),
+    FS_OPT_STR("adapter", 0, opt.adapter, "FOLDER", "add a LoRA adapter, as PEFT saves it"),
     FS_OPT_STR("system", 's', opt.system, "TEXT", "the system prompt (default: the model's own)"),
     SETTINGS,
     FS_OPT_INT("ctx", 'c', opt.ctx_tokens, 0, 1 << 24, "N", "context in tokens (default 4096, or what the model was made for if less)"),
@@ -103,7 +104,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
 {
     bool shown = isatty(STDERR_FILENO);
     int percent = -1;
-    fs_model_options o = { .n_threads = opt.n_threads, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
+    fs_model_options o = { .n_threads = opt.n_threads, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
                            .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
     char *path = NULL;
     fs_status rc = fs_model_path(model, &path, err);

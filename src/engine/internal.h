@@ -10,6 +10,7 @@ struct fs_model {
     fs_pool *pool;
     fs_kernels kernels;
     fs_weights *weights;
+    fs_adapter *adapter; /* NULL: none */
     fs_network *network;
     fs_network_plan plan;
     fs_workspace *workspace; /* shared by the sessions: steps are one at a time */

@@ -256,6 +256,12 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
         rc = open_text(m, path, err);
     if (!rc)
         rc = read_sampling(m, err);
+    if (!rc && o->adapter) {
+        rc = fs_adapter_open(o->adapter, &m->adapter, err);
+        if (rc)
+            fs_fail_prefix(err, "adapter '%.200s'", o->adapter);
+        net.adapter = m->adapter;
+    }
     if (!rc)
         rc = fs_network_new(m->weights, m->pool, &m->kernels, &net, &m->network, &m->plan, err);
     if (!rc)
@@ -284,6 +290,7 @@ void fs_model_close(fs_model *m)
     fs_workspace_free(m->workspace);
     fs_network_free(m->network);
     fs_tokenizer_close(m->tokenizer);
+    fs_adapter_close(m->adapter);
     fs_weights_close(m->weights);
     fs_pool_free(m->pool);
     free(m);

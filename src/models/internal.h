@@ -7,9 +7,17 @@
 
 #define FS_NAME_MAX 192
 
+/* An adapter's y = fl(y + fl(scale * B (A x))). */
+typedef struct fs_lora {
+    uint32_t rank; /* 0: none */
+    fs_mat a, b;   /* [rank, k], [n, rank] */
+    float scale;
+} fs_lora;
+
 typedef struct fs_linear {
     fs_mat mat;
     const float *bias; /* NULL: none */
+    fs_lora lora;
 } fs_linear;
 
 typedef struct fs_ffn {
@@ -115,6 +123,8 @@ struct fs_network {
     fs_rope rope;
     float softmax_scale;
 
+    uint32_t lora_rank; /* the adapter's; 0: none */
+
     /* Cache geometry, floats a token of one layer: gqa k_dim and v_dim of each of n_cache_heads; mla k_dim of one. */
     uint32_t k_dim, v_dim, n_cache_heads, n_cache_layers;
     uint32_t index_dim; /* floats a token of the indexer's keys; 0: none */
@@ -126,6 +136,9 @@ struct fs_loader {
     bool planning;
     size_t used_bytes;
 };
+
+/* The adapter's pair for the linear name [n, k], if it has one; fs_loader_linear calls it. */
+fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, const char *name, fs_error *err);
 
 /* prefix + name + ".weight" (and ".bias"). */
 fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
@@ -207,6 +220,9 @@ struct fs_workspace {
     float *shared_gate, *shared_up; /* [T, I_shared] */
     float *shared_out;      /* [T, D] */
     float *head_in;         /* [T, D] rows whose logits are wanted */
+    float *lora;            /* [FS_PRODUCTS_MAX, lora_rows, rank] A x of the products under way */
+    size_t lora_rows;
+    float *lora_tile;       /* [n_threads, FS_LORA_TILE_FLOATS] B (A x) */
     float *logits;          /* [logit_rows_max, V] when several sequences share the head product */
     uint32_t logit_rows_max;
 };
@@ -223,6 +239,19 @@ typedef struct fs_product {
     size_t ldy;
 } fs_product;
 #define FS_PRODUCTS_MAX 4
+
+/* The adapter's part of a product, in two pieces: A x of all rows once, then B (A x) added to the panels that a thread
+ * has just computed. Both do nothing for a linear without an adapter.
+ * Columns are the products' slots in ws->lora, [0, FS_PRODUCTS_MAX). */
+#define FS_LORA_TILE_ROWS   64
+#define FS_LORA_TILE_PANELS 16
+#define FS_LORA_TILE_FLOATS ((size_t)FS_LORA_TILE_ROWS * FS_LORA_TILE_PANELS * FS_PANEL)
+float *fs_lora_slot(const fs_network *net, const fs_workspace *ws, int slot);
+/* u [m, rank] = A x, by the calling thread. */
+void fs_lora_down(const fs_network *net, fs_workspace *ws, const fs_linear *l, const float *x, size_t ldx, size_t m, float *u, int thread);
+/* y = fl(y + fl(scale * B u)) in the outputs of panels [panel_begin, panel_end), by the calling thread. */
+void fs_lora_up(const fs_network *net, fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end, const float *u, size_t m,
+                float *y, size_t ldy, int thread);
 
 /* Several products of one input in one region. x [m, ldx]. */
 void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const float *x,

@@ -125,6 +125,43 @@ fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const ch
     return FS_OK;
 }
 
+static fs_status load_lora_mat(fs_loader *l, fs_mat *ret, const fs_tensor *t, fs_error *err)
+{
+    struct pack_job job = { ret, t, false };
+    size_t n_bytes;
+    void *data;
+    fs_status rc;
+
+    if (!fs_mat_bytes(fs_mat_dtype(t), t->dims[0], t->dims[1], 0, 0, &n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "adapter tensor '%s' cannot be packed", t->name);
+    rc = carve(l, n_bytes, &data, err);
+    if (rc || l->planning)
+        return rc;
+    fs_mat_init(ret, t, 0, (uint32_t)t->dims[0], data);
+    fs_pool_for(l->net->pool, fs_mat_panels(ret), 4, pack_panels, &job);
+    return job.nan ? fail_nan(t, err) : FS_OK;
+}
+
+fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, const char *name, fs_error *err)
+{
+    const fs_tensor *a, *b;
+    fs_status rc;
+
+    if (!l->net->options.adapter)
+        return FS_OK;
+    rc = fs_adapter_get(l->net->options.adapter, name, n, k, &a, &b, err);
+    if (rc || !a)
+        return rc;
+    rc = load_lora_mat(l, &ret->a, a, err);
+    if (!rc)
+        rc = load_lora_mat(l, &ret->b, b, err);
+    if (rc)
+        return rc;
+    ret->rank = l->net->lora_rank = (uint32_t)a->dims[0];
+    ret->scale = fs_adapter_scale(l->net->options.adapter);
+    return FS_OK;
+}
+
 fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
                            const char *name, fs_error *err)
 {
@@ -163,7 +200,9 @@ fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
         if (rc)
             return rc;
     }
-    return report(l, err);
+    full[strlen(full) - strlen(".weight")] = 0;
+    rc = fs_loader_lora(l, &ret->lora, n, k, full, err);
+    return rc ? rc : report(l, err);
 }
 
 /* ---- MLA's up-projections ---- */
@@ -171,10 +210,48 @@ struct up_job {
     fs_mla *mla;
     const fs_config *c;
     const fs_tensor *kv_b, *k_b, *v_b;
-    float *buffers; /* one a thread */
+    const fs_tensor *lora_a, *lora_b; /* an adapter of kv_b_proj, or NULL */
+    const fs_kernels *kernels;
+    float scale;
+    float *buffers; /* one a thread: a row, a matrix; with an adapter A as f32, a row of B, two rows more */
     size_t buffer_floats;
     atomic_bool nan;
 };
+
+/* fl(scale * (B A)) of one row of kv_b_proj: A256 over the rank, an axpy an element of the rank. a [rank, lora];
+ * buffer [rank + lora]; ret [lora]. */
+static void lora_row(const struct up_job *job, uint64_t row, const float *a, float *buffer, float *ret)
+{
+    size_t rank = (size_t)job->lora_a->dims[0], lora = job->c->kv_lora_rank;
+    float *chunk = buffer + rank;
+
+    fs_tensor_row_f32(job->lora_b, row, buffer);
+    memset(ret, 0, lora * sizeof *ret);
+    for (size_t k = 0; k < rank; k++) {
+        if (k % 256 == 0)
+            memset(chunk, 0, lora * sizeof *chunk);
+        job->kernels->rows.axpy(buffer[k], a + k * lora, chunk, lora);
+        if (k % 256 == 255 || k + 1 == rank)
+            job->kernels->rows.add(ret, chunk, ret, lora);
+    }
+    job->kernels->rows.scale(job->scale, ret, ret, lora);
+}
+
+/* Adds an adapter of kv_b_proj to the f32 matrix of head h: W_uk [lora, nope] (transposed) or W_uv [v, lora]. */
+static void merge_lora(const struct up_job *job, size_t h, bool uv, float *row, float *m, float *a)
+{
+    const fs_config *c = job->c;
+    size_t nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank, n = uv ? v : nope;
+    float *buffer = a + (size_t)job->lora_a->dims[0] * lora;
+
+    for (size_t i = 0; i < n; i++) {
+        lora_row(job, h * (nope + v) + (uv ? nope : 0) + i, a, buffer, row);
+        if (uv)
+            job->kernels->rows.add(m + i * lora, row, m + i * lora, lora);
+        for (size_t j = 0; !uv && j < lora; j++)
+            m[j * nope + i] = m[j * nope + i] + row[j];
+    }
+}
 
 static void pack_heads(void *ud, size_t begin, size_t end, int thread)
 {
@@ -182,7 +259,10 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
     const fs_config *c = job->c;
     size_t nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank;
     float *row = job->buffers + (size_t)thread * job->buffer_floats, *m = row + (lora > nope ? lora : nope);
+    float *a = m + (nope > v ? nope : v) * lora;
 
+    for (size_t k = 0; job->lora_a && k < job->lora_a->dims[0]; k++)
+        fs_tensor_row_f32(job->lora_a, k, a + k * lora);
     for (size_t h = begin; h < end; h++) {
         for (size_t i = 0; i < (job->kv_b ? nope : lora); i++) {
             if (job->kv_b) { /* W_uk is stored [nope, lora]; the product wants rows of nope */
@@ -193,6 +273,8 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
                 fs_tensor_row_f32(job->k_b, h * lora + i, m + i * nope);
             }
         }
+        if (job->lora_a)
+            merge_lora(job, h, false, row, m, a);
         if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)m, lora * nope))
             atomic_store(&job->nan, true);
         fs_mat_pack_f32(&job->mla->w_uk[h], m, nope, 0, fs_mat_panels(&job->mla->w_uk[h]));
@@ -202,6 +284,8 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
             else
                 fs_tensor_row_f32(job->v_b, h * v + i, m + i * lora);
         }
+        if (job->lora_a)
+            merge_lora(job, h, true, row, m, a);
         if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)m, v * lora))
             atomic_store(&job->nan, true);
         fs_mat_pack_f32(&job->mla->w_uv[h], m, lora, 0, fs_mat_panels(&job->mla->w_uv[h]));
@@ -218,7 +302,7 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
 {
     const fs_config *c = l->net->config;
     uint64_t heads = c->num_attention_heads, nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank;
-    struct up_job job = { .mla = mla, .c = c };
+    struct up_job job = { .mla = mla, .c = c, .kernels = l->net->kernels };
     char full[FS_NAME_MAX];
     size_t uk_bytes, uv_bytes, n;
     fs_dtype uk_dtype, uv_dtype;
@@ -242,6 +326,15 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
             return rc;
         uk_dtype = uv_dtype = up_dtype(job.kv_b);
     }
+    if (l->net->options.adapter) {
+        snprintf(full, sizeof full, "%sself_attn.kv_b_proj", prefix);
+        rc = fs_adapter_get(l->net->options.adapter, full, heads * (nope + v), lora, &job.lora_a, &job.lora_b, err);
+        if (rc)
+            return rc;
+        job.scale = fs_adapter_scale(l->net->options.adapter);
+        if (job.lora_a)
+            uk_dtype = uv_dtype = FS_DTYPE_F32; /* a merged value is exact in nothing less */
+    }
     if (!fs_mat_bytes(uk_dtype, lora, nope, 0, 0, &uk_bytes) || !fs_mat_bytes(uv_dtype, v, lora, 0, 0, &uv_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' cannot be packed", full);
     if (!mla->w_uk) { /* the planning pass makes the list, the packing pass fills it */
@@ -264,6 +357,8 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
     if (l->planning)
         return FS_OK;
     job.buffer_floats = (size_t)((nope > v ? nope : v) * lora + (lora > nope ? lora : nope));
+    if (job.lora_a)
+        job.buffer_floats += (size_t)job.lora_a->dims[0] * (size_t)(lora + 1) + (size_t)lora;
     n = job.buffer_floats * sizeof(float) * (size_t)fs_pool_threads(l->net->pool);
     job.buffers = malloc(n);
     if (!job.buffers)
@@ -411,8 +506,12 @@ fs_status fs_loader_run(fs_loader *l, fs_error *err)
     if (!rc)
         rc = fs_loader_linear(l, &net->lm_head, c->vocab_size, c->hidden_size, false,
                               c->tie_word_embeddings ? "model." : "", c->tie_word_embeddings ? "embed_tokens" : "lm_head", err);
+    if (!rc && c->tie_word_embeddings) /* the embedding's rows as a head: an adapter of lm_head adapts the head alone */
+        rc = fs_loader_lora(l, &net->lm_head.lora, c->vocab_size, c->hidden_size, "lm_head", err);
     if (!rc && net->options.mtp)
         rc = load_mtp(l, err);
+    if (!rc && net->options.adapter && l->planning)
+        rc = fs_adapter_check_used(net->options.adapter, err);
     return rc;
 }
 

@@ -138,6 +138,8 @@ struct expert_item {
     const float *x;
     float *gate, *up, *out;
     size_t m, panel_begin, panel_end;
+    size_t row0; /* of ws->lora: its first row in the slots */
+    int slot;    /* gate's (and down's); up's is the next */
 };
 
 static struct expert_item item_at(const struct experts_job *job, size_t i)
@@ -151,12 +153,12 @@ static struct expert_item item_at(const struct experts_job *job, size_t i)
         size_t row = ws->expert_begin[e], width = job->net->config->moe_intermediate_size;
         it = (struct expert_item){ .f = &job->moe->experts[e], .x = ws->gathered + row * d, .gate = ws->gate + row * width,
                                    .up = ws->up + row * width, .out = ws->expert_out + row * d,
-                                   .m = ws->expert_begin[e + 1] - row };
+                                   .m = ws->expert_begin[e + 1] - row, .row0 = row, .slot = 0 };
         piece = i % job->pieces;
         pieces = job->pieces;
     } else {
         it = (struct expert_item){ .f = &job->moe->shared, .x = job->h, .gate = ws->shared_gate, .up = ws->shared_up,
-                                   .out = ws->shared_out, .m = job->m };
+                                   .out = ws->shared_out, .m = job->m, .row0 = 0, .slot = 2 };
         piece = i - (size_t)job->n_routed * job->pieces;
         pieces = job->shared_pieces;
     }
@@ -164,6 +166,30 @@ static struct expert_item item_at(const struct experts_job *job, size_t i)
     it.panel_begin = n_panels * piece / pieces;
     it.panel_end = n_panels * (piece + 1) / pieces;
     return it;
+}
+
+static float *lora_rows(const struct experts_job *job, const struct expert_item *it, int slot)
+{
+    float *all = fs_lora_slot(job->net, job->ws, slot);
+
+    return all ? all + it->row0 * job->net->lora_rank : NULL;
+}
+
+/* A x of an adapter, an expert an item (pieces are 1). */
+static void lora_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct experts_job *job = ud;
+    size_t d = job->net->config->hidden_size;
+
+    for (size_t i = begin; i < end; i++) {
+        struct expert_item it = item_at(job, i);
+        if (job->down) {
+            fs_lora_down(job->net, job->ws, &it.f->down, it.gate, it.f->gate.mat.n, it.m, lora_rows(job, &it, it.slot), thread);
+            continue;
+        }
+        fs_lora_down(job->net, job->ws, &it.f->gate, it.x, d, it.m, lora_rows(job, &it, it.slot), thread);
+        fs_lora_down(job->net, job->ws, &it.f->up, it.x, d, it.m, lora_rows(job, &it, it.slot + 1), thread);
+    }
 }
 
 static void experts_piece(void *ud, size_t begin, size_t end, int thread)
@@ -181,10 +207,13 @@ static void experts_piece(void *ud, size_t begin, size_t end, int thread)
             continue;
         if (job->down) {
             k->products.gemm(&it.f->down.mat, it.panel_begin, it.panel_end, it.gate, n, it.m, NULL, it.out, d, scratch);
+            fs_lora_up(job->net, job->ws, &it.f->down, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot), it.m, it.out, d, thread);
             continue;
         }
         k->products.gemm(&it.f->gate.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.gate, n, scratch);
         k->products.gemm(&it.f->up.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.up, n, scratch);
+        fs_lora_up(job->net, job->ws, &it.f->gate, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot), it.m, it.gate, n, thread);
+        fs_lora_up(job->net, job->ws, &it.f->up, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot + 1), it.m, it.up, n, thread);
         for (size_t t = 0; t < it.m; t++)
             k->rows.swiglu(it.gate + t * n + col, it.up + t * n + col, it.gate + t * n + col, cols);
     }
@@ -205,6 +234,9 @@ static void run_experts(struct experts_job *job, bool down)
     size_t d_panels = (c->hidden_size + FS_PANEL - 1) / FS_PANEL, i_panels = (c->moe_intermediate_size + FS_PANEL - 1) / FS_PANEL;
 
     job->down = down;
+    job->pieces = job->shared_pieces = 1;
+    if (job->net->lora_rank)
+        fs_pool_for(job->net->pool, job->n_routed + (size_t)job->moe->has_shared, 1, lora_piece, job);
     job->pieces = pieces_of(job->net, down ? d_panels : i_panels, job->n_routed);
     job->shared_pieces = !job->moe->has_shared ? 0 : pieces_of(job->net, down ? d_panels : i_panels * c->n_shared_experts, 2);
     fs_pool_for(job->net->pool, (size_t)job->n_routed * job->pieces + job->shared_pieces, 1, experts_piece, job);

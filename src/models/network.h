@@ -6,6 +6,7 @@
 #define FS_MODELS_NETWORK_H
 
 #include "base/pool.h"
+#include "formats/adapter.h"
 #include "formats/weights.h"
 #include "kernels/kernels.h"
 
@@ -13,6 +14,7 @@ typedef struct fs_network fs_network;
 
 typedef struct fs_network_options {
     bool mtp; /* load the multi-token-prediction layer too */
+    fs_adapter *adapter; /* added to the linears it names; may be NULL; borrowed for the life of the network */
     bool (*progress)(void *ud, double fraction); /* may be NULL; false stops with FS_ERR_INTERRUPTED */
     void *ud;
 } fs_network_options;

@@ -18,6 +18,74 @@ size_t fs_row_grain(const fs_network *net, size_t m)
     return grain ? grain : 1;
 }
 
+/* ---- low-rank products of an adapter ---- */
+float *fs_lora_slot(const fs_network *net, const fs_workspace *ws, int slot)
+{
+    return net->lora_rank ? ws->lora + (size_t)slot * ws->lora_rows * net->lora_rank : NULL;
+}
+
+void fs_lora_down(const fs_network *net, fs_workspace *ws, const fs_linear *l, const float *x, size_t ldx, size_t m, float *u, int thread)
+{
+    if (l->lora.rank)
+        net->kernels->products.gemm(&l->lora.a, 0, fs_mat_panels(&l->lora.a), x, ldx, m, NULL, u, l->lora.rank,
+                                    fs_ws_scratch(ws, thread));
+}
+
+void fs_lora_up(const fs_network *net, fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end, const float *u, size_t m,
+                float *y, size_t ldy, int thread)
+{
+    const fs_kernels *k = net->kernels;
+    size_t rank = l->lora.rank;
+
+    for (size_t p = panel_begin; rank && p < panel_end; p += FS_LORA_TILE_PANELS) {
+        size_t panels = panel_end - p < FS_LORA_TILE_PANELS ? panel_end - p : FS_LORA_TILE_PANELS, col = p * FS_PANEL;
+        size_t cols = l->lora.b.n - col < panels * FS_PANEL ? l->lora.b.n - col : panels * FS_PANEL;
+        float *tile = ws->lora_tile + (size_t)thread * FS_LORA_TILE_FLOATS;
+        fs_mat b = l->lora.b; /* its panels from p on */
+        b.n = (uint32_t)cols;
+        b.data += p * b.panel_bytes;
+        for (size_t t = 0; t < m; t += FS_LORA_TILE_ROWS) {
+            size_t rows = m - t < FS_LORA_TILE_ROWS ? m - t : FS_LORA_TILE_ROWS;
+            k->products.gemm(&b, 0, panels, u + t * rank, rank, rows, NULL, tile, FS_LORA_TILE_PANELS * FS_PANEL, fs_ws_scratch(ws, thread));
+            for (size_t i = 0; i < rows; i++) {
+                float *from = tile + i * FS_LORA_TILE_PANELS * FS_PANEL, *to = y + (t + i) * ldy + col;
+                k->rows.scale(l->lora.scale, from, from, cols);
+                k->rows.add(to, from, to, cols);
+            }
+        }
+    }
+}
+
+struct lora_job {
+    fs_network *net;
+    fs_workspace *ws;
+    const fs_linear *linears[FS_PRODUCTS_MAX];
+    int n_linears;
+    const float *x;
+    size_t ldx;
+};
+
+static void lora_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct lora_job *job = ud;
+
+    for (int i = 0; i < job->n_linears; i++)
+        fs_lora_down(job->net, job->ws, job->linears[i], job->x + begin * job->ldx, job->ldx, end - begin,
+                     fs_lora_slot(job->net, job->ws, i) + begin * job->linears[i]->lora.rank, thread);
+}
+
+/* A x of every linear that has an adapter, linear i in slot i. */
+static void lora_region(struct lora_job *job, size_t m)
+{
+    bool any = false;
+
+    for (int i = 0; i < job->n_linears; i++)
+        any = any || job->linears[i]->lora.rank;
+    assert(!any || m <= job->ws->lora_rows);
+    if (any)
+        fs_pool_for(job->net->pool, m, fs_row_grain(job->net, m), lora_piece, job);
+}
+
 /* ---- products ---- */
 struct products_job {
     fs_network *net;
@@ -36,9 +104,13 @@ static void products_piece(void *ud, size_t begin, size_t end, int thread)
     for (int i = 0; i < job->n_products; i++) {
         const fs_product *p = &job->products[i];
         size_t lo = begin > job->first[i] ? begin : job->first[i], hi = end < job->first[i + 1] ? end : job->first[i + 1];
-        if (lo < hi)
-            job->net->kernels->products.gemm(&p->linear->mat, lo - job->first[i], hi - job->first[i], job->x, job->ldx, job->m,
-                                             p->linear->bias, p->y, p->ldy, fs_ws_scratch(job->ws, thread));
+        if (lo >= hi)
+            continue;
+        lo -= job->first[i];
+        hi -= job->first[i];
+        job->net->kernels->products.gemm(&p->linear->mat, lo, hi, job->x, job->ldx, job->m, p->linear->bias, p->y, p->ldy,
+                                         fs_ws_scratch(job->ws, thread));
+        fs_lora_up(job->net, job->ws, p->linear, lo, hi, fs_lora_slot(job->net, job->ws, i), job->m, p->y, p->ldy, thread);
     }
 }
 
@@ -47,9 +119,14 @@ void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *produc
 {
     struct products_job job = { .net = net, .ws = ws, .products = products, .n_products = n_products, .x = x, .ldx = ldx, .m = m };
 
+    struct lora_job lora = { .net = net, .ws = ws, .n_linears = n_products, .x = x, .ldx = ldx };
+
     assert(n_products <= FS_PRODUCTS_MAX);
-    for (int i = 0; i < n_products; i++)
+    for (int i = 0; i < n_products; i++) {
         job.first[i + 1] = job.first[i] + fs_mat_panels(&products[i].linear->mat);
+        lora.linears[i] = products[i].linear;
+    }
+    lora_region(&lora, m);
     fs_pool_for(net->pool, job.first[n_products], fs_panel_grain(net, job.first[n_products]), products_piece, &job);
 }
 
@@ -118,6 +195,8 @@ static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
 
     k->products.gemm(g, begin, end, job->h, d, job->m, job->f->gate.bias, gate, n, fs_ws_scratch(job->ws, thread));
     k->products.gemm(u, begin, end, job->h, d, job->m, job->f->up.bias, up, n, fs_ws_scratch(job->ws, thread));
+    fs_lora_up(job->net, job->ws, &job->f->gate, begin, end, fs_lora_slot(job->net, job->ws, 0), job->m, gate, n, thread);
+    fs_lora_up(job->net, job->ws, &job->f->up, begin, end, fs_lora_slot(job->net, job->ws, 1), job->m, up, n, thread);
     for (size_t t = 0; t < job->m; t++)
         k->rows.swiglu(gate + t * n + col, up + t * n + col, gate + t * n + col, cols);
 }
@@ -125,8 +204,10 @@ static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
 void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, const float *h, size_t m, float *y)
 {
     struct ffn_job job = { net, ws, f, h, m };
+    struct lora_job lora = { .net = net, .ws = ws, .linears = { &f->gate, &f->up }, .n_linears = 2, .x = h, .ldx = net->config->hidden_size };
     size_t n_panels = fs_mat_panels(&f->gate.mat);
 
+    lora_region(&lora, m);
     fs_pool_for(net->pool, n_panels, fs_panel_grain(net, n_panels), gate_up_piece, &job);
     fs_linear_run(net, ws, &f->down, ws->gate, f->gate.mat.n, m, y, net->config->hidden_size);
 }

@@ -93,6 +93,11 @@ static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
     }
     ARRAY(gate, t, ffn_floats);
     ARRAY(up, t, ffn_floats);
+    if (net->lora_rank) {
+        ws->lora_rows = max_size(max_size(t, t * k), LOGIT_ROWS_MAX);
+        ARRAY(lora, FS_PRODUCTS_MAX * ws->lora_rows, net->lora_rank);
+        ARRAY(lora_tile, (size_t)ws->n_threads, FS_LORA_TILE_FLOATS);
+    }
     ws->n_tiles_max = t * tiles_a_token;
     ARRAY(tiles, ws->n_tiles_max, 1);
     ARRAY(head_in, max_size(t, LOGIT_ROWS_MAX), net->mtp.present ? 2 * d : d);

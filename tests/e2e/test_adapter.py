@@ -1,0 +1,95 @@
+"""--adapter: LoRA adapters made by PEFT against transformers in float64, equal bits, and refusals by name."""
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import VECTORS
+
+ADAPTERS = VECTORS / "adapters"
+NAMES = sorted(p.name for p in ADAPTERS.iterdir() if p.is_dir())
+TOLERANCE = 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_equal_peft(logits, name):
+    e = json.loads((ADAPTERS / name / "expected.json").read_text())
+    base = VECTORS / e["base"]
+    got = logits(base, e["prompt"], "--adapter", ADAPTERS / name)
+    worst = max(abs(a - b) for a, b in zip(got["last"], e["last"], strict=True))
+    for ids, values, want_ids, want_values in zip(got["top_ids"], got["top_logits"], e["top10_ids"], e["top10_logits"], strict=True):
+        have = dict(zip(ids, values))
+        worst = max([worst] + [abs(have[i] - v) for i, v in zip(want_ids, want_values, strict=True) if i in have])
+    assert worst < TOLERANCE
+    plain = logits(base, e["prompt"])
+    assert max(abs(a - b) for a, b in zip(plain["last"], e["last"], strict=True)) > 100 * TOLERANCE, "the adapter changes nothing"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equal_bits(farseek, name, tmp_path):
+    e = json.loads((ADAPTERS / name / "expected.json").read_text())
+    neighbours = tmp_path / "batch.json"
+    neighbours.write_text(json.dumps({"batch": [e["prompt"][::-1], e["prompt"][:5], [3]]}))
+
+    def run(*args):
+        return farseek("logits", VECTORS / e["base"], "--adapter", ADAPTERS / name, "--ids", ",".join(map(str, e["prompt"])), "--greedy", 8,
+                       "--json", *args)
+
+    want = run("--threads", 1)
+    for args in (["--threads", 2], ["--threads", 3], ["--chunk", 1], ["--chunk", 7], ["--batch-with", neighbours]):
+        assert run(*args) == want, args
+    for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+        assert run("--isa", isa, "--chunk", 5) == want, isa
+
+
+def test_mtp_stays(logits):
+    e = json.loads((ADAPTERS / "ds_v3_attention" / "expected.json").read_text())
+    assert "mtp" in logits(VECTORS / "ds_v3", e["prompt"], "--adapter", ADAPTERS / "ds_v3_attention", "--mtp")
+
+
+def test_split_up_projections(farseek, tmp_path):
+    """A GGUF holds kv_b_proj as k_b (transposed) and v_b: the adapter of the whole merges to the same bits."""
+    subprocess.run([sys.executable, VECTORS / "make_gguf_twins.py", tmp_path, "ds_v3"], check=True, capture_output=True)
+    run = lambda model: farseek("logits", model, "--ids", "5,6,7,8", "--adapter", ADAPTERS / "ds_v3_attention", "--json")
+    assert run(tmp_path / "ds_v3" / "f32.gguf") == run(VECTORS / "ds_v3")
+
+
+def changed(tmp_path, name="qwen2_all", **keys):
+    folder = tmp_path / "adapter"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ADAPTERS / name, folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config.update(keys)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("key,value", [
+    ("use_dora", True), ("modules_to_save", ["lm_head"]), ("rank_pattern", {"q_proj": 8}), ("alpha_pattern", {"q_proj": 8}),
+    ("fan_in_fan_out", True), ("bias", "all"), ("lora_bias", True), ("layer_replication", [[0, 1]]), ("target_parameters", ["gate_up_proj", "down_proj"]),
+    ("trainable_token_indices", [1]), ("init_lora_weights", "pissa"), ("peft_type", "IA3"), ("r", 0), ("r", 5), ("lora_alpha", "x"),
+    ("lora_alpha", None), ("use_rslora", 2),
+])
+def test_refused_by_name(farseek, tmp_path, key, value):
+    r = farseek("logits", VECTORS / "qwen2", "--ids", "1,2", "--adapter", changed(tmp_path, **{key: value}), check=False)
+    assert r.returncode == 1 and not r.stdout
+    assert key in r.stderr or (key, value) == ("r", 5) and "with r 5" in r.stderr
+
+
+def test_of_another_model(farseek, tmp_path):
+    r = farseek("logits", VECTORS / "llama3", "--ids", "1,2", "--adapter", ADAPTERS / "qwen2_all", check=False)
+    assert r.returncode == 1 and "the adapter's pair of 'model.layers.0." in r.stderr
+    r = farseek("logits", VECTORS / "qwen2", "--ids", "1,2", "--adapter", ADAPTERS / "ds_v3_kv_b", check=False)
+    assert r.returncode == 1 and "kv_b_proj.lora_A.weight' belongs to no linear of the model" in r.stderr
+    (folder := tmp_path / "none").mkdir()
+    r = farseek("logits", VECTORS / "qwen2", "--ids", "1,2", "--adapter", folder, check=False)
+    assert r.returncode == 1 and "adapter_config.json" in r.stderr
+
+
+def test_run_takes_it(farseek):
+    r = farseek("run", VECTORS / "qwen2", "hi", "--adapter", ADAPTERS / "qwen2_all", check=False)
+    assert "adapter" not in r.stderr  # the fixture has no chat format, which is what run says
+    r = farseek("run", VECTORS / "qwen2", "hi", "--adapter", ADAPTERS / "llama3_bf16", check=False)
+    assert r.returncode == 1 and "adapter" in r.stderr
