@@ -6,7 +6,8 @@
  * machine; OpenBLAS gets the faster of the two layouts of W. Its own choice of a kernel fails on CPUs younger than
  * it (0.3.21 takes Prescott's, SSE3, on an Emerald Rapids), and OPENBLAS_L2_SIZE can cripple it: the first is set to
  * the best this CPU runs, the second unset. On one thread times are the thread's CPU time, so that neighbours on the
- * machine cost neither; on two they are wall time. Medians; percent is OpenBLAS's median time over ours. */
+ * machine cost neither; on two they are wall time, which means
+ * little where load, the machine's load average, is above 2. Medians; percent is OpenBLAS's median time over ours. */
 #include "base/mem.h"
 #include "base/pool.h"
 #include "kernels/kernels.h"
@@ -101,13 +102,16 @@ static void product(struct job *j)
 static void line(const char *what, const char *dtype, const struct job *j, double us, double rate, const char *unit,
                  double blas_us)
 {
+    double load = -1;
+
     printf("%s,%s,%zu,%u,%u,%d,%s,%.1f,%.3f,%s,", what, dtype, j->m, j->w.n, j->w.k, fs_pool_threads(pool), isa_name, us,
            rate, unit);
     if (blas_us > 0)
         printf("%.1f,%.1f,%s", blas_us, 100 * blas_us / us, blas_core);
     else
         printf(",,");
-    printf(",\"%s\",%s\n", cpu, commit);
+    getloadavg(&load, 1);
+    printf(",%.1f,\"%s\",%s\n", load, cpu, commit);
     fflush(stdout);
 }
 
@@ -239,7 +243,7 @@ int main(int argc, char **argv)
     while (isa & (isa - 1)) /* the best one's name */
         isa &= isa - 1;
     isa_name = fs_isa_name(isa);
-    puts("what,dtype,m,n,k,threads,isa,median_us,rate,unit,openblas_us,percent,openblas_kernel,cpu,commit");
+    puts("what,dtype,m,n,k,threads,isa,median_us,rate,unit,openblas_us,percent,openblas_kernel,load,cpu,commit");
     for (int threads = 1; threads <= 2; threads++) {
         if (fs_pool_new(threads, &pool, NULL))
             return 1;
