@@ -154,7 +154,15 @@ static void interleave_blocks(size_t block_bytes, const uint8_t *const src[FS_PA
         COPY(22);
         COPY(24);
         COPY(34);
+        COPY(36);
+        COPY(50);
+        COPY(54);
+        COPY(56);
+        COPY(66);
+        COPY(74);
+        COPY(82);
         COPY(84);
+        COPY(98);
         COPY(110);
         COPY(136);
         COPY(144);

@@ -1,6 +1,6 @@
-/* Plain types and block formats; see the header. Every product and sum below is one f32 operation, in the order of
+/* Plain types and block formats but those with codebooks (blocks_grid.c); see the header. Every product and sum below is one f32 operation, in the order of
  * quants.py: for the formats with an offset fl(fl(d * q) + m), for K-quants fl(fl(d * scale) * q) first. */
-#include "tensor/blocks.h"
+#include "tensor/blocks_impl.h"
 
 #include <assert.h>
 #include <string.h>
@@ -74,11 +74,6 @@ uint16_t fs_f32_to_f16(float x)
         return (uint16_t)(sign | ((a - 0x38000000u + 0xfffu + (a >> 13 & 1)) >> 13));
     /* Denormal: adding 2^-1 puts the unit of f16's denormals at the unit of the f32, which rounds it. */
     return (uint16_t)(sign | (to_bits(from_bits(a) + 0.5f) - 0x3f000000u));
-}
-
-static float half_at(const uint8_t *s)
-{
-    return fs_f16_to_f32((uint16_t)(s[0] | s[1] << 8));
 }
 
 /* The sixteen values of IQ4_NL and IQ4_XS; they are part of the format. */
@@ -257,12 +252,60 @@ static void iq4_xs(const uint8_t *b, float *y)
     }
 }
 
-typedef void block_fn(const uint8_t *block, float *ret_y);
-static block_fn *const block_fns[FS_DTYPE_END] = {
+/* Half of E4M3 without a sign, since the table is doubled. 0x7f is zero, 0xff is no NaN either. */
+static float nvfp4_scale(uint8_t b)
+{
+    return b == 0x7f ? 0.0f : b == 0xff ? 240.0f : 0.5f * fs_e4m3_to_f32(b & 0x7f);
+}
+
+static void nvfp4(const uint8_t *b, float *y)
+{
+    for (int s = 0; s < 4; s++) {
+        float d = nvfp4_scale(b[s]);
+        for (int j = 0; j < 8; j++) {
+            uint8_t q = b[4 + 8 * s + j];
+            y[16 * s + j] = d * (float)e2m1_doubled[q & 15];
+            y[16 * s + 8 + j] = d * (float)e2m1_doubled[q >> 4];
+        }
+    }
+}
+
+/* Ternary digits, five to a byte as a fraction of 243 in 256ths: digit j is the integer part of 3 * frac(b * 3^j / 256).
+ * Digit j of n bytes from b on gives elements j * n .. j * n + n - 1. */
+static void put_trits(const uint8_t *b, int n, int n_digits, float d, float *y)
+{
+    uint8_t power = 1;
+
+    for (int j = 0; j < n_digits; j++, power = (uint8_t)(3 * power))
+        for (int i = 0; i < n; i++)
+            *y++ = d * (float)(((uint8_t)(b[i] * power) * 3 >> 8) - 1);
+}
+
+static void tq1_0(const uint8_t *b, float *y)
+{
+    float d = half_at(b + 52);
+
+    put_trits(b, 32, 5, d, y);
+    put_trits(b + 32, 16, 5, d, y + 160);
+    put_trits(b + 48, 4, 4, d, y + 240);
+}
+
+static void tq2_0(const uint8_t *b, float *y)
+{
+    float d = half_at(b + 64);
+
+    for (int i = 0; i < 256; i++)
+        y[i] = d * (float)((b[32 * (i / 128) + i % 32] >> 2 * (i / 32 % 4) & 3) - 1);
+}
+
+static fs_block_fn *const block_fns[FS_DTYPE_END] = {
     [FS_DTYPE_Q4_0] = q4_0, [FS_DTYPE_Q4_1] = q4_1, [FS_DTYPE_Q5_0] = q5_0, [FS_DTYPE_Q5_1] = q5_1,
     [FS_DTYPE_Q8_0] = q8_0, [FS_DTYPE_Q2_K] = q2_k, [FS_DTYPE_Q3_K] = q3_k, [FS_DTYPE_Q4_K] = q4_k,
     [FS_DTYPE_Q5_K] = q5_k, [FS_DTYPE_Q6_K] = q6_k, [FS_DTYPE_IQ4_NL] = iq4_nl, [FS_DTYPE_IQ4_XS] = iq4_xs,
-    [FS_DTYPE_MXFP4] = mxfp4,
+    [FS_DTYPE_MXFP4] = mxfp4, [FS_DTYPE_NVFP4] = nvfp4, [FS_DTYPE_TQ1_0] = tq1_0, [FS_DTYPE_TQ2_0] = tq2_0,
+    [FS_DTYPE_IQ1_S] = fs_block_iq1_s, [FS_DTYPE_IQ1_M] = fs_block_iq1_m, [FS_DTYPE_IQ2_XXS] = fs_block_iq2_xxs,
+    [FS_DTYPE_IQ2_XS] = fs_block_iq2_xs, [FS_DTYPE_IQ2_S] = fs_block_iq2_s, [FS_DTYPE_IQ3_XXS] = fs_block_iq3_xxs,
+    [FS_DTYPE_IQ3_S] = fs_block_iq3_s,
 };
 
 void fs_dequant_row(fs_dtype t, const void *src, float *ret_dst, size_t n)

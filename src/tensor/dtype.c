@@ -33,6 +33,16 @@ static const fs_dtype_info table[FS_DTYPE_END] = {
     [FS_DTYPE_IQ4_NL] = { "IQ4_NL", NULL, 20, 32, 18, true },
     [FS_DTYPE_IQ4_XS] = { "IQ4_XS", NULL, 23, 256, 136, true },
     [FS_DTYPE_MXFP4] = { "MXFP4", NULL, 39, 32, 17, true },
+    [FS_DTYPE_NVFP4] = { "NVFP4", NULL, 40, 64, 36, true },
+    [FS_DTYPE_IQ1_S] = { "IQ1_S", NULL, 19, 256, 50, true },
+    [FS_DTYPE_IQ1_M] = { "IQ1_M", NULL, 29, 256, 56, true },
+    [FS_DTYPE_IQ2_XXS] = { "IQ2_XXS", NULL, 16, 256, 66, true },
+    [FS_DTYPE_IQ2_XS] = { "IQ2_XS", NULL, 17, 256, 74, true },
+    [FS_DTYPE_IQ2_S] = { "IQ2_S", NULL, 22, 256, 82, true },
+    [FS_DTYPE_IQ3_XXS] = { "IQ3_XXS", NULL, 18, 256, 98, true },
+    [FS_DTYPE_IQ3_S] = { "IQ3_S", NULL, 21, 256, 110, true },
+    [FS_DTYPE_TQ1_0] = { "TQ1_0", NULL, 34, 256, 54, true },
+    [FS_DTYPE_TQ2_0] = { "TQ2_0", NULL, 35, 256, 66, true },
 };
 
 const fs_dtype_info *fs_dtype_get(fs_dtype t)

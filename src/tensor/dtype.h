@@ -33,6 +33,16 @@ typedef enum fs_dtype {
     FS_DTYPE_IQ4_NL,
     FS_DTYPE_IQ4_XS,
     FS_DTYPE_MXFP4,
+    FS_DTYPE_NVFP4,
+    FS_DTYPE_IQ1_S,
+    FS_DTYPE_IQ1_M,
+    FS_DTYPE_IQ2_XXS,
+    FS_DTYPE_IQ2_XS,
+    FS_DTYPE_IQ2_S,
+    FS_DTYPE_IQ3_XXS,
+    FS_DTYPE_IQ3_S,
+    FS_DTYPE_TQ1_0,
+    FS_DTYPE_TQ2_0,
     FS_DTYPE_END
 } fs_dtype;
 
@@ -40,7 +50,7 @@ typedef struct fs_dtype_info {
     const char *name;             /* "BF16", "Q4_K" */
     const char *safetensors_name; /* NULL: not a safetensors dtype */
     int ggml_type;                /* -1: not a GGUF type */
-    uint16_t block_elems;         /* 1 for plain types, 32 or 256 for blocks */
+    uint16_t block_elems;         /* 1 for plain types, 2 for FP4, 32, 64 or 256 for blocks */
     uint16_t block_bytes;
     bool is_weight; /* fs_dequant_row knows it */
 } fs_dtype_info;

@@ -271,8 +271,8 @@ static void wrong_tensors_are_refused(void **state)
     put_one(&f->b, "a", 2, (uint64_t[]){ big, big }, 0, 0, 32), refused(f);
     f = expect(FS_ERR_FORMAT, "overflows");
     put_one(&f->b, "a", 1, (uint64_t[]){ (uint64_t)1 << 62 }, 0, 0, 32), refused(f);
-    f = expect(FS_ERR_UNSUPPORTED, "IQ2_XXS");
-    put_one(&f->b, "a", 1, (uint64_t[]){ 256 }, 16, 0, 66), refused(f);
+    f = expect(FS_ERR_UNSUPPORTED, "Q8_K");
+    put_one(&f->b, "a", 1, (uint64_t[]){ 256 }, 15, 0, 292), refused(f);
     f = expect(FS_ERR_UNSUPPORTED, "ggml type 4 ");
     put_one(&f->b, "a", 1, (uint64_t[]){ 32 }, 4, 0, 66), refused(f);
     f = expect(FS_ERR_UNSUPPORTED, "ggml type 4294967295");

@@ -59,8 +59,12 @@ static const struct form forms[] = {
     { FS_DTYPE_Q5_1, 0, 0, false }, { FS_DTYPE_Q8_0, 0, 0, false }, { FS_DTYPE_Q2_K, 0, 0, false },
     { FS_DTYPE_Q3_K, 0, 0, false }, { FS_DTYPE_Q4_K, 0, 0, false }, { FS_DTYPE_Q5_K, 0, 0, false },
     { FS_DTYPE_Q6_K, 0, 0, false }, { FS_DTYPE_IQ4_NL, 0, 0, false }, { FS_DTYPE_IQ4_XS, 0, 0, false },
-    { FS_DTYPE_MXFP4, 0, 0, false }, { FS_DTYPE_F8_E4M3, 32, 32, true }, { FS_DTYPE_F8_E4M3, 3, 32, true },
-    { FS_DTYPE_FP4_E2M1, 1, 32, true }, { FS_DTYPE_FP4_E2M1, 1, 32, false }, { FS_DTYPE_FP4_E2M1, 3, 7, true },
+    { FS_DTYPE_MXFP4, 0, 0, false }, { FS_DTYPE_NVFP4, 0, 0, false }, { FS_DTYPE_IQ1_S, 0, 0, false },
+    { FS_DTYPE_IQ1_M, 0, 0, false }, { FS_DTYPE_IQ2_XXS, 0, 0, false }, { FS_DTYPE_IQ2_XS, 0, 0, false },
+    { FS_DTYPE_IQ2_S, 0, 0, false }, { FS_DTYPE_IQ3_XXS, 0, 0, false }, { FS_DTYPE_IQ3_S, 0, 0, false },
+    { FS_DTYPE_TQ1_0, 0, 0, false }, { FS_DTYPE_TQ2_0, 0, 0, false }, { FS_DTYPE_F8_E4M3, 32, 32, true },
+    { FS_DTYPE_F8_E4M3, 3, 32, true }, { FS_DTYPE_FP4_E2M1, 1, 32, true }, { FS_DTYPE_FP4_E2M1, 1, 32, false },
+    { FS_DTYPE_FP4_E2M1, 3, 7, true },
 };
 #define N_FORMS (sizeof forms / sizeof forms[0])
 

@@ -11,8 +11,9 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType as T
 from gguf.quants import dequantize
 
-FORMATS = [T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ4_NL, T.IQ4_XS, T.MXFP4]
-N_BLOCKS = {32: 48, 256: 12}
+FORMATS = [T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ4_NL, T.IQ4_XS, T.MXFP4,
+           T.NVFP4, T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ3_XXS, T.IQ3_S, T.TQ1_0, T.TQ2_0]
+N_BLOCKS = {32: 48, 64: 64, 256: 12}
 
 rng = np.random.default_rng(20261124)
 np.seterr(all="ignore")
@@ -24,6 +25,8 @@ with open("blocks.bin", "wb") as out:
         blocks = rng.integers(0, 256, size=(n, n_bytes), dtype=np.uint8)
         if t == T.MXFP4:
             blocks[:4, 0] = [0, 1, 2, 255]
+        if t == T.NVFP4:
+            blocks[:, :4] = np.arange(256).reshape(64, 4)
         values = dequantize(blocks, t).astype(np.float32).reshape(n, n_elems)
         bits = np.where(np.isnan(values), np.uint32(0x7FC00000), values.view(np.uint32))
         out.write(struct.pack("<4I", int(t), n, n_bytes, n_elems))
