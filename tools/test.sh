@@ -117,6 +117,7 @@ need_packages "${packages[@]}"
 case " ${stages[*]} " in *" arm "*) need_arm ;; esac
 case " ${stages[*]} " in *" e2e "*) need_venv ;; esac
 start=$SECONDS
+make -s -j"$jobs" BUILD=build all # what the other builds are compared with, and what the end-to-end tests drive
 for s in "${stages[@]}"; do
     note "$s"
     "stage_$s"
