@@ -14,6 +14,7 @@
 #define VOCAB_MAX    ((int64_t)1 << 26)
 #define HEADS_MAX    ((int64_t)1 << 16)
 #define CTX_MAX      ((int64_t)1 << 30)
+#define EXPERTS_MAX  ((int64_t)1 << 16) /* of all layers; Kimi K2 has 23424 */
 #define HC_MAX       ((int64_t)16)
 #define HC_ITERS_MAX ((int64_t)1000)
 #define RATIO_MAX    ((int64_t)4096)
@@ -23,14 +24,27 @@ static bool is_type(const fs_config *c, const char *type)
     return strcmp(c->model_type, type) == 0;
 }
 
+/* It is shown on terminals and put into JSON as it is. */
+static bool is_type_name(fs_bytes s, size_t n_max)
+{
+    bool ok = s.n_bytes > 0 && s.n_bytes <= n_max;
+
+    for (size_t i = 0; ok && i < s.n_bytes; i++) {
+        uint8_t c = s.data[i], lower = c | 32;
+        ok = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+    }
+    return ok;
+}
+
 fs_status fs_config_init(fs_config *ret, fs_bytes model_type, const char *what, fs_error *err)
 {
     fs_config c = { .rms_norm_eps = 1e-6, .moe_layer_freq = 1, .n_group = 1, .topk_group = 1, .routed_scaling_factor = 1,
                     .rope_theta = 10000, .rope_factor = 1, .beta_fast = 32, .beta_slow = 1, .partial_rotary_factor = 1,
                     .bos_token_id = -1 };
 
-    if (model_type.n_bytes == 0 || model_type.n_bytes >= sizeof c.model_type || memchr(model_type.data, 0, model_type.n_bytes))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: model_type is no name of 1 to %zu bytes", what, sizeof c.model_type - 1);
+    if (!is_type_name(model_type, sizeof c.model_type - 1))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: model_type is no name of 1 to %zu letters, digits, '_', '-' or '.'", what,
+                       sizeof c.model_type - 1);
     memcpy(c.model_type, model_type.data, model_type.n_bytes);
     if (is_type(&c, "deepseek_v3") || is_type(&c, "deepseek_v32")) {
         c.scoring_func = FS_SCORING_SIGMOID;
@@ -85,7 +99,8 @@ static fs_status check_sizes(const fs_config *c, const char *what, fs_error *err
         { "num_key_value_heads", c->num_key_value_heads, HEADS_MAX, true },
         { "head_dim", c->head_dim, HEADS_MAX, true },
         { "max_position_embeddings", c->max_position_embeddings, CTX_MAX, true },
-        { "intermediate_size", c->intermediate_size, DIM_MAX, c->n_routed_experts == 0 || c->first_k_dense_replace > 0 },
+        { "intermediate_size", c->intermediate_size, DIM_MAX,
+          c->n_routed_experts == 0 || c->first_k_dense_replace > 0 || c->moe_layer_freq > 1 },
         { "q_lora_rank", c->q_lora_rank, DIM_MAX, false },
         { "kv_lora_rank", c->kv_lora_rank, DIM_MAX, false },
         { "qk_nope_head_dim", c->qk_nope_head_dim, HEADS_MAX, c->kv_lora_rank > 0 },
@@ -124,6 +139,9 @@ static fs_status check_experts(const fs_config *c, const char *what, fs_error *e
 {
     bool grouped = c->topk_method != FS_TOPK_GREEDY && c->n_group > 1;
 
+    /* A GGUF's one tensor of a layer's experts becomes a view each: a small file must not make a large list. */
+    if ((int64_t)c->num_hidden_layers * c->n_routed_experts > EXPERTS_MAX)
+        return bad(c, what, err, "num_hidden_layers * n_routed_experts is at most 2^16", c->num_hidden_layers, c->n_routed_experts);
     if (c->num_experts_per_tok > c->n_routed_experts)
         return bad(c, what, err, "num_experts_per_tok is at most n_routed_experts", c->num_experts_per_tok, c->n_routed_experts);
     if (c->n_routed_experts % c->n_group)

@@ -37,7 +37,7 @@ static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
 {
     const fs_config *c = net->config;
     size_t t = ws->tokens_max, d = c->hidden_size, heads = c->num_attention_heads, e = c->n_routed_experts;
-    size_t k = c->num_experts_per_tok, ffn_floats = e && c->first_k_dense_replace == 0 ? 0 : c->intermediate_size;
+    size_t k = c->num_experts_per_tok, ffn_floats = e && c->first_k_dense_replace == 0 && c->moe_layer_freq == 1 ? 0 : c->intermediate_size;
     size_t tiles_a_token = heads;
 
     ws->scratch_bytes = max_size(FS_GEMM_SCRATCH_BYTES, fs_attention_scratch_bytes(net->k_dim, net->arch->is_mla ? c->kv_lora_rank : net->v_dim));
