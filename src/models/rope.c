@@ -87,7 +87,17 @@ static fs_status longrope(fs_rope *r, const fs_config *c, fs_error *err)
     return FS_OK;
 }
 
-fs_status fs_rope_init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *err)
+/* Parameters that are each in range can together still overflow: a theta of 1 under yarn, a context of 1 under longrope. */
+static fs_status check_finite(const fs_rope *r, fs_error *err)
+{
+    bool ok = r->factor > 0 && isfinite(r->factor);
+
+    for (uint32_t i = 0; i < r->dim / 2 && ok; i++)
+        ok = isfinite(r->inv_freq[i]) && (!r->inv_freq_long || isfinite(r->inv_freq_long[i]));
+    return ok ? FS_OK : fs_fail(err, FS_ERR_FORMAT, "the rope parameters give frequencies or a factor that are not finite");
+}
+
+static fs_status init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *err)
 {
     *r = (fs_rope){ .dim = dim, .factor = 1 };
     r->inv_freq = malloc((dim / 2 + 1) * sizeof *r->inv_freq);
@@ -126,6 +136,13 @@ fs_status fs_rope_init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *e
         return longrope(r, c, err);
     }
     return FS_OK;
+}
+
+fs_status fs_rope_init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *err)
+{
+    fs_status rc = init(r, c, dim, err);
+
+    return rc ? rc : check_finite(r, err);
 }
 
 void fs_rope_done(fs_rope *r)
