@@ -3,7 +3,6 @@
 
 #include "kernels/math.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,7 +188,8 @@ int32_t fs_sampler_draw(fs_sampler *s, const fs_sampling *o, uint32_t stream, ui
         if (truncated)
             memset(s->kept, 0, v);
     }
-    assert(choice >= 0);
+    if (choice < 0) /* an infinity among the logits leaves no distribution; the likeliest token is still known */
+        choice = (int32_t)rows->argmax(logits, v);
     if (ret_logprob)
         *ret_logprob = (logits[choice] - max) - fs_logf(sum);
     return choice;

@@ -212,10 +212,35 @@ static void a_failing_allocation_is_a_sentence(void **state)
     fs_sampler_free(s);
 }
 
+/* A file's weights can make a logit infinite, its generation_config.json a temperature of 1e-40: either leaves no
+ * distribution to draw from. */
+static void an_infinity_is_drawn_as_the_likeliest(void **state)
+{
+    fs_sampling o = sampling(1), cold = sampling(1e-40f);
+    float logits[V], logprob;
+
+    (void)state;
+    for (int truncated = 0; truncated < 2; truncated++) {
+        o.top_p = cold.top_p = truncated ? 0.9f : 1.0f;
+        fill(logits);
+        logits[77] = INFINITY;
+        assert_int_equal(fs_sampler_draw(sampler, &o, 0, 0, logits, NULL, 0, &logprob), 77);
+        fill(logits);
+        logits[33] = 5;
+        assert_int_equal(fs_sampler_draw(sampler, &cold, 0, 0, logits, NULL, 0, &logprob), 33);
+        for (int i = 0; i < V; i++)
+            logits[i] = -INFINITY;
+        assert_in_range(fs_sampler_draw(sampler, &o, 0, 0, logits, NULL, 0, &logprob), 0, V - 1);
+        fill(logits); /* and the next draw is an ordinary one */
+        assert_in_range(fs_sampler_draw(sampler, &o, 0, 0, logits, NULL, 0, &logprob), 0, V - 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),
+        cmocka_unit_test(an_infinity_is_drawn_as_the_likeliest),
         cmocka_unit_test(greedy_takes_the_lowest_id_of_a_tie),
         cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(a_draw_depends_on_seed_stream_and_position_alone),
