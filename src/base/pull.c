@@ -1,5 +1,5 @@
 /* See the header. Source: RFC 8259. */
-#include "text/pull.h"
+#include "base/pull.h"
 
 #include "base/utf8.h"
 

@@ -1,7 +1,7 @@
-/* A reader of large JSON that stores nothing: the vocabulary and the merges of a tokenizer.json are read with it,
- * the small rest by base/json.h. One pass, no recursion. */
-#ifndef FS_TEXT_PULL_H
-#define FS_TEXT_PULL_H
+/* A reader of large JSON that stores nothing: headers of safetensors, their index, the vocabulary and the merges of a
+ * tokenizer.json are read with it, small files by base/json.h. One pass, no recursion. */
+#ifndef FS_BASE_PULL_H
+#define FS_BASE_PULL_H
 
 #include "base/mem.h"
 

@@ -7,14 +7,15 @@
 
 #include "base/json.h"
 #include "base/utf8.h"
-#include "text/pull.h"
+#include "base/pull.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPTH_MAX 8 /* of Sequence within Sequence */
+#define DEPTH_MAX  8 /* of Sequence within Sequence */
+#define SPARSE_IDS (1 << 16) /* ids may run this far ahead of the bytes of the file */
 
 typedef struct reader {
     fs_tokenizer *t;
@@ -448,14 +449,14 @@ static fs_status read_all(reader *r, fs_error *err)
         }
         while (k < 5 && !key_is(key, names[k]))
             k++;
+        if (k == 5) {
+            rc = fs_pull_skip(&r->pull, &(fs_bytes){ 0 }, err);
+            continue;
+        }
         if ((rc = small_value(r, &v, err)))
             return rc;
-        if (k < 5) {
-            json_object_put(*values[k]);
-            *values[k] = v;
-        } else {
-            json_object_put(v);
-        }
+        json_object_put(*values[k]);
+        *values[k] = v;
     }
     if (fs_pull_peek(&r->pull))
         return fs_fail(err, FS_ERR_FORMAT, "something follows the JSON value at byte %zu of %zu", r->pull.at, r->pull.text.n_bytes);
@@ -478,8 +479,10 @@ fs_status fs_tokenizer_open_json(fs_bytes json, const char *what, fs_tokenizer *
     reader r = { .pull = { .text = json, .what = what } };
     fs_status rc = fs_tokenizer_new(&r.t, err);
 
-    if (!rc)
+    if (!rc) {
+        r.t->vocab.ids_max = json.n_bytes < FS_VOCAB_IDS_MAX - SPARSE_IDS ? json.n_bytes + SPARSE_IDS : FS_VOCAB_IDS_MAX;
         rc = read_all(&r, err);
+    }
     fs_pull_done(&r.pull);
     json_object_put(r.added);
     json_object_put(r.normalizer);

@@ -160,12 +160,12 @@ static fs_status grow_slots(fs_vocab *v, fs_error *err)
 fs_status fs_vocab_set(fs_vocab *v, int64_t id, fs_bytes bytes, fs_vocab_kind kind, fs_error *err)
 {
     fs_status rc;
-    size_t at = 0, offset = v->blob.n_bytes;
+    size_t at = 0, offset = v->blob.n_bytes, ids_max = v->ids_max ? v->ids_max : FS_VOCAB_IDS_MAX;
     uint64_t hash = 0;
     fs_vocab_entry *e;
 
-    if (id < 0 || id >= FS_VOCAB_IDS_MAX)
-        return fs_fail(err, FS_ERR_FORMAT, "token id %" PRId64 ", allowed are 0 to %d", id, FS_VOCAB_IDS_MAX - 1);
+    if (id < 0 || id >= (int64_t)ids_max)
+        return fs_fail(err, FS_ERR_FORMAT, "token id %" PRId64 ", allowed are 0 to %zu", id, ids_max - 1);
     if (bytes.n_bytes == 0 || bytes.n_bytes > FS_VOCAB_TOKEN_MAX)
         return fs_fail(err, FS_ERR_FORMAT, "token %" PRId64 " has %zu bytes, allowed are 1 to %d", id, bytes.n_bytes, FS_VOCAB_TOKEN_MAX);
     rc = grow_ids(v, (size_t)id + 1, err);
@@ -241,6 +241,18 @@ fs_status fs_vocab_add_merge(fs_vocab *v, fs_bytes left, fs_bytes right, fs_erro
     return fs_vocab_push_merge(v, (fs_merge){ (uint32_t)l, (uint32_t)r, (uint32_t)v->n_merges, (uint32_t)m }, err);
 }
 
+/* The most slots in a row that are taken: what a look-up of a pair that does not merge may have to walk. */
+static size_t longest_run(const fs_merge *slots, size_t n)
+{
+    size_t longest = 0, run = 0;
+
+    for (size_t i = 0; i < 2 * n; i++) { /* twice around: a run may pass the end */
+        run = slots[i & (n - 1)].merged == FS_VOCAB_NO_MERGE ? 0 : run + 1;
+        longest = run > longest ? run : longest;
+    }
+    return longest;
+}
+
 fs_status fs_vocab_seal(fs_vocab *v, fs_error *err)
 {
     size_t n = 64, mask;
@@ -267,6 +279,8 @@ fs_status fs_vocab_seal(fs_vocab *v, fs_error *err)
         }
         v->merge_slots[i] = *m;
     }
+    if (longest_run(v->merge_slots, n) > PROBES_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "the merges were made to collide");
     free(v->merges);
     v->merges = NULL;
     v->merges_capacity = 0;

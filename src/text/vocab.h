@@ -35,6 +35,7 @@ typedef struct fs_vocab {
     fs_buf blob;
     fs_vocab_entry *entries; /* [n_ids] */
     size_t n_ids, ids_capacity;
+    size_t ids_max; /* 0: FS_VOCAB_IDS_MAX; a reader sets less, so that one large id in a small file makes no large list */
     fs_vocab_slot *slots; /* [n_slots]; n_slots is a power of two, at most half full */
     size_t n_slots, n_tokens;
     fs_merge *merges; /* as added, then (fs_vocab_seal) a table of n_merge_slots by pair */
