@@ -8,10 +8,11 @@
 
 #include <json-c/json.h>
 
-#define FS_JSON_DEPTH_MAX 64
+#define FS_JSON_DEPTH_MAX      64
+#define FS_JSON_TREE_BYTES_MAX ((size_t)48 << 20)
 
 /* Parses all of text (trailing white space allowed). what names the source in the sentence. Free the result with
- * json_object_put. */
+ * json_object_put. Text whose values would take over FS_JSON_TREE_BYTES_MAX is refused: large data is for base/pull.h. */
 fs_status fs_json_parse(fs_bytes text, const char *what, struct json_object **ret, fs_error *err);
 
 /* Refuses what json-c drops silently: a key given twice in one object (only the last stays) and a key with U+0000

@@ -1,17 +1,21 @@
-/* Reads the header of one safetensors file into views. Strings live in one pool, views in one array sorted by
- * name; neither is touched after open. */
+/* Reads the header of one safetensors file into views. The header is read in one pass that keeps nothing but the
+ * result, since a stranger's header may be 100 MB. Strings live in one pool, views in one array sorted by name; neither is
+ * touched after open. */
 #include "formats/safetensors.h"
 
-#include "base/json.h"
+#include "base/pull.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct fs_safetensors {
     fs_tensor *tensors;
-    size_t n_tensors;
-    char *names;
+    size_t n_tensors, capacity;
+    char *names; /* one after the other, each with its NUL */
+    size_t names_bytes;
 };
 
 static int by_name(const void *a, const void *b)
@@ -28,83 +32,190 @@ static int by_place(const void *a, const void *b)
     return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
 }
 
-static fs_status index_item(struct json_object *array, size_t i, uint64_t *ret, const char *what, const char *name,
-                            const char *key, fs_error *err)
-{
-    struct json_object *v = json_object_array_get_idx(array, i);
+/* What is being read. */
+typedef struct reader {
+    fs_pull pull;
+    fs_bytes data;
+    const char *what;
+    fs_safetensors *s;
+} reader;
 
-    if (!json_object_is_type(v, json_type_int) || json_object_get_int64(v) < 0)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s': %s[%zu] is not a size", what, name, key, i);
-    *ret = json_object_get_uint64(v);
+/* Digits that fit 64 bits, and nothing but a comma or the list's end behind them. */
+static bool take_size(fs_pull *p, uint64_t *ret)
+{
+    uint64_t v = 0;
+    size_t begin;
+    uint8_t c = fs_pull_peek(p);
+
+    for (begin = p->at; c >= '0' && c <= '9'; c = ++p->at < p->text.n_bytes ? p->text.data[p->at] : 0)
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t)(c - '0'), &v))
+            return false;
+    *ret = v;
+    if (p->at == begin || (p->text.data[begin] == '0' && p->at - begin > 1))
+        return false;
+    c = fs_pull_peek(p);
+    return c == ',' || c == ']';
+}
+
+/* Up to n_max sizes into ret; *ret_n counts all of them. A value that is no list has no sizes: *ret_n = SIZE_MAX. */
+static fs_status read_sizes(reader *r, const fs_tensor *t, const char *key, uint64_t *ret, size_t n_max, size_t *ret_n, fs_error *err)
+{
+    fs_pull *p = &r->pull;
+    size_t n = 0;
+    bool more;
+    fs_status rc;
+
+    *ret_n = SIZE_MAX;
+    if (fs_pull_peek(p) != '[')
+        return fs_pull_skip(p, &(fs_bytes){ 0 }, err);
+    p->at++;
+    for (;;) {
+        uint64_t v = 0;
+        if ((rc = fs_pull_more(p, ']', &n, &more, err)))
+            return rc;
+        if (!more)
+            break;
+        if (!take_size(p, &v))
+            return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s': %s[%zu] is not a size", r->what, t->name, key, n - 1);
+        if (n <= n_max)
+            ret[n - 1] = v;
+    }
+    *ret_n = n;
     return FS_OK;
 }
 
-static fs_status read_tensor(fs_tensor *t, struct json_object *entry, fs_bytes data, const char *what, fs_error *err)
+static fs_status read_dtype(reader *r, fs_tensor *t, fs_error *err)
 {
-    struct json_object *shape, *offsets;
-    fs_bytes dtype = { 0 };
-    uint64_t begin, end, n_elems = 1;
-    size_t n_bytes;
-    bool found;
+    fs_bytes name = { 0 };
     fs_status rc;
 
-    if (!json_object_is_type(entry, json_type_object))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: the entry of tensor '%s' is not an object", what, t->name);
-    rc = fs_json_string(entry, "dtype", &dtype, &found, err);
-    if (rc) {
-        fs_fail_prefix(err, "%s: tensor '%s'", what, t->name);
-        return rc;
-    }
-    if (!found)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no dtype", what, t->name);
-    t->dtype = fs_dtype_from_safetensors(dtype);
-    if (t->dtype == FS_DTYPE_NONE)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: tensor '%s' has dtype '%.*s', which is not known here", what,
-                       t->name, (int)(dtype.n_bytes < 32 ? dtype.n_bytes : 32), (const char *)dtype.data);
-
-    shape = fs_json_member(entry, "shape");
-    if (!json_object_is_type(shape, json_type_array))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no shape", what, t->name);
-    if (json_object_array_length(shape) > FS_TENSOR_DIMS_MAX)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: tensor '%s' has %zu dimensions, at most %d are read", what,
-                       t->name, json_object_array_length(shape), FS_TENSOR_DIMS_MAX);
-    t->n_dims = (int)json_object_array_length(shape);
-    for (int i = 0; i < t->n_dims; i++) {
-        rc = index_item(shape, (size_t)i, &t->dims[i], what, t->name, "shape", err);
-        if (rc)
-            return rc;
-        if (__builtin_mul_overflow(n_elems, t->dims[i], &n_elems))
-            return fs_fail(err, FS_ERR_FORMAT, "%s: the shape of tensor '%s' overflows", what, t->name);
-    }
-    if (!fs_dtype_bytes(t->dtype, n_elems, &n_bytes))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: the shape of tensor '%s' overflows", what, t->name);
-
-    offsets = fs_json_member(entry, "data_offsets");
-    if (!json_object_is_type(offsets, json_type_array) || json_object_array_length(offsets) != 2)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no two data_offsets", what, t->name);
-    rc = index_item(offsets, 0, &begin, what, t->name, "data_offsets", err);
-    if (!rc)
-        rc = index_item(offsets, 1, &end, what, t->name, "data_offsets", err);
+    if (fs_pull_peek(&r->pull) != '"')
+        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s': 'dtype' is not a string", r->what, t->name);
+    rc = fs_pull_string(&r->pull, &name, err);
     if (rc)
         return rc;
-    if (begin > end || end > data.n_bytes)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' lies at %" PRIu64 " to %" PRIu64 ", the file has %zu bytes of data",
-                       what, t->name, begin, end, data.n_bytes);
+    t->dtype = fs_dtype_from_safetensors(name);
+    if (t->dtype == FS_DTYPE_NONE)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: tensor '%s' has dtype '%.*s', which is not known here", r->what, t->name,
+                       (int)(name.n_bytes < 32 ? name.n_bytes : 32), (const char *)name.data);
+    return FS_OK;
+}
+
+/* The sizes that the entry states against each other and against the data. */
+static fs_status place_tensor(const reader *r, fs_tensor *t, size_t n_dims, const uint64_t offsets[2], size_t n_offsets, fs_error *err)
+{
+    uint64_t n_elems = 1, begin = offsets[0], end = offsets[1];
+    size_t n_bytes;
+
+    if (n_dims == SIZE_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no shape", r->what, t->name);
+    if (n_dims > FS_TENSOR_DIMS_MAX)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: tensor '%s' has %zu dimensions, at most %d are read", r->what, t->name, n_dims,
+                       FS_TENSOR_DIMS_MAX);
+    t->n_dims = (int)n_dims;
+    for (size_t i = 0; i < n_dims; i++)
+        if (__builtin_mul_overflow(n_elems, t->dims[i], &n_elems))
+            return fs_fail(err, FS_ERR_FORMAT, "%s: the shape of tensor '%s' overflows", r->what, t->name);
+    if (!fs_dtype_bytes(t->dtype, n_elems, &n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: the shape of tensor '%s' overflows", r->what, t->name);
+    if (n_offsets != 2)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no two data_offsets", r->what, t->name);
+    if (begin > end || end > r->data.n_bytes)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' lies at %" PRIu64 " to %" PRIu64 ", the file has %zu bytes of data", r->what,
+                       t->name, begin, end, r->data.n_bytes);
     if (end - begin != n_bytes)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' takes %" PRIu64 " bytes, its dtype and shape say %zu", what,
-                       t->name, end - begin, n_bytes);
-    t->data = data.data + begin;
+        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' takes %" PRIu64 " bytes, its dtype and shape say %zu", r->what, t->name,
+                       end - begin, n_bytes);
+    t->data = r->data.data + begin;
     t->n_bytes = n_bytes;
     return FS_OK;
 }
 
-static fs_status check_metadata(struct json_object *metadata, const char *what, fs_error *err)
+/* {"dtype": "BF16", "shape": [7168, 2048], "data_offsets": [0, 29360128]}; t has its name. */
+static fs_status read_tensor(reader *r, fs_tensor *t, fs_error *err)
 {
-    if (!json_object_is_type(metadata, json_type_object))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: __metadata__ is not an object", what);
-    json_object_object_foreach(metadata, key, v)
-        if (!json_object_is_type(v, json_type_string))
-            return fs_fail(err, FS_ERR_FORMAT, "%s: __metadata__ '%s' is not a string", what, key);
+    enum { DTYPE, SHAPE, OFFSETS, OTHER };
+    static const char *const keys[] = { "dtype", "shape", "data_offsets" };
+    uint64_t offsets[2] = { 0 };
+    size_t n_dims = SIZE_MAX, n_offsets = SIZE_MAX, n = 0;
+    bool more, seen[3] = { false };
+    fs_status rc;
+
+    if (fs_pull_peek(&r->pull) != '{')
+        return fs_fail(err, FS_ERR_FORMAT, "%s: the entry of tensor '%s' is not an object", r->what, t->name);
+    r->pull.at++;
+    for (;;) {
+        fs_bytes key;
+        int k = DTYPE;
+        if ((rc = fs_pull_more(&r->pull, '}', &n, &more, err)))
+            return rc;
+        if (!more)
+            break;
+        if ((rc = fs_pull_key(&r->pull, &key, err)))
+            return rc;
+        while (k < OTHER && !fs_bytes_equal(key, fs_bytes_str(keys[k])))
+            k++;
+        if (k < OTHER && seen[k])
+            return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s': '%s' is given twice", r->what, t->name, keys[k]);
+        if (k < OTHER)
+            seen[k] = true;
+        rc = k == DTYPE     ? read_dtype(r, t, err)
+             : k == SHAPE   ? read_sizes(r, t, "shape", t->dims, FS_TENSOR_DIMS_MAX, &n_dims, err)
+             : k == OFFSETS ? read_sizes(r, t, "data_offsets", offsets, 2, &n_offsets, err)
+                            : fs_pull_skip(&r->pull, &key, err);
+        if (rc)
+            return rc;
+    }
+    if (!seen[DTYPE])
+        return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' has no dtype", r->what, t->name);
+    return place_tensor(r, t, n_dims, offsets, n_offsets, err);
+}
+
+static fs_status check_metadata(reader *r, fs_error *err)
+{
+    size_t n = 0;
+    bool more;
+    fs_status rc;
+
+    if (fs_pull_peek(&r->pull) != '{')
+        return fs_fail(err, FS_ERR_FORMAT, "%s: __metadata__ is not an object", r->what);
+    r->pull.at++;
+    for (;;) {
+        fs_bytes text;
+        char key[64];
+        if ((rc = fs_pull_more(&r->pull, '}', &n, &more, err)) || !more)
+            return rc;
+        if ((rc = fs_pull_key(&r->pull, &text, err)))
+            return rc;
+        snprintf(key, sizeof key, "%.*s", (int)(text.n_bytes < 63 ? text.n_bytes : 63), (const char *)text.data);
+        if (fs_pull_peek(&r->pull) != '"')
+            return fs_fail(err, FS_ERR_FORMAT, "%s: __metadata__ '%s' is not a string", r->what, key);
+        if ((rc = fs_pull_string(&r->pull, &text, err)))
+            return rc;
+    }
+}
+
+/* One more tensor with this name and nothing else yet. */
+static fs_status add_tensor(reader *r, fs_bytes name, fs_tensor **ret, fs_error *err)
+{
+    fs_safetensors *s = r->s;
+    char *copy = s->names + s->names_bytes;
+
+    if (!fs_utf8_valid(name) || memchr(name.data, 0, name.n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: a tensor name of %zu bytes is no UTF-8 or holds U+0000", r->what, name.n_bytes);
+    if (s->n_tensors == s->capacity) {
+        size_t capacity = s->capacity + s->capacity / 2 + 64;
+        fs_tensor *more = realloc(s->tensors, capacity * sizeof *more);
+        if (!more)
+            return fs_fail_memory(err, capacity * sizeof *more);
+        s->tensors = more;
+        s->capacity = capacity;
+    }
+    memcpy(copy, name.data, name.n_bytes);
+    copy[name.n_bytes] = 0;
+    s->names_bytes += name.n_bytes + 1;
+    *ret = &s->tensors[s->n_tensors++];
+    **ret = (fs_tensor){ .name = copy };
     return FS_OK;
 }
 
@@ -113,7 +224,8 @@ static fs_status check_places(fs_safetensors *s, fs_bytes data, const char *what
 {
     const uint8_t *at = data.data;
 
-    qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_place);
+    if (s->n_tensors)
+        qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_place);
     for (size_t i = 0; i < s->n_tensors; i++) {
         const fs_tensor *t = &s->tensors[i];
         if (t->data != at)
@@ -128,51 +240,55 @@ static fs_status check_places(fs_safetensors *s, fs_bytes data, const char *what
     return FS_OK;
 }
 
-static fs_status read_header(fs_safetensors *s, fs_bytes data, struct json_object *root, const char *what, fs_error *err)
+static fs_status read_header(reader *r, fs_error *err)
 {
-    size_t names_bytes = 0, n = 0, at = 0;
-    fs_status rc;
+    fs_safetensors *s = r->s;
+    bool more, has_metadata = false;
+    size_t n = 0;
+    fs_status rc = fs_pull_expect(&r->pull, '{', err);
 
-    if (!json_object_is_type(root, json_type_object))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: the header is not an object", what);
-    json_object_object_foreach(root, key, v) {
-        (void)v;
-        names_bytes += strlen(key) + 1;
-        n++;
-    }
-    s->tensors = calloc(n + 1, sizeof *s->tensors);
-    if (!s->tensors)
-        return fs_fail_memory(err, (n + 1) * sizeof *s->tensors);
-    s->names = malloc(names_bytes + 1);
+    /* A name is no longer than its JSON, and its NUL than the quotes. */
+    s->names = malloc(r->pull.text.n_bytes);
     if (!s->names)
-        return fs_fail_memory(err, names_bytes + 1);
-    json_object_object_foreach(root, name, entry) {
-        fs_tensor *t = &s->tensors[s->n_tensors];
-        if (strcmp(name, "__metadata__") == 0) {
-            rc = check_metadata(entry, what, err);
-            if (rc)
-                return rc;
-            continue;
-        }
-        t->name = memcpy(s->names + at, name, strlen(name) + 1);
-        at += strlen(name) + 1;
-        rc = read_tensor(t, entry, data, what, err);
-        if (rc)
+        return fs_fail_memory(err, r->pull.text.n_bytes);
+    for (;;) {
+        fs_tensor *t = NULL;
+        fs_bytes name;
+        if (rc || (rc = fs_pull_more(&r->pull, '}', &n, &more, err)))
             return rc;
-        s->n_tensors++;
+        if (!more)
+            break;
+        if ((rc = fs_pull_key(&r->pull, &name, err)))
+            return rc;
+        if (!fs_bytes_equal(name, FS_BYTES_LIT("__metadata__"))) {
+            rc = add_tensor(r, name, &t, err);
+            if (!rc)
+                rc = read_tensor(r, t, err);
+        } else if (has_metadata) {
+            rc = fs_fail(err, FS_ERR_FORMAT, "%s: __metadata__ is given twice", r->what);
+        } else {
+            has_metadata = true;
+            rc = check_metadata(r, err);
+        }
     }
-    rc = check_places(s, data, what, err);
+    if (fs_pull_peek(&r->pull))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: something follows the JSON value at byte %zu of %zu", r->what, r->pull.at,
+                       r->pull.text.n_bytes);
+    rc = check_places(s, r->data, r->what, err);
     if (rc)
         return rc;
-    qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_name);
+    if (s->n_tensors)
+        qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_name);
+    for (size_t i = 1; i < s->n_tensors; i++)
+        if (strcmp(s->tensors[i - 1].name, s->tensors[i].name) == 0)
+            return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' is given twice", r->what, s->tensors[i].name);
     return FS_OK;
 }
 
 fs_status fs_safetensors_open(fs_bytes bytes, const char *what, fs_safetensors **ret, fs_error *err)
 {
-    struct json_object *root = NULL;
-    fs_safetensors *s = NULL;
-    fs_bytes header, data;
+    reader r = { .what = what };
+    fs_bytes header;
     uint64_t n = 0;
     fs_status rc;
 
@@ -187,30 +303,21 @@ fs_status fs_safetensors_open(fs_bytes bytes, const char *what, fs_safetensors *
         return fs_fail(err, FS_ERR_FORMAT, "%s: the header says %" PRIu64 " bytes, the file has %zu after it", what, n,
                        bytes.n_bytes - 8);
     header = (fs_bytes){ bytes.data + 8, (size_t)n };
-    data = (fs_bytes){ bytes.data + 8 + n, bytes.n_bytes - 8 - (size_t)n };
+    r.data = (fs_bytes){ bytes.data + 8 + n, bytes.n_bytes - 8 - (size_t)n };
     if (n == 0 || header.data[0] != '{')
         return fs_fail(err, FS_ERR_FORMAT, "%s: the header does not begin with '{'", what);
-    rc = fs_json_parse(header, what, &root, err);
-    if (rc)
+    r.s = calloc(1, sizeof *r.s);
+    if (!r.s)
+        return fs_fail_memory(err, sizeof *r.s);
+    r.pull = (fs_pull){ .text = header, .what = what };
+    rc = read_header(&r, err);
+    fs_pull_done(&r.pull);
+    if (rc) {
+        fs_safetensors_close(r.s);
         return rc;
-    rc = fs_json_check_keys(header, root, what, err);
-    if (rc)
-        goto fail;
-    s = calloc(1, sizeof *s);
-    if (!s) {
-        rc = fs_fail_memory(err, sizeof *s);
-        goto fail;
     }
-    rc = read_header(s, data, root, what, err);
-    if (rc)
-        goto fail;
-    json_object_put(root);
-    *ret = s;
+    *ret = r.s;
     return FS_OK;
-fail:
-    json_object_put(root);
-    fs_safetensors_close(s);
-    return rc;
 }
 
 void fs_safetensors_close(fs_safetensors *s)

@@ -30,6 +30,31 @@ static void strict_or_a_sentence(void **state)
     assert_int_not_equal(fs_json_parse(fs_bytes_str(deep), "test", &v, &err), FS_OK);
 }
 
+/* 3 bytes of text are 800 in json-c: a million of them are refused before it sees them. */
+static void a_small_text_makes_no_large_tree(void **state)
+{
+    enum { N = 1000000 };
+    char *text = malloc(3 * N + 2);
+    struct json_object *v = NULL;
+    fs_error err;
+
+    (void)state;
+    text[0] = '[';
+    for (size_t i = 0; i < N; i++)
+        memcpy(text + 1 + 3 * i, i ? ",{}" : " {}", 3);
+    text[3 * N + 1] = ']';
+    assert_int_equal(fs_json_parse((fs_bytes){ (uint8_t *)text, 3 * N + 2 }, "test", &v, &err), FS_ERR_FORMAT);
+    assert_sentence(err, "3000002 bytes of JSON would take over");
+    assert_null(v);
+    /* Brackets in strings are text. */
+    memset(text, '{', 3 * N);
+    text[0] = text[3 * N - 1] = '"';
+    assert_ok(fs_json_parse((fs_bytes){ (uint8_t *)text, 3 * N }, "test", &v, &err), err);
+    assert_int_equal(json_object_get_string_len(v), 3 * N - 2);
+    json_object_put(v);
+    free(text);
+}
+
 static void numbers_are_checked_by_name(void **state)
 {
     struct json_object *o = parse(" {\"i\":9007199254740993,\"f\":2.0,\"h\":2.5,\"s\":\"1\",\"n\":null,\"z\":\"a\\u0000b\",\"t\":true} \n");
@@ -116,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strict_or_a_sentence),
+        cmocka_unit_test(a_small_text_makes_no_large_tree),
         cmocka_unit_test(numbers_are_checked_by_name),
         cmocka_unit_test(quoting_survives_a_round_trip),
         cmocka_unit_test(escaped_pairs_become_every_character_above_ffff),
