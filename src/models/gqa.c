@@ -4,16 +4,21 @@
 
 #include <string.h>
 
-fs_status fs_dense_check(const fs_config *c, fs_error *err)
+fs_status fs_gqa_check(const fs_config *c, fs_error *err)
 {
-    if (c->kv_lora_rank || c->n_routed_experts)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s with latent attention or experts is not a model this program knows",
-                       c->model_type);
     if (c->head_dim % 2 || c->head_dim > FS_ATTENTION_DIM_MAX)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "head_dim %u is odd or over %d", c->head_dim, FS_ATTENTION_DIM_MAX);
     if (c->partial_rotary_factor != 1)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "partial_rotary_factor %g is not supported", c->partial_rotary_factor);
     return FS_OK;
+}
+
+fs_status fs_dense_check(const fs_config *c, fs_error *err)
+{
+    if (c->kv_lora_rank || c->n_routed_experts)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s with latent attention or experts is not a model this program knows",
+                       c->model_type);
+    return fs_gqa_check(c, err);
 }
 
 fs_status fs_gqa_load(fs_loader *l, fs_gqa *g, const char *prefix, bool qkv_bias, bool o_bias, bool qk_norm, fs_error *err)

@@ -98,7 +98,7 @@ typedef struct fs_arch {
     void (*attention)(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
 } fs_arch;
 
-extern const fs_arch fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3,
+extern const fs_arch fs_arch_deepseek, fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3,
     fs_arch_deepseek_v32;
 /* NULL when unknown. */
 const fs_arch *fs_arch_find(const char *model_type);
@@ -292,6 +292,7 @@ void fs_gqa_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
 void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
 fs_status fs_gqa_load(fs_loader *l, fs_gqa *gqa, const char *prefix, bool qkv_bias, bool o_bias, bool qk_norm, fs_error *err);
 fs_status fs_mla_load(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
+fs_status fs_gqa_check(const fs_config *c, fs_error *err); /* head sizes */
 fs_status fs_dense_check(const fs_config *c, fs_error *err);
 fs_status fs_mla_check(const fs_config *c, fs_error *err);
 
