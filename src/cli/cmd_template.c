@@ -13,8 +13,67 @@ static struct {
     const char *format;
 } opt;
 
-static fs_status read_message(struct json_object *o, size_t i, fs_message *ret, fs_error *err)
+/* What the request owns beside its JSON: the calls, and the texts of arguments that came as objects. */
+typedef struct request {
+    struct json_object *json;
+    fs_message *messages;
+    size_t n_messages;
+    fs_tool_call *calls;
+    size_t n_calls;
+    fs_chat_options options;
+} request;
+
+static void request_done(request *r)
 {
+    free(r->messages);
+    free(r->calls);
+    json_object_put(r->json);
+}
+
+/* The text of o, which o keeps. */
+static fs_status json_text(struct json_object *o, fs_bytes *ret, fs_error *err)
+{
+    const char *s = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+
+    if (!s)
+        return fs_fail_memory(err, 1);
+    *ret = fs_bytes_str(s);
+    return FS_OK;
+}
+
+static fs_status read_call(struct json_object *o, fs_tool_call *ret, fs_error *err)
+{
+    struct json_object *function = fs_json_member(o, "function"), *arguments;
+    bool found = false;
+    fs_status rc;
+
+    if (!function)
+        function = o;
+    if ((rc = fs_json_string(o, "id", &ret->id, NULL, err)) || (rc = fs_json_string(function, "name", &ret->name, &found, err)))
+        return rc;
+    if (!found)
+        return fs_fail(err, FS_ERR_FORMAT, "a tool call has no name");
+    arguments = fs_json_member(function, "arguments");
+    if (json_object_is_type(arguments, json_type_object))
+        return json_text(arguments, &ret->arguments, err);
+    ret->arguments = FS_BYTES_LIT("{}");
+    return fs_json_string(function, "arguments", &ret->arguments, NULL, err);
+}
+
+static size_t count_calls(struct json_object *messages)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < json_object_array_length(messages); i++) {
+        struct json_object *calls = fs_json_member(json_object_array_get_idx(messages, i), "tool_calls");
+        n += json_object_is_type(calls, json_type_array) ? json_object_array_length(calls) : 0;
+    }
+    return n;
+}
+
+static fs_status read_message(struct json_object *o, size_t i, request *r, fs_message *ret, fs_error *err)
+{
+    struct json_object *calls = fs_json_member(o, "tool_calls");
     static const char *const roles[] = { "system", "user", "assistant", "tool" };
     fs_bytes role = { 0 };
     bool found = false;
@@ -22,42 +81,63 @@ static fs_status read_message(struct json_object *o, size_t i, fs_message *ret, 
     fs_status rc;
 
     if ((rc = fs_json_string(o, "role", &role, &found, err)) || (rc = fs_json_string(o, "content", &ret->content, NULL, err)) ||
-        (rc = fs_json_string(o, "reasoning_content", &ret->reasoning, NULL, err)))
+        (rc = fs_json_string(o, "reasoning_content", &ret->reasoning, NULL, err)) ||
+        (rc = fs_json_string(o, "tool_call_id", &ret->call_id, NULL, err)))
         return fs_fail_prefix(err, "message %zu", i), rc;
     while (k < 4 && !(found && fs_bytes_equal(role, fs_bytes_str(roles[k]))))
         k++;
     if (k == 4)
         return fs_fail(err, FS_ERR_FORMAT, "message %zu has the role '%.*s', known are system, user, assistant and tool", i,
                        role.n_bytes < 40 ? (int)role.n_bytes : 40, found ? (const char *)role.data : "");
-    if (fs_json_member(o, "tool_calls"))
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "message %zu has tool_calls, which are not supported", i);
     ret->role = (fs_role)k;
+    if (calls && !json_object_is_type(calls, json_type_array))
+        return fs_fail(err, FS_ERR_FORMAT, "message %zu: tool_calls is no array", i);
+    ret->calls = r->calls + r->n_calls;
+    ret->n_calls = calls ? json_object_array_length(calls) : 0;
+    for (k = 0; k < ret->n_calls; k++)
+        if ((rc = read_call(json_object_array_get_idx(calls, k), &r->calls[r->n_calls++], err)))
+            return fs_fail_prefix(err, "message %zu", i), rc;
     return FS_OK;
 }
 
-static fs_status read_messages(struct json_object *request, fs_message **ret, size_t *ret_n, fs_error *err)
+static fs_status read_messages(request *r, fs_error *err)
 {
-    struct json_object *list = fs_json_member(request, "messages"), *tools = fs_json_member(request, "tools");
-    size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
-    fs_message *m;
+    struct json_object *list = fs_json_member(r->json, "messages");
+    size_t n = json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0, n_calls;
     fs_status rc = FS_OK;
 
     if (n == 0 || n > MESSAGES_MAX)
         return fs_fail(err, FS_ERR_FORMAT, "stdin has %zu 'messages', allowed are 1 to %d", n, MESSAGES_MAX);
-    if (json_object_is_type(tools, json_type_array) && json_object_array_length(tools))
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "'tools' are not supported");
-    m = calloc(n, sizeof *m);
-    if (!m)
-        return fs_fail_memory(err, n * sizeof *m);
+    n_calls = count_calls(list);
+    r->messages = calloc(n, sizeof *r->messages);
+    r->calls = calloc(n_calls + 1, sizeof *r->calls);
+    if (!r->messages || !r->calls)
+        return fs_fail_memory(err, n * sizeof *r->messages + n_calls * sizeof *r->calls);
     for (size_t i = 0; i < n && !rc; i++)
-        rc = read_message(json_object_array_get_idx(list, i), i, &m[i], err);
-    if (rc) {
-        free(m);
+        rc = read_message(json_object_array_get_idx(list, i), i, r, &r->messages[i], err);
+    r->n_messages = n;
+    return rc;
+}
+
+static fs_status read_request(request *r, fs_error *err)
+{
+    struct json_object *tools;
+    fs_bytes effort = { 0 };
+    bool found = false;
+    fs_status rc;
+
+    r->options = (fs_chat_options){ .thinking = true, .add_generation_prompt = true };
+    if ((rc = fs_tokens_read_request(&r->json, err)) || (rc = fs_json_bool(r->json, "thinking", &r->options.thinking, NULL, err)) ||
+        (rc = fs_json_bool(r->json, "add_generation_prompt", &r->options.add_generation_prompt, NULL, err)) ||
+        (rc = fs_json_string(r->json, "reasoning_effort", &effort, &found, err)))
         return rc;
-    }
-    *ret = m;
-    *ret_n = n;
-    return FS_OK;
+    if (found && !fs_effort_from_name(effort, &r->options.effort))
+        return fs_fail(err, FS_ERR_FORMAT, "reasoning_effort '%.*s' is none of low, high, xhigh and max",
+                       effort.n_bytes < 40 ? (int)effort.n_bytes : 40, (const char *)effort.data);
+    tools = fs_json_member(r->json, "tools");
+    if (tools && (rc = json_text(tools, &r->options.tools, err)))
+        return rc;
+    return read_messages(r, err);
 }
 
 /* The format by name, or the model's own with its tokenizer. */
@@ -80,18 +160,13 @@ static fs_status choose(const char *name, fs_chat_format *ret, fs_tokenizer **re
 
 static fs_status answer(fs_chat_format f, const fs_tokenizer *t, fs_buf *out, fs_error *err)
 {
-    fs_chat_options options = { .thinking = true, .add_generation_prompt = true };
-    struct json_object *request = NULL;
-    fs_message *messages = NULL;
     fs_buf prompt = { 0 };
     fs_ids ids = { 0 };
-    size_t n = 0;
+    request r = { 0 };
     fs_status rc;
 
-    if ((rc = fs_tokens_read_request(&request, err)) || (rc = fs_json_bool(request, "thinking", &options.thinking, NULL, err)) ||
-        (rc = fs_json_bool(request, "add_generation_prompt", &options.add_generation_prompt, NULL, err)) ||
-        (rc = read_messages(request, &messages, &n, err)) ||
-        (rc = fs_chat_render(f, t, messages, n, &options, &prompt, t ? &ids : NULL, err)))
+    if ((rc = read_request(&r, err)) ||
+        (rc = fs_chat_render(f, t, r.messages, r.n_messages, &r.options, &prompt, t ? &ids : NULL, err)))
         goto done;
     if (!opt.json) {
         rc = fs_buf_append(out, prompt.data, prompt.n_bytes, err);
@@ -103,8 +178,7 @@ static fs_status answer(fs_chat_format f, const fs_tokenizer *t, fs_buf *out, fs
         goto done;
     rc = fs_buf_append_str(out, "}\n", err);
 done:
-    free(messages);
-    json_object_put(request);
+    request_done(&r);
     fs_buf_done(&prompt);
     fs_ids_done(&ids);
     return rc;
@@ -137,8 +211,9 @@ const fs_command fs_command_template = {
              .usage = "MODEL|FORMAT",
              .summary = "Render the conversation on stdin as a model's prompt.",
              .text = "Stdin is a JSON object: {\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"thinking\": true, "
-                     "\"add_generation_prompt\": true}. FORMAT is chatml, qwen2, qwen3, smollm2, llama3, deepseek-v3 or deepseek-r1; "
-                     "with a MODEL the answer has the token ids too.",
+                     "\"add_generation_prompt\": true, \"reasoning_effort\": \"high\", \"tools\": [...]}, the messages and tools of the "
+                     "OpenAI API. FORMAT is chatml, qwen2, qwen3, smollm2, llama3, deepseek-v3, deepseek-r1, deepseek-v3.1, deepseek-v3.2, "
+                     "deepseek-v4 or deepseek-v4.1; with a MODEL the answer has the token ids too.",
              .options = options,
              .n_args_min = 1,
              .n_args_max = 1 },

@@ -1,24 +1,17 @@
-/* See the header. One function a family of formats; what they share is the writer, which keeps the text between two
- * markers together, because the tokenizer must see it in one piece ("user\n" and a message that starts with a newline
- * make one token of two newlines). */
-#include "text/chat.h"
+/* See the header: which format, and what is checked of a conversation before one of chat_chatml.c, chat_deepseek.c and
+ * chat_dsml.c renders it. */
+#include "text/chat_write.h"
 
-#include "base/utf8.h"
-
+#include <stdio.h>
 #include <string.h>
-
-#define BOS_DEEPSEEK  "<｜begin▁of▁sentence｜>"
-#define EOS_DEEPSEEK  "<｜end▁of▁sentence｜>"
-#define THINK         "<think>"
-#define THINK_END     "</think>"
 
 static const char *const names[FS_CHAT_FORMAT_END] = {
     [FS_CHAT_NONE] = "none",     [FS_CHAT_CHATML] = "chatml", [FS_CHAT_QWEN2] = "qwen2",
     [FS_CHAT_QWEN3] = "qwen3",   [FS_CHAT_SMOLLM2] = "smollm2", [FS_CHAT_LLAMA3] = "llama3",
     [FS_CHAT_DEEPSEEK_V3] = "deepseek-v3", [FS_CHAT_DEEPSEEK_R1] = "deepseek-r1",
+    [FS_CHAT_DEEPSEEK_V31] = "deepseek-v3.1", [FS_CHAT_DEEPSEEK_V32] = "deepseek-v3.2",
+    [FS_CHAT_DEEPSEEK_V4] = "deepseek-v4", [FS_CHAT_DEEPSEEK_V41] = "deepseek-v4.1",
 };
-
-static const char *const role_names[] = { "system", "user", "assistant", "tool" };
 
 const char *fs_chat_format_name(fs_chat_format f)
 {
@@ -44,16 +37,43 @@ static bool has_token(const fs_tokenizer *t, const char *marker)
     return !t || fs_tokenizer_id(t, fs_bytes_str(marker)) >= 0;
 }
 
+static bool is_deepseek(fs_chat_format f)
+{
+    return f >= FS_CHAT_DEEPSEEK_V3 && f <= FS_CHAT_DEEPSEEK_V41;
+}
+
+/* V3.2 and later publish no template, but their tokenizers tell: V4 has tokens that V3.2 has not, V4.1 one more. */
+static fs_chat_format detect_by_tokens(const fs_tokenizer *t)
+{
+    if (!t || !has_token(t, FS_MARK_USER) || !has_token(t, FS_MARK_ASSISTANT) || !has_token(t, FS_MARK_DSML))
+        return FS_CHAT_NONE;
+    if (has_token(t, FS_MARK_SYSTEM))
+        return FS_CHAT_DEEPSEEK_V41;
+    return has_token(t, "<｜latest_reminder｜>") ? FS_CHAT_DEEPSEEK_V4 : FS_CHAT_DEEPSEEK_V32;
+}
+
+static fs_chat_format detect_deepseek(fs_bytes chat_template)
+{
+    for (fs_chat_format f = FS_CHAT_DEEPSEEK_V32; f <= FS_CHAT_DEEPSEEK_V41; f++) {
+        char tag[64];
+        snprintf(tag, sizeof tag, "%s%s", FS_MARK_DSML, fs_dsml_of(f)->calls);
+        if (holds(chat_template, tag))
+            return f;
+    }
+    if (holds(chat_template, FS_MARK_DSML))
+        return FS_CHAT_NONE;
+    /* V3.1 chooses with a variable what follows <｜Assistant｜>. */
+    if (holds(chat_template, "thinking"))
+        return holds(chat_template, FS_MARK_THINK_END) ? FS_CHAT_DEEPSEEK_V31 : FS_CHAT_NONE;
+    return holds(chat_template, FS_MARK_THINK_END) || holds(chat_template, FS_MARK_THINK) ? FS_CHAT_DEEPSEEK_R1 : FS_CHAT_DEEPSEEK_V3;
+}
+
 fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t)
 {
-    if (holds(chat_template, "<｜Assistant｜>")) {
-        if (!has_token(t, "<｜User｜>") || !has_token(t, "<｜Assistant｜>"))
-            return FS_CHAT_NONE;
-        /* V3.1 and later choose with a variable what follows <｜Assistant｜>. */
-        if (holds(chat_template, "thinking"))
-            return FS_CHAT_NONE;
-        return holds(chat_template, THINK_END) || holds(chat_template, THINK) ? FS_CHAT_DEEPSEEK_R1 : FS_CHAT_DEEPSEEK_V3;
-    }
+    if (chat_template.n_bytes == 0)
+        return detect_by_tokens(t);
+    if (holds(chat_template, FS_MARK_ASSISTANT))
+        return has_token(t, FS_MARK_USER) && has_token(t, FS_MARK_ASSISTANT) ? detect_deepseek(chat_template) : FS_CHAT_NONE;
     if (holds(chat_template, "<|start_header_id|>"))
         return has_token(t, "<|start_header_id|>") ? FS_CHAT_LLAMA3 : FS_CHAT_NONE;
     if (holds(chat_template, "<|im_start|>")) {
@@ -65,318 +85,104 @@ fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer 
             return FS_CHAT_SMOLLM2;
         if (holds(chat_template, "enable_thinking"))
             return FS_CHAT_QWEN3;
-        return holds(chat_template, THINK) ? FS_CHAT_NONE : FS_CHAT_CHATML;
+        return holds(chat_template, FS_MARK_THINK) ? FS_CHAT_NONE : FS_CHAT_CHATML;
     }
     return FS_CHAT_NONE;
 }
 
-/* ---- the writer ---- */
-
-typedef struct writer {
-    const fs_tokenizer *t;
-    fs_buf *prompt; /* or NULL */
-    fs_ids *ids;    /* or NULL */
-    fs_buf text;    /* since the last marker, not encoded yet */
-    fs_chat_format format;
-    fs_status rc;   /* the first failure; later calls do nothing */
-    fs_error *err;
-} writer;
-
-static void put_text(writer *w, fs_bytes text)
+bool fs_effort_from_name(fs_bytes name, fs_effort *ret)
 {
-    if (!w->rc && w->prompt)
-        w->rc = fs_buf_append(w->prompt, text.data, text.n_bytes, w->err);
-    if (!w->rc && w->ids)
-        w->rc = fs_buf_append(&w->text, text.data, text.n_bytes, w->err);
-}
+    static const char *const efforts[] = { "low", "high", "xhigh", "max" };
 
-static void put(writer *w, const char *text)
-{
-    put_text(w, fs_bytes_str(text));
-}
-
-static void flush(writer *w)
-{
-    if (!w->rc && w->ids && w->text.n_bytes)
-        w->rc = fs_tokenizer_encode(w->t, fs_buf_bytes(&w->text), FS_ENCODE_PLAIN, w->ids, w->err);
-    fs_buf_clear(&w->text);
-}
-
-/* A marker of the format: its token. */
-static void put_marker(writer *w, const char *marker)
-{
-    int32_t id;
-
-    if (!w->rc && w->prompt)
-        w->rc = fs_buf_append_str(w->prompt, marker, w->err);
-    if (w->rc || !w->ids)
-        return;
-    id = fs_tokenizer_id(w->t, fs_bytes_str(marker));
-    if (id < 0) {
-        w->rc = fs_fail(w->err, FS_ERR_UNSUPPORTED, "chat format '%s' needs the token '%s', which the tokenizer has not",
-                        names[w->format], marker);
-        return;
-    }
-    flush(w);
-    if (!w->rc)
-        w->rc = fs_ids_push(w->ids, id, w->err);
-}
-
-/* <think> and </think> are tokens of some tokenizers and text for the others. */
-static void put_think(writer *w, const char *marker)
-{
-    if (w->ids && !has_token(w->t, marker))
-        put(w, marker);
-    else
-        put_marker(w, marker);
-}
-
-/* ---- pieces of text ---- */
-
-static fs_bytes strip_newlines(fs_bytes s, bool left, bool right)
-{
-    while (left && s.n_bytes && s.data[0] == '\n') {
-        s.data++;
-        s.n_bytes--;
-    }
-    while (right && s.n_bytes && s.data[s.n_bytes - 1] == '\n')
-        s.n_bytes--;
-    return s;
-}
-
-/* What Jinja's trim (Python's str.strip) takes for white space. */
-static bool is_space(uint32_t c)
-{
-    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
-           c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-}
-
-static fs_bytes trim(fs_bytes s)
-{
-    uint32_t code;
-
-    while (s.n_bytes) {
-        size_t n = fs_utf8_next(s, 0, &code);
-        if (!is_space(code))
-            break;
-        s.data += n;
-        s.n_bytes -= n;
-    }
-    while (s.n_bytes) {
-        size_t i = s.n_bytes - 1;
-        while (i > 0 && s.n_bytes - i < 4 && (s.data[i] & 0xc0) == 0x80)
-            i--;
-        if (fs_utf8_next(s, i, &code) != s.n_bytes - i || !is_space(code))
-            break;
-        s.n_bytes = i;
-    }
-    return s;
-}
-
-/* Where part begins in s, the last time or the first; false: nowhere. */
-static bool find_last(fs_bytes s, const char *part, size_t *ret)
-{
-    size_t n = strlen(part);
-
-    for (size_t i = s.n_bytes; i >= n; i--)
-        if (memcmp(s.data + i - n, part, n) == 0) {
-            *ret = i - n;
+    for (size_t i = 0; i < 4; i++)
+        if (fs_bytes_equal(name, fs_bytes_str(efforts[i]))) {
+            *ret = (fs_effort)(FS_EFFORT_LOW + i);
             return true;
         }
     return false;
 }
 
-static bool find_first(fs_bytes s, const char *part, size_t *ret)
+/* *tools becomes empty, or one JSON array of objects with a name each. */
+static fs_status check_tools(fs_chat_format f, fs_bytes *tools, fs_error *err)
 {
-    const uint8_t *p = s.n_bytes ? memmem(s.data, s.n_bytes, part, strlen(part)) : NULL;
+    fs_chat_options o = { .tools = *tools };
+    fs_json_walk walk = { 0 };
+    fs_bytes tool, function, name;
+    size_t n = 0;
 
-    if (p)
-        *ret = (size_t)(p - s.data);
-    return p != NULL;
+    if (tools->n_bytes == 0)
+        return FS_OK;
+    if (!fs_json_text_valid(*tools, &o.tools) || o.tools.data[0] != '[')
+        return fs_fail(err, FS_ERR_FORMAT, "the tools are not a JSON array");
+    for (; fs_next_tool(&o, &walk, &tool, &function); n++)
+        if (!fs_json_text_member(function, "name", &name) || name.data[0] != '"')
+            return fs_fail(err, FS_ERR_FORMAT, "tool %zu is no object with a name", n);
+    if (n && f == FS_CHAT_LLAMA3)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "chat format '%s' has no tools", names[f]);
+    *tools = n ? o.tools : (fs_bytes){ 0 };
+    return FS_OK;
 }
 
-static fs_bytes from(fs_bytes s, size_t i)
+static fs_status check_message(fs_chat_format f, const fs_message *m, size_t i, fs_error *err)
 {
-    return (fs_bytes){ s.data ? s.data + i : NULL, s.n_bytes - i };
+    if (f == FS_CHAT_LLAMA3 && (m->role == FS_ROLE_TOOL || m->n_calls))
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "chat format '%s' has no tools, but message %zu %s", names[f], i,
+                       m->n_calls ? "calls one" : "is a tool's result");
+    if (m->n_calls > FS_CHAT_CALLS_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "message %zu has %zu tool calls, allowed are %d", i, m->n_calls, FS_CHAT_CALLS_MAX);
+    if (m->n_calls && m->role != FS_ROLE_ASSISTANT)
+        return fs_fail(err, FS_ERR_FORMAT, "message %zu calls tools, but is not the assistant's", i);
+    return FS_OK;
 }
 
-/* ---- the formats ---- */
+typedef void render_fn(fs_chat_writer *w, const fs_message *m, size_t n);
+typedef void reply_fn(fs_chat_writer *w, const fs_message *m);
 
-static void im_turn(writer *w, const char *role, fs_bytes content)
+static void reply_llama3(fs_chat_writer *w, const fs_message *m)
 {
-    put_marker(w, "<|im_start|>");
-    put(w, role);
-    put(w, "\n");
-    put_text(w, content);
-    put_marker(w, "<|im_end|>");
-    put(w, "\n");
+    fs_put_text(w, fs_trim(m->content));
+    fs_put_marker(w, "<|eot_id|>");
 }
 
-static void render_chatml(writer *w, const fs_message *m, size_t n, const fs_chat_options *o)
+static const struct {
+    render_fn *render;
+    reply_fn *reply;
+} formats[FS_CHAT_FORMAT_END] = {
+    [FS_CHAT_CHATML] = { fs_render_chatml, fs_reply_chatml },
+    [FS_CHAT_QWEN2] = { fs_render_chatml, fs_reply_chatml },
+    [FS_CHAT_QWEN3] = { fs_render_qwen3, fs_reply_chatml },
+    [FS_CHAT_SMOLLM2] = { fs_render_chatml, fs_reply_chatml },
+    [FS_CHAT_LLAMA3] = { fs_render_llama3, reply_llama3 },
+    [FS_CHAT_DEEPSEEK_V3] = { fs_render_deepseek_v3, fs_reply_deepseek },
+    [FS_CHAT_DEEPSEEK_R1] = { fs_render_deepseek_v3, fs_reply_deepseek },
+    [FS_CHAT_DEEPSEEK_V31] = { fs_render_deepseek_v31, fs_reply_deepseek },
+    [FS_CHAT_DEEPSEEK_V32] = { fs_render_deepseek_v32, fs_reply_dsml },
+    [FS_CHAT_DEEPSEEK_V4] = { fs_render_deepseek_v4, fs_reply_dsml },
+    [FS_CHAT_DEEPSEEK_V41] = { fs_render_deepseek_v4, fs_reply_dsml },
+};
+
+static fs_status render(fs_chat_format f, const fs_tokenizer *t, const fs_message *m, size_t n, bool reply, const fs_chat_options *options,
+                        fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
 {
-    if (m[0].role != FS_ROLE_SYSTEM && w->format == FS_CHAT_QWEN2)
-        im_turn(w, "system", FS_BYTES_LIT("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."));
-    if (m[0].role != FS_ROLE_SYSTEM && w->format == FS_CHAT_SMOLLM2)
-        im_turn(w, "system", FS_BYTES_LIT("You are a helpful AI assistant named SmolLM, trained by Hugging Face"));
-    for (size_t i = 0; i < n; i++)
-        im_turn(w, role_names[m[i].role], m[i].content);
-    if (o->add_generation_prompt) {
-        put_marker(w, "<|im_start|>");
-        put(w, "assistant\n");
-    }
-}
-
-static void qwen3_assistant(writer *w, const fs_message *m, bool last, bool after_query)
-{
-    fs_bytes reasoning = m->reasoning, content = m->content;
-    size_t at;
-
-    if (!reasoning.n_bytes && find_first(content, THINK_END, &at)) {
-        reasoning = strip_newlines((fs_bytes){ content.data, at }, false, true);
-        if (find_last(reasoning, THINK, &at))
-            reasoning = from(reasoning, at + strlen(THINK));
-        reasoning = strip_newlines(reasoning, true, false);
-        find_last(content, THINK_END, &at);
-        content = strip_newlines(from(content, at + strlen(THINK_END)), true, false);
-    }
-    if (!after_query || !(last || reasoning.n_bytes)) {
-        im_turn(w, "assistant", content);
-        return;
-    }
-    put_marker(w, "<|im_start|>");
-    put(w, "assistant\n");
-    put_think(w, THINK);
-    put(w, "\n");
-    put_text(w, strip_newlines(reasoning, true, true));
-    put(w, "\n");
-    put_think(w, THINK_END);
-    put(w, "\n\n");
-    put_text(w, strip_newlines(content, true, false));
-    put_marker(w, "<|im_end|>");
-    put(w, "\n");
-}
-
-static bool is_tool_response(fs_bytes s)
-{
-    static const char open[] = "<tool_response>", close[] = "</tool_response>";
-    size_t n_open = sizeof open - 1, n_close = sizeof close - 1;
-
-    return s.n_bytes >= n_open && s.n_bytes >= n_close && memcmp(s.data, open, n_open) == 0 &&
-           memcmp(s.data + s.n_bytes - n_close, close, n_close) == 0;
-}
-
-static void render_qwen3(writer *w, const fs_message *m, size_t n, const fs_chat_options *o)
-{
-    size_t query = n - 1; /* reasoning is kept in what follows the last question */
-
-    for (size_t i = n; i-- > 0;)
-        if (m[i].role == FS_ROLE_USER && !is_tool_response(m[i].content)) {
-            query = i;
-            break;
-        }
-    for (size_t i = 0; i < n; i++) {
-        if (m[i].role == FS_ROLE_ASSISTANT)
-            qwen3_assistant(w, &m[i], i + 1 == n, i > query);
-        else
-            im_turn(w, role_names[m[i].role], m[i].content);
-    }
-    if (!o->add_generation_prompt)
-        return;
-    put_marker(w, "<|im_start|>");
-    put(w, "assistant\n");
-    if (!o->thinking) {
-        put_think(w, THINK);
-        put(w, "\n\n");
-        put_think(w, THINK_END);
-        put(w, "\n\n");
-    }
-}
-
-static void llama3_header(writer *w, const char *role)
-{
-    put_marker(w, "<|start_header_id|>");
-    put(w, role);
-    put_marker(w, "<|end_header_id|>");
-    put(w, "\n\n");
-}
-
-static void render_llama3(writer *w, const fs_message *m, size_t n, const fs_chat_options *o)
-{
-    put_marker(w, "<|begin_of_text|>");
-    for (size_t i = 0; i < n; i++) {
-        llama3_header(w, role_names[m[i].role]);
-        put_text(w, trim(m[i].content));
-        put_marker(w, "<|eot_id|>");
-    }
-    if (o->add_generation_prompt)
-        llama3_header(w, "assistant");
-}
-
-/* System messages come first, wherever they stood. R1 forgets how it came to an answer. */
-static void render_deepseek(writer *w, const fs_message *m, size_t n, const fs_chat_options *o)
-{
-    bool r1 = w->format == FS_CHAT_DEEPSEEK_R1, first = true;
-
-    put_marker(w, BOS_DEEPSEEK);
-    for (size_t i = 0; i < n; i++)
-        if (m[i].role == FS_ROLE_SYSTEM) {
-            if (!first)
-                put(w, "\n\n");
-            first = false;
-            put_text(w, m[i].content);
-        }
-    for (size_t i = 0; i < n; i++) {
-        fs_bytes content = m[i].content;
-        size_t at;
-        if (m[i].role == FS_ROLE_USER) {
-            put_marker(w, "<｜User｜>");
-            put_text(w, content);
-        } else if (m[i].role == FS_ROLE_ASSISTANT) {
-            if (r1 && find_last(content, THINK_END, &at))
-                content = from(content, at + strlen(THINK_END));
-            put_marker(w, "<｜Assistant｜>");
-            put_text(w, content);
-            put_marker(w, EOS_DEEPSEEK);
-        }
-    }
-    if (!o->add_generation_prompt)
-        return;
-    put_marker(w, "<｜Assistant｜>");
-    if (r1) {
-        put_think(w, THINK);
-        put(w, "\n");
-    }
-}
-
-fs_status fs_chat_render(fs_chat_format f, const fs_tokenizer *t, const fs_message *messages, size_t n_messages,
-                         const fs_chat_options *options, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
-{
-    writer w = { .t = t, .prompt = ret_prompt, .ids = ret_ids, .format = f, .err = err };
+    fs_chat_options o = *options;
+    fs_chat_writer w = { .t = t, .prompt = ret_prompt, .ids = ret_ids, .format = f, .options = &o, .err = err };
     size_t prompt_bytes = ret_prompt ? ret_prompt->n_bytes : 0, n_ids = ret_ids ? ret_ids->n : 0;
+    fs_status rc;
 
     if (f == FS_CHAT_NONE || f >= FS_CHAT_FORMAT_END)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "the model has no chat format that is known here");
-    if (n_messages == 0)
+    if (n == 0)
         return fs_fail(err, FS_ERR_ARGUMENT, "a conversation of 0 messages");
-    for (size_t i = 0; i < n_messages; i++)
-        if (messages[i].role == FS_ROLE_TOOL)
-            return fs_fail(err, FS_ERR_UNSUPPORTED, "chat format '%s': message %zu is a tool's result, which is not supported", names[f], i);
-    switch (f) {
-    case FS_CHAT_QWEN3:
-        render_qwen3(&w, messages, n_messages, options);
-        break;
-    case FS_CHAT_LLAMA3:
-        render_llama3(&w, messages, n_messages, options);
-        break;
-    case FS_CHAT_DEEPSEEK_V3:
-    case FS_CHAT_DEEPSEEK_R1:
-        render_deepseek(&w, messages, n_messages, options);
-        break;
-    default:
-        render_chatml(&w, messages, n_messages, options);
-        break;
-    }
-    flush(&w);
+    if ((rc = check_tools(f, &o.tools, err)))
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        if ((rc = check_message(f, &m[i], i, err)))
+            return rc;
+    if (reply)
+        formats[f].reply(&w, m);
+    else
+        formats[f].render(&w, m, n);
+    fs_put_flush(&w);
     fs_buf_done(&w.text);
     if (w.rc) {
         if (ret_prompt && ret_prompt->data)
@@ -387,11 +193,23 @@ fs_status fs_chat_render(fs_chat_format f, const fs_tokenizer *t, const fs_messa
     return w.rc;
 }
 
+fs_status fs_chat_render(fs_chat_format f, const fs_tokenizer *t, const fs_message *messages, size_t n_messages,
+                         const fs_chat_options *options, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
+{
+    return render(f, t, messages, n_messages, false, options, ret_prompt, ret_ids, err);
+}
+
+fs_status fs_chat_render_reply(fs_chat_format f, const fs_tokenizer *t, const fs_message *message, const fs_chat_options *options,
+                               fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
+{
+    return render(f, t, message, 1, true, options, ret_prompt, ret_ids, err);
+}
+
 int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4])
 {
     static const char *const im[] = { "<|im_end|>", "<|endoftext|>", NULL };
     static const char *const llama3[] = { "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", NULL };
-    static const char *const deepseek[] = { EOS_DEEPSEEK, NULL };
+    static const char *const deepseek[] = { FS_MARK_EOS, NULL };
     static const char *const none[] = { NULL };
     const char *const *markers = none;
     int n = 0;
@@ -400,7 +218,7 @@ int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4]
         markers = im;
     else if (f == FS_CHAT_LLAMA3)
         markers = llama3;
-    else if (f == FS_CHAT_DEEPSEEK_V3 || f == FS_CHAT_DEEPSEEK_R1)
+    else if (is_deepseek(f))
         markers = deepseek;
     for (; *markers; markers++) {
         int32_t id = fs_tokenizer_id(t, fs_bytes_str(*markers));
@@ -412,9 +230,10 @@ int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4]
 
 void fs_chat_reasoning(fs_chat_format f, bool thinking, fs_bytes *ret_open, fs_bytes *ret_close, bool *ret_open_in_prompt)
 {
-    bool has = f == FS_CHAT_DEEPSEEK_R1 || (f == FS_CHAT_QWEN3 && thinking);
+    bool open_in_prompt = f == FS_CHAT_DEEPSEEK_R1 || (thinking && f >= FS_CHAT_DEEPSEEK_V31 && f <= FS_CHAT_DEEPSEEK_V41);
+    bool has = open_in_prompt || (f == FS_CHAT_QWEN3 && thinking);
 
-    *ret_open = has ? FS_BYTES_LIT(THINK) : (fs_bytes){ NULL, 0 };
-    *ret_close = has ? FS_BYTES_LIT(THINK_END) : (fs_bytes){ NULL, 0 };
-    *ret_open_in_prompt = f == FS_CHAT_DEEPSEEK_R1;
+    *ret_open = has ? FS_BYTES_LIT(FS_MARK_THINK) : (fs_bytes){ NULL, 0 };
+    *ret_close = has ? FS_BYTES_LIT(FS_MARK_THINK_END) : (fs_bytes){ NULL, 0 };
+    *ret_open_in_prompt = open_in_prompt;
 }
