@@ -132,29 +132,26 @@ static int by_position(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void select_token(const struct indexer_job *job, size_t t, int thread)
+void fs_indexer_select(const fs_network *net, const float *q, const float *weights, const float *panels, size_t n_keys,
+                       uint32_t *selected, uint8_t *scratch)
 {
-    fs_workspace *ws = job->ws;
-    const fs_config *c = job->net->config;
-    const fs_kernels *k = job->net->kernels;
-    size_t heads = c->index_n_heads, d = c->index_head_dim, n_keys = (size_t)ws->positions[t] + 1, top = c->index_topk;
-    uint8_t *scratch = ws->index_scratch + (size_t)thread * ws->index_scratch_bytes;
+    const fs_config *c = net->config;
+    const fs_kernels *k = net->kernels;
+    size_t heads = c->index_n_heads, d = c->index_head_dim, top = c->index_topk;
     uint64_t *keys = (uint64_t *)(void *)(scratch + FS_GEMM_SCRATCH_BYTES);
     float *dots = (float *)(void *)(keys + c->max_position_embeddings), *score = dots + heads * FS_KV_BLOCK;
-    const float *panels = fs_cache_index(job->net, ws->rows[ws->row_of[t]].cache, job->layer);
-    uint32_t *selected = ws->selected + t * top;
 
     for (size_t j0 = 0; j0 < n_keys; j0 += FS_KV_BLOCK) {
         size_t n = n_keys - j0 < FS_KV_BLOCK ? n_keys - j0 : FS_KV_BLOCK;
         fs_mat mat;
         fs_mat_init_f32(&mat, FS_DTYPE_F32, (uint32_t)n, (uint32_t)d, (void *)(uintptr_t)(panels + j0 * d));
-        k->products.gemm(&mat, 0, fs_mat_panels(&mat), ws->index_q + t * heads * d, d, heads, NULL, dots, FS_KV_BLOCK, scratch);
+        k->products.gemm(&mat, 0, fs_mat_panels(&mat), q, d, heads, NULL, dots, FS_KV_BLOCK, scratch);
         memset(score, 0, n * sizeof *score);
         for (size_t h = 0; h < heads; h++) {
             float *row = dots + h * FS_KV_BLOCK;
             for (size_t j = 0; j < n; j++)
                 row[j] = row[j] > 0 ? row[j] : 0;
-            k->rows.axpy(ws->index_w[t * heads + h], row, score, n);
+            k->rows.axpy(weights[h], row, score, n);
         }
         for (size_t j = 0; j < n; j++)
             keys[j0 + j] = rank_key(score[j], (uint32_t)(j0 + j));
@@ -163,6 +160,17 @@ static void select_token(const struct indexer_job *job, size_t t, int thread)
     for (size_t i = 0; i < top; i++)
         selected[i] = (uint32_t)keys[i];
     qsort(selected, top, sizeof *selected, by_position);
+}
+
+static void select_token(const struct indexer_job *job, size_t t, int thread)
+{
+    fs_workspace *ws = job->ws;
+    const fs_config *c = job->net->config;
+    size_t heads = c->index_n_heads;
+
+    fs_indexer_select(job->net, ws->index_q + t * heads * c->index_head_dim, ws->index_w + t * heads,
+                      fs_cache_index(job->net, ws->rows[ws->row_of[t]].cache, job->layer), (size_t)ws->positions[t] + 1,
+                      ws->selected + t * c->index_topk, ws->index_scratch + (size_t)thread * ws->index_scratch_bytes);
 }
 
 static void select_piece(void *ud, size_t begin, size_t end, int thread)

@@ -1,5 +1,5 @@
 /* What the architectures share: the loaded layers, the loader, and the parts of a step. Private to models/.
- * T tokens, D hidden_size, H heads, V vocab, E routed experts, k experts a token, I intermediate. */
+ * T tokens, D hidden_size, H heads, V vocab, E routed experts, k experts a token, I intermediate, n hc_mult. */
 #ifndef FS_MODELS_INTERNAL_H
 #define FS_MODELS_INTERNAL_H
 
@@ -27,6 +27,7 @@ typedef struct fs_ffn {
 typedef struct fs_moe {
     fs_linear router;             /* [E, D] */
     const float *correction_bias; /* [E] or NULL */
+    const int32_t *token_experts; /* [V, k] ascending a row: the token id alone chooses; NULL: by scores */
     fs_ffn *experts;              /* E */
     fs_ffn shared;
     bool has_shared;
@@ -57,10 +58,40 @@ typedef struct fs_mla {
     fs_indexer indexer; /* has_indexer only */
 } fs_mla;
 
+/* V4's hyper-connections at one place: pre n, post n and comb n*n from the streams; at the model's end only pre. */
+typedef struct fs_hc {
+    fs_linear fn;              /* [n * (2 + n), n * D] */
+    const float *base, *scale; /* [n * (2 + n)], [3] */
+} fs_hc;
+
+/* V4: pools every window of ratio tokens into one entry of width elements. overlap: two series a token; an entry takes
+ * the first of the previous window and the second of its own. */
+typedef struct fs_compressor {
+    fs_linear kv, gate; /* [series * width, D] */
+    const float *ape;   /* [ratio, series * width] */
+    const float *norm;  /* [width] */
+    uint32_t ratio, width;
+    bool overlap;
+} fs_compressor;
+
+typedef struct fs_v4 {
+    fs_hc hc_attention, hc_ffn;
+    fs_linear q_a, q_b, kv;
+    fs_linear o_a; /* [o_groups * o_lora_rank, H * head_dim / o_groups]: block-diagonal, a group's rows by its heads */
+    fs_linear o_b;
+    const float *q_a_norm, *kv_norm, *sink; /* [q_lora_rank], [head_dim], [H] */
+    uint32_t ratio;                         /* 0: window only */
+    fs_compressor compressor, index_compressor;
+    bool has_index;
+    fs_linear index_q, index_weights; /* [index_n_heads * index_head_dim, q_lora_rank], [index_n_heads, D] */
+    size_t cache_offset;              /* floats a token of the layers before */
+} fs_v4;
+
 typedef struct fs_layer {
     const float *input_norm, *post_attention_norm; /* [D] */
     fs_gqa gqa;
     fs_mla mla;
+    fs_v4 v4;
     fs_ffn ffn;
     fs_moe moe;
     bool is_moe;
@@ -86,6 +117,7 @@ typedef struct fs_rope {
 } fs_rope;
 
 typedef struct fs_loader fs_loader;
+typedef struct fs_ws_walk fs_ws_walk;
 
 /* One architecture: how its layers are loaded and run. */
 typedef struct fs_arch {
@@ -96,10 +128,17 @@ typedef struct fs_arch {
     /* prefix: "model.layers.N." */
     fs_status (*load_attention)(fs_loader *l, fs_layer *layer, const char *prefix, fs_error *err);
     void (*attention)(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index);
+
+    /* What only V4 brings of its own, having streams for a residual and caches a layer; NULL elsewhere. */
+    fs_status (*init)(fs_network *net, fs_error *err);   /* after rope and softmax_scale, before loading */
+    fs_status (*load)(fs_loader *l, fs_error *err);      /* the whole model */
+    size_t (*cache_floats)(const fs_network *net);       /* a token, all layers */
+    void (*workspace)(const fs_network *net, fs_workspace *ws, fs_ws_walk *w);
+    void (*run)(fs_network *net, fs_workspace *ws);      /* embeddings and layers; leaves ws->x before the final norm */
 } fs_arch;
 
 extern const fs_arch fs_arch_deepseek, fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3,
-    fs_arch_deepseek_v32;
+    fs_arch_deepseek_v32, fs_arch_deepseek_v4;
 /* NULL when unknown. */
 const fs_arch *fs_arch_find(const char *model_type);
 /* "llama, qwen2, ..." for sentences. */
@@ -121,6 +160,8 @@ struct fs_network {
     const float *norm;
     fs_linear lm_head;
     fs_rope rope;
+    fs_rope rope_compressed; /* V4: of the layers that compress, window part too */
+    fs_hc hc_head;           /* V4 */
     float softmax_scale;
 
     uint32_t lora_rank; /* the adapter's; 0: none */
@@ -145,6 +186,20 @@ fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
                            const char *name, fs_error *err);
 /* prefix + name, as f32. */
 fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err);
+/* prefix + name as packed f32 or as it is stored: a matrix whose name ends in no ".weight". */
+fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
+                           fs_error *err);
+/* prefix + name [n, k] as f32 rows, unpacked. */
+fs_status fs_loader_rows(fs_loader *l, const float **ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
+                         fs_error *err);
+/* prefix + name, I64 [n, k] of ids below limit, each row sorted. */
+fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t k, uint32_t limit, const char *prefix,
+                        const char *name, fs_error *err);
+/* prefix + names[0 .. 2] are gate, up and down. */
+fs_status fs_loader_ffn(fs_loader *l, fs_ffn *f, uint64_t intermediate, bool bias, const char *prefix,
+                        const char *const names[3], fs_error *err);
+/* The routed experts prefix + "experts.N." and, with n_shared_experts, prefix + "shared_experts.". */
+fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const char *const names[3], fs_error *err);
 /* The per-head absorbed matrices, from kv_b_proj or from k_b_proj and v_b_proj. */
 fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
 /* The whole model, by net->arch. */
@@ -153,6 +208,8 @@ void fs_layer_done(fs_layer *layer);
 
 /* ---- rope.c ---- */
 fs_status fs_rope_init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *err);
+/* V4's: theta without scaling, or compress_rope_theta with YaRN's frequencies; the factor is 1 in both. */
+fs_status fs_rope_init_v4(fs_rope *r, const fs_config *c, uint32_t dim, bool compressed, fs_error *err);
 void fs_rope_done(fs_rope *r);
 /* ret_cs [dim]: cos at 2i, sin at 2i+1, for position pos in a cache of ctx_tokens. */
 void fs_rope_angles(const fs_rope *r, uint32_t pos, uint32_t ctx_tokens, float *ret_cs);
@@ -173,6 +230,19 @@ typedef struct fs_tile_ref {
     uint32_t n_q;
     uint32_t head0, n_heads; /* gqa: head0 is the first query head of one kv head */
 } fs_tile_ref;
+
+/* The part of a workspace that only V4 has; W its index width, S a compressor's series. */
+typedef struct fs_v4_workspace {
+    float *streams, *flat;        /* [T, n, D] the residual; the same normed */
+    float *mix;                   /* [T, n * (2 + n)] */
+    float *post, *comb;           /* [T, n], [T, n, n] of the place under way */
+    float *cs_compressed;         /* [T, rope dim] */
+    float *pool_kv, *pool_gate;   /* [T, S * head_dim] */
+    float *index_kv, *index_gate; /* [T, S * W] */
+    float *o_low;                 /* [T, o_groups * o_lora_rank] */
+    float *scratch;               /* [n_threads, scratch_floats] for streams and for pooling */
+    size_t scratch_floats;
+} fs_v4_workspace;
 
 struct fs_workspace {
     uint32_t tokens_max, sequences_max;
@@ -225,7 +295,11 @@ struct fs_workspace {
     float *lora_tile;       /* [n_threads, FS_LORA_TILE_FLOATS] B (A x) */
     float *logits;          /* [logit_rows_max, V] when several sequences share the head product */
     uint32_t logit_rows_max;
+    fs_v4_workspace v4;
 };
+
+/* An array of a * b elements; counted only while the plan is made, then NULL. */
+void *fs_ws_array(fs_ws_walk *w, size_t elem_bytes, size_t a, size_t b);
 
 static inline void *fs_ws_scratch(const fs_workspace *ws, int thread)
 {
@@ -280,11 +354,31 @@ void fs_tiles_plan(fs_workspace *ws, uint32_t n_heads, uint32_t heads_per_tile);
 /* ---- indexer.c: ws->h and ws->q_a -> ws->selected for tokens past the first index_topk positions ---- */
 fs_status fs_indexer_load(fs_loader *l, fs_indexer *x, const char *prefix, fs_error *err);
 size_t fs_indexer_scratch_bytes(const fs_config *c);
+/* One query [index_n_heads, index_head_dim] over n_keys > index_topk keys in panels: the best, ascending. */
+void fs_indexer_select(const fs_network *net, const float *q, const float *weights, const float *panels, size_t n_keys,
+                       uint32_t *selected, uint8_t *scratch);
 void fs_indexer_run(fs_network *net, fs_workspace *ws, const fs_indexer *x, uint32_t layer);
 
-/* ---- sparse.c: a tile of one query and at most FS_SPARSE_HEADS_MAX heads over selected keys, positions ascending ---- */
+/* ---- sparse.c: a tile of one query and at most FS_SPARSE_HEADS_MAX heads over some keys ---- */
 #define FS_SPARSE_HEADS_MAX 16
+typedef struct fs_sparse {
+    const fs_kernels *kernels;
+    const fs_attention_tile *tile;
+    fs_mat q;
+    float *gathered, *scores, *column, *block_out;
+    float max[FS_SPARSE_HEADS_MAX], sum[FS_SPARSE_HEADS_MAX]; /* M and L, out holds O */
+    bool joined;
+    void *gemm_scratch;
+} fs_sparse;
 size_t fs_sparse_scratch_bytes(size_t key_dim, size_t value_dim);
+/* Of the tile n_q is 1; pos0, k and v are not read. */
+void fs_sparse_begin(fs_sparse *s, const fs_kernels *k, const fs_attention_tile *t, void *scratch);
+/* Joins rows of keys [., key_dim], whose first value_dim are their values, in blocks of FS_KV_BLOCK indices: those of
+ * selected [n], ascending, or with NULL the n from first on. Every call has an index space of its own. */
+void fs_sparse_keys(fs_sparse *s, const float *keys, const uint32_t *selected, size_t first, size_t n);
+/* Joins a sink a head where sink is not NULL, and divides. There was at least one key. */
+void fs_sparse_end(fs_sparse *s, const float *sink);
+/* All of it over t->k, without a sink. */
 void fs_sparse_attention(const fs_kernels *k, const fs_attention_tile *t, const uint32_t *selected, size_t n_selected, void *scratch);
 
 /* ---- gqa.c, mla.c: ws->h -> ws->y with o_proj applied; cache rows written ---- */
@@ -293,6 +387,32 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
 fs_status fs_gqa_load(fs_loader *l, fs_gqa *gqa, const char *prefix, bool qkv_bias, bool o_bias, bool qk_norm, fs_error *err);
 fs_status fs_mla_load(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
 fs_status fs_gqa_check(const fs_config *c, fs_error *err); /* head sizes */
+
+/* ---- v4_mhc.c, v4_compress.c, v4_attention.c ---- */
+float *fs_v4_scratch(const fs_workspace *ws, int thread);
+/* Streams -> ws->h, the normed input of a sublayer; post and comb are kept for fs_hc_post. */
+void fs_hc_pre(fs_network *net, fs_workspace *ws, const fs_hc *hc, const float *norm);
+/* Streams from ws->y, the sublayer's output, and the streams before. */
+void fs_hc_post(fs_network *net, fs_workspace *ws);
+/* Streams -> ws->x. */
+void fs_hc_head(fs_network *net, fs_workspace *ws);
+
+/* Where one layer keeps what one sequence remembers; every pointer is 64-byte aligned. Rows stand by position, so that
+ * a lower n_tokens is all it takes to rewind. */
+typedef struct fs_v4_cache {
+    float *kv;                    /* [ctx, head_dim] */
+    float *pool_kv, *pool_gate;   /* [ctx, S * head_dim] what the compressor pools; ape is in the gate */
+    float *entries;               /* [ctx / ratio, head_dim] */
+    float *index_kv, *index_gate; /* [ctx, S * W] */
+    float *index_keys;            /* panels [ctx / ratio / 16][W][16] */
+} fs_v4_cache;
+fs_v4_cache fs_v4_cache_at(const fs_network *net, const fs_v4 *v4, const fs_cache *c);
+size_t fs_v4_layer_floats(const fs_config *c, uint32_t ratio);
+/* ws->h and ws->q_a -> new entries of both compressors in the caches, and ws->selected for tokens that see more than
+ * index_topk of them. */
+void fs_v4_compress(fs_network *net, fs_workspace *ws, const fs_v4 *v4);
+void fs_v4_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer);
+
 fs_status fs_dense_check(const fs_config *c, fs_error *err);
 fs_status fs_mla_check(const fs_config *c, fs_error *err);
 

@@ -104,24 +104,83 @@ static fs_status scales_have_nan(const fs_tensor *t, fs_error *err)
     return FS_OK;
 }
 
-fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err)
+/* n rows of k f32, stored as [n, k], or as [k] where n_dims is 1. */
+static fs_status load_floats(fs_loader *l, const float **ret, int n_dims, uint64_t n, uint64_t k, const char *prefix,
+                             const char *name, fs_error *err)
 {
     char full[FS_NAME_MAX];
     const fs_tensor *t;
+    size_t n_floats, n_bytes;
     void *data;
     fs_status rc;
 
     snprintf(full, sizeof full, "%s%s", prefix, name);
-    rc = fs_weights_get(l->net->weights, full, &t, err, 1, n);
+    rc = n_dims == 1 ? fs_weights_get(l->net->weights, full, &t, err, 1, k) : fs_weights_get(l->net->weights, full, &t, err, 2, n, k);
     if (rc)
         return rc;
-    rc = carve(l, (size_t)n * sizeof(float), &data, err);
+    if (!fs_mul_size((size_t)n, (size_t)k, &n_floats) || !fs_mul_size(n_floats, sizeof(float), &n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' would not fit in the address space", full);
+    rc = carve(l, n_bytes, &data, err);
     if (rc || l->planning)
         return rc;
-    fs_tensor_row_f32(t, 0, data);
-    if (row_has_nan(FS_DTYPE_F32, data, (size_t)n))
+    for (uint64_t i = 0; i < n; i++)
+        fs_tensor_row_f32(t, i, (float *)data + i * k);
+    if (row_has_nan(FS_DTYPE_F32, data, n_floats))
         return fail_nan(t, err);
     *ret = data;
+    return FS_OK;
+}
+
+fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err)
+{
+    return load_floats(l, ret, 1, 1, n, prefix, name, err);
+}
+
+fs_status fs_loader_rows(fs_loader *l, const float **ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
+                         fs_error *err)
+{
+    return load_floats(l, ret, 2, n, k, prefix, name, err);
+}
+
+static int by_id(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t k, uint32_t limit, const char *prefix,
+                        const char *name, fs_error *err)
+{
+    char full[FS_NAME_MAX];
+    const fs_tensor *t;
+    size_t n_ids, n_bytes;
+    void *data;
+    int32_t *ids;
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    t = fs_weights_find(l->net->weights, full);
+    if (!t)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is missing", full);
+    if (t->dtype != FS_DTYPE_I64 || t->n_dims != 2 || t->dims[0] != n || t->dims[1] != k)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is not I64 [%" PRIu64 ", %" PRIu64 "]", full, n, k);
+    if (!fs_mul_size((size_t)n, (size_t)k, &n_ids) || !fs_mul_size(n_ids, sizeof *ids, &n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' would not fit in the address space", full);
+    rc = carve(l, n_bytes, &data, err);
+    if (rc || l->planning)
+        return rc;
+    ids = data;
+    for (size_t i = 0; i < n_ids; i++) {
+        int64_t id;
+        memcpy(&id, t->data + i * sizeof id, sizeof id);
+        if (id < 0 || id >= (int64_t)limit)
+            return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' holds %" PRId64 ", allowed are 0 to %" PRIu32, full, id, limit - 1);
+        ids[i] = (int32_t)id;
+    }
+    for (size_t i = 0; i < n_ids; i += k)
+        qsort(ids + i, (size_t)k, sizeof *ids, by_id);
+    *ret = ids;
     return FS_OK;
 }
 
@@ -162,8 +221,8 @@ fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, con
     return FS_OK;
 }
 
-fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
-                           const char *name, fs_error *err)
+fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
+                           fs_error *err)
 {
     char full[FS_NAME_MAX];
     const fs_tensor *t;
@@ -172,7 +231,7 @@ fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
     fs_dtype dtype;
     fs_status rc;
 
-    snprintf(full, sizeof full, "%s%s.weight", prefix, name);
+    snprintf(full, sizeof full, "%s%s", prefix, name);
     rc = fs_weights_get(l->net->weights, full, &t, err, 2, n, k);
     if (rc)
         return rc;
@@ -193,16 +252,22 @@ fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
         if (job.nan)
             return fail_nan(t, err);
     }
-    if (bias) {
-        char bias_name[64];
-        snprintf(bias_name, sizeof bias_name, "%s.bias", name);
-        rc = fs_loader_vector(l, &ret->bias, n, prefix, bias_name, err);
-        if (rc)
-            return rc;
-    }
-    full[strlen(full) - strlen(".weight")] = 0;
-    rc = fs_loader_lora(l, &ret->lora, n, k, full, err);
-    return rc ? rc : report(l, err);
+    return report(l, err);
+}
+
+fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
+                           const char *name, fs_error *err)
+{
+    char part[FS_NAME_MAX];
+    fs_status rc;
+
+    snprintf(part, sizeof part, "%s.weight", name);
+    rc = fs_loader_matrix(l, ret, n, k, prefix, part, err);
+    snprintf(part, sizeof part, "%s.bias", name);
+    if (!rc && bias)
+        rc = fs_loader_vector(l, &ret->bias, n, prefix, part, err);
+    snprintf(part, sizeof part, "%s%s", prefix, name);
+    return rc ? rc : fs_loader_lora(l, &ret->lora, n, k, part, err);
 }
 
 /* ---- MLA's up-projections ---- */
@@ -374,44 +439,51 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
 }
 
 /* ---- layers ---- */
-static fs_status load_ffn(fs_loader *l, fs_ffn *f, uint64_t intermediate, bool bias, const char *prefix, const char *name,
-                          fs_error *err)
+static const char *const ffn_names[3] = { "gate_proj", "up_proj", "down_proj" };
+
+fs_status fs_loader_ffn(fs_loader *l, fs_ffn *f, uint64_t intermediate, bool bias, const char *prefix,
+                        const char *const names[3], fs_error *err)
 {
     uint64_t d = l->net->config->hidden_size;
-    char full[FS_NAME_MAX];
-    fs_status rc;
+    fs_status rc = fs_loader_linear(l, &f->gate, intermediate, d, bias, prefix, names[0], err);
 
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    rc = fs_loader_linear(l, &f->gate, intermediate, d, bias, full, "gate_proj", err);
     if (!rc)
-        rc = fs_loader_linear(l, &f->up, intermediate, d, bias, full, "up_proj", err);
+        rc = fs_loader_linear(l, &f->up, intermediate, d, bias, prefix, names[1], err);
     if (!rc)
-        rc = fs_loader_linear(l, &f->down, d, intermediate, bias, full, "down_proj", err);
+        rc = fs_loader_linear(l, &f->down, d, intermediate, bias, prefix, names[2], err);
+    return rc;
+}
+
+fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const char *const names[3], fs_error *err)
+{
+    const fs_config *c = l->net->config;
+    char full[FS_NAME_MAX];
+    fs_status rc = FS_OK;
+
+    if (!moe->experts) {
+        moe->experts = calloc(c->n_routed_experts, sizeof *moe->experts);
+        if (!moe->experts)
+            return fs_fail_memory(err, c->n_routed_experts * sizeof *moe->experts);
+    }
+    for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
+        snprintf(full, sizeof full, "%sexperts.%" PRIu32 ".", prefix, e);
+        rc = fs_loader_ffn(l, &moe->experts[e], c->moe_intermediate_size, false, full, names, err);
+    }
+    moe->has_shared = c->n_shared_experts > 0;
+    snprintf(full, sizeof full, "%sshared_experts.", prefix);
+    if (!rc && moe->has_shared)
+        rc = fs_loader_ffn(l, &moe->shared, (uint64_t)c->n_shared_experts * c->moe_intermediate_size, false, full, names, err);
     return rc;
 }
 
 static fs_status load_moe(fs_loader *l, fs_moe *moe, const char *prefix, fs_error *err)
 {
     const fs_config *c = l->net->config;
-    char name[64];
-    fs_status rc = fs_loader_linear(l, &moe->router, c->n_routed_experts, c->hidden_size, false, prefix, "mlp.gate", err);
+    fs_status rc = fs_loader_linear(l, &moe->router, c->n_routed_experts, c->hidden_size, false, prefix, "gate", err);
 
     if (!rc && c->topk_method == FS_TOPK_NOAUX_TC)
-        rc = fs_loader_vector(l, &moe->correction_bias, c->n_routed_experts, prefix, "mlp.gate.e_score_correction_bias", err);
-    if (!rc && !moe->experts) {
-        moe->experts = calloc(c->n_routed_experts, sizeof *moe->experts);
-        if (!moe->experts)
-            return fs_fail_memory(err, c->n_routed_experts * sizeof *moe->experts);
-    }
-    for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
-        snprintf(name, sizeof name, "mlp.experts.%" PRIu32 ".", e);
-        rc = load_ffn(l, &moe->experts[e], c->moe_intermediate_size, false, prefix, name, err);
-    }
-    moe->has_shared = c->n_shared_experts > 0;
-    if (!rc && moe->has_shared)
-        rc = load_ffn(l, &moe->shared, (uint64_t)c->n_shared_experts * c->moe_intermediate_size, false, prefix,
-                      "mlp.shared_experts.", err);
-    return rc;
+        rc = fs_loader_vector(l, &moe->correction_bias, c->n_routed_experts, prefix, "gate.e_score_correction_bias", err);
+    return rc ? rc : fs_loader_experts(l, moe, prefix, ffn_names, err);
 }
 
 static bool layer_is_moe(const fs_config *c, uint32_t index)
@@ -422,10 +494,11 @@ static bool layer_is_moe(const fs_config *c, uint32_t index)
 static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_error *err)
 {
     const fs_config *c = l->net->config;
-    char prefix[64];
+    char prefix[64], mlp[72];
     fs_status rc;
 
     snprintf(prefix, sizeof prefix, "model.layers.%" PRIu32 ".", index);
+    snprintf(mlp, sizeof mlp, "%smlp.", prefix);
     rc = fs_loader_vector(l, &layer->input_norm, c->hidden_size, prefix, "input_layernorm.weight", err);
     if (!rc)
         rc = l->net->arch->load_attention(l, layer, prefix, err);
@@ -433,8 +506,8 @@ static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_er
         rc = fs_loader_vector(l, &layer->post_attention_norm, c->hidden_size, prefix, "post_attention_layernorm.weight", err);
     layer->is_moe = layer_is_moe(c, index);
     if (!rc)
-        rc = layer->is_moe ? load_moe(l, &layer->moe, prefix, err)
-                           : load_ffn(l, &layer->ffn, c->intermediate_size, c->mlp_bias, prefix, "mlp.", err);
+        rc = layer->is_moe ? load_moe(l, &layer->moe, mlp, err)
+                           : fs_loader_ffn(l, &layer->ffn, c->intermediate_size, c->mlp_bias, mlp, ffn_names, err);
     return rc;
 }
 
@@ -489,16 +562,13 @@ static fs_status load_mtp(fs_loader *l, fs_error *err)
     return rc;
 }
 
-fs_status fs_loader_run(fs_loader *l, fs_error *err)
+static fs_status run(fs_loader *l, fs_error *err)
 {
     fs_network *net = l->net;
     const fs_config *c = net->config;
     fs_status rc = fs_weights_get(net->weights, "model.embed_tokens.weight", &net->embed_tokens, err, 2,
                                   (uint64_t)c->vocab_size, (uint64_t)c->hidden_size);
 
-    if (!rc && !fs_dtype_get(net->embed_tokens->dtype)->is_weight)
-        rc = fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is %s, which holds no weights", net->embed_tokens->name,
-                     fs_dtype_get(net->embed_tokens->dtype)->name);
     for (uint32_t i = 0; i < c->num_hidden_layers && !rc; i++)
         rc = load_layer(l, &net->layers[i], i, err);
     if (!rc)
@@ -513,6 +583,11 @@ fs_status fs_loader_run(fs_loader *l, fs_error *err)
     if (!rc && net->options.adapter && l->planning)
         rc = fs_adapter_check_used(net->options.adapter, err);
     return rc;
+}
+
+fs_status fs_loader_run(fs_loader *l, fs_error *err)
+{
+    return l->net->arch->load ? l->net->arch->load(l, err) : run(l, err);
 }
 
 void fs_layer_done(fs_layer *layer)

@@ -4,7 +4,8 @@
 #include <string.h>
 
 static const fs_arch *const list[] = {
-    &fs_arch_deepseek, &fs_arch_deepseek_v2, &fs_arch_deepseek_v3, &fs_arch_deepseek_v32, &fs_arch_llama, &fs_arch_qwen2, &fs_arch_qwen3,
+    &fs_arch_deepseek, &fs_arch_deepseek_v2, &fs_arch_deepseek_v3, &fs_arch_deepseek_v32,
+    &fs_arch_deepseek_v4, &fs_arch_llama, &fs_arch_qwen2, &fs_arch_qwen3,
 };
 
 const fs_arch *fs_arch_find(const char *model_type)
@@ -17,5 +18,5 @@ const fs_arch *fs_arch_find(const char *model_type)
 
 const char *fs_arch_names(void)
 {
-    return "deepseek, deepseek_v2, deepseek_v3, deepseek_v32, llama, qwen2, qwen3";
+    return "deepseek, deepseek_v2, deepseek_v3, deepseek_v32, deepseek_v4, llama, qwen2, qwen3";
 }

@@ -3,6 +3,8 @@
  * sum a third: no barrier an expert. The shared expert takes part as one more. */
 #include "models/internal.h"
 
+#include "kernels/math.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -54,6 +56,33 @@ static void keep_groups(const fs_config *c, float *b, float *scores)
     }
 }
 
+/* sqrt(softplus(x)), softplus as in RN1 section 3. */
+static void sqrt_softplus(float *s, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float log_part = fs_log1pf(fs_expf(-fabsf(s[i])));
+        s[i] = sqrtf((s[i] > 0 ? s[i] : 0) + log_part);
+    }
+}
+
+/* ids ascend. */
+static void weigh(const fs_config *c, const float *s, const int32_t *ids, float *w)
+{
+    uint32_t k = c->num_experts_per_tok;
+    float sum = 0;
+
+    for (uint32_t i = 0; i < k; i++)
+        sum = sum + s[ids[i]];
+    sum = sum + 1e-20f;
+    for (uint32_t i = 0; i < k; i++) {
+        float p = s[ids[i]], scaling = (float)c->routed_scaling_factor;
+        if (!c->norm_topk_prob)
+            w[i] = p * scaling;
+        else /* V2's code scales only what it did not normalise */
+            w[i] = c->topk_method == FS_TOPK_NOAUX_TC ? p / sum * scaling : p / sum;
+    }
+}
+
 static void route_token(const struct route_job *job, size_t t, int thread)
 {
     const fs_config *c = job->net->config;
@@ -61,13 +90,20 @@ static void route_token(const struct route_job *job, size_t t, int thread)
     uint32_t n = c->n_routed_experts, k = c->num_experts_per_tok;
     float *s = job->ws->router + t * n, *b = job->ws->biased + (size_t)thread * 2 * n, *groups = b + n;
     int32_t *ids = job->ws->top_ids + t * k;
-    float *w = job->ws->top_weights + t * k, sum = 0;
+    float *w = job->ws->top_weights + t * k;
     bool v3 = c->topk_method == FS_TOPK_NOAUX_TC;
 
     if (c->scoring_func == FS_SCORING_SIGMOID)
         rows->sigmoid(s, s, n);
+    else if (c->scoring_func == FS_SCORING_SQRTSOFTPLUS)
+        sqrt_softplus(s, n);
     else
         rows->softmax(s, s, n);
+    if (job->moe->token_experts) {
+        memcpy(ids, job->moe->token_experts + (size_t)job->ws->ids[t] * k, k * sizeof *ids);
+        weigh(c, s, ids, w);
+        return;
+    }
     if (v3)
         rows->add(s, job->moe->correction_bias, b, n);
     else
@@ -81,16 +117,7 @@ static void route_token(const struct route_job *job, size_t t, int thread)
             ids[j] = ids[j - 1];
         ids[j] = (int32_t)e;
     }
-    for (uint32_t i = 0; i < k; i++)
-        sum = sum + s[ids[i]];
-    sum = sum + 1e-20f;
-    for (uint32_t i = 0; i < k; i++) {
-        float p = s[ids[i]], scaling = (float)c->routed_scaling_factor;
-        if (!c->norm_topk_prob)
-            w[i] = p * scaling;
-        else
-            w[i] = v3 ? p / sum * scaling : p / sum; /* V2's code scales only what it did not normalise */
-    }
+    weigh(c, s, ids, w);
 }
 
 static void route_piece(void *ud, size_t begin, size_t end, int thread)
@@ -192,12 +219,22 @@ static void lora_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+/* V4: gate at most limit, up within it on both sides; a NaN stays. */
+static void clamp(float *gate, float *up, float limit, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        gate[i] = gate[i] > limit ? limit : gate[i];
+        up[i] = up[i] > limit ? limit : up[i] < -limit ? -limit : up[i];
+    }
+}
+
 static void experts_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct experts_job *job = ud;
     const fs_kernels *k = job->net->kernels;
     void *scratch = fs_ws_scratch(job->ws, thread);
     size_t d = job->net->config->hidden_size;
+    float limit = (float)job->net->config->swiglu_limit;
 
     for (size_t i = begin; i < end; i++) {
         struct expert_item it = item_at(job, i);
@@ -214,8 +251,11 @@ static void experts_piece(void *ud, size_t begin, size_t end, int thread)
         k->products.gemm(&it.f->up.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.up, n, scratch);
         fs_lora_up(job->net, job->ws, &it.f->gate, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot), it.m, it.gate, n, thread);
         fs_lora_up(job->net, job->ws, &it.f->up, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot + 1), it.m, it.up, n, thread);
-        for (size_t t = 0; t < it.m; t++)
+        for (size_t t = 0; t < it.m; t++) {
+            if (limit > 0)
+                clamp(it.gate + t * n + col, it.up + t * n + col, limit, cols);
             k->rows.swiglu(it.gate + t * n + col, it.up + t * n + col, it.gate + t * n + col, cols);
+        }
     }
 }
 

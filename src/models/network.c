@@ -23,6 +23,7 @@ void fs_network_free(fs_network *net)
     fs_layer_done(&net->mtp.layer);
     free(net->layers);
     fs_rope_done(&net->rope);
+    fs_rope_done(&net->rope_compressed);
     fs_free_lazy(net->memory, net->plan.weights_bytes);
     free(net);
 }
@@ -34,6 +35,7 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     const fs_arch *arch = fs_arch_find(c->model_type);
     fs_loader l = { .planning = true };
     fs_network *net;
+    size_t token_floats;
     fs_status rc;
 
     if (!arch)
@@ -48,9 +50,9 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     net->kernels = kernels;
     if (options)
         net->options = *options;
-    net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0;
+    net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0 && !arch->load; /* whose loader knows none */
     rc = arch->check(c, err);
-    if (!rc)
+    if (!rc && !arch->init)
         rc = fs_rope_init(&net->rope, c, arch->is_mla ? c->qk_rope_head_dim : c->head_dim, err);
     if (rc)
         goto fail;
@@ -65,13 +67,16 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
         rc = fs_fail_memory(err, c->num_hidden_layers * sizeof *net->layers);
         goto fail;
     }
+    if (arch->init)
+        rc = arch->init(net, err);
     l.net = net;
-    rc = fs_loader_run(&l, err);
+    if (!rc)
+        rc = fs_loader_run(&l, err);
     if (rc)
         goto fail;
     net->plan.weights_bytes = l.used_bytes;
-    if (!fs_mul_size((size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * sizeof(float) + (size_t)net->index_dim * sizeof(float), net->n_cache_layers,
-                     &net->plan.kv_token_bytes)) {
+    token_floats = arch->cache_floats ? arch->cache_floats(net) : (net->n_cache_heads * ((size_t)net->k_dim + net->v_dim) + net->index_dim) * net->n_cache_layers;
+    if (!fs_mul_size(token_floats, sizeof(float), &net->plan.kv_token_bytes)) {
         rc = fs_fail(err, FS_ERR_FORMAT, "the KV cache of one token would not fit in the address space");
         goto fail;
     }

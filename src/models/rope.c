@@ -145,6 +145,20 @@ fs_status fs_rope_init(fs_rope *r, const fs_config *c, uint32_t dim, fs_error *e
     return rc ? rc : check_finite(r, err);
 }
 
+fs_status fs_rope_init_v4(fs_rope *r, const fs_config *c, uint32_t dim, bool compressed, fs_error *err)
+{
+    fs_config v4 = *c;
+    fs_status rc;
+
+    if (compressed)
+        v4.rope_theta = c->compress_rope_theta;
+    else
+        v4.rope_type = FS_ROPE_DEFAULT;
+    rc = fs_rope_init(r, &v4, dim, err);
+    r->factor = 1;
+    return rc;
+}
+
 void fs_rope_done(fs_rope *r)
 {
     free(r->inv_freq);

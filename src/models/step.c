@@ -154,20 +154,31 @@ static fs_status head_rows(fs_network *net, fs_workspace *ws, fs_error *err)
     return rc;
 }
 
-fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err)
+static void run_layers(fs_network *net, fs_workspace *ws)
 {
     const fs_config *c = net->config;
-    size_t d = c->hidden_size, t = 0;
+    size_t d = c->hidden_size;
     struct embed_job embed = { net, ws, net->embed_tokens, ws->x, d };
-    fs_status rc = take_rows(net, ws, rows, n_rows, false, err);
 
-    if (rc)
-        return rc;
     plan_tiles(net, ws);
     fs_pool_for(net->pool, ws->n_tokens, fs_row_grain(net, ws->n_tokens), embed_piece, &embed);
     fs_norm_rows(net, ws->x, d, net->layers[0].input_norm, c->rms_norm_eps, ws->h, d, d, ws->n_tokens);
     for (uint32_t i = 0; i < c->num_hidden_layers; i++)
         fs_layer_run(net, ws, &net->layers[i], i, i + 1 < c->num_hidden_layers ? net->layers[i + 1].input_norm : NULL);
+}
+
+fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err)
+{
+    const fs_config *c = net->config;
+    size_t d = c->hidden_size, t = 0;
+    fs_status rc = take_rows(net, ws, rows, n_rows, false, err);
+
+    if (rc)
+        return rc;
+    if (net->arch->run)
+        net->arch->run(net, ws);
+    else
+        run_layers(net, ws);
     for (size_t r = 0; r < n_rows; r++) {
         if (rows[r].ret_hidden)
             fs_norm_rows(net, ws->x + t * d, d, net->norm, c->rms_norm_eps, rows[r].ret_hidden, d, d, rows[r].n);

@@ -8,13 +8,13 @@
 #define LOGIT_ROWS_MAX 32
 
 /* While planning, arrays are only counted. */
-struct walk {
+struct fs_ws_walk {
     fs_arena *arena; /* NULL: planning */
     size_t n_bytes;
     bool overflow;
 };
 
-static void *array(struct walk *w, size_t elem_bytes, size_t a, size_t b)
+void *fs_ws_array(fs_ws_walk *w, size_t elem_bytes, size_t a, size_t b)
 {
     size_t n;
 
@@ -26,14 +26,14 @@ static void *array(struct walk *w, size_t elem_bytes, size_t a, size_t b)
     return w->arena ? fs_arena_alloc(w->arena, n & ~(size_t)63) : NULL;
 }
 
-#define ARRAY(field, a, b) ws->field = array(w, sizeof *ws->field, (a), (b))
+#define ARRAY(field, a, b) ws->field = fs_ws_array(w, sizeof *ws->field, (a), (b))
 
 static size_t max_size(size_t a, size_t b)
 {
     return a > b ? a : b;
 }
 
-static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
+static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
 {
     const fs_config *c = net->config;
     size_t t = ws->tokens_max, d = c->hidden_size, heads = c->num_attention_heads, e = c->n_routed_experts;
@@ -42,7 +42,7 @@ static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
 
     ws->scratch_bytes = max_size(FS_GEMM_SCRATCH_BYTES, fs_attention_scratch_bytes(net->k_dim, net->arch->is_mla ? c->kv_lora_rank : net->v_dim));
     ws->scratch_bytes = (ws->scratch_bytes + 4095) & ~(size_t)4095;
-    ws->scratch = array(w, 1, (size_t)ws->n_threads, ws->scratch_bytes);
+    ws->scratch = fs_ws_array(w, 1, (size_t)ws->n_threads, ws->scratch_bytes);
     ARRAY(ids, t, 1);
     ARRAY(positions, t, 1);
     ARRAY(row_of, t, 1);
@@ -65,8 +65,8 @@ static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
             ARRAY(selected, t, c->index_topk);
             ws->index_scratch_bytes = (fs_indexer_scratch_bytes(c) + 63) & ~(size_t)63;
             ws->sparse_scratch_bytes = (fs_sparse_scratch_bytes(lat, c->kv_lora_rank) + 63) & ~(size_t)63;
-            ws->index_scratch = array(w, 1, (size_t)ws->n_threads, ws->index_scratch_bytes);
-            ws->sparse_scratch = array(w, 1, (size_t)ws->n_threads, ws->sparse_scratch_bytes);
+            ws->index_scratch = fs_ws_array(w, 1, (size_t)ws->n_threads, ws->index_scratch_bytes);
+            ws->sparse_scratch = fs_ws_array(w, 1, (size_t)ws->n_threads, ws->sparse_scratch_bytes);
         }
     } else {
         size_t kv = (size_t)c->num_key_value_heads * c->head_dim;
@@ -103,12 +103,14 @@ static void walk(const fs_network *net, fs_workspace *ws, struct walk *w)
     ARRAY(head_in, max_size(t, LOGIT_ROWS_MAX), net->mtp.present ? 2 * d : d);
     ws->logit_rows_max = (uint32_t)(t < LOGIT_ROWS_MAX ? t : LOGIT_ROWS_MAX);
     ARRAY(logits, ws->logit_rows_max, c->vocab_size);
+    if (net->arch->workspace)
+        net->arch->workspace(net, ws, w);
 }
 
 size_t fs_workspace_bytes(const fs_network *net, uint32_t tokens_max, uint32_t sequences_max)
 {
     fs_workspace ws = { .tokens_max = tokens_max, .sequences_max = sequences_max, .n_threads = fs_pool_threads(net->pool) };
-    struct walk w = { 0 };
+    fs_ws_walk w = { 0 };
 
     walk(net, &ws, &w);
     return w.overflow ? SIZE_MAX : w.n_bytes;
@@ -118,7 +120,7 @@ fs_status fs_workspace_new(const fs_network *net, uint32_t tokens_max, uint32_t 
 {
     size_t n_bytes = fs_workspace_bytes(net, tokens_max, sequences_max);
     fs_workspace *ws = calloc(1, sizeof *ws);
-    struct walk w = { 0 };
+    fs_ws_walk w = { 0 };
     fs_status rc;
 
     if (!ws)

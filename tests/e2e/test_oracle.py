@@ -7,7 +7,8 @@ import pytest
 from conftest import VECTORS
 
 MODELS = ["ds_v2_lite", "ds_v2_group", "ds_v3", "ds_v3_fp8", "qwen2", "qwen2_tied", "qwen3", "llama3", "llama_linear",
-          "long_qwen2", "long_ds_v2_lite", "long_ds_v3", "ds_v32", "long_ds_v32", "deepseek_moe"]
+          "long_qwen2", "long_ds_v2_lite", "long_ds_v3", "ds_v32", "long_ds_v32", "deepseek_moe", "ds_v4",
+          "long_ds_v4", "ds_v4_fp4"]
 TOLERANCE = 2e-4  # the aim; its condition is 1e-3
 
 

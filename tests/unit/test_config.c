@@ -240,6 +240,7 @@ static void the_vectors_are_read(void **state)
     static const struct { const char *model, *type; fs_rope_type rope; uint32_t experts; bool fp8; } models[] = {
         { "ds_v2_lite", "deepseek_v2", FS_ROPE_YARN, 8, false },   { "ds_v2_group", "deepseek_v2", FS_ROPE_YARN, 12, false },
         { "ds_v3", "deepseek_v3", FS_ROPE_YARN, 16, false },       { "ds_v3_fp8", "deepseek_v3", FS_ROPE_YARN, 8, true },
+        { "ds_v4", "deepseek_v4", FS_ROPE_YARN, 8, false },        { "ds_v4_fp4", "deepseek_v4", FS_ROPE_YARN, 6, true },
         { "qwen2", "qwen2", FS_ROPE_DEFAULT, 0, false },           { "qwen3", "qwen3", FS_ROPE_YARN, 0, false },
         { "llama3", "llama", FS_ROPE_LLAMA3, 0, false },           { "llama_linear", "llama", FS_ROPE_LINEAR, 0, false },
     };

@@ -4,7 +4,7 @@
 #include "alloc_fail.h"
 #include "engine/engine.h"
 
-static const char *const fixtures[] = { "qwen3", "llama3", "ds_v2_lite", "ds_v3", "ds_v3_fp8", "ds_v32", "deepseek_moe" };
+static const char *const fixtures[] = { "qwen3", "llama3", "ds_v2_lite", "ds_v3", "ds_v3_fp8", "ds_v32", "deepseek_moe", "ds_v4" };
 #define N_FIXTURES (sizeof fixtures / sizeof *fixtures)
 
 static fs_model *open_fixture(const char *name, int threads)
@@ -49,6 +49,48 @@ static void truncate_keeps_the_prefix(void **state)
         assert_memory_equal(fs_session_tokens(s), joined, sizeof joined);
         fs_session_free(s);
         fs_session_free(fresh);
+        free(want);
+        free(got);
+        fs_model_close(m);
+    }
+}
+
+/* What a cache keeps beside rows by position (windows under way, compressed entries, index keys) must follow a cut at any
+ * token, in the middle of windows of 4 and 128 and behind them; other text after the cut leaves no trace. */
+static void rewinding_forgets_at_any_token(void **state)
+{
+    static const char *const with_state[] = { "ds_v32", "ds_v4" };
+    static const uint32_t cuts[] = { 1, 3, 4, 5, 7, 8, 63, 126, 127, 128, 129, 130, 137, 149 };
+    enum { N = 150, M = 160 };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < sizeof with_state / sizeof *with_state; f++) {
+        fs_model *m = open_fixture(with_state[f], 2);
+        size_t v = (size_t)fs_model_vocab_size(m), n = N, over = M;
+        float *want = malloc(v * sizeof *want), *got = malloc(v * sizeof *got);
+        int32_t text[N], other[M];
+        fs_session *s;
+        if ((size_t)fs_model_ctx_tokens_max(m) < M) {
+            n = (size_t)fs_model_ctx_tokens_max(m) - 10;
+            over = n + 10;
+        }
+        for (int i = 0; i < N; i++)
+            text[i] = (i * 37 + i / 5) % (int32_t)v;
+        for (int i = 0; i < M; i++)
+            other[i] = (i * 11 + 200) % (int32_t)v;
+        assert_ok(fs_session_new(m, (int)over, &s, &err), err);
+        assert_ok(fs_session_eval(s, text, (int)n, 0, NULL, want, NULL, &err), err);
+        for (size_t i = 0; i < sizeof cuts / sizeof *cuts && cuts[i] < n; i++) {
+            uint32_t cut = cuts[i];
+            fs_session_truncate(s, (int)cut);
+            assert_ok(fs_session_eval(s, other + cut, (int)(over - cut), 0, NULL, NULL, NULL, &err), err);
+            fs_session_truncate(s, (int)cut);
+            assert_ok(fs_session_eval(s, text + cut, (int)(n - cut), 0, NULL, got, NULL, &err), err);
+            if (memcmp(got, want, v * sizeof *got) != 0)
+                fail_msg("%s: a cut at %u left a trace", with_state[f], cut);
+        }
+        fs_session_free(s);
         free(want);
         free(got);
         fs_model_close(m);
@@ -210,6 +252,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(truncate_keeps_the_prefix),
+        cmocka_unit_test(rewinding_forgets_at_any_token),
         cmocka_unit_test(neighbours_change_nothing),
         cmocka_unit_test(a_full_context_is_a_sentence_and_changes_nothing),
         cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),

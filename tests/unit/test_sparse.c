@@ -95,11 +95,58 @@ static void gaps_and_empty_blocks_are_near_float64_and_equal_on_every_isa(void *
     free(k);
 }
 
+/* V4's form: a window that starts inside a block, entries of an index space of their own, a sink without a value. */
+static void two_sets_of_keys_and_a_sink_are_near_float64_and_equal_on_every_isa(void **state)
+{
+    enum { FIRST = 200, WINDOW = 100, ENTRIES = 300, N = WINDOW + ENTRIES };
+    const float sink[HEADS] = { -1.0f, 0.5f, 30.0f, 2.0f, -60.0f };
+    float *q = random_floats(HEADS * KEY_DIM, 5), *k = random_floats((size_t)CTX * KEY_DIM, 6);
+    float *entries = random_floats((size_t)ENTRIES * KEY_DIM, 7), first[HEADS * VALUE_DIM], got[HEADS * VALUE_DIM];
+    void *scratch = fs_alloc_aligned(fs_sparse_scratch_bytes(KEY_DIM, VALUE_DIM));
+
+    (void)state;
+    for (unsigned isa = 0; isa < FS_ISA_END; isa = isa ? isa << 1 : 1) {
+        fs_attention_tile t = tile(q, k, isa ? got : first, 0);
+        fs_kernels kernels;
+        fs_sparse s;
+        if (isa && !(fs_isa_detect() & isa))
+            continue;
+        fs_kernels_init(&kernels, isa);
+        fs_sparse_begin(&s, &kernels, &t, scratch);
+        fs_sparse_keys(&s, k, NULL, FIRST, WINDOW);
+        fs_sparse_keys(&s, entries, NULL, 0, ENTRIES);
+        fs_sparse_end(&s, sink);
+        if (isa)
+            assert_memory_equal(got, first, sizeof got);
+    }
+    for (int h = 0; h < HEADS; h++) {
+        double p[N], sum = exp((double)sink[h]);
+        for (int j = 0; j < N; j++) {
+            const float *key = j < WINDOW ? k + (size_t)(FIRST + j) * KEY_DIM : entries + (size_t)(j - WINDOW) * KEY_DIM;
+            double score = 0;
+            for (int d = 0; d < KEY_DIM; d++)
+                score += (double)q[h * KEY_DIM + d] * (double)key[d];
+            sum += p[j] = exp((double)0.3f * score);
+        }
+        for (int d = 0; d < VALUE_DIM; d++) {
+            double o = 0;
+            for (int j = 0; j < N; j++)
+                o += p[j] / sum * (double)(j < WINDOW ? k + (size_t)(FIRST + j) * KEY_DIM : entries + (size_t)(j - WINDOW) * KEY_DIM)[d];
+            assert_true(fabs(o - (double)first[h * VALUE_DIM + d]) < 1e-5);
+        }
+    }
+    fs_free_aligned(scratch);
+    free(q);
+    free(k);
+    free(entries);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_selected_is_dense),
         cmocka_unit_test(gaps_and_empty_blocks_are_near_float64_and_equal_on_every_isa),
+        cmocka_unit_test(two_sets_of_keys_and_a_sink_are_near_float64_and_equal_on_every_isa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
