@@ -2,6 +2,7 @@
 #include "cli/chat_loop.h"
 
 #include "base/file.h"
+#include "base/sandbox.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
@@ -408,8 +409,12 @@ fs_status fs_chat_loop(fs_run *r, fs_run_settings *opt, const fs_option *setting
         words[i] = commands[i].word;
     rc = fs_input_open(history, words, &in, err);
     free(history);
-    if (rc)
+    if (!rc && r->sandbox)
+        rc = fs_sandbox_enter(err);
+    if (rc) {
+        fs_input_close(in);
         return rc;
+    }
     printf("%s/help shows what can be done here.%s\n", dim(&c), plain(&c));
     while (!c.leave) {
         fs_input_event event;

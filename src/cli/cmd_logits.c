@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sandbox.h"
 #include "engine/engine.h"
 
 #include <inttypes.h>
@@ -15,7 +16,7 @@
 static struct {
     const char *ids, *ids_file, *batch_with, *isa, *adapter;
     int top, greedy, n_threads, chunk;
-    bool mtp, exact, json;
+    bool mtp, exact, sandbox, json;
 } opt = { .top = 10 };
 
 static const fs_option options[] = {
@@ -31,6 +32,7 @@ static const fs_option options[] = {
     FS_OPT_STR("batch-with", 0, opt.batch_with, "FILE", "neighbours in the same steps: {\"batch\":[[ids],...]}; they change nothing"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact,
                 "f32 activations against block-quantised weights (in this version always so)"),
+    FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
@@ -339,6 +341,8 @@ static fs_status run(const fs_args *args, fs_error *err)
         rc = fs_session_new(r.model, (int)room, &r.session, err);
     if (!rc && opt.batch_with)
         rc = read_neighbours(&r, err);
+    if (!rc && opt.sandbox)
+        rc = fs_sandbox_enter(err);
     if (!rc)
         rc = answer(&r, &ids, err);
     if (!rc)

@@ -4,6 +4,7 @@
 #include "cli/interrupt.h"
 
 #include "base/pool.h"
+#include "base/sandbox.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +25,7 @@ static struct {
     const char *model, *system, *adapter;
     int ctx_tokens, n_threads;
     double memory_gib;
-    bool json, raw;
+    bool json, raw, sandbox;
     fs_run_settings settings;
 } opt = {
     .settings = { .temperature = UNSET, .top_p = UNSET, .min_p = UNSET, .repetition_penalty = UNSET, .top_k = UNSET, .thinking = true },
@@ -53,6 +54,7 @@ static const fs_option options[] = {
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
+    FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
     FS_OPT_END
 };
@@ -244,7 +246,7 @@ static fs_status run(const fs_args *args, fs_error *err)
     const char *const *words = args->items + (!named && args->n ? 1 : 0);
     bool typed = isatty(STDIN_FILENO), watched = typed && isatty(STDOUT_FILENO) && !opt.json;
     bool chat = watched && !*words;
-    fs_run r = { .settings = &opt.settings, .raw = opt.raw, .show = true, .on_terminal = isatty(STDOUT_FILENO),
+    fs_run r = { .settings = &opt.settings, .raw = opt.raw, .sandbox = opt.sandbox, .show = true, .on_terminal = isatty(STDOUT_FILENO),
                  .colour = fs_colour_wanted(stdout) };
     fs_buf prompt = { 0 };
     fs_status rc = FS_OK;
@@ -260,6 +262,8 @@ static fs_status run(const fs_args *args, fs_error *err)
         rc = open_run(&r, model, err);
     if (!rc)
         rc = fill_settings(r.model, watched, err);
+    if (!rc && opt.sandbox && !chat) /* a chat opens its terminal first */
+        rc = fs_sandbox_enter(err);
     if (!rc)
         rc = chat ? fs_chat_loop(&r, &opt.settings, settings, err) : one_shot(&r, &prompt, err);
     fs_interrupt_stops(NULL);

@@ -23,6 +23,7 @@ typedef struct fs_run {
     const fs_run_settings *settings; /* borrowed */
     fs_talk talk;
     bool raw;          /* no chat format: the prompt is continued as text */
+    bool sandbox;      /* a chat enters it before the first line is read */
     bool show;         /* write to stdout while it streams */
     bool on_terminal;  /* stdout is one */
     bool colour;

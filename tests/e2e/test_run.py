@@ -320,6 +320,38 @@ def test_save_and_load(terminal, models, tmp_path):
     t.wait("No such file or directory")
 
 
+# ---- the sandbox ----
+
+@pytest.fixture
+def no_leak_check(monkeypatch):
+    """A sanitized build looks for leaks at its end with means that the sandbox has taken away."""
+    monkeypatch.setenv("ASAN_OPTIONS", "detect_leaks=0")
+
+
+def test_an_answer_from_the_sandbox_is_the_same(farseek, models, no_leak_check):
+    for model in ("hello", "split", "thinker"):
+        assert farseek("run", models[model], "hi", "--sandbox") == farseek("run", models[model], "hi")
+    ids = ["logits", models["hello"], "--ids", "1,2,3", "--greedy", 3, "--threads", 3]
+    assert farseek(*ids, "--sandbox") == farseek(*ids)
+
+
+def test_a_chat_in_the_sandbox_opens_nothing(terminal, models, tmp_path, no_leak_check):
+    (tmp_path / "talk.json").write_text("{}")
+    t = terminal(models["hello"], "--sandbox", "--threads", 3)
+    t.type("hi")
+    t.wait("Hello, world!")
+    for thread in pathlib.Path(f"/proc/{t.pid}/task").iterdir():
+        assert re.search(r"^Seccomp:\t2$", (thread / "status").read_text(), re.M)
+    for command in ("save", "load"):
+        t.type(f"/{command} {tmp_path}/{'new' if command == 'save' else 'talk'}.json")
+        t.wait("Operation not permitted")
+    assert not (tmp_path / "new.json").exists()
+    t.type("again")
+    t.wait("Hello, world!")
+    t.type("/quit")
+    assert t.ends() == 0
+
+
 def test_thinking_is_dim_or_folded(terminal, models):
     t = terminal(models["thinker"])
     t.type("2+2?")
