@@ -174,6 +174,13 @@ static fs_status check_v4(const fs_config *c, const char *what, fs_error *err)
     if (!c->q_lora_rank || !c->qk_rope_head_dim || !c->o_groups || !c->sliding_window || !c->hc_mult)
         return fs_fail(err, FS_ERR_FORMAT,
                        "%s: deepseek_v4 needs q_lora_rank, qk_rope_head_dim, o_groups, sliding_window and hc_mult", what);
+    if (c->hc_mult > HC_MAX || c->hc_sinkhorn_iters > HC_ITERS_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: 'hc_mult' is %" PRIu32 " and 'hc_sinkhorn_iters' %" PRIu32 ", at most %" PRId64
+                       " and %" PRId64 " are read", what, c->hc_mult, c->hc_sinkhorn_iters, HC_MAX, HC_ITERS_MAX);
+    for (uint32_t i = 0; i < c->n_compress_ratios; i++)
+        if (c->compress_ratios[i] > RATIO_MAX)
+            return fs_fail(err, FS_ERR_FORMAT, "%s: 'compress_ratios'[%" PRIu32 "] is %d, over %" PRId64, what, i, c->compress_ratios[i],
+                           RATIO_MAX);
     if (c->n_compress_ratios < c->num_hidden_layers)
         return bad(c, what, err, "compress_ratios has an entry for every layer", c->n_compress_ratios, c->num_hidden_layers);
     if (c->num_attention_heads % c->o_groups)

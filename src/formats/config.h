@@ -68,7 +68,7 @@ typedef struct fs_config {
 fs_status fs_config_from_json(fs_config *ret, fs_bytes json, const char *what, fs_error *err);
 /* generation_config.json's text: adds its eos_token_id (one or a list) to those of c. */
 fs_status fs_config_add_generation(fs_config *c, fs_bytes json, const char *what, fs_error *err);
-/* Architectures llama, qwen2, qwen3, deepseek2; model_type is the Hub's name of it. The metadata are those of
+/* Architectures llama, qwen2, qwen3, deepseek, deepseek2, deepseek32, deepseek4; model_type is the Hub's name of it. The metadata are those of
  * parts[0]; tied embeddings, V3's bias and the like show in which tensors are in any part. rope_freqs borrows from
  * the part that has it. */
 fs_status fs_config_from_gguf(fs_config *ret, const fs_gguf *const *parts, size_t n_parts, const char *what, fs_error *err);

@@ -7,10 +7,25 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What of general.architecture the code asks about. */
+static const struct arch {
+    const char *name, *model_type;
+    bool moe, mla, indexer, v4;
+} archs[] = {
+    { "llama", "llama", false, false, false, false },
+    { "qwen2", "qwen2", false, false, false, false },
+    { "qwen3", "qwen3", false, false, false, false },
+    { "deepseek", "deepseek", true, false, false, false },
+    { "deepseek2", "deepseek_v2", true, true, false, false }, /* or deepseek_v3 */
+    { "deepseek32", "deepseek_v32", true, true, true, false },
+    { "deepseek4", "deepseek_v4", true, false, true, true },
+};
+#define ARCHS "llama, qwen2, qwen3, deepseek, deepseek2, deepseek32 and deepseek4"
+
 typedef struct reader {
     const fs_gguf *const *parts;
     size_t n_parts;
-    const char *arch;
+    const struct arch *arch;
 } reader;
 
 /* "{arch}.{name}", for keys that are shorter than this by far. */
@@ -22,7 +37,7 @@ static key key_of(const reader *r, const char *name)
 {
     key k;
 
-    snprintf(k.text, sizeof k.text, "%s.%s", r->arch, name);
+    snprintf(k.text, sizeof k.text, "%s.%s", r->arch->name, name);
     return k;
 }
 
@@ -60,7 +75,7 @@ static fs_status need_size(const reader *r, const char *name, uint32_t *ret, con
     bool found;
     fs_status rc = get_size(r, name, 1, ret, &found, err);
 
-    return rc || found ? rc : fs_fail(err, FS_ERR_FORMAT, "%s: '%s.%s' is missing", what, r->arch, name);
+    return rc || found ? rc : fs_fail(err, FS_ERR_FORMAT, "%s: '%s.%s' is missing", what, r->arch->name, name);
 }
 
 /* GGUF stores as f32 what config.json writes as a decimal. The decimal with the fewest places that rounds to the same
@@ -97,7 +112,9 @@ static fs_status get_common(const reader *r, fs_config *c, const char *what, fs_
         rc = need_size(r, "context_length", &c->max_position_embeddings, what, err);
     if (!rc)
         rc = need_size(r, "embedding_length", &c->hidden_size, what, err);
-    if (!rc)
+    if (!rc && r->arch->v4) /* which has no dense layer */
+        rc = get_size(r, "feed_forward_length", 0, &c->intermediate_size, NULL, err);
+    else if (!rc)
         rc = need_size(r, "feed_forward_length", &c->intermediate_size, what, err);
     if (!rc)
         rc = need_size(r, "attention.head_count", &c->num_attention_heads, what, err);
@@ -114,7 +131,7 @@ static fs_status get_common(const reader *r, fs_config *c, const char *what, fs_
     if (!rc && !found) {
         const fs_tensor *embd = find_tensor(r, "token_embd.weight");
         if (!embd || embd->n_dims != 2 || embd->dims[0] > INT32_MAX)
-            return fs_fail(err, FS_ERR_FORMAT, "%s: neither '%s.vocab_size' nor a matrix 'token_embd.weight'", what, r->arch);
+            return fs_fail(err, FS_ERR_FORMAT, "%s: neither '%s.vocab_size' nor a matrix 'token_embd.weight'", what, r->arch->name);
         c->vocab_size = (uint32_t)embd->dims[0];
     }
     if (!rc)
@@ -127,7 +144,7 @@ static fs_status get_common(const reader *r, fs_config *c, const char *what, fs_
     c->num_hidden_layers -= c->num_nextn_predict_layers; /* GGUF counts them in */
 
     rc = get_size(r, "rope.dimension_count", 1, &n_rot, &found, err);
-    if (rc || !found || strcmp(r->arch, "deepseek2") == 0)
+    if (rc || !found || r->arch->mla || r->arch->v4)
         return rc;
     fs_config_defaults(c);
     if (n_rot > c->head_dim)
@@ -236,6 +253,97 @@ static fs_status get_mla(const reader *r, fs_config *c, const char *what, fs_err
     return FS_OK;
 }
 
+static fs_status get_indexer(const reader *r, fs_config *c, const char *what, fs_error *err)
+{
+    fs_status rc = need_size(r, "attention.indexer.head_count", &c->index_n_heads, what, err);
+
+    if (!rc)
+        rc = need_size(r, "attention.indexer.key_length", &c->index_head_dim, what, err);
+    return rc ? rc : need_size(r, "attention.indexer.top_k", &c->index_topk, what, err);
+}
+
+/* The array of numbers called name, of 1 to FS_CONFIG_LAYERS_MAX items; absent: *ret stays NULL. */
+static fs_status get_array(const reader *r, const char *name, const fs_gguf_value **ret, const char *what, fs_error *err)
+{
+    const fs_gguf_value *v = fs_gguf_find(r->parts[0], key_of(r, name).text);
+
+    if (!v)
+        return FS_OK;
+    if (v->type != FS_GGUF_ARRAY || v->item_type == FS_GGUF_STRING || v->item_type == FS_GGUF_BOOL || v->n_items == 0 ||
+        v->n_items > FS_CONFIG_LAYERS_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: '%s.%s' is no list of 1 to %d numbers", what, r->arch->name, name, FS_CONFIG_LAYERS_MAX);
+    *ret = v;
+    return FS_OK;
+}
+
+/* One limit a layer in the file, one for all in the model. */
+static fs_status get_swiglu_limit(const reader *r, const char *name, double *ret, const char *what, fs_error *err)
+{
+    const fs_gguf_value *limits = NULL;
+    fs_status rc = get_array(r, name, &limits, what, err);
+
+    for (uint64_t i = 0; limits && i < limits->n_items; i++)
+        if (fs_gguf_number_at(limits, i) != fs_gguf_number_at(limits, 0))
+            return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: '%s.%s' differs between layers", what, r->arch->name, name);
+    if (limits)
+        *ret = decimal_of(fs_gguf_number_at(limits, 0));
+    return rc;
+}
+
+static fs_status get_compress_ratios(const reader *r, fs_config *c, const char *what, fs_error *err)
+{
+    const fs_gguf_value *ratios = NULL;
+    fs_status rc = get_array(r, "attention.compress_ratios", &ratios, what, err);
+
+    if (!rc && !ratios)
+        rc = fs_fail(err, FS_ERR_FORMAT, "%s: '%s.attention.compress_ratios' is missing", what, r->arch->name);
+    for (uint64_t i = 0; !rc && i < ratios->n_items; i++) {
+        double ratio = fs_gguf_number_at(ratios, i);
+        if (!(ratio >= 0 && ratio <= UINT16_MAX) || ratio != floor(ratio))
+            return fs_fail(err, FS_ERR_FORMAT, "%s: '%s.attention.compress_ratios'[%" PRIu64 "] is %g", what, r->arch->name, i, ratio);
+        c->compress_ratios[i] = (uint16_t)ratio;
+    }
+    if (!rc)
+        c->n_compress_ratios = (uint32_t)ratios->n_items;
+    return rc;
+}
+
+static fs_status get_v4(const reader *r, fs_config *c, const char *what, fs_error *err)
+{
+    const struct { const char *name; uint32_t *ret; } sizes[] = {
+        { "attention.key_length", &c->head_dim },
+        { "attention.q_lora_rank", &c->q_lora_rank },
+        { "rope.dimension_count", &c->qk_rope_head_dim },
+        { "attention.sliding_window", &c->sliding_window },
+        { "attention.output_group_count", &c->o_groups },
+        { "attention.output_lora_rank", &c->o_lora_rank },
+        { "hyper_connection.count", &c->hc_mult },
+        { "hyper_connection.sinkhorn_iterations", &c->hc_sinkhorn_iters },
+    };
+    double shared_limit;
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !rc; i++)
+        rc = need_size(r, sizes[i].name, sizes[i].ret, what, err);
+    if (!rc)
+        rc = get_size(r, "hash_layer_count", 0, &c->num_hash_layers, NULL, err);
+    if (!rc)
+        rc = get_number(r, "hyper_connection.epsilon", &c->hc_eps, NULL, err);
+    if (!rc)
+        rc = get_number(r, "attention.compress_rope_freq_base", &c->compress_rope_theta, NULL, err);
+    if (!rc)
+        rc = get_compress_ratios(r, c, what, err);
+    if (!rc)
+        rc = get_swiglu_limit(r, "swiglu_clamp_exp", &c->swiglu_limit, what, err);
+    shared_limit = c->swiglu_limit;
+    if (!rc)
+        rc = get_swiglu_limit(r, "swiglu_clamp_shexp", &shared_limit, what, err);
+    if (!rc && shared_limit != c->swiglu_limit)
+        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "%s: the shared experts are clamped at %g, the others at %g", what, shared_limit,
+                     c->swiglu_limit);
+    return rc;
+}
+
 /* Files older than the group keys: the released shapes tell. */
 static void known_groups(fs_config *c)
 {
@@ -286,7 +394,7 @@ static fs_status get_experts(const reader *r, fs_config *c, const char *what, fs
         c->topk_group = c->n_group;
     if (!rc)
         rc = get_size(r, "expert_group_used_count", 1, &c->topk_group, NULL, err);
-    if (any_tensor_ends_with(r, ".exp_probs_b.bias"))
+    if (r->arch->v4 || any_tensor_ends_with(r, ".exp_probs_b.bias"))
         c->topk_method = FS_TOPK_NOAUX_TC;
     else
         c->topk_method = c->n_group > 1 ? FS_TOPK_GROUP_LIMITED_GREEDY : FS_TOPK_GREEDY;
@@ -311,32 +419,34 @@ static fs_status get_tokens(const reader *r, fs_config *c, const char *what, fs_
 
 fs_status fs_config_from_gguf(fs_config *ret, const fs_gguf *const *parts, size_t n_parts, const char *what, fs_error *err)
 {
-    static const char *const archs[] = { "llama", "qwen2", "qwen3", "deepseek2", NULL };
     reader r = { parts, n_parts, NULL };
     fs_bytes arch = { 0 };
     fs_config c = { 0 };
-    bool mla;
     fs_status rc = fs_gguf_string(parts[0], "general.architecture", &arch, NULL, err);
 
     if (rc)
         return rc;
-    for (int i = 0; archs[i] && !r.arch; i++)
-        if (fs_bytes_equal(arch, fs_bytes_str(archs[i])))
-            r.arch = archs[i];
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+        if (fs_bytes_equal(arch, fs_bytes_str(archs[i].name)))
+            r.arch = &archs[i];
     if (!r.arch)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: general.architecture is '%.*s'; llama, qwen2, qwen3 and deepseek2 are read", what,
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: general.architecture is '%.*s'; " ARCHS " are read", what,
                        (int)(arch.n_bytes < 64 ? arch.n_bytes : 64), arch.data ? (const char *)arch.data : "");
-    mla = strcmp(r.arch, "deepseek2") == 0;
-    rc = fs_config_init(&c, mla ? FS_BYTES_LIT("deepseek_v2") : arch, what, err);
+    rc = fs_config_init(&c, fs_bytes_str(r.arch->model_type), what, err);
     if (!rc)
         rc = get_common(&r, &c, what, err);
-    if (!rc && mla)
+    if (!rc && r.arch->mla)
         rc = get_mla(&r, &c, what, err);
+    if (!rc && r.arch->indexer)
+        rc = get_indexer(&r, &c, what, err);
+    if (!rc && r.arch->v4)
+        rc = get_v4(&r, &c, what, err);
     if (!rc)
         rc = get_experts(&r, &c, what, err);
-    if (!rc && c.n_routed_experts && !mla)
-        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "%s: architecture '%s' with %" PRIu32 " experts is not read", what, r.arch, c.n_routed_experts);
-    if (!rc && (c.topk_method == FS_TOPK_NOAUX_TC || c.scoring_func == FS_SCORING_SIGMOID))
+    if (!rc && c.n_routed_experts && !r.arch->moe)
+        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "%s: architecture '%s' with %" PRIu32 " experts is not read", what, r.arch->name,
+                     c.n_routed_experts);
+    if (!rc && strcmp(c.model_type, "deepseek_v2") == 0 && (c.topk_method == FS_TOPK_NOAUX_TC || c.scoring_func == FS_SCORING_SIGMOID))
         strcpy(c.model_type, "deepseek_v3");
     if (!rc)
         fs_config_defaults(&c);
@@ -345,7 +455,7 @@ fs_status fs_config_from_gguf(fs_config *ret, const fs_gguf *const *parts, size_
     if (!rc)
         rc = get_tokens(&r, &c, what, err);
     c.tie_word_embeddings = !find_tensor(&r, "output.weight");
-    if (strcmp(r.arch, "qwen2") != 0) /* whose biases config.json does not mention */
+    if (strcmp(r.arch->name, "qwen2") != 0) /* whose biases config.json does not mention */
         c.attention_bias = find_tensor(&r, "blk.0.attn_q.bias") != NULL;
     c.mlp_bias = find_tensor(&r, "blk.0.ffn_gate.bias") != NULL;
     if (!rc)

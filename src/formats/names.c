@@ -2,12 +2,13 @@
 #include "formats/names.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct list {
     const fs_config *config;
-    bool rope_permuted;
+    bool rope_permuted, v4;
     fs_tensor *tensors;
     size_t *name_at; /* into names */
     size_t n, capacity;
@@ -39,6 +40,10 @@ static const struct { const char *gguf, *hub; } block_names[] = {
     { "attn_kv_b", "self_attn.kv_b_proj" },
     { "attn_k_b", "self_attn.k_b_proj" },
     { "attn_v_b", "self_attn.v_b_proj" },
+    { "indexer.attn_q_b", "self_attn.indexer.wq_b" },
+    { "indexer.attn_k", "self_attn.indexer.wk" },
+    { "indexer.k_norm", "self_attn.indexer.k_norm" },
+    { "indexer.proj", "self_attn.indexer.weights_proj" },
     { "ffn_gate", "mlp.gate_proj" },
     { "ffn_up", "mlp.up_proj" },
     { "ffn_down", "mlp.down_proj" },
@@ -58,6 +63,71 @@ static const struct { const char *gguf, *hub; } expert_names[] = {
     { "ffn_gate_exps", "gate_proj" },
     { "ffn_up_exps", "up_proj" },
     { "ffn_down_exps", "down_proj" },
+};
+
+/* V4 has names of its own, some without ".weight": whole names here. */
+static const struct { const char *gguf, *hub; } v4_names[] = {
+    { "token_embd.weight", "embed.weight" },
+    { "output_norm.weight", "norm.weight" },
+    { "output.weight", "head.weight" },
+    { "output_hc_fn.weight", "hc_head_fn" },
+    { "output_hc_base.weight", "hc_head_base" },
+    { "output_hc_scale.weight", "hc_head_scale" },
+};
+
+/* Of "blk.N.", in "layers.N." or "mtp.N.". */
+static const struct { const char *gguf, *hub; } v4_block_names[] = {
+    { "attn_norm.weight", "attn_norm.weight" },
+    { "ffn_norm.weight", "ffn_norm.weight" },
+    { "hc_attn_fn.weight", "hc_attn_fn" },
+    { "hc_attn_base.weight", "hc_attn_base" },
+    { "hc_attn_scale.weight", "hc_attn_scale" },
+    { "hc_ffn_fn.weight", "hc_ffn_fn" },
+    { "hc_ffn_base.weight", "hc_ffn_base" },
+    { "hc_ffn_scale.weight", "hc_ffn_scale" },
+    { "attn_sinks.weight", "attn.attn_sink" },
+    { "attn_q_a.weight", "attn.wq_a.weight" },
+    { "attn_q_a_norm.weight", "attn.q_norm.weight" },
+    { "attn_q_b.weight", "attn.wq_b.weight" },
+    { "attn_kv.weight", "attn.wkv.weight" },
+    { "attn_kv_a_norm.weight", "attn.kv_norm.weight" },
+    { "attn_output_a.weight", "attn.wo_a.weight" },
+    { "attn_output_b.weight", "attn.wo_b.weight" },
+    { "attn_compressor_kv.weight", "attn.compressor.wkv.weight" },
+    { "attn_compressor_gate.weight", "attn.compressor.wgate.weight" },
+    { "attn_compressor_ape.weight", "attn.compressor.ape" },
+    { "attn_compressor_norm.weight", "attn.compressor.norm.weight" },
+    { "indexer.attn_q_b.weight", "attn.indexer.wq_b.weight" },
+    { "indexer.proj.weight", "attn.indexer.weights_proj.weight" },
+    { "indexer_compressor_kv.weight", "attn.indexer.compressor.wkv.weight" },
+    { "indexer_compressor_gate.weight", "attn.indexer.compressor.wgate.weight" },
+    { "indexer_compressor_ape.weight", "attn.indexer.compressor.ape" },
+    { "indexer_compressor_norm.weight", "attn.indexer.compressor.norm.weight" },
+    { "ffn_gate_inp.weight", "ffn.gate.weight" },
+    { "exp_probs_b.bias", "ffn.gate.bias" },
+    { "ffn_gate_tid2eid.weight", "ffn.gate.tid2eid" },
+    { "ffn_gate_shexp.weight", "ffn.shared_experts.w1.weight" },
+    { "ffn_down_shexp.weight", "ffn.shared_experts.w2.weight" },
+    { "ffn_up_shexp.weight", "ffn.shared_experts.w3.weight" },
+};
+
+/* Of the blocks that predict ahead alone. */
+static const struct { const char *gguf, *hub; } v4_mtp_names[] = {
+    { "nextn.e_proj.weight", "e_proj.weight" },
+    { "nextn.h_proj.weight", "h_proj.weight" },
+    { "nextn.eh_proj.weight", "eh_proj.weight" }, /* both side by side */
+    { "nextn.enorm.weight", "enorm.weight" },
+    { "nextn.hnorm.weight", "hnorm.weight" },
+    { "nextn.shared_head_norm.weight", "norm.weight" },
+    { "nextn.hc_head_fn.weight", "hc_head_fn" },
+    { "nextn.hc_head_base.weight", "hc_head_base" },
+    { "nextn.hc_head_scale.weight", "hc_head_scale" },
+};
+
+static const struct { const char *gguf, *hub; } v4_expert_names[] = {
+    { "ffn_gate_exps.weight", "w1" },
+    { "ffn_down_exps.weight", "w2" },
+    { "ffn_up_exps.weight", "w3" },
 };
 
 static bool equal(const char *s, size_t n, const char *word)
@@ -96,7 +166,8 @@ static fs_status not_known(const fs_tensor *t, const fs_config *c, fs_error *err
                    t->name, c->model_type, c->num_hidden_layers, c->num_nextn_predict_layers);
 }
 
-static fs_status add_experts(list *l, const fs_tensor *t, uint32_t layer, const char *proj, fs_error *err)
+/* One view an expert, called "<prefix><expert>.<proj>.weight". */
+static fs_status add_experts(list *l, const fs_tensor *t, const char *prefix, const char *proj, fs_error *err)
 {
     fs_tensor one = *t;
 
@@ -110,7 +181,7 @@ static fs_status add_experts(list *l, const fs_tensor *t, uint32_t layer, const 
     one.n_bytes = t->n_bytes / t->dims[0];
     for (uint32_t e = 0; e < l->config->n_routed_experts; e++, one.data += one.n_bytes) {
         size_t name_at = l->names.n_bytes;
-        fs_status rc = fs_buf_printf(&l->names, err, "model.layers.%" PRIu32 ".mlp.experts.%" PRIu32 ".%s.weight", layer, e, proj);
+        fs_status rc = fs_buf_printf(&l->names, err, "%s%" PRIu32 ".%s.weight", prefix, e, proj);
         if (!rc)
             rc = add(l, &one, name_at, err);
         if (rc)
@@ -119,7 +190,7 @@ static fs_status add_experts(list *l, const fs_tensor *t, uint32_t layer, const 
     return FS_OK;
 }
 
-/* llama.cpp's converter reorders the rows of each head of q and k, for architecture llama only. */
+/* llama.cpp's converter reorders the rows of each head of q and k, for architectures llama and deepseek only. */
 static fs_status mark_permuted(const list *l, fs_tensor *t, const char *stem, size_t stem_bytes, fs_error *err)
 {
     const fs_config *c = l->config;
@@ -163,6 +234,7 @@ static fs_status add_block_tensor(list *l, const fs_tensor *t, uint32_t layer, c
     const char *dot = strrchr(rest, '.'), *hub = NULL;
     size_t stem_bytes, name_at = l->names.n_bytes;
     fs_tensor renamed = *t;
+    char prefix[64];
     fs_status rc;
 
     if (layer >= l->config->num_hidden_layers + l->config->num_nextn_predict_layers || !dot)
@@ -175,8 +247,10 @@ static fs_status add_block_tensor(list *l, const fs_tensor *t, uint32_t layer, c
     if (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0)
         return not_known(t, l->config, err);
     for (size_t i = 0; i < sizeof expert_names / sizeof *expert_names; i++)
-        if (equal(rest, stem_bytes, expert_names[i].gguf) && strcmp(dot, ".weight") == 0)
-            return add_experts(l, t, layer, expert_names[i].hub, err);
+        if (equal(rest, stem_bytes, expert_names[i].gguf) && strcmp(dot, ".weight") == 0) {
+            snprintf(prefix, sizeof prefix, "model.layers.%" PRIu32 ".mlp.experts.", layer);
+            return add_experts(l, t, prefix, expert_names[i].hub, err);
+        }
     for (size_t i = 0; i < sizeof block_names / sizeof *block_names; i++)
         if (equal(rest, stem_bytes, block_names[i].gguf))
             hub = block_names[i].hub;
@@ -188,11 +262,46 @@ static fs_status add_block_tensor(list *l, const fs_tensor *t, uint32_t layer, c
     return rc ? rc : add(l, &renamed, name_at, err);
 }
 
+#define FIND(table, name, ret)                                        \
+    for (size_t i = 0; i < sizeof(table) / sizeof *(table); i++)      \
+        if (strcmp((table)[i].gguf, (name)) == 0)                     \
+            *(ret) = (table)[i].hub
+
+static fs_status add_v4_tensor(list *l, const fs_tensor *t, fs_error *err)
+{
+    uint32_t layer, n_layers = l->config->num_hidden_layers;
+    const char *rest, *hub = NULL, *proj = NULL;
+    size_t name_at = l->names.n_bytes;
+    char prefix[64] = "", experts[80];
+    fs_status rc;
+
+    if (!parse_block(t->name, &layer, &rest)) {
+        FIND(v4_names, t->name, &hub);
+    } else if (layer < n_layers + l->config->num_nextn_predict_layers) {
+        bool mtp = layer >= n_layers;
+        snprintf(prefix, sizeof prefix, "%s.%" PRIu32 ".", mtp ? "mtp" : "layers", mtp ? layer - n_layers : layer);
+        FIND(v4_block_names, rest, &hub);
+        FIND(v4_expert_names, rest, &proj);
+        if (mtp)
+            FIND(v4_mtp_names, rest, &hub);
+    }
+    if (proj) {
+        snprintf(experts, sizeof experts, "%sffn.experts.", prefix);
+        return add_experts(l, t, experts, proj, err);
+    }
+    if (!hub)
+        return not_known(t, l->config, err);
+    rc = fs_buf_printf(&l->names, err, "%s%s", prefix, hub);
+    return rc ? rc : add(l, t, name_at, err);
+}
+
 static fs_status add_tensor(list *l, const fs_tensor *t, fs_error *err)
 {
     const char *dot = strrchr(t->name, '.'), *rest;
     uint32_t layer;
 
+    if (l->v4)
+        return add_v4_tensor(l, t, err);
     if (parse_block(t->name, &layer, &rest))
         return add_block_tensor(l, t, layer, rest, err);
     for (size_t i = 0; dot && strcmp(dot, ".weight") == 0 && i < sizeof global_names / sizeof *global_names; i++)
@@ -211,7 +320,8 @@ fs_status fs_names_to_hub(const fs_gguf *const *parts, size_t n_parts, const fs_
     fs_bytes arch = { 0 };
     fs_status rc = fs_gguf_string(parts[0], "general.architecture", &arch, NULL, err);
 
-    l.rope_permuted = fs_bytes_equal(arch, FS_BYTES_LIT("llama"));
+    l.rope_permuted = fs_bytes_equal(arch, FS_BYTES_LIT("llama")) || fs_bytes_equal(arch, FS_BYTES_LIT("deepseek"));
+    l.v4 = fs_bytes_equal(arch, FS_BYTES_LIT("deepseek4"));
     for (size_t i = 0; i < n_parts && !rc; i++)
         for (size_t k = 0; k < fs_gguf_n_tensors(parts[i]) && !rc; k++)
             rc = add_tensor(&l, fs_gguf_tensor_at(parts[i], k), err);

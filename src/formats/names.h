@@ -6,9 +6,9 @@
 #include "formats/gguf.h"
 
 /* All tensors of the parts under the Hub's names, unsorted: 3-d expert tensors as one view an expert, the q and k
- * rows of architecture llama marked as permuted (fs_tensor.rope_heads). "rope_freqs.weight" keeps its name. On success
- * the caller frees *ret_tensors and *ret_names, which holds the names. A tensor that has no place in the architecture
- * is refused, since leaving it out could change what the model computes. Table: docs/formats.md. */
+ * rows of architectures llama and deepseek marked as permuted (fs_tensor.rope_heads). "rope_freqs.weight" keeps its
+ * name. On success the caller frees *ret_tensors and *ret_names, which holds the names. A tensor that has no place in
+ * the architecture is refused, since leaving it out could change what the model computes. Table: docs/formats.md. */
 fs_status fs_names_to_hub(const fs_gguf *const *parts, size_t n_parts, const fs_config *c, fs_tensor **ret_tensors,
                           size_t *ret_n, char **ret_names, fs_error *err);
 

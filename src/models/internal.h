@@ -192,7 +192,7 @@ fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
 /* prefix + name [n, k] as f32 rows, unpacked. */
 fs_status fs_loader_rows(fs_loader *l, const float **ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
                          fs_error *err);
-/* prefix + name, I64 [n, k] of ids below limit, each row sorted. */
+/* prefix + name, I64 (GGUF: I32) [n, k] of ids below limit, each row sorted. */
 fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t k, uint32_t limit, const char *prefix,
                         const char *name, fs_error *err);
 /* prefix + names[0 .. 2] are gate, up and down. */

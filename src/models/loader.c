@@ -163,8 +163,8 @@ fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t 
     t = fs_weights_find(l->net->weights, full);
     if (!t)
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is missing", full);
-    if (t->dtype != FS_DTYPE_I64 || t->n_dims != 2 || t->dims[0] != n || t->dims[1] != k)
-        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is not I64 [%" PRIu64 ", %" PRIu64 "]", full, n, k);
+    if ((t->dtype != FS_DTYPE_I64 && t->dtype != FS_DTYPE_I32) || t->n_dims != 2 || t->dims[0] != n || t->dims[1] != k)
+        return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is not I64 or I32 [%" PRIu64 ", %" PRIu64 "]", full, n, k);
     if (!fs_mul_size((size_t)n, (size_t)k, &n_ids) || !fs_mul_size(n_ids, sizeof *ids, &n_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' would not fit in the address space", full);
     rc = carve(l, n_bytes, &data, err);
@@ -173,7 +173,13 @@ fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t 
     ids = data;
     for (size_t i = 0; i < n_ids; i++) {
         int64_t id;
-        memcpy(&id, t->data + i * sizeof id, sizeof id);
+        if (t->dtype == FS_DTYPE_I32) {
+            int32_t narrow;
+            memcpy(&narrow, t->data + i * sizeof narrow, sizeof narrow);
+            id = narrow;
+        } else {
+            memcpy(&id, t->data + i * sizeof id, sizeof id);
+        }
         if (id < 0 || id >= (int64_t)limit)
             return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' holds %" PRId64 ", allowed are 0 to %" PRIu32, full, id, limit - 1);
         ids[i] = (int32_t)id;

@@ -8,7 +8,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VECTORS = ROOT / "tests" / "vectors"
-SHARDED_ONLY = {"ds_v32", "long_ds_v32", "deepseek_moe"}  # models whose GGUF form make_gguf_twins.py does not write
 
 
 @pytest.fixture(scope="session")

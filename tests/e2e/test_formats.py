@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, SHARDED_ONLY, VECTORS
+from conftest import ROOT, VECTORS
 
 TOOL = os.environ.get("SAME_WEIGHTS", str(ROOT / "build" / "tools" / "same_weights"))
 MODELS = sorted(p.parent.name for p in VECTORS.glob("*/model.safetensors"))
@@ -32,7 +32,7 @@ def test_every_form_holds_the_same_configuration_and_weights(twins, model):
     if not os.path.exists(TOOL):
         subprocess.run(["make", "-s", "-C", ROOT, "build/tools/same_weights"], check=True)
     found = forms(twins, model)
-    assert len(found) >= (1 if model in SHARDED_ONLY else 4)
+    assert len(found) >= 3
     for form, path in found.items():
         r = subprocess.run([TOOL, VECTORS / model, path], capture_output=True, text=True)
         assert r.returncode == 0, f"{form}: {r.stdout}"

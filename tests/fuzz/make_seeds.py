@@ -91,6 +91,18 @@ gguf("deepseek", "deepseek2", {
     "deepseek2.rope.scaling.yarn_log_multiplier": 0.1,
 }, [("blk.0.ffn_up_exps.weight", (2, 4, 8), T.F32), ("blk.0.exp_probs_b.bias", (2,), T.F32), ("blk.0.attn_k_b.weight", (2, 6, 3), T.F32),
     ("blk.1.nextn.eh_proj.weight", (8, 16), T.F32)])
+gguf("deepseek4", "deepseek4", {
+    "deepseek4.block_count": 3, "deepseek4.nextn_predict_layers": 1, "deepseek4.context_length": 64, "deepseek4.vocab_size": 3,
+    "deepseek4.embedding_length": 8, "deepseek4.attention.head_count": 2, "deepseek4.attention.head_count_kv": 1,
+    "deepseek4.attention.key_length": 6, "deepseek4.attention.q_lora_rank": 4, "deepseek4.rope.dimension_count": 2,
+    "deepseek4.attention.sliding_window": 16, "deepseek4.attention.output_group_count": 2, "deepseek4.attention.output_lora_rank": 4,
+    "deepseek4.attention.compress_ratios": [0, 4, 0], "deepseek4.hyper_connection.count": 4, "deepseek4.hash_layer_count": 1,
+    "deepseek4.hyper_connection.sinkhorn_iterations": 20, "deepseek4.attention.indexer.head_count": 2,
+    "deepseek4.attention.indexer.key_length": 4, "deepseek4.attention.indexer.top_k": 4, "deepseek4.swiglu_clamp_exp": [10.0, 10.0],
+    "deepseek4.expert_count": 2, "deepseek4.expert_used_count": 1, "deepseek4.expert_feed_forward_length": 4,
+    "deepseek4.expert_gating_func": 4,
+}, [("blk.0.ffn_up_exps.weight", (2, 4, 8), T.F32), ("blk.1.exp_probs_b.bias", (2,), T.F32), ("blk.1.attn_compressor_ape.weight", (4, 12), T.F32),
+    ("blk.2.nextn.enorm.weight", (8,), T.F32), ("output_hc_fn.weight", (4, 32), T.F32)])
 gguf("llama3", "llama", {
     "llama.block_count": 1, "llama.context_length": 64, "llama.embedding_length": 8, "llama.feed_forward_length": 8,
     "llama.attention.head_count": 2, "llama.vocab_size": 3, "general.alignment": 64,

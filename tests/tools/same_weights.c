@@ -30,6 +30,10 @@ static void compare_configs(const fs_config *a, const fs_config *b)
     SAME(rope_theta), SAME(rope_type), SAME(beta_fast), SAME(beta_slow), SAME(mscale), SAME(mscale_all_dim);
     SAME(has_mscale), SAME(has_mscale_all_dim), SAME(has_attention_factor), SAME(attention_factor);
     SAME(partial_rotary_factor), SAME(bos_token_id), SAME(n_eos_token_ids), SAME(eos_token_ids[0]);
+    SAME(index_n_heads), SAME(index_head_dim), SAME(index_topk), SAME(o_groups), SAME(o_lora_rank), SAME(sliding_window);
+    SAME(num_hash_layers), SAME(hc_mult), SAME(hc_sinkhorn_iters), SAME(compress_rope_theta), SAME(hc_eps), SAME(swiglu_limit);
+    for (uint32_t i = 0; i < a->num_hidden_layers && a->n_compress_ratios; i++)
+        SAME(compress_ratios[i]);
     if (!b->rope_freqs) { /* which replaces them */
         SAME(rope_factor), SAME(low_freq_factor), SAME(high_freq_factor), SAME(original_max_position_embeddings);
     }
@@ -82,10 +86,31 @@ static const fs_tensor *find_half(const fs_weights *w, const char *kv_b, const c
     return fs_weights_find(w, name);
 }
 
+/* I64 of the Hub against I64 or I32. */
+static bool same_integers(const fs_tensor *t, const fs_tensor *u)
+{
+    size_t width = u->dtype == FS_DTYPE_I32 ? 4 : 8;
+
+    if (t->dtype != FS_DTYPE_I64 || (u->dtype != FS_DTYPE_I32 && u->dtype != FS_DTYPE_I64))
+        return false;
+    for (uint64_t i = 0; i < fs_tensor_elems(t); i++) {
+        int64_t a, b = 0; /* little-endian, and no id is negative */
+        memcpy(&a, t->data + 8 * i, 8);
+        memcpy(&b, u->data + width * i, width);
+        if (a != b)
+            return false;
+    }
+    return true;
+}
+
 static bool same_tensor(const fs_tensor *t, const fs_tensor *u)
 {
+    if (t->n_dims != u->n_dims || memcmp(t->dims, u->dims, sizeof t->dims) != 0)
+        return false;
+    if (!fs_dtype_get(t->dtype)->is_weight)
+        return same_integers(t, u);
     float *want = malloc((size_t)fs_tensor_cols(t) * sizeof *want);
-    bool same = want && t->n_dims == u->n_dims && memcmp(t->dims, u->dims, sizeof t->dims) == 0;
+    bool same = want != NULL;
 
     for (uint64_t r = 0; same && r < fs_tensor_rows(t); r++) {
         fs_tensor_row_f32(t, r, want);

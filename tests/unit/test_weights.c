@@ -8,6 +8,7 @@
 #include "fail_alloc.h"
 #include "formats/weights.h"
 #include "make_files.h"
+#include "make_gguf.h"
 #include "tensor/blocks.h"
 
 #define T(dtype, shape, begin, end) "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin "," #end "]}"
@@ -332,69 +333,6 @@ static void a_tensor_in_two_shards_is_refused(void **state)
 }
 
 /* ---- GGUF ---- */
-
-/* GGUF files are made of values and tensors that the tests collect here. */
-typedef struct gguf_file {
-    fs_buf values, table, data;
-    uint64_t n_values, n_tensors;
-} gguf_file;
-
-static void value_u32(gguf_file *f, const char *key, uint32_t v)
-{
-    put_gguf_u32(&f->values, key, v);
-    f->n_values++;
-}
-
-static void value_f32(gguf_file *f, const char *key, float v)
-{
-    put_gguf_f32(&f->values, key, v);
-    f->n_values++;
-}
-
-static void value_text(gguf_file *f, const char *key, const char *v)
-{
-    put_gguf_text(&f->values, key, v);
-    f->n_values++;
-}
-
-/* An F32 tensor whose element i is base + i. Dimensions row-major; 0 ends them early. */
-static void tensor(gguf_file *f, const char *name, float base, uint64_t d0, uint64_t d1, uint64_t d2)
-{
-    uint64_t ne[3];
-    uint32_t n_dims = d2 ? 3 : d1 ? 2 : 1;
-    uint64_t n = d0 * (d1 ? d1 : 1) * (d2 ? d2 : 1);
-
-    ne[0] = d2 ? d2 : d1 ? d1 : d0;
-    ne[1] = d2 ? d1 : d0;
-    ne[2] = d0;
-    put_gguf_tensor(&f->table, name, n_dims, ne, 0, f->data.n_bytes);
-    f->n_tensors++;
-    for (uint64_t i = 0; i < n; i++) {
-        float x = base + (float)i;
-        put_bytes(&f->data, &x, sizeof x);
-    }
-    put_gguf_padding(&f->data, 32);
-}
-
-static void write_gguf(gguf_file *f, const char *folder, const char *name)
-{
-    fs_buf b = { 0 };
-
-    put_gguf_header(&b, f->n_tensors, f->n_values);
-    if (f->values.n_bytes)
-        put_bytes(&b, f->values.data, f->values.n_bytes);
-    if (f->table.n_bytes)
-        put_bytes(&b, f->table.data, f->table.n_bytes);
-    put_gguf_padding(&b, 32);
-    if (f->data.n_bytes)
-        put_bytes(&b, f->data.data, f->data.n_bytes);
-    put_file(folder, name, b.data, b.n_bytes);
-    fs_buf_done(&b);
-    fs_buf_done(&f->values);
-    fs_buf_done(&f->table);
-    fs_buf_done(&f->data);
-    *f = (gguf_file){ 0 };
-}
 
 /* llama without head_count: 1 layer of width 8. */
 static void llama_values(gguf_file *f)
