@@ -8,7 +8,6 @@
 #include "models/internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define NORM_EPS 1e-6f
@@ -125,11 +124,31 @@ static void select_smallest(uint64_t *a, size_t n, size_t k)
     }
 }
 
-static int by_position(const void *a, const void *b)
+/* Heap sort: the token loop allocates nothing, and libc's qsort does. */
+static void sift(uint32_t *a, size_t i, size_t n)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    uint32_t x = a[i];
 
-    return x < y ? -1 : x > y;
+    for (size_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && a[child + 1] > a[child])
+            child++;
+        if (a[child] <= x)
+            break;
+        a[i] = a[child];
+    }
+    a[i] = x;
+}
+
+static void sort(uint32_t *a, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;)
+        sift(a, i, n);
+    while (n-- > 1) {
+        uint32_t last = a[n];
+        a[n] = a[0];
+        a[0] = last;
+        sift(a, 0, n);
+    }
 }
 
 void fs_indexer_select(const fs_network *net, const float *q, const float *weights, const float *panels, size_t n_keys,
@@ -159,7 +178,7 @@ void fs_indexer_select(const fs_network *net, const float *q, const float *weigh
     select_smallest(keys, n_keys, top);
     for (size_t i = 0; i < top; i++)
         selected[i] = (uint32_t)keys[i];
-    qsort(selected, top, sizeof *selected, by_position);
+    sort(selected, top);
 }
 
 static void select_token(const struct indexer_job *job, size_t t, int thread)
