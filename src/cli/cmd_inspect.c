@@ -25,12 +25,12 @@ static const fs_option options[] = {
 /* ---- counting ---- */
 
 typedef enum part {
-    PART_EMBEDDING, PART_ATTENTION, PART_EXPERTS, PART_SHARED, PART_ROUTER, PART_MLP, PART_NORMS, PART_HEAD, PART_MTP,
-    PART_OTHER, PART_END
+    PART_EMBEDDING, PART_ATTENTION, PART_EXPERTS, PART_SHARED, PART_ROUTER, PART_MLP, PART_STREAMS, PART_NORMS, PART_HEAD,
+    PART_MTP, PART_OTHER, PART_END
 } part;
 
 static const char *const part_names[PART_END] = { "embedding", "attention", "experts", "shared experts", "router",
-                                                  "dense mlp", "norms", "head", "mtp", "other" };
+                                                  "dense mlp", "hyper-connections", "norms", "head", "mtp", "other" };
 
 typedef struct tally {
     uint64_t n_tensors, n_params, n_bytes;
@@ -73,9 +73,11 @@ static part part_of(const char *name, uint32_t n_layers)
 
     if (n_layers && layer && strtoul(layer + strlen("layers."), NULL, 10) >= n_layers)
         return PART_MTP;
-    if (contains(name, "embed_tokens") || contains(name, "token_embd"))
+    if (strncmp(name, "mtp.", 4) == 0)
+        return PART_MTP;
+    if (contains(name, "embed_tokens") || contains(name, "token_embd") || strcmp(name, "embed.weight") == 0)
         return PART_EMBEDDING;
-    if (contains(name, "lm_head") || strcmp(name, "output.weight") == 0)
+    if (contains(name, "lm_head") || strcmp(name, "output.weight") == 0 || strcmp(name, "head.weight") == 0)
         return PART_HEAD;
     if (ends_with(name, "norm.weight") || ends_with(name, "norm.bias"))
         return PART_NORMS;
@@ -83,7 +85,9 @@ static part part_of(const char *name, uint32_t n_layers)
         return PART_SHARED;
     if (contains(name, ".experts.") || contains(name, "_exps."))
         return PART_EXPERTS;
-    if (contains(name, ".mlp.gate.") || contains(name, "ffn_gate_inp") || contains(name, "exp_probs_b"))
+    if (contains(name, "hc_attn_") || contains(name, "hc_ffn_") || contains(name, "hc_head_"))
+        return PART_STREAMS;
+    if (contains(name, ".mlp.gate.") || contains(name, ".ffn.gate.") || contains(name, "ffn_gate_inp") || contains(name, "exp_probs_b"))
         return PART_ROUTER;
     if (contains(name, "attn"))
         return PART_ATTENTION;
@@ -99,10 +103,10 @@ static void add(tally *t, uint64_t n_params, uint64_t n_bytes)
     t->n_bytes += n_bytes;
 }
 
-/* Scales of quantised weights are bytes but no parameters. */
-static bool is_scale(const char *name)
+/* Scales of quantised weights and tables of ids are bytes but no parameters. */
+static bool is_no_parameter(const char *name)
 {
-    return ends_with(name, "_scale_inv") || ends_with(name, ".scale");
+    return ends_with(name, "_scale_inv") || ends_with(name, ".scale") || ends_with(name, ".tid2eid");
 }
 
 static void count(report *r)
@@ -112,7 +116,7 @@ static void count(report *r)
 
     for (size_t i = 0; i < r->n; i++) {
         const fs_tensor *t = r->list[i];
-        uint64_t params = is_scale(t->name) ? 0 : fs_tensor_elems(t), bytes = t->n_bytes;
+        uint64_t params = is_no_parameter(t->name) ? 0 : fs_tensor_elems(t), bytes = t->n_bytes;
         add(&r->parts[part_of(t->name, c ? c->num_hidden_layers : 0)], params, bytes);
         add(&r->dtypes[t->dtype], params, bytes);
         add(&r->all, params, bytes);
@@ -289,12 +293,16 @@ static void print_config(const report *r)
     if (c->kv_lora_rank)
         printf("latent (MLA), %u heads, kv_lora_rank %u, q_lora_rank %u, rope dim %u\n", c->num_attention_heads, c->kv_lora_rank,
                c->q_lora_rank, c->qk_rope_head_dim);
+    else if (c->n_compress_ratios)
+        printf("one row for keys and values, %u heads of %u, a window of %u and compressed entries, at most %u of the short ones\n",
+               c->num_attention_heads, c->head_dim, c->sliding_window, c->index_topk);
     else
         printf("grouped-query, %u heads of %u, %u for keys and values\n", c->num_attention_heads, c->head_dim, c->num_key_value_heads);
     line("mlp");
-    printf("intermediate size %u", c->intermediate_size);
+    if (c->intermediate_size)
+        printf("intermediate size %u%s", c->intermediate_size, c->n_routed_experts ? "; " : "");
     if (c->n_routed_experts)
-        printf("; %u experts of %u, %u a token, %u shared, from layer %u on", c->n_routed_experts, c->moe_intermediate_size,
+        printf("%u experts of %u, %u a token, %u shared, from layer %u on", c->n_routed_experts, c->moe_intermediate_size,
                c->num_experts_per_tok, c->n_shared_experts, c->first_k_dense_replace);
     putchar('\n');
     line("context");

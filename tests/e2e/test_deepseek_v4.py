@@ -1,5 +1,6 @@
 """What only deepseek_v4 can have wrong in a file, each refused in one sentence. What it computes is in test_oracle.py."""
 import json
+import math
 import shutil
 import struct
 
@@ -76,3 +77,17 @@ def test_a_token_chooses_the_experts_of_hash_layers(logits, tmp_path):
     want, got = logits(VECTORS / "ds_v4", ids), logits(folder, ids)
     assert got["top_logits"][:2] == want["top_logits"][:2]
     assert got["top_logits"][2] != want["top_logits"][2] and got["last"] != want["last"]
+
+
+def test_inspect_knows_the_parts(farseek):
+    r = json.loads(farseek("inspect", VECTORS / "ds_v4", "--json", "--tensors"))
+    tensors = [t for t in r["tensors"] if not t["name"].endswith("tid2eid")]
+    assert r["parameters"] == sum(math.prod(t["shape"]) for t in tensors) == sum(p["parameters"] for p in r["parts"].values())
+    size, n = 64, 4
+    assert r["parts"]["embedding"]["parameters"] == r["parts"]["head"]["parameters"] == 320 * size
+    assert r["parts"]["hyper-connections"]["parameters"] == 10 * (24 * n * size + 24 + 3) + n * n * size + n + 1
+    assert r["parts"]["router"]["parameters"] == 5 * 8 * size + 3 * 8
+    assert "dense mlp" not in r["parts"] and "other" not in r["parts"]
+    per_token = 5 * 32 + 2 * (4 * 32 + 8 + 4 * 16 + 4) + (2 * 32 + 1)
+    assert r["kv_bytes_per_token"] == 4 * per_token
+    assert "a window of 16" in farseek("inspect", VECTORS / "ds_v4")
