@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fuzz/corpus/{tokenizer_json,encode}: small right files for the fuzzers to start from, out of tests/vectors.
+"""Writes tests/fuzz/corpus/{tokenizer_json,encode,tool_parser}: small right files for the fuzzers to start from, out of tests/vectors.
 The output is committed; run this again when the reader knows more."""
 import json
 from pathlib import Path
@@ -25,3 +25,25 @@ for variant in variants:
     (HERE / "corpus/tokenizer_json" / variant["name"]).write_text(json.dumps(j, ensure_ascii=False))
 for i, row in enumerate(variants[0]["rows"][::12]):
     (HERE / "corpus/encode" / str(i)).write_bytes(bytes([i % 16]) + row["text"].encode())
+
+# One answer with calls in each format's markup; the first byte is fuzz_tool_parser.c's choice of format, and thinking.
+(HERE / "corpus/tool_parser").mkdir(parents=True, exist_ok=True)
+JSON = 'c\n<tool_call>\n{"name": "f", "arguments": {"a": "}\\"", "b": [1]}}\n</tool_call>\n<tool_call>\n{"name": "g", "arguments": "{}"}\n</tool_call>\n'
+CALL = "<｜tool▁call▁begin｜>%s<｜tool▁call▁end｜>"
+MARKERS = "c<｜tool▁calls▁begin｜>%s%s<｜tool▁calls▁end｜> d"
+OLD, NEW = CALL % 'function<｜tool▁sep｜>f\n```json\n{"a": 1}\n```', CALL % 'f<｜tool▁sep｜>{"a": 1}'
+
+
+def dsml(calls, space):
+    tag = lambda name, rest: f"<｜DSML｜{space}{name}{rest}>"
+    value = lambda key, string, v: tag("parameter", f' name="{key}" string="{string}"') + v + f"</｜DSML｜{space}parameter>\n"
+    call = tag("invoke", ' name="f"') + "\n" + value("a", "true", "x\ny") + value("b", "false", '{"k": [1]}') + f"</｜DSML｜{space}invoke>\n"
+    return f"c\n\n<｜DSML｜{calls}>\n{call}{call}</｜DSML｜{calls}> d"
+
+
+ANSWERS = [JSON, JSON, JSON, JSON, JSON, JSON, MARKERS % (OLD, "\n" + OLD), MARKERS % (OLD, "\n" + OLD), MARKERS % (NEW, NEW),
+           dsml("function_calls", ""), dsml("tool_calls", ""), dsml(" calls", " ")]
+for i, answer in enumerate(ANSWERS):
+    (HERE / f"corpus/tool_parser/{i}").write_bytes(bytes([i, 7]) + answer.encode())
+    thinking = next(k for k in range(64, 128) if k % len(ANSWERS) == i)
+    (HERE / f"corpus/tool_parser/{i}_thinking").write_bytes(bytes([thinking, 7]) + ("<think>\n" * (i == 3) + "r\n</think>\n\n" + answer).encode())
