@@ -7,9 +7,18 @@
 #include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-/* Steps of backtracking from one start position: ordinary patterns need a few, a run of ten million spaces passes. */
-#define MATCH_STEPS_MAX 10000000
+/* Steps of backtracking from one start position. Ordinary patterns need a few; where a start needs more than STEPS_FREE,
+ * up to STEPS_MAX, the time is taken, so that neither one start nor many that are each just bearable last for ever: a text
+ * may spend SLOW_NS_BASE on such starts and SLOW_NS_PER_BYTE for each of its bytes. Only whether a text is refused depends
+ * on the clock. What this allows: a run of 100 000 spaces under a pattern that reads it anew from each of them. */
+#define STEPS_FREE       256
+#define STEPS_GROWTH     4
+#define STEPS_MAX        20000000
+#define STEPS_WINDOW     128000000 /* between looks at the clock */
+#define SLOW_NS_BASE     1000000000
+#define SLOW_NS_PER_BYTE 4000
 #define JIT_STACK_MIN   (64 << 10)
 #define JIT_STACK_MAX   (64 << 20)
 
@@ -275,7 +284,7 @@ fs_status fs_regex_compile(fs_bytes pattern, bool literal, fs_regex **ret, fs_er
         goto out;
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     r->code = pcre2_compile((PCRE2_SPTR)text.data, text.n_bytes,
-                            PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C),
+                            PCRE2_UTF | PCRE2_USE_OFFSET_LIMIT | (literal ? PCRE2_LITERAL : PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C),
                             &code, &at, context);
     if (!r->code) {
         if (code != PCRE2_ERROR_HEAP_FAILED && code != PCRE2_ERROR_NOMEMORY) {
@@ -326,34 +335,91 @@ static fs_status scratch_make(fs_regex_scratch *s, fs_error *err)
     pcre2_general_context_free(general);
     if (!s->match || !s->context)
         return fs_fail_memory(err, sizeof(void *));
-    pcre2_set_match_limit(s->context, MATCH_STEPS_MAX);
+    pcre2_set_match_limit(s->context, STEPS_FREE);
+    s->slow_ns_left += SLOW_NS_BASE;
     return FS_OK;
+}
+
+void fs_regex_allow(fs_regex_scratch *s, size_t n_bytes)
+{
+    s->slow_ns_left += (int64_t)n_bytes * SLOW_NS_PER_BYTE;
+}
+
+/* PCRE2's result; no more than limit steps a start, and no start after offset_max. */
+static int match(const fs_regex *r, fs_bytes text, size_t from, size_t offset_max, uint32_t limit, fs_regex_scratch *s)
+{
+    int n;
+
+    pcre2_set_match_limit(s->context, limit);
+    pcre2_set_offset_limit(s->context, offset_max);
+    for (;;) {
+        if (r->jit)
+            n = pcre2_jit_match(r->code, text.data, text.n_bytes, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
+        else
+            n = pcre2_match(r->code, text.data, text.n_bytes, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
+        if (n != PCRE2_ERROR_JIT_STACKLIMIT || s->jit_stack)
+            return n;
+        /* The 32 KiB of machine stack that JIT code has by itself did not do: long runs that may be given back. */
+        s->jit_stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
+        if (!s->jit_stack)
+            return PCRE2_ERROR_NOMEMORY;
+        pcre2_jit_stack_assign(s->context, NULL, s->jit_stack);
+    }
+}
+
+static int64_t thread_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* The first match from *at or later, by windows of starts with as many steps as one of them needs. A window is one call,
+ * in which PCRE2 remembers how far a run went when its first start failed. At the end *at is where it stopped. */
+static int match_slowly(const fs_regex *r, fs_bytes text, size_t *at, fs_regex_scratch *s)
+{
+    int64_t began = thread_ns(), now;
+    int n;
+
+    for (;;) {
+        size_t last = *at;
+        n = PCRE2_ERROR_MATCHLIMIT;
+        for (uint32_t limit = STEPS_FREE * STEPS_GROWTH; n == PCRE2_ERROR_MATCHLIMIT && limit <= STEPS_MAX; limit *= STEPS_GROWTH) {
+            size_t starts = STEPS_WINDOW / limit;
+            last = text.n_bytes - *at < starts ? text.n_bytes : *at + starts - 1;
+            n = match(r, text, *at, last, limit, s);
+            now = thread_ns();
+            s->slow_ns_left -= now - began;
+            began = now;
+            if (s->slow_ns_left < 0 && n < 0 && n != PCRE2_ERROR_NOMEMORY)
+                return PCRE2_ERROR_MATCHLIMIT;
+        }
+        if (n != PCRE2_ERROR_NOMATCH || last == text.n_bytes)
+            return n;
+        for (*at = last + 1; *at < text.n_bytes && (text.data[*at] & 0xc0) == 0x80; ++*at)
+            ; /* to a character's first byte */
+        n = match(r, text, *at, PCRE2_UNSET, STEPS_FREE, s);
+        if (n != PCRE2_ERROR_MATCHLIMIT)
+            return n;
+    }
 }
 
 fs_status fs_regex_find(const fs_regex *r, fs_bytes text, size_t from, fs_regex_scratch *s, bool *ret_found,
                         size_t *ret_begin, size_t *ret_end, fs_error *err)
 {
-    const uint8_t *data = text.data ? text.data : (const uint8_t *)"";
     int n;
 
+    if (!text.data)
+        text.data = (const uint8_t *)"";
     if (!s->match || !s->context) {
         fs_status rc = scratch_make(s, err);
         if (rc)
             return rc;
     }
-    for (;;) {
-        if (r->jit)
-            n = pcre2_jit_match(r->code, data, text.n_bytes, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
-        else
-            n = pcre2_match(r->code, data, text.n_bytes, from, PCRE2_NO_UTF_CHECK, s->match, s->context);
-        if (n != PCRE2_ERROR_JIT_STACKLIMIT || s->jit_stack)
-            break;
-        /* The 32 KiB of machine stack that JIT code has by itself did not do: long runs that may be given back. */
-        s->jit_stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
-        if (!s->jit_stack)
-            return fs_fail_memory(err, JIT_STACK_MAX);
-        pcre2_jit_stack_assign(s->context, NULL, s->jit_stack);
-    }
+    n = match(r, text, from, PCRE2_UNSET, STEPS_FREE, s);
+    if (n == PCRE2_ERROR_MATCHLIMIT)
+        n = match_slowly(r, text, &from, s);
     if (n == PCRE2_ERROR_NOMATCH) {
         *ret_found = false;
         return FS_OK;

@@ -149,7 +149,10 @@ fs_status fs_split_run(const fs_split *s, fs_bytes text, fs_regex_scratch *scrat
 {
     fs_buf prefixed = { 0 };
     run r = { s, scratch, fn, ud, err, &prefixed };
-    fs_status rc = text.n_bytes ? split_from(&r, 0, text) : FS_OK;
+    fs_status rc;
+
+    fs_regex_allow(scratch, text.n_bytes);
+    rc = text.n_bytes ? split_from(&r, 0, text) : FS_OK;
 
     fs_buf_done(&prefixed);
     return rc;

@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPTH_MAX  8 /* of Sequence within Sequence */
-#define SPARSE_IDS (1 << 16) /* ids may run this far ahead of the bytes of the file */
+#define DEPTH_MAX 8 /* of Sequence within Sequence */
 
 typedef struct reader {
     fs_tokenizer *t;
@@ -480,7 +479,7 @@ fs_status fs_tokenizer_open_json(fs_bytes json, const char *what, fs_tokenizer *
     fs_status rc = fs_tokenizer_new(&r.t, err);
 
     if (!rc) {
-        r.t->vocab.ids_max = json.n_bytes < FS_VOCAB_IDS_MAX - SPARSE_IDS ? json.n_bytes + SPARSE_IDS : FS_VOCAB_IDS_MAX;
+        r.t->vocab.ids_max = json.n_bytes < FS_VOCAB_IDS_MAX - FS_VOCAB_SPARSE ? json.n_bytes + FS_VOCAB_SPARSE : FS_VOCAB_IDS_MAX;
         rc = read_all(&r, err);
     }
     fs_pull_done(&r.pull);

@@ -6,6 +6,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+/* Every cut of every token is looked up, so long ones cost the square; published files stay below 200 bytes. */
+#define TOKEN_BYTES_MAX 1024
+
 static int base64_value(uint8_t c)
 {
     if (c >= 'A' && c <= 'Z')
@@ -48,7 +51,7 @@ static fs_status read_line(fs_vocab *v, fs_bytes line, size_t number, fs_error *
     size_t n_text = space ? (size_t)(space - line.data) : 0, n = 0, i = n_text + 1;
     int64_t id = 0;
 
-    if (!space || n_text > FS_VOCAB_TOKEN_MAX || !base64_decode((fs_bytes){ line.data, n_text }, bytes, &n) || i == line.n_bytes)
+    if (!space || n_text > TOKEN_BYTES_MAX / 3 * 4 || !base64_decode((fs_bytes){ line.data, n_text }, bytes, &n) || i == line.n_bytes)
         return fs_fail(err, FS_ERR_FORMAT, "line %zu is not a base64 word and a number", number);
     for (; i < line.n_bytes; i++) {
         if (line.data[i] < '0' || line.data[i] > '9' || id >= FS_VOCAB_IDS_MAX)
@@ -111,6 +114,7 @@ fs_status fs_tokenizer_open_tiktoken(fs_bytes ranks, const char *split_regex, bo
 
     if (!rc) {
         t->nfc = nfc;
+        t->vocab.ids_max = ranks.n_bytes < FS_VOCAB_IDS_MAX - FS_VOCAB_SPARSE ? ranks.n_bytes + FS_VOCAB_SPARSE : FS_VOCAB_IDS_MAX;
         rc = read_all(t, ranks, split_regex, specials, n_specials, err);
     }
     if (rc) {

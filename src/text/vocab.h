@@ -12,6 +12,7 @@
 #define FS_VOCAB_IDS_MAX      (1 << 22)
 #define FS_VOCAB_TOKEN_MAX    (1 << 13) /* bytes of one token */
 #define FS_VOCAB_NO_MERGE     UINT32_MAX
+#define FS_VOCAB_SPARSE       (1 << 16) /* ids of a file may run this far ahead of its bytes */
 
 typedef enum fs_vocab_kind { FS_VOCAB_HOLE, FS_VOCAB_BYTES, FS_VOCAB_RAW } fs_vocab_kind;
 

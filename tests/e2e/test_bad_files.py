@@ -34,7 +34,7 @@ def measure(*args):
     r, w = os.pipe()
     os.set_inheritable(w, True)
     p = subprocess.run([sys.executable, "-I", "-S", "-c", f"import os; os.dup2({w}, 3)\n" + MEASURE, *COMMAND, *map(str, args)],
-                       capture_output=True, timeout=60, pass_fds=[w])
+                       stdin=subprocess.DEVNULL, capture_output=True, timeout=60, pass_fds=[w])
     os.close(w)
     with os.fdopen(r) as f:
         code, cpu_s, rss_kib = json.load(f)
@@ -45,7 +45,7 @@ def measure(*args):
 def test_a_bad_file_is_refused_with_a_sentence(tmp_path, name):
     build, command, says = bad.CASES[name]
     path = build(tmp_path)
-    args = ["logits", path, "--ids", "1,2"] if command == "logits" else ["inspect", path]
+    args = ["logits", path, "--ids", "1,2"] if command == "logits" else [command, path]
     code, out, err, cpu_s, rss_kib = measure(*args)
     assert code > 0 and not out, (code, out, err)
     assert err.startswith("farseek: ") and err.count("\n") == 1 and says in err, err

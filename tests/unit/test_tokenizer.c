@@ -186,6 +186,43 @@ static void a_regex_bomb_is_an_error(void **state)
     fs_tokenizer_close(t);
 }
 
+static void split_by(const char *pattern, fs_tokenizer **ret)
+{
+    char json[400];
+    fs_error err;
+
+    snprintf(json, sizeof json, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"%s\"},"
+             "\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"use_regex\":false}]}", pattern);
+    assert_ok(tiny_with("pre_tokenizer", json, ret, &err), err);
+}
+
+/* Each start of this is far below the limit of one; all together would take minutes. */
+static void many_bearable_starts_are_an_error_too(void **state)
+{
+    enum { N = 200000 };
+    char *text = malloc(N);
+    fs_tokenizer *t = NULL;
+    fs_ids ids = { 0 };
+    fs_error err;
+
+    (void)state;
+    assert_non_null(text);
+    split_by("(?:a|aa){1,18}[bc]", &t);
+    memset(text, 'a', N);
+    assert_int_equal(fs_tokenizer_encode(t, (fs_bytes){ (uint8_t *)text, N }, 0, &ids, &err), FS_ERR_FORMAT);
+    assert_sentence(err, "gave up");
+    fs_tokenizer_close(t);
+    /* An honest expression that looks at a run of spaces from each of its starts passes, and so do its pieces. */
+    split_by("\\\\s+(?:$|q)", &t);
+    memset(text, ' ', 100000);
+    text[100000] = 'x';
+    encode_str(t, text, 100001, 0, &ids);
+    assert_true(ids.n > 0);
+    fs_ids_done(&ids);
+    fs_tokenizer_close(t);
+    free(text);
+}
+
 /* A run that may be given back needs more than JIT code's own stack. */
 static void long_white_space_passes(void **state)
 {
@@ -548,6 +585,7 @@ int main(void)
         cmocka_unit_test(bytes_that_are_no_text_become_replacement_characters),
         cmocka_unit_test(a_long_piece_is_merged_as_a_short_one_and_in_time),
         cmocka_unit_test(a_regex_bomb_is_an_error),
+        cmocka_unit_test(many_bearable_starts_are_an_error_too),
         cmocka_unit_test(long_white_space_passes),
         cmocka_unit_test(what_is_not_understood_is_named),
         cmocka_unit_test(cut_short_anywhere_it_is_refused),

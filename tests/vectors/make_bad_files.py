@@ -3,9 +3,10 @@
     make_bad_files.py OUT       writes every case to OUT/NAME/ and prints what to run and what to expect
 
 CASES maps a name to (build, command, says): build(folder) writes the files and returns the path to open; command is
-`inspect` or `logits`; says is a piece of the sentence. The classes behind the holes found in other GGUF readers are among
+`inspect`, `logits` or `tokenize`; says is a piece of the sentence. The classes behind the holes found in other GGUF readers are among
 them: sums and products of sizes that wrap (CVE-2025-53630, CVE-2026-27940, CVE-2026-33298), tensors that claim more bytes
 than the file has (CVE-2026-7482), padding that wraps, more blocks than an array has, indices from JSON below zero."""
+import base64
 import json
 import pathlib
 import random
@@ -294,6 +295,12 @@ CASES = {
         pre_tokenizer=json.loads('{"type":"Sequence","pretokenizers":[' * 20 + "{}" + "]}" * 20)).encode()}),
     "tok_template": tok("token id -5", post_processor={"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x"}}],
                                                        "special_tokens": {"x": {"ids": [-5]}}}),
+    # tiktoken
+    "tiktoken_not_base64": file_case("tokenize", "not a base64 word", b"Y%== 0\n", "bad.tiktoken"),
+    "tiktoken_sparse_rank": file_case("tokenize", "token id 4000000", b"YQ== 4000000\n", "bad.tiktoken"),
+    "tiktoken_long_tokens": file_case("tokenize", "not a base64 word", lambda: b"".join(
+        b"%s %d\n" % (base64.b64encode(struct.pack("<I", i) * 2000), i) for i in range(100)), "bad.tiktoken"),
+    "tiktoken_no_bytes": file_case("tokenize", "byte 0 has no rank", b"", "bad.tiktoken"),
     # GGUF
     "gguf_short": file_case("inspect", "24", b"GGUF\3\0\0\0"),
     "gguf_version": file_case("inspect", "version", gguf(version=9)),
