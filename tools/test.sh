@@ -58,7 +58,7 @@ unit() { # BUILD-folder runner...: every unit test of a build
 fixtures() { # the models of tests/vectors
     local m
     for m in tests/vectors/*/; do
-        [ ! -f "$m/config.json" ] || echo "$m"
+        [ ! -f "$m/model.safetensors" ] || echo "$m"
     done
 }
 
