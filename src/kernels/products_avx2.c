@@ -29,6 +29,11 @@ static inline void from_i8(v16u8 b, VF *v)
     v[1] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64((__m128i)b, (__m128i)b)));
 }
 
+static inline v16u8 lookup(v16u8 table, v16u8 index)
+{
+    return (v16u8)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+}
+
 static inline void from_bf16(const uint8_t *src, VF *v)
 {
     for (int u = 0; u < 2; u++) {

@@ -27,6 +27,11 @@ static inline void from_i8(v16u8 b, VF *v)
     *v = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)b));
 }
 
+static inline v16u8 lookup(v16u8 table, v16u8 index)
+{
+    return (v16u8)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+}
+
 static inline void from_bf16(const uint8_t *src, VF *v)
 {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)src));

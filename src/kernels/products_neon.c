@@ -36,6 +36,11 @@ static inline void from_i8(v16u8 b, VF *v)
     v[3] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)));
 }
 
+static inline v16u8 lookup(v16u8 table, v16u8 index)
+{
+    return (v16u8)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
+}
+
 static inline void from_bf16(const uint8_t *src, VF *v)
 {
     for (int u = 0; u < 4; u++)

@@ -13,6 +13,7 @@
 #define FS_KERNELS_PRODUCTS_TILE_H
 
 #include "kernels/transpose.h"
+#include "tensor/blocks.h"
 
 #include <string.h>
 
@@ -302,6 +303,62 @@ static void tile_q6_k(const uint8_t *b, float *dst)
     }
 }
 
+/* 32 elements out of 16 columns of nibbles, each a place in table. */
+INLINE void put_looked_up(float *dst, const VF d[UNITS], const int8_t *table, const v16u8 q[16])
+{
+    v16u8 values;
+
+    memcpy(&values, table, sizeof values);
+    for (int j = 0; j < 16; j++) {
+        put_scaled(dst + j * 16, d, lookup(values, q[j] & 15));
+        put_scaled(dst + (j + 16) * 16, d, lookup(values, q[j] >> 4));
+    }
+}
+
+static void tile_iq4_nl(const uint8_t *b, float *dst)
+{
+    VF d[UNITS];
+    v16u8 q[16];
+
+    halves(b, 18, 0, d);
+    columns(b, 18, 2, q);
+    put_looked_up(dst, d, fs_iq4_values, q);
+}
+
+static void tile_iq4_xs(const uint8_t *b, float *dst)
+{
+    VF d[UNITS];
+    v16u8 head[16], q[16];
+
+    halves(b, 136, 0, d);
+    columns(b, 136, 0, head);
+    UNROLL for (int j = 0; j < 8; j++)
+    {
+        v16u8 low = j % 2 ? head[4 + j / 2] >> 4 : head[4 + j / 2] & 15;
+        VF dl[UNITS];
+        times(dl, d, (low | pair(head[2 + j / 4], (unsigned)j % 4) << 4) - 32, true);
+        columns(b, 136, 8 + 16 * (size_t)j, q);
+        put_looked_up(dst + 32 * j * 16, dl, fs_iq4_values, q);
+    }
+}
+
+static void tile_mxfp4(const uint8_t *b, float *dst)
+{
+    uint32_t bits[FS_PANEL]; /* of 2^(e-128) */
+    float scales[FS_PANEL];
+    VF d[UNITS];
+    v16u8 q[16];
+
+    for (size_t r = 0; r < FS_PANEL; r++) {
+        uint32_t e = b[r * 17];
+        bits[r] = e < 2 ? 0x00200000u << e : (e - 1) << 23;
+    }
+    memcpy(scales, bits, sizeof scales);
+    EACH_UNIT d[u] = vf_load(scales + u * LANES);
+    columns(b, 17, 1, q);
+    put_looked_up(dst, d, fs_e2m1_doubled, q);
+}
+
 INLINE void tile_blocks(const fs_mat *w, size_t p, size_t k0, size_t k1, float *dst, void (*block)(const uint8_t *, float *))
 {
     const fs_dtype_info *info = fs_dtype_get(w->dtype);
@@ -375,7 +432,16 @@ static __attribute__((noinline)) void tile(const fs_mat *w, size_t p, size_t k0,
     case FS_DTYPE_Q6_K:
         tile_blocks(w, p, k0, k1, dst, tile_q6_k);
         return;
-    default: /* tables; rare enough */
+    case FS_DTYPE_IQ4_NL:
+        tile_blocks(w, p, k0, k1, dst, tile_iq4_nl);
+        return;
+    case FS_DTYPE_IQ4_XS:
+        tile_blocks(w, p, k0, k1, dst, tile_iq4_xs);
+        return;
+    case FS_DTYPE_MXFP4:
+        tile_blocks(w, p, k0, k1, dst, tile_mxfp4);
+        return;
+    default: /* codebooks; rare enough */
         fs_mat_tile_ref(w, p, k0, k1, dst);
     }
 }

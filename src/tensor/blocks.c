@@ -76,10 +76,8 @@ uint16_t fs_f32_to_f16(float x)
     return (uint16_t)(sign | (to_bits(from_bits(a) + 0.5f) - 0x3f000000u));
 }
 
-/* The sixteen values of IQ4_NL and IQ4_XS; they are part of the format. */
-static const int8_t iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
-/* E2M1 doubled, so that they are integers; -0 does not occur. */
-static const int8_t e2m1_doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+const int8_t fs_iq4_values[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+const int8_t fs_e2m1_doubled[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
 
 /* Blocks of 32 with nibbles: byte j of qs holds element j (low) and element j + 16 (high); qh, where a format has
  * it, holds bit 4 of element j in its bit j. */
@@ -136,8 +134,8 @@ static void iq4_nl(const uint8_t *b, float *y)
     float d = half_at(b);
 
     for (int j = 0; j < 16; j++) {
-        y[j] = d * (float)iq4_values[b[2 + j] & 15];
-        y[j + 16] = d * (float)iq4_values[b[2 + j] >> 4];
+        y[j] = d * (float)fs_iq4_values[b[2 + j] & 15];
+        y[j + 16] = d * (float)fs_iq4_values[b[2 + j] >> 4];
     }
 }
 
@@ -147,8 +145,8 @@ static void mxfp4(const uint8_t *b, float *y)
     float d = from_bits(b[0] < 2 ? 0x00200000u << b[0] : (uint32_t)(b[0] - 1) << 23);
 
     for (int j = 0; j < 16; j++) {
-        y[j] = d * (float)e2m1_doubled[b[1 + j] & 15];
-        y[j + 16] = d * (float)e2m1_doubled[b[1 + j] >> 4];
+        y[j] = d * (float)fs_e2m1_doubled[b[1 + j] & 15];
+        y[j + 16] = d * (float)fs_e2m1_doubled[b[1 + j] >> 4];
     }
 }
 
@@ -246,8 +244,8 @@ static void iq4_xs(const uint8_t *b, float *y)
         float dl = d * (float)((low | high << 4) - 32);
         for (int i = 0; i < 16; i++) {
             uint8_t q = b[8 + 16 * j + i];
-            y[32 * j + i] = dl * (float)iq4_values[q & 15];
-            y[32 * j + 16 + i] = dl * (float)iq4_values[q >> 4];
+            y[32 * j + i] = dl * (float)fs_iq4_values[q & 15];
+            y[32 * j + 16 + i] = dl * (float)fs_iq4_values[q >> 4];
         }
     }
 }
@@ -264,8 +262,8 @@ static void nvfp4(const uint8_t *b, float *y)
         float d = nvfp4_scale(b[s]);
         for (int j = 0; j < 8; j++) {
             uint8_t q = b[4 + 8 * s + j];
-            y[16 * s + j] = d * (float)e2m1_doubled[q & 15];
-            y[16 * s + 8 + j] = d * (float)e2m1_doubled[q >> 4];
+            y[16 * s + j] = d * (float)fs_e2m1_doubled[q & 15];
+            y[16 * s + 8 + j] = d * (float)fs_e2m1_doubled[q >> 4];
         }
     }
 }
@@ -331,7 +329,7 @@ void fs_dequant_row(fs_dtype t, const void *src, float *ret_dst, size_t n)
         return;
     case FS_DTYPE_FP4_E2M1:
         for (size_t i = 0; i < n; i++)
-            ret_dst[i] = 0.5f * (float)e2m1_doubled[s[i / 2] >> i % 2 * 4 & 15];
+            ret_dst[i] = 0.5f * (float)fs_e2m1_doubled[s[i / 2] >> i % 2 * 4 & 15];
         return;
     default:
         assert(block_fns[t] && "fs_dequant_row: not a weight type");

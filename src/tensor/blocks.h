@@ -14,6 +14,10 @@ float fs_e8m0_to_f32(uint8_t b);  /* 2^(b-127); 255 is NaN */
 uint16_t fs_f32_to_bf16(float x); /* nearest even */
 uint16_t fs_f32_to_f16(float x);  /* nearest even */
 
+/* Parts of their formats: what the sixteen codes of IQ4_NL and IQ4_XS stand for, and those of FP4, MXFP4 and NVFP4
+ * doubled, so that they are integers; -0 does not occur. */
+extern const int8_t fs_iq4_values[16], fs_e2m1_doubled[16];
+
 /* n elements, a multiple of the block. src needs no alignment. F8_E4M3 and FP4_E2M1 widen without their scales; FP4's
  * -0 widens to +0, as in MXFP4. */
 void fs_dequant_row(fs_dtype t, const void *src, float *ret_dst, size_t n);
