@@ -140,8 +140,9 @@ static fs_status check_experts(const fs_config *c, const char *what, fs_error *e
     bool grouped = c->topk_method != FS_TOPK_GREEDY && c->n_group > 1;
 
     /* A GGUF's one tensor of a layer's experts becomes a view each: a small file must not make a large list. */
-    if ((int64_t)c->num_hidden_layers * c->n_routed_experts > EXPERTS_MAX)
-        return bad(c, what, err, "num_hidden_layers * n_routed_experts is at most 2^16", c->num_hidden_layers, c->n_routed_experts);
+    if (((int64_t)c->num_hidden_layers + c->num_nextn_predict_layers) * c->n_routed_experts > EXPERTS_MAX)
+        return bad(c, what, err, "(num_hidden_layers + num_nextn_predict_layers) * n_routed_experts is at most 2^16",
+                   c->num_hidden_layers + c->num_nextn_predict_layers, c->n_routed_experts);
     if (c->num_experts_per_tok > c->n_routed_experts)
         return bad(c, what, err, "num_experts_per_tok is at most n_routed_experts", c->num_experts_per_tok, c->n_routed_experts);
     if (c->n_routed_experts % c->n_group)

@@ -188,6 +188,10 @@ HUGE = 1 << 63
 MOE = {"model_type": "deepseek_v2", "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
        "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "topk_method": "greedy"}
 
+V4 = {"model_type": "deepseek_v4", "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "q_lora_rank": 8,
+      "qk_rope_head_dim": 4, "head_dim": 8, "o_groups": 2, "o_lora_rank": 16, "sliding_window": 8, "hc_mult": 2, "hc_sinkhorn_iters": 3,
+      "compress_ratios": [4], "index_n_heads": 2, "index_head_dim": 8, "index_topk": 4}
+
 CASES = {
     # safetensors
     "st_empty": file_case("inspect", "has at least 8", b"", "model.safetensors"),
@@ -263,6 +267,23 @@ CASES = {
     "config_dense_between": hub("'intermediate_size' is missing", dict(MOE, moe_layer_freq=2, intermediate_size=...)),
     "config_mla_dims": hub("over 4096", dict(MOE, kv_lora_rank=1 << 20)),
     "config_memory": hub("the config says", {"intermediate_size": 1 << 22}),
+    "config_experts_ahead": hub("2^16", dict(MOE, n_routed_experts=4096, num_nextn_predict_layers=1000)),
+    "v4_right_but_for_tensors": hub("is missing", V4, {}),
+    "v4_ratios_short": hub("every layer", dict(V4, num_hidden_layers=2)),
+    "v4_ratios_many": hub("compress_ratios", dict(V4, compress_ratios=[0] * 100000)),
+    "v4_ratio_unknown": hub("compress_ratios[0] is 5", dict(V4, compress_ratios=[5])),
+    "v4_ratio_negative": hub("compress_ratios", dict(V4, compress_ratios=[-4])),
+    "v4_no_index": hub("index_n_heads", dict(V4, index_n_heads=0)),
+    "v4_index_narrow": hub("index_head_dim", dict(V4, index_head_dim=2)),
+    "v4_index_wide": hub("2^22", dict(V4, index_n_heads=65536, index_head_dim=65536)),
+    "v4_groups": hub("o_groups", dict(V4, o_groups=3)),
+    "v4_group_rank": hub("2^22", dict(V4, o_groups=2, o_lora_rank=1 << 22)),
+    "v4_streams": hub("'hc_mult'", dict(V4, hc_mult=17)),
+    "v4_iterations": hub("'hc_sinkhorn_iters'", dict(V4, hc_sinkhorn_iters=1 << 30)),
+    "v4_rope_wide": hub("qk_rope_head_dim", dict(V4, qk_rope_head_dim=16)),
+    "v4_window": hub("sliding_window", dict(V4, sliding_window=0)),
+    "v4_theta": hub("compress_rope_theta", dict(V4, compress_rope_theta=-1)),
+    "v4_clamp": hub("swiglu_limit", dict(V4, swiglu_limit=-1)),
     "tensor_missing": hub("is missing", tensors={"lm_head.weight": ...}),
     "tensor_shape": hub("the config says", tensors={"model.norm.weight": ("F32", [D - 1])}),
     "tensor_dims": hub("the config says", tensors={"model.norm.weight": ("F32", [1, D])}),
