@@ -187,7 +187,7 @@ static size_t round_up_div(size_t a, size_t b)
 }
 
 /* What the compressors pooled is kept for all positions, not for the windows under way alone, since any of them may be
- * rewound to: four fifths of the cache, 389 KiB a token of V4-Flash in all.
+ * rewound to: three quarters of the cache, 389 KiB a token of V4-Flash in all.
  * Every part takes whole floats a token, so that for a context of whole blocks each starts at a multiple of 256. */
 size_t fs_v4_layer_floats(const fs_config *c, uint32_t ratio)
 {
