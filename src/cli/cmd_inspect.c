@@ -1,6 +1,7 @@
 /* farseek inspect: what a model's files hold, without loading them. A file that is no model this program runs is still
  * shown as what it is: its tensors. */
 #include "cli/cli.h"
+#include "cli/tokens.h"
 
 #include "base/file.h"
 #include "engine/engine.h"
@@ -142,10 +143,30 @@ static void report_done(report *r)
     fs_map_close(&r->map);
 }
 
-/* The chat template is recognised by its text; without one there is no format. */
+/* *ret stays NULL when the model has no tokenizer. */
+static fs_status open_tokenizer(const report *r, fs_tokenizer **ret, fs_error *err)
+{
+    const fs_gguf *g = fs_weights_gguf(r->weights);
+    char *path;
+    fs_status rc = FS_OK;
+
+    if (g)
+        return fs_gguf_find(g, "tokenizer.ggml.model") ? fs_tokenizer_open_gguf(g, r->name, ret, err) : FS_OK;
+    path = fs_path_join(fs_weights_folder(r->weights), "tokenizer.json");
+    if (!path)
+        return fs_fail_memory(err, 0);
+    if (fs_file_exists(path))
+        rc = fs_tokens_open(path, ret, NULL, err);
+    free(path);
+    return rc;
+}
+
+/* The chat template is recognised by its text; DeepSeek's newer models have none, but their tokens tell. */
 static fs_status find_chat_format(report *r, fs_error *err)
 {
     const fs_gguf *g = fs_weights_gguf(r->weights);
+    const char *model_type = fs_weights_config(r->weights)->model_type;
+    fs_tokenizer *t = NULL;
     fs_bytes template = { 0 };
     struct json_object *v = NULL;
     fs_buf text = { 0 };
@@ -172,8 +193,11 @@ static fs_status find_chat_format(report *r, fs_error *err)
         if (!path)
             rc = fs_fail_memory(err, 0);
     }
+    if (!rc && template.n_bytes == 0 && strncmp(model_type, "deepseek_v", 10) == 0)
+        rc = open_tokenizer(r, &t, err);
     if (!rc)
-        r->chat_format = fs_chat_format_detect(template, NULL);
+        r->chat_format = fs_chat_format_detect(template, t, model_type);
+    fs_tokenizer_close(t);
     json_object_put(v);
     fs_buf_done(&text);
     free(path);

@@ -22,7 +22,7 @@
 extern const fs_command fs_command_run;
 
 static struct {
-    const char *model, *system, *adapter;
+    const char *model, *system, *adapter, *format;
     int ctx_tokens, n_threads;
     double memory_gib;
     bool json, raw, sandbox;
@@ -53,6 +53,7 @@ static const fs_option options[] = {
     FS_OPT_INT("ctx", 'c', opt.ctx_tokens, 0, 1 << 24, "N", "context in tokens (default 4096, or what the model was made for if less)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
+    FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
@@ -126,6 +127,12 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     if (r->ctx_tokens > fs_model_ctx_tokens_max(r->model))
         return fs_fail(err, FS_ERR_ARGUMENT, "--ctx is %d, the model was made for at most %d", r->ctx_tokens,
                        fs_model_ctx_tokens_max(r->model));
+    if (opt.format) {
+        fs_chat_format f = fs_chat_format_from_name(opt.format);
+        if (f == FS_CHAT_NONE || f == FS_CHAT_FORMAT_END)
+            return fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s'", opt.format);
+        fs_model_set_chat_format(r->model, f);
+    }
     if (!opt.raw && fs_model_chat_format(r->model) == FS_CHAT_NONE)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "model '%.200s' has no chat format that is known here; --raw continues a text", model);
     rc = fs_session_new(r->model, r->ctx_tokens, &r->session, err);

@@ -149,7 +149,7 @@ static fs_status open_text(fs_model *m, const char *path, fs_error *err)
         template_text = fs_buf_bytes(&template);
     }
     if (!rc && m->tokenizer)
-        m->chat_format = fs_chat_format_detect(template_text, m->tokenizer);
+        m->chat_format = fs_chat_format_detect(template_text, m->tokenizer, fs_weights_config(m->weights)->model_type);
     fs_buf_done(&text);
     fs_buf_done(&template);
     return rc;

@@ -42,14 +42,19 @@ static bool is_deepseek(fs_chat_format f)
     return f >= FS_CHAT_DEEPSEEK_V3 && f <= FS_CHAT_DEEPSEEK_V41;
 }
 
-/* V3.2 and later publish no template, but their tokenizers tell: V4 has tokens that V3.2 has not, V4.1 one more. */
-static fs_chat_format detect_by_tokens(const fs_tokenizer *t)
+/* V3.2 and later publish no template. The model's type tells, or else the tokens: V4 has some that V3.2 does not use,
+ * V4.1 one more. */
+static fs_chat_format detect_by_tokens(const fs_tokenizer *t, const char *model_type)
 {
-    if (!t || !has_token(t, FS_MARK_USER) || !has_token(t, FS_MARK_ASSISTANT) || !has_token(t, FS_MARK_DSML))
+    bool v32 = model_type && strcmp(model_type, "deepseek_v32") == 0, v4 = model_type && strcmp(model_type, "deepseek_v4") == 0;
+
+    if (!t || !has_token(t, FS_MARK_USER) || !has_token(t, FS_MARK_ASSISTANT) || !(v32 || has_token(t, FS_MARK_DSML)))
         return FS_CHAT_NONE;
+    if (v32)
+        return FS_CHAT_DEEPSEEK_V32;
     if (has_token(t, FS_MARK_SYSTEM))
         return FS_CHAT_DEEPSEEK_V41;
-    return has_token(t, "<｜latest_reminder｜>") ? FS_CHAT_DEEPSEEK_V4 : FS_CHAT_DEEPSEEK_V32;
+    return v4 || has_token(t, "<｜latest_reminder｜>") ? FS_CHAT_DEEPSEEK_V4 : FS_CHAT_DEEPSEEK_V32;
 }
 
 static fs_chat_format detect_deepseek(fs_bytes chat_template)
@@ -68,10 +73,10 @@ static fs_chat_format detect_deepseek(fs_bytes chat_template)
     return holds(chat_template, FS_MARK_THINK_END) || holds(chat_template, FS_MARK_THINK) ? FS_CHAT_DEEPSEEK_R1 : FS_CHAT_DEEPSEEK_V3;
 }
 
-fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t)
+fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t, const char *model_type)
 {
     if (chat_template.n_bytes == 0)
-        return detect_by_tokens(t);
+        return detect_by_tokens(t, model_type);
     if (holds(chat_template, FS_MARK_ASSISTANT))
         return has_token(t, FS_MARK_USER) && has_token(t, FS_MARK_ASSISTANT) ? detect_deepseek(chat_template) : FS_CHAT_NONE;
     if (holds(chat_template, "<|start_header_id|>"))

@@ -29,9 +29,9 @@ typedef enum fs_chat_format {
 const char *fs_chat_format_name(fs_chat_format f);
 /* FS_CHAT_FORMAT_END when unknown. */
 fs_chat_format fs_chat_format_from_name(const char *name);
-/* From the Jinja template's text (may be empty: V3.2 and later publish none) and the tokens the tokenizer has (may be
- * NULL). */
-fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t);
+/* From the Jinja template's text, and from the tokens the tokenizer has (t may be NULL: then the template alone). Without a
+ * template, which V3.2 and later do not publish, from the tokens and the config's model_type (may be NULL). */
+fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t, const char *model_type);
 
 typedef enum fs_role { FS_ROLE_SYSTEM, FS_ROLE_USER, FS_ROLE_ASSISTANT, FS_ROLE_TOOL } fs_role;
 

@@ -87,6 +87,12 @@ def test_a_seed_decides_the_answer_and_greedy_is_the_default(farseek, models):
     assert {farseek("run", models["fork"], "hi", "--seed", s) for s in range(1, 5)} == {"zero end\n"}
 
 
+def test_a_chat_format_can_be_given(farseek, models):
+    assert farseek("run", models["base"], "--format", "chatml", "hi") == "Hello\n"
+    assert json.loads(farseek("run", models["base"], "--format", "deepseek-r1", "hi", "--json"))["reasoning"] == "Hello"
+    fails(farseek, 2, "unknown chat format 'vicuna'", "run", models["base"], "--format", "vicuna", "hi")
+
+
 def test_raw_continues_a_text(farseek, models):
     assert farseek("run", models["base"], "--raw", "x\n") == "Hello\n"
 

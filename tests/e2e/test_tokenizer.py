@@ -113,6 +113,18 @@ def test_the_tokenizer_tells_v4_and_a_format_can_be_chosen():
     assert r.returncode != 0 and "huge" in r.stderr
 
 
+@pytest.mark.parametrize("model, name", [("ds_v32", "deepseek-v3.2"), ("ds_v4", "deepseek-v4"), ("ds_v3", "none")])
+def test_without_a_template_type_and_tokens_tell_the_format(tmp_path, model, name):
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).symlink_to(VECTORS / model / file)
+    tokens = json.loads(tokenizer_file("deepseek").read_text())
+    if model == "ds_v3":
+        tokens["added_tokens"] = [t for t in tokens["added_tokens"] if t["content"] != "｜DSML｜"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
+    r = subprocess.run([FARSEEK, "inspect", "--json", str(tmp_path)], capture_output=True, text=True)
+    assert json.loads(r.stdout)["chat_format"] == name
+
+
 def test_a_tokenizer_that_is_not_understood_is_refused_by_name(tmp_path):
     tiny = json.loads((VECTORS / "tiny_tokenizer.json").read_text())
     for change, word in [({"normalizer": {"type": "NFKC"}}, "NFKC"), ({"decoder": {"type": "WordPiece"}}, "WordPiece"),

@@ -199,9 +199,9 @@ static void formats_are_known_by_name_and_by_template(void **state)
     (void)state;
     assert_ok(tiny_with(NULL, NULL, &bare, &err), err);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), t), cases[i].format);
-        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), NULL), cases[i].format);
-        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), bare), FS_CHAT_NONE);
+        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), t, "deepseek_v4"), cases[i].format);
+        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), NULL, NULL), cases[i].format);
+        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), bare, NULL), FS_CHAT_NONE);
     }
     /* Without a template the tokens tell. */
     for (size_t n = 0; n <= N_MARKERS; n++) {
@@ -210,10 +210,14 @@ static void formats_are_known_by_name_and_by_template(void **state)
                               : n < N_MARKERS - 1 ? FS_CHAT_DEEPSEEK_V32
                               : n < N_MARKERS     ? FS_CHAT_DEEPSEEK_V4
                                                   : FS_CHAT_DEEPSEEK_V41;
-        assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, some), want);
+        assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, some, NULL), want);
+        assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, some, "llama"), want);
+        /* A model's type tells more, and less than <｜System｜>. */
+        assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, some, "deepseek_v4"), want == FS_CHAT_DEEPSEEK_V32 ? FS_CHAT_DEEPSEEK_V4 : want);
+        assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, some, "deepseek_v32"), n > 11 ? FS_CHAT_DEEPSEEK_V32 : FS_CHAT_NONE);
         fs_tokenizer_close(some);
     }
-    assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, NULL), FS_CHAT_NONE);
+    assert_int_equal(fs_chat_format_detect((fs_bytes){ 0 }, NULL, "deepseek_v4"), FS_CHAT_NONE);
     for (fs_chat_format f = FS_CHAT_NONE; f < FS_CHAT_FORMAT_END; f++)
         assert_int_equal(fs_chat_format_from_name(fs_chat_format_name(f)), f);
     assert_int_equal(fs_chat_format_from_name("vicuna"), FS_CHAT_FORMAT_END);
