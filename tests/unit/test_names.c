@@ -1,6 +1,7 @@
-/* llama.cpp's names and metadata of DeepSeek's own architectures: what test_weights.c does not have. */
+/* llama.cpp's names and metadata of DeepSeek's own architectures: what test_weights.c does not have. WRAP_ALLOC */
 #include "formats/weights.h"
 
+#include "alloc_fail.h"
 #include "make_gguf.h"
 #include "unit.h"
 
@@ -267,6 +268,28 @@ static void deepseek_is_llama_with_experts(void **state)
     remove_folder(folder, files);
 }
 
+static void any_allocation_may_fail(void **state)
+{
+    static const uint32_t ratios[] = { 0, 4 };
+    char *folder = make_folder();
+    gguf_file f = { 0 };
+    fs_weights *w = NULL;
+    fs_status rc;
+    long n;
+
+    (void)state;
+    v4_values(&f, ratios, 2, 0);
+    tensor(&f, "blk.1.ffn_gate_exps.weight", 0, 4, 3, 8);
+    tensor(&f, "blk.1.attn_q_a.weight", 0, 4, 8, 0);
+    write_gguf(&f, folder, "m.gguf");
+    for (n = 1; alloc_fail_at(n), (rc = fs_weights_open(folder, &w, NULL)) != FS_OK; n++)
+        assert_int_equal(rc, FS_ERR_MEMORY);
+    alloc_fail_off();
+    assert_true(n > 10);
+    fs_weights_close(w);
+    remove_folder(folder, files);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +297,7 @@ int main(void)
         cmocka_unit_test(deepseek4_has_the_hubs_names_and_values),
         cmocka_unit_test(wrong_deepseek4_files_are_refused),
         cmocka_unit_test(deepseek_is_llama_with_experts),
+        cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

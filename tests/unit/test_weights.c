@@ -650,6 +650,7 @@ static void any_allocation_may_fail(void **state)
     (void)state;
     open_with_failing_allocations("tests/vectors/ds_v3_fp8");
     open_with_failing_allocations("tests/vectors/qwen2_tied");
+    open_with_failing_allocations("tests/vectors/scaled/weights.safetensors");
 }
 
 int main(void)
