@@ -339,3 +339,60 @@ fs_status fs_names_to_hub(const fs_gguf *const *parts, size_t n_parts, const fs_
     *ret_names = l.names.data;
     return FS_OK;
 }
+
+/* ---- the other way ---- */
+
+/* "model.layers.N.rest" */
+static bool hub_layer(const char *hub, uint32_t *ret_layer, const char **ret_rest)
+{
+    int n = 0;
+
+    if (sscanf(hub, "model.layers.%4" SCNu32 ".%n", ret_layer, &n) != 1 || n == 0)
+        return false;
+    *ret_rest = hub + n;
+    return true;
+}
+
+static bool fits(int n_written, size_t n)
+{
+    return n_written > 0 && (size_t)n_written < n;
+}
+
+bool fs_name_to_gguf(const char *hub, char *ret, size_t n)
+{
+    const char *rest, *dot = strrchr(hub, '.');
+    uint32_t layer;
+
+    if (!dot)
+        return false;
+    if (!hub_layer(hub, &layer, &rest)) {
+        for (size_t i = 0; i < sizeof global_names / sizeof *global_names; i++)
+            if (equal(hub, (size_t)(dot - hub), global_names[i].hub))
+                return fits(snprintf(ret, n, "%s%s", global_names[i].gguf, dot), n);
+        return false;
+    }
+    if (strcmp(rest, "mlp.gate.e_score_correction_bias") == 0)
+        return fits(snprintf(ret, n, "blk.%" PRIu32 ".exp_probs_b.bias", layer), n);
+    if (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0)
+        return false;
+    for (size_t i = 0; i < sizeof block_names / sizeof *block_names; i++)
+        if (dot > rest && equal(rest, (size_t)(dot - rest), block_names[i].hub))
+            return fits(snprintf(ret, n, "blk.%" PRIu32 ".%s%s", layer, block_names[i].gguf, dot), n);
+    return false;
+}
+
+bool fs_expert_name_to_gguf(const char *hub, char *ret, size_t n, uint32_t *ret_layer, uint32_t *ret_expert)
+{
+    const char *rest;
+    int at = 0;
+
+    if (!hub_layer(hub, ret_layer, &rest) || sscanf(rest, "mlp.experts.%5" SCNu32 ".%n", ret_expert, &at) != 1 || at == 0)
+        return false;
+    rest += at;
+    for (size_t i = 0; i < sizeof expert_names / sizeof *expert_names; i++) {
+        size_t m = strlen(expert_names[i].hub);
+        if (strncmp(rest, expert_names[i].hub, m) == 0 && strcmp(rest + m, ".weight") == 0)
+            return fits(snprintf(ret, n, "blk.%" PRIu32 ".%s.weight", *ret_layer, expert_names[i].gguf), n);
+    }
+    return false;
+}

@@ -11,11 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define STEPS_MAX 7
-
-/* What tokenizer.ggml.token_type says of an id. */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
-
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
 #define AFTER_NUMBER "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define LLAMA3       CONTRACTIONS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}" AFTER_NUMBER
@@ -28,13 +23,7 @@ enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 
     "ὗὙὛὝὟ-\\x{1f7d}ᾀ-ᾴᾶ-ᾼ\\x{1fbe}ῂ-ῄῆ-ῌῐ-\\x{1fd3}ῖ-\\x{1fdb}ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\\x{2126}ℨ\\x{212a}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-"             \
     "ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
 
-typedef struct pre {
-    const char *names; /* each with a space before and behind */
-    bool ignore_merges, nfc, add_bos;
-    const char *steps[STEPS_MAX];
-} pre;
-
-static const pre pres[] = {
+static const fs_pre pres[] = {
     { " gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de ", false, false, false, { GPT2 } },
     { " default ",
       false,
@@ -59,7 +48,7 @@ static const pre pres[] = {
     { " deepseek-coder ", false, false, false, { "[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", HAN_DEEPSEEK, "\\p{N}" } },
 };
 
-static fs_status find_pre(fs_bytes name, const pre **ret, fs_error *err)
+fs_status fs_pre_find(fs_bytes name, const fs_pre **ret, fs_error *err)
 {
     char key[64];
 
@@ -73,6 +62,34 @@ static fs_status find_pre(fs_bytes name, const pre **ret, fs_error *err)
     }
     return fs_fail(err, FS_ERR_UNSUPPORTED, "tokenizer.ggml.pre '%.*s' is not known", name.n_bytes < 100 ? (int)name.n_bytes : 100,
                    (const char *)name.data);
+}
+
+/* Files spell a line end in an expression as itself or as an escape; the table escapes. */
+static bool same_expression(fs_bytes a, const char *b)
+{
+    for (size_t i = 0; i < a.n_bytes; i++) {
+        char c = (char)a.data[i];
+        if (c == '\r' || c == '\n') {
+            if (*b++ != '\\')
+                return false;
+            c = c == '\r' ? 'r' : 'n';
+        }
+        if (!*b || *b++ != c)
+            return false;
+    }
+    return *b == 0;
+}
+
+const fs_pre *fs_pre_match(const fs_bytes *steps, size_t n_steps, bool ignore_merges, bool nfc)
+{
+    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+        size_t k = 0;
+        while (k < n_steps && k < FS_PRE_STEPS_MAX && pres[i].steps[k] && same_expression(steps[k], pres[i].steps[k]))
+            k++;
+        if (k == n_steps && (k == FS_PRE_STEPS_MAX || !pres[i].steps[k]) && pres[i].ignore_merges == ignore_merges && pres[i].nfc == nfc)
+            return &pres[i];
+    }
+    return NULL;
 }
 
 static fs_status string_array(const fs_gguf *g, const char *key, const fs_gguf_value **ret, fs_error *err)
@@ -101,19 +118,19 @@ static fs_status read_tokens(fs_tokenizer *t, const fs_gguf *g, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "tokenizer.ggml.token_type does not give a number for each of %" PRIu64 " tokens", tokens->n_items);
     for (uint64_t i = 0; i < tokens->n_items && !rc; i++) {
         fs_bytes text = fs_gguf_next_string(tokens, &at);
-        double type = types ? fs_gguf_number_at(types, i) : TYPE_NORMAL;
+        double type = types ? fs_gguf_number_at(types, i) : FS_TOKEN_NORMAL;
         size_t n;
         if (text.n_bytes == 0)
             continue; /* a hole */
         if (text.n_bytes > FS_VOCAB_TOKEN_MAX || !fs_utf8_valid(text))
             return fs_fail(err, FS_ERR_FORMAT, "token %" PRIu64 " has %zu bytes or is not UTF-8", i, text.n_bytes);
-        if (type == TYPE_NORMAL) {
+        if (type == FS_TOKEN_NORMAL) {
             bool plain = fs_alphabet_decode(text, bytes, &n);
             rc = fs_vocab_set(&t->vocab, (int64_t)i, plain ? (fs_bytes){ bytes, n } : text, plain ? FS_VOCAB_BYTES : FS_VOCAB_RAW, err);
-        } else if (type == TYPE_UNUSED) {
+        } else if (type == FS_TOKEN_UNUSED) {
             rc = fs_vocab_set(&t->vocab, (int64_t)i, text, FS_VOCAB_RAW, err);
-        } else if (type == TYPE_CONTROL || type == TYPE_UNKNOWN || type == TYPE_USER_DEFINED) {
-            rc = fs_tokenizer_add(t, text, (fs_added_token){ .id = (int32_t)i, .special = type != TYPE_USER_DEFINED }, false, err);
+        } else if (type == FS_TOKEN_CONTROL || type == FS_TOKEN_UNKNOWN || type == FS_TOKEN_USER_DEFINED) {
+            rc = fs_tokenizer_add(t, text, (fs_added_token){ .id = (int32_t)i, .special = type != FS_TOKEN_USER_DEFINED }, false, err);
         } else {
             rc = fs_fail(err, FS_ERR_UNSUPPORTED, "token %" PRIu64 " has type %g", i, type);
         }
@@ -143,7 +160,7 @@ static fs_status read_merges(fs_tokenizer *t, const fs_gguf *g, fs_error *err)
 static fs_status read_all(fs_tokenizer *t, const fs_gguf *g, fs_error *err)
 {
     fs_bytes model = { 0 }, name = { 0 };
-    const pre *p = NULL;
+    const fs_pre *p = NULL;
     bool has_model = false, has_pre = false, add_bos;
     int64_t bos = -1;
     fs_status rc;
@@ -156,12 +173,12 @@ static fs_status read_all(fs_tokenizer *t, const fs_gguf *g, fs_error *err)
                        model.n_bytes < 100 ? (int)model.n_bytes : 100, has_model ? (const char *)model.data : "");
     if (!has_pre)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "there is no tokenizer.ggml.pre, so the split expressions are not known");
-    if ((rc = find_pre(name, &p, err)))
+    if ((rc = fs_pre_find(name, &p, err)))
         return rc;
     add_bos = p->add_bos;
     t->ignore_merges = p->ignore_merges;
     t->nfc = p->nfc;
-    for (int i = 0; i < STEPS_MAX && p->steps[i] && !rc; i++)
+    for (int i = 0; i < FS_PRE_STEPS_MAX && p->steps[i] && !rc; i++)
         rc = fs_split_add(&t->split, fs_bytes_str(p->steps[i]), false, FS_SPLIT_ISOLATED, false, err);
     if (rc || (rc = fs_gguf_bool(g, "tokenizer.ggml.add_space_prefix", &t->split.prefix_space, NULL, err)) ||
         (rc = fs_gguf_bool(g, "tokenizer.ggml.add_bos_token", &add_bos, NULL, err)) || (rc = read_tokens(t, g, err)) ||

@@ -1,0 +1,400 @@
+/* Keys are those of llama.cpp's converter. What it derives (the length of MLA's latent keys, nextn blocks counted as
+ * blocks) is derived here too. */
+#include "formats/config_write.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PI 3.14159265358979323846
+
+typedef struct out {
+    fs_gguf_writer *w;
+    const char *arch;
+    fs_status rc;
+    fs_error *err;
+} out;
+
+static void u32(out *o, const char *name, uint32_t v)
+{
+    char key[96];
+
+    snprintf(key, sizeof key, "%s.%s", o->arch, name);
+    if (!o->rc)
+        o->rc = fs_gguf_put_u32(o->w, key, v, o->err);
+}
+
+static void f32(out *o, const char *name, double v)
+{
+    char key[96];
+
+    snprintf(key, sizeof key, "%s.%s", o->arch, name);
+    if (!o->rc)
+        o->rc = fs_gguf_put_f32(o->w, key, (float)v, o->err);
+}
+
+static void put_mla(out *o, const fs_config *c)
+{
+    u32(o, "attention.head_count_kv", 1);
+    if (c->q_lora_rank)
+        u32(o, "attention.q_lora_rank", c->q_lora_rank);
+    u32(o, "attention.kv_lora_rank", c->kv_lora_rank);
+    u32(o, "attention.key_length", c->kv_lora_rank + c->qk_rope_head_dim);
+    u32(o, "attention.value_length", c->kv_lora_rank);
+    u32(o, "attention.key_length_mla", c->qk_nope_head_dim + c->qk_rope_head_dim);
+    u32(o, "attention.value_length_mla", c->v_head_dim);
+    u32(o, "rope.dimension_count", c->qk_rope_head_dim);
+    if (c->num_nextn_predict_layers)
+        u32(o, "nextn_predict_layers", c->num_nextn_predict_layers);
+}
+
+static void put_experts(out *o, const fs_config *c)
+{
+    u32(o, "leading_dense_block_count", c->first_k_dense_replace);
+    u32(o, "expert_count", c->n_routed_experts);
+    u32(o, "expert_used_count", c->num_experts_per_tok);
+    u32(o, "expert_shared_count", c->n_shared_experts);
+    u32(o, "expert_feed_forward_length", c->moe_intermediate_size);
+    f32(o, "expert_weights_scale", c->routed_scaling_factor);
+    if (!o->rc)
+        o->rc = fs_gguf_put_bool(o->w, "deepseek2.expert_weights_norm", c->norm_topk_prob, o->err);
+    u32(o, "expert_gating_func", c->scoring_func == FS_SCORING_SIGMOID ? 2 : 1);
+    if (c->topk_method != FS_TOPK_GREEDY && c->n_group > 1) {
+        u32(o, "expert_group_count", c->n_group);
+        u32(o, "expert_group_used_count", c->topk_group);
+    }
+}
+
+static void put_scaling(out *o, const fs_config *c)
+{
+    char key[96];
+    bool yarn = c->rope_type == FS_ROPE_YARN;
+
+    if (!yarn && c->rope_type != FS_ROPE_LINEAR)
+        return;
+    snprintf(key, sizeof key, "%s.rope.scaling.type", o->arch);
+    if (!o->rc)
+        o->rc = fs_gguf_put_string(o->w, key, fs_bytes_str(yarn ? "yarn" : "linear"), o->err);
+    f32(o, "rope.scaling.factor", c->rope_factor);
+    if (!yarn)
+        return;
+    u32(o, "rope.scaling.original_context_length", c->original_max_position_embeddings);
+    if (c->beta_fast != 32)
+        f32(o, "rope.scaling.yarn_beta_fast", c->beta_fast);
+    if (c->beta_slow != 1)
+        f32(o, "rope.scaling.yarn_beta_slow", c->beta_slow);
+    if (c->kv_lora_rank && c->has_mscale_all_dim)
+        f32(o, "rope.scaling.yarn_log_multiplier", 0.1 * c->mscale_all_dim);
+}
+
+static void put_tokens(out *o, const fs_config *c)
+{
+    static const char *const ends[] = { "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id" };
+
+    if (!o->rc && c->bos_token_id >= 0)
+        o->rc = fs_gguf_put_u32(o->w, "tokenizer.ggml.bos_token_id", (uint32_t)c->bos_token_id, o->err);
+    for (int i = 0; i < c->n_eos_token_ids && i < 3 && !o->rc; i++)
+        o->rc = fs_gguf_put_u32(o->w, ends[i], (uint32_t)c->eos_token_ids[i], o->err);
+}
+
+fs_status fs_config_to_gguf(const fs_config *c, fs_gguf_writer *w, fs_error *err)
+{
+    static const char *const archs[][2] = { { "llama", "llama" }, { "qwen2", "qwen2" }, { "qwen3", "qwen3" },
+                                            { "deepseek_v2", "deepseek2" }, { "deepseek_v3", "deepseek2" } };
+    out o = { .w = w, .err = err };
+
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
+        if (strcmp(c->model_type, archs[i][0]) == 0)
+            o.arch = archs[i][1];
+    if (!o.arch)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "model_type '%s' cannot be converted; llama, qwen2, qwen3, deepseek_v2 and deepseek_v3 can",
+                       c->model_type);
+    o.rc = fs_gguf_put_string(w, "general.architecture", fs_bytes_str(o.arch), err);
+    u32(&o, "block_count", c->num_hidden_layers + c->num_nextn_predict_layers);
+    u32(&o, "context_length", c->max_position_embeddings);
+    u32(&o, "embedding_length", c->hidden_size);
+    u32(&o, "feed_forward_length", c->intermediate_size);
+    u32(&o, "attention.head_count", c->num_attention_heads);
+    f32(&o, "attention.layer_norm_rms_epsilon", c->rms_norm_eps);
+    f32(&o, "rope.freq_base", c->rope_theta);
+    u32(&o, "vocab_size", c->vocab_size);
+    if (c->kv_lora_rank) {
+        put_mla(&o, c);
+        if (c->n_routed_experts)
+            put_experts(&o, c);
+    } else {
+        u32(&o, "attention.head_count_kv", c->num_key_value_heads);
+        u32(&o, "attention.key_length", c->head_dim);
+        u32(&o, "attention.value_length", c->head_dim);
+        u32(&o, "rope.dimension_count", (uint32_t)(c->head_dim * c->partial_rotary_factor));
+    }
+    put_scaling(&o, c);
+    put_tokens(&o, c);
+    return o.rc;
+}
+
+/* ---- llama3 scaling ---- */
+void fs_config_rope_freqs(const fs_config *c, float *ret)
+{
+    double low = c->low_freq_factor, high = c->high_freq_factor, n0 = c->original_max_position_embeddings;
+
+    for (uint32_t i = 0; i < c->head_dim / 2; i++) {
+        double wavelen = 2 * PI * pow(c->rope_theta, 2.0 * i / c->head_dim), smooth = (n0 / wavelen - low) / (high - low);
+        ret[i] = (float)(wavelen < n0 / high ? 1 : wavelen > n0 / low ? c->rope_factor : 1 / ((1 - smooth) / c->rope_factor + smooth));
+    }
+}
+
+/* Within a few roundings: other programs make the divisors in f32. */
+static bool close_to(const float *a, const uint8_t *b, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float f;
+        memcpy(&f, b + i * sizeof f, sizeof f);
+        if (!(fabsf(f - a[i]) <= 4e-6f * a[i]))
+            return false;
+    }
+    return true;
+}
+
+fs_status fs_config_fold_rope_freqs(fs_config *c, fs_error *err)
+{
+    const fs_tensor *t = c->rope_freqs;
+    uint32_t n = c->head_dim / 2;
+    float *freqs, last;
+    fs_status rc = FS_OK;
+
+    if (!t)
+        return FS_OK;
+    freqs = malloc(n * sizeof *freqs);
+    if (!freqs)
+        return fs_fail_memory(err, n * sizeof *freqs);
+    memcpy(&last, t->data + (size_t)(n - 1) * sizeof last, sizeof last); /* the lowest frequency has the whole factor */
+    c->rope_factor = last;
+    c->low_freq_factor = 1;
+    c->high_freq_factor = 4;
+    for (c->original_max_position_embeddings = 16;; c->original_max_position_embeddings *= 2) {
+        fs_config_rope_freqs(c, freqs);
+        if (close_to(freqs, t->data, n))
+            break;
+        if (c->original_max_position_embeddings >= 1u << 24) {
+            rc = fs_fail(err, FS_ERR_UNSUPPORTED, "the divisors of '%s' are no llama3 rope scaling with the bands 1 and 4", t->name);
+            break;
+        }
+    }
+    free(freqs);
+    if (!rc)
+        c->rope_freqs = NULL;
+    return rc;
+}
+
+/* ---- config.json ---- */
+typedef struct json {
+    fs_buf *b;
+    fs_status rc;
+    fs_error *err;
+    bool started;
+} json;
+
+static void key(json *j, const char *name)
+{
+    if (!j->rc)
+        j->rc = fs_buf_printf(j->b, j->err, "%s\n  \"%s\": ", j->started ? "," : "{", name);
+    j->started = true;
+}
+
+static void raw(json *j, const char *text)
+{
+    if (!j->rc)
+        j->rc = fs_buf_append_str(j->b, text, j->err);
+}
+
+static void word(json *j, const char *name, const char *v)
+{
+    key(j, name);
+    if (!j->rc)
+        j->rc = fs_buf_printf(j->b, j->err, "\"%s\"", v);
+}
+
+static void count(json *j, const char *name, uint32_t v)
+{
+    key(j, name);
+    if (!j->rc)
+        j->rc = fs_buf_printf(j->b, j->err, "%" PRIu32, v);
+}
+
+static void flag(json *j, const char *name, bool v)
+{
+    key(j, name);
+    raw(j, v ? "true" : "false");
+}
+
+/* The shortest decimal that reads as the same double, with a point or an exponent so that Python makes it a float. */
+static void put_number(json *j, double v)
+{
+    char text[40];
+
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v)
+            break;
+    }
+    if (fabs(v) >= 1 && fabs(v) < 1e15 && strchr(text, 'e'))
+        snprintf(text, sizeof text, "%.0f", v);
+    if (!strpbrk(text, ".e"))
+        strcat(text, ".0");
+    raw(j, text);
+}
+
+static void number(json *j, const char *name, double v)
+{
+    key(j, name);
+    put_number(j, v);
+}
+
+static void put_rope(json *j, const fs_config *c)
+{
+    static const char *const types[] = { "default", "linear", "dynamic", "yarn", "llama3", "longrope" };
+    const struct { const char *name; bool there; double v; } parts[] = {
+        { "factor", true, c->rope_factor },
+        { "beta_fast", c->rope_type == FS_ROPE_YARN, c->beta_fast },
+        { "beta_slow", c->rope_type == FS_ROPE_YARN, c->beta_slow },
+        { "mscale", c->rope_type == FS_ROPE_YARN && c->has_mscale, c->mscale },
+        { "mscale_all_dim", c->rope_type == FS_ROPE_YARN && c->has_mscale_all_dim, c->mscale_all_dim },
+        { "attention_factor", c->has_attention_factor, c->attention_factor },
+        { "low_freq_factor", c->rope_type == FS_ROPE_LLAMA3, c->low_freq_factor },
+        { "high_freq_factor", c->rope_type == FS_ROPE_LLAMA3, c->high_freq_factor },
+    };
+
+    number(j, "rope_theta", c->rope_theta);
+    if (c->rope_type == FS_ROPE_DEFAULT)
+        return;
+    key(j, "rope_scaling");
+    if (!j->rc)
+        j->rc = fs_buf_printf(j->b, j->err, "{\"%s\": \"%s\", \"rope_type\": \"%s\"", "type", types[c->rope_type], types[c->rope_type]);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!parts[i].there)
+            continue;
+        if (!j->rc)
+            j->rc = fs_buf_printf(j->b, j->err, ", \"%s\": ", parts[i].name);
+        put_number(j, parts[i].v);
+    }
+    if (c->rope_type != FS_ROPE_LINEAR && !j->rc)
+        j->rc = fs_buf_printf(j->b, j->err, ", \"original_max_position_embeddings\": %" PRIu32, c->original_max_position_embeddings);
+    raw(j, "}");
+}
+
+static void put_moe(json *j, const fs_config *c)
+{
+    static const char *const methods[] = { "greedy", "group_limited_greedy", "noaux_tc" };
+    static const char *const scorings[] = { "softmax", "sigmoid", "sqrtsoftplus" };
+
+    count(j, "n_routed_experts", c->n_routed_experts);
+    if (c->n_shared_experts)
+        count(j, "n_shared_experts", c->n_shared_experts);
+    count(j, "num_experts_per_tok", c->num_experts_per_tok);
+    count(j, "moe_intermediate_size", c->moe_intermediate_size);
+    count(j, "first_k_dense_replace", c->first_k_dense_replace);
+    count(j, "moe_layer_freq", c->moe_layer_freq);
+    count(j, "n_group", c->n_group);
+    count(j, "topk_group", c->topk_group);
+    word(j, "topk_method", methods[c->topk_method]);
+    word(j, "scoring_func", scorings[c->scoring_func]);
+    flag(j, "norm_topk_prob", c->norm_topk_prob);
+    number(j, "routed_scaling_factor", c->routed_scaling_factor);
+}
+
+fs_status fs_config_to_json(const fs_config *c, const char *torch_dtype, fs_buf *b, fs_error *err)
+{
+    static const char *const classes[][2] = {
+        { "llama", "LlamaForCausalLM" }, { "qwen2", "Qwen2ForCausalLM" }, { "qwen3", "Qwen3ForCausalLM" },
+        { "deepseek_v2", "DeepseekV2ForCausalLM" }, { "deepseek_v3", "DeepseekV3ForCausalLM" },
+    };
+    json j = { .b = b, .err = err };
+
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strcmp(c->model_type, classes[i][0]) == 0) {
+            key(&j, "architectures");
+            if (!j.rc)
+                j.rc = fs_buf_printf(b, err, "[\"%s\"]", classes[i][1]);
+        }
+    word(&j, "model_type", c->model_type);
+    word(&j, "torch_dtype", torch_dtype);
+    word(&j, "hidden_act", "silu");
+    count(&j, "vocab_size", c->vocab_size);
+    count(&j, "hidden_size", c->hidden_size);
+    count(&j, "intermediate_size", c->intermediate_size);
+    count(&j, "num_hidden_layers", c->num_hidden_layers);
+    count(&j, "num_attention_heads", c->num_attention_heads);
+    count(&j, "num_key_value_heads", c->num_key_value_heads);
+    count(&j, "max_position_embeddings", c->max_position_embeddings);
+    number(&j, "rms_norm_eps", c->rms_norm_eps);
+    flag(&j, "tie_word_embeddings", c->tie_word_embeddings);
+    flag(&j, "attention_bias", c->attention_bias);
+    if (c->kv_lora_rank) {
+        if (c->q_lora_rank) {
+            count(&j, "q_lora_rank", c->q_lora_rank);
+        } else {
+            key(&j, "q_lora_rank");
+            raw(&j, "null");
+        }
+        count(&j, "kv_lora_rank", c->kv_lora_rank);
+        count(&j, "qk_nope_head_dim", c->qk_nope_head_dim);
+        count(&j, "qk_rope_head_dim", c->qk_rope_head_dim);
+        count(&j, "v_head_dim", c->v_head_dim);
+        count(&j, "num_nextn_predict_layers", c->num_nextn_predict_layers);
+    } else {
+        flag(&j, "mlp_bias", c->mlp_bias);
+        count(&j, "head_dim", c->head_dim);
+        if (c->partial_rotary_factor != 1)
+            number(&j, "partial_rotary_factor", c->partial_rotary_factor);
+    }
+    if (c->n_routed_experts)
+        put_moe(&j, c);
+    put_rope(&j, c);
+    if (c->bos_token_id >= 0)
+        count(&j, "bos_token_id", (uint32_t)c->bos_token_id);
+    if (c->n_eos_token_ids) {
+        key(&j, "eos_token_id");
+        for (int i = 0; i < c->n_eos_token_ids && !j.rc; i++)
+            j.rc = fs_buf_printf(b, err, "%s%" PRId32, i ? ", " : c->n_eos_token_ids > 1 ? "[" : "", c->eos_token_ids[i]);
+        raw(&j, c->n_eos_token_ids > 1 ? "]" : "");
+    }
+    raw(&j, "\n}\n");
+    return j.rc;
+}
+
+/* ---- comparison ---- */
+const char *fs_config_differs(const fs_config *a, const fs_config *b)
+{
+    bool mla = a->kv_lora_rank > 0, moe = a->n_routed_experts > 0, grouped = moe && a->topk_method != FS_TOPK_GREEDY;
+    bool scaled = a->rope_type != FS_ROPE_DEFAULT && a->rope_type != FS_ROPE_LLAMA3, yarn = a->rope_type == FS_ROPE_YARN;
+    const struct { const char *name; double a, b; bool matters; } fields[] = {
+#define FIELD(field, when) { #field, (double)a->field, (double)b->field, (when) }
+        FIELD(vocab_size, true), FIELD(hidden_size, true), FIELD(num_hidden_layers, true), FIELD(num_attention_heads, true),
+        FIELD(num_key_value_heads, !mla), FIELD(head_dim, !mla), FIELD(intermediate_size, true), FIELD(max_position_embeddings, true),
+        FIELD(rms_norm_eps, true), FIELD(tie_word_embeddings, true), FIELD(attention_bias, strcmp(a->model_type, "qwen2") != 0),
+        FIELD(mlp_bias, true), FIELD(q_lora_rank, true), FIELD(kv_lora_rank, true), FIELD(qk_nope_head_dim, true),
+        FIELD(qk_rope_head_dim, true), FIELD(v_head_dim, true), FIELD(n_routed_experts, true), FIELD(n_shared_experts, moe),
+        FIELD(num_experts_per_tok, moe), FIELD(moe_intermediate_size, moe), FIELD(first_k_dense_replace, moe), FIELD(moe_layer_freq, moe),
+        FIELD(topk_method, moe), FIELD(n_group, grouped), FIELD(topk_group, grouped), FIELD(scoring_func, moe), FIELD(norm_topk_prob, moe),
+        FIELD(routed_scaling_factor, moe), FIELD(num_nextn_predict_layers, true), FIELD(rope_theta, true), FIELD(rope_type, true),
+        FIELD(rope_factor, scaled), FIELD(original_max_position_embeddings, yarn), FIELD(beta_fast, yarn), FIELD(beta_slow, yarn),
+        FIELD(has_mscale, yarn), FIELD(has_mscale_all_dim, yarn), FIELD(mscale, yarn && a->has_mscale),
+        FIELD(mscale_all_dim, yarn && a->has_mscale_all_dim), FIELD(has_attention_factor, scaled),
+        FIELD(attention_factor, scaled && a->has_attention_factor), FIELD(partial_rotary_factor, !mla), FIELD(bos_token_id, true),
+        { "eos_token_id", (double)a->n_eos_token_ids, (double)b->n_eos_token_ids, true },
+#undef FIELD
+    };
+
+    if (strcmp(a->model_type, b->model_type) != 0)
+        return "model_type";
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].matters && fields[i].a != fields[i].b)
+            return fields[i].name;
+    for (int i = 0; i < a->n_eos_token_ids; i++)
+        if (a->eos_token_ids[i] != b->eos_token_ids[i])
+            return "eos_token_id";
+    return NULL;
+}

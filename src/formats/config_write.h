@@ -1,0 +1,21 @@
+/* The configuration written out: as GGUF metadata in llama.cpp's keys, and as config.json. */
+#ifndef FS_FORMATS_CONFIG_WRITE_H
+#define FS_FORMATS_CONFIG_WRITE_H
+
+#include "formats/config.h"
+#include "formats/gguf_write.h"
+
+/* general.architecture and every key of llama, qwen2, qwen3 and deepseek2 that the configuration gives a value.
+ * FS_ERR_UNSUPPORTED for other model types. What GGUF has no key for shows in fs_config_differs of what is read back. */
+fs_status fs_config_to_gguf(const fs_config *c, fs_gguf_writer *w, fs_error *err);
+/* The divisors of llama3 scaling, as rope_freqs.weight has them: ret [head_dim / 2]. */
+void fs_config_rope_freqs(const fs_config *c, float *ret);
+/* Makes a configuration from GGUF one that config.json can express: the divisors become llama3's four numbers, those of
+ * which every release has the bands 1 and 4. FS_ERR_UNSUPPORTED when none give the divisors bit for bit. */
+fs_status fs_config_fold_rope_freqs(fs_config *c, fs_error *err);
+/* Appends config.json; torch_dtype as transformers names it. */
+fs_status fs_config_to_json(const fs_config *c, const char *torch_dtype, fs_buf *out, fs_error *err);
+/* The first field, by its name in config.json, that would make b another model than a; NULL: none. */
+const char *fs_config_differs(const fs_config *a, const fs_config *b);
+
+#endif

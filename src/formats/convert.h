@@ -1,0 +1,26 @@
+/* One model, the other form: the Hub's layout into one GGUF file, and GGUF into the Hub's layout. Numbers keep their
+ * type, or take another; those that the type cannot hold exactly are rounded to nearest even. Vectors and routers are F32
+ * in both forms, as llama.cpp needs them. What the other form cannot express is refused by name before data is written. */
+#ifndef FS_FORMATS_CONVERT_H
+#define FS_FORMATS_CONVERT_H
+
+#include "formats/gguf_write.h"
+#include "formats/weights.h"
+
+typedef struct fs_convert_options {
+    fs_dtype type;            /* of the matrices: F32, BF16, F16; NONE: as stored, fp8 and block formats as F32 */
+    uint64_t shard_bytes_max; /* of safetensors; 0: one file */
+    /* More metadata for a GGUF, e.g. the tokenizer; may be NULL. */
+    fs_status (*metadata)(void *ud, fs_gguf_writer *w, fs_error *err);
+    /* Called now and then; false stops with FS_ERR_INTERRUPTED. May be NULL. */
+    bool (*progress)(void *ud, uint64_t done_bytes, uint64_t total_bytes);
+    void *ud;
+} fs_convert_options;
+
+/* w holds safetensors. The file appears at path, whole. */
+fs_status fs_convert_to_gguf(const fs_weights *w, const char *path, const fs_convert_options *o, fs_error *err);
+/* w holds GGUF. Writes safetensors, config.json and generation_config.json into folder, which exists; files of a
+ * conversion that fails are removed. */
+fs_status fs_convert_to_hub(const fs_weights *w, const char *folder, const fs_convert_options *o, fs_error *err);
+
+#endif
