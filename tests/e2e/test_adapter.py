@@ -44,6 +44,36 @@ def test_equal_bits(farseek, name, tmp_path):
         assert run("--isa", isa, "--chunk", 5) == want, isa
 
 
+@pytest.mark.parametrize("model", ["qwen3", "ds_v2_lite", "ds_v32", "deepseek_moe"])
+def test_equals_the_merged_model(logits, tmp_path, model):
+    """Every linear of a layer has a pair: the model with it answers as the one whose weights are W + scale * B A."""
+    torch, st = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    torch.manual_seed(1)
+    weights, pairs = {k: v.float() for k, v in st.load_file(VECTORS / model / "model.safetensors").items()}, {}
+    for name in [k for k in weights if k.endswith("_proj.weight") or k.endswith("_proj_with_mqa.weight") or ".indexer.wq_b" in k]:
+        w = weights[name]
+        a, b = torch.randn(3, w.shape[1]) * 0.1, torch.randn(w.shape[0], 3) * 0.1
+        stem = "base_model.model." + name.removesuffix(".weight")
+        pairs[stem + ".lora_A.weight"], pairs[stem + ".lora_B.weight"] = a, b
+        weights[name] = (w.double() + 2 * (b.double() @ a.double())).float()
+    assert len(pairs) > 20
+    for folder in ("adapter", "merged"):
+        (tmp_path / folder).mkdir()
+    st.save_file(pairs, tmp_path / "adapter" / "adapter_model.safetensors")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(dict(peft_type="LORA", r=3, lora_alpha=6)))
+    st.save_file(weights, tmp_path / "merged" / "model.safetensors")
+    shutil.copy(VECTORS / model / "config.json", tmp_path / "merged")
+    ids = json.loads((VECTORS / model / "expected.json").read_text())["prompt"]
+    got, want, plain = logits(VECTORS / model, ids, "--adapter", tmp_path / "adapter"), logits(tmp_path / "merged", ids), logits(VECTORS / model, ids)
+    assert max(abs(a - b) for a, b in zip(got["last"], want["last"], strict=True)) < 2e-4
+    assert max(abs(a - b) for a, b in zip(got["last"], plain["last"], strict=True)) > 0.01
+
+
+def test_v4_is_refused(farseek):
+    r = farseek("logits", VECTORS / "ds_v4", "--ids", "1,2", "--adapter", ADAPTERS / "qwen2_all", check=False)
+    assert r.returncode == 1 and "adapters of model_type 'deepseek_v4' are not supported" in r.stderr
+
+
 def test_mtp_stays(logits):
     e = json.loads((ADAPTERS / "ds_v3_attention" / "expected.json").read_text())
     assert "mtp" in logits(VECTORS / "ds_v3", e["prompt"], "--adapter", ADAPTERS / "ds_v3_attention", "--mtp")
