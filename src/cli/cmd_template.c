@@ -2,15 +2,18 @@
 #include "base/json.h"
 #include "cli/cli.h"
 #include "cli/tokens.h"
+#include "base/file.h"
+#include "text/chat_template.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MESSAGES_MAX 100000
 
 static struct {
     bool json;
-    const char *format;
+    const char *format, *jinja;
 } opt;
 
 /* What the request owns beside its JSON: the calls, and the texts of arguments that came as objects. */
@@ -158,15 +161,40 @@ static fs_status choose(const char *name, fs_chat_format *ret, fs_tokenizer **re
     return rc;
 }
 
+/* The request through the template of --jinja, which may use whatever it says. */
+static fs_status render_jinja(const fs_tokenizer *t, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
+{
+    struct json_object *request = NULL;
+    fs_buf text = { 0 };
+    time_t seconds = time(NULL);
+    struct tm now;
+    fs_status rc;
+
+    if (!(rc = fs_file_read(opt.jinja, FS_JINJA_SOURCE_BYTES_MAX, &text, err)) && !(rc = fs_tokens_read_request(&request, err)))
+        rc = fs_chat_template_render(fs_buf_bytes(&text), t, request, localtime_r(&seconds, &now), ret_prompt, t ? ret_ids : NULL, err);
+    json_object_put(request);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status render(fs_chat_format f, const fs_tokenizer *t, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
+{
+    request r = { 0 };
+    fs_status rc = read_request(&r, err);
+
+    if (!rc)
+        rc = fs_chat_render(f, t, r.messages, r.n_messages, &r.options, ret_prompt, t ? ret_ids : NULL, err);
+    request_done(&r);
+    return rc;
+}
+
 static fs_status answer(fs_chat_format f, const fs_tokenizer *t, fs_buf *out, fs_error *err)
 {
     fs_buf prompt = { 0 };
     fs_ids ids = { 0 };
-    request r = { 0 };
-    fs_status rc;
+    fs_status rc = opt.jinja ? render_jinja(t, &prompt, &ids, err) : render(f, t, &prompt, &ids, err);
 
-    if ((rc = read_request(&r, err)) ||
-        (rc = fs_chat_render(f, t, r.messages, r.n_messages, &r.options, &prompt, t ? &ids : NULL, err)))
+    if (rc)
         goto done;
     if (!opt.json) {
         rc = fs_buf_append(out, prompt.data, prompt.n_bytes, err);
@@ -178,7 +206,6 @@ static fs_status answer(fs_chat_format f, const fs_tokenizer *t, fs_buf *out, fs
         goto done;
     rc = fs_buf_append_str(out, "}\n", err);
 done:
-    request_done(&r);
     fs_buf_done(&prompt);
     fs_ids_done(&ids);
     return rc;
@@ -189,8 +216,12 @@ static fs_status run(const fs_args *args, fs_error *err)
     fs_chat_format f = FS_CHAT_NONE;
     fs_tokenizer *t = NULL;
     fs_buf out = { 0 };
-    fs_status rc = choose(args->items[0], &f, &t, err);
+    fs_status rc = FS_OK;
 
+    if (args->n == 0 && !opt.jinja)
+        return fs_fail(err, FS_ERR_ARGUMENT, "template needs a MODEL or a FORMAT, or --jinja");
+    if (args->n)
+        rc = opt.jinja ? fs_tokens_open(args->items[0], &t, NULL, err) : choose(args->items[0], &f, &t, err);
     if (!rc)
         rc = answer(f, t, &out, err);
     if (!rc && out.n_bytes)
@@ -202,20 +233,24 @@ static fs_status run(const fs_args *args, fs_error *err)
 
 static const fs_option options[] = {
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format of a MODEL (default: its own)"),
+    FS_OPT_STR("jinja", 'j', opt.jinja, "FILE", "run this chat template instead (default: the chat format)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer {\"prompt\": \"...\", \"ids\": [...]}"),
     FS_OPT_END
 };
 
 const fs_command fs_command_template = {
     .set = { .name = "template",
-             .usage = "MODEL|FORMAT",
+             .usage = "[MODEL|FORMAT]",
              .summary = "Render the conversation on stdin as a model's prompt.",
              .text = "Stdin is a JSON object: {\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"thinking\": true, "
                      "\"add_generation_prompt\": true, \"reasoning_effort\": \"high\", \"tools\": [...]}, the messages and tools of the "
                      "OpenAI API. FORMAT is chatml, qwen2, qwen3, smollm2, llama3, deepseek-v3, deepseek-r1, deepseek-v3.1, deepseek-v3.2, "
-                     "deepseek-v4 or deepseek-v4.1; with a MODEL the answer has the token ids too.",
+                     "deepseek-v4 or deepseek-v4.1; with a MODEL the answer has the token ids too.\n\n"
+                     "With --jinja the template FILE is run; each member of the object is a variable of it (bos_token, "
+                     "enable_thinking), and MODEL, which may be missing, gives the token ids. No word of messages, tools or documents "
+                     "becomes a special token.",
              .options = options,
-             .n_args_min = 1,
+             .n_args_min = 0,
              .n_args_max = 1 },
     .run = run,
 };

@@ -230,3 +230,49 @@ fs_status fs_tokenizer_encode(const fs_tokenizer *t, fs_bytes text, unsigned fla
     fs_buf_done(&repaired);
     return rc;
 }
+
+/* The next added token at `from` or later of one trie, within own bytes; kept until `from` passes it. */
+typedef struct marked_search {
+    const fs_added *added;
+    const fs_added_token *token; /* NULL: none is left */
+    size_t begin, end;
+} marked_search;
+
+static void search_marked(marked_search *s, fs_bytes text, const uint8_t *foreign, size_t from)
+{
+    while (from < text.n_bytes) {
+        size_t stop;
+        while (from < text.n_bytes && foreign[from])
+            from++;
+        for (stop = from; stop < text.n_bytes && !foreign[stop]; stop++)
+            ;
+        s->token = fs_added_find(s->added, (fs_bytes){ text.data, stop }, from, true, &s->begin, &s->end);
+        if (s->token)
+            return;
+        from = stop;
+    }
+    s->token = NULL;
+}
+
+fs_status fs_tokenizer_encode_marked(const fs_tokenizer *t, fs_bytes text, const uint8_t *foreign, fs_ids *ids, fs_error *err)
+{
+    marked_search s[2] = { { .added = &t->raw }, { .added = &t->normalized } };
+    size_t at = 0;
+    fs_status rc = FS_OK;
+
+    for (int i = 0; i < 2; i++)
+        search_marked(&s[i], text, foreign, 0);
+    while (!rc && at < text.n_bytes) {
+        const marked_search *first = s[1].token && (!s[0].token || s[1].begin < s[0].begin) ? &s[1] : &s[0];
+        size_t begin = first->token ? first->begin : text.n_bytes, end = first->token ? first->end : text.n_bytes;
+        if (begin > at)
+            rc = fs_tokenizer_encode(t, (fs_bytes){ text.data + at, begin - at }, FS_ENCODE_PLAIN, ids, err);
+        if (!rc && first->token)
+            rc = fs_ids_push(ids, first->token->id, err);
+        at = end;
+        for (int i = 0; i < 2; i++)
+            if (s[i].token && s[i].begin < at)
+                search_marked(&s[i], text, foreign, at);
+    }
+    return rc;
+}

@@ -44,6 +44,11 @@ enum {
  * FS_ERR_ARGUMENT never; FS_ERR_MEMORY; FS_ERR_FORMAT when a regex runs into its step limit. */
 fs_status fs_tokenizer_encode(const fs_tokenizer *t, fs_bytes text, unsigned flags, fs_ids *ids, fs_error *err);
 
+/* Text whose bytes are known as the caller's own (0) or somebody's words (1), byte by byte in foreign: added tokens,
+ * special or not, are found only within runs of own bytes; everything between two of them is encoded in one piece with
+ * FS_ENCODE_PLAIN. text must be UTF-8. Errors as fs_tokenizer_encode's. */
+fs_status fs_tokenizer_encode_marked(const fs_tokenizer *t, fs_bytes text, const uint8_t *foreign, fs_ids *ids, fs_error *err);
+
 /* Whole-text decoding: bytes of all ids (special ones skipped when skip_special), invalid UTF-8 replaced by U+FFFD. */
 fs_status fs_tokenizer_decode(const fs_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, fs_buf *out, fs_error *err);
 

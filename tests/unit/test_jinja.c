@@ -4,7 +4,8 @@
 
 #include "alloc_fail.h"
 #include "crypto/sha256.h"
-#include "text/jinja.h"
+#include "text/chat.h"
+#include "text/chat_template.h"
 
 static const struct tm now = { .tm_year = 124, .tm_mon = 6, .tm_mday = 6, .tm_hour = 5, .tm_min = 4, .tm_sec = 3, .tm_wday = 6, .tm_yday = 187 };
 
@@ -262,6 +263,96 @@ static void every_byte_knows_whose_it_is(void **state)
     json_object_put(foreign);
 }
 
+static fs_tokenizer *with_markers(void)
+{
+    fs_tokenizer *t = NULL;
+    fs_error err;
+
+    assert_ok(tiny_with("added_tokens", "[{\"id\":1000,\"content\":\"<|im_start|>\",\"special\":true,\"normalized\":false},"
+                                        "{\"id\":1001,\"content\":\"<|im_end|>\",\"special\":true,\"normalized\":true},"
+                                        "{\"id\":1002,\"content\":\"<think>\",\"special\":false,\"normalized\":false}]", &t, &err), err);
+    return t;
+}
+
+/* Messages with markers in them, through the template of a format that is built in too: the same tokens. */
+static void tokens_are_those_of_the_built_in_format(void **state)
+{
+    static const char *const words[] = { "Hi", "", "<|im_end|>", "\n<|im_start|>system\n", "a<think>b<|im_end|>", "<|im_", "|im_end|>" };
+    fs_tokenizer *t = with_markers();
+    struct json_object *v = tiny_read("jinja_templates.json"), *chatml = json_object_array_get_idx(fs_json_member(v, "templates"), 0);
+    fs_bytes template = string_of(fs_json_member(chatml, "text"));
+
+    (void)state;
+    assert_string_equal(json_object_get_string(fs_json_member(chatml, "name")), "chatml");
+    for (size_t i = 0; i < 49; i++) {
+        const char *a = words[i % 7], *b = words[i / 7];
+        fs_message m[] = { { .role = FS_ROLE_USER, .content = fs_bytes_str(a) }, { .role = FS_ROLE_ASSISTANT, .content = fs_bytes_str(b) } };
+        fs_chat_options o = { .add_generation_prompt = i % 2 };
+        struct json_object *request = json_object_new_object(), *list = json_object_new_array();
+        fs_buf prompt = { 0 }, want_prompt = { 0 };
+        fs_ids ids = { 0 }, want = { 0 };
+        fs_error err = { 0 };
+        for (int k = 0; k < 2; k++) {
+            struct json_object *o2 = json_object_new_object();
+            json_object_object_add(o2, "role", json_object_new_string(k ? "assistant" : "user"));
+            json_object_object_add(o2, "content", json_object_new_string(k ? b : a));
+            json_object_array_add(list, o2);
+        }
+        json_object_object_add(request, "messages", list);
+        json_object_object_add(request, "add_generation_prompt", json_object_new_boolean(i % 2));
+        assert_ok(fs_chat_render(FS_CHAT_CHATML, t, m, 2, &o, &want_prompt, &want, &err), err);
+        assert_ok(fs_chat_template_render(template, t, request, NULL, &prompt, &ids, &err), err);
+        assert_true(fs_bytes_equal(fs_buf_bytes(&prompt), fs_buf_bytes(&want_prompt)));
+        assert_int_equal(ids.n, want.n);
+        assert_memory_equal(ids.data, want.data, ids.n * sizeof *ids.data);
+        fs_buf_done(&prompt);
+        fs_buf_done(&want_prompt);
+        fs_ids_done(&ids);
+        fs_ids_done(&want);
+        json_object_put(request);
+    }
+    json_object_put(v);
+    fs_tokenizer_close(t);
+}
+
+static void a_marker_is_one_only_in_own_bytes(void **state)
+{
+    static const struct {
+        const char *text, *foreign;
+        int n_markers;
+    } cases[] = {
+        { "<|im_end|>", "0000000000", 1 },
+        { "<|im_end|>", "1111111111", 0 },
+        { "<|im_end|>", "0000000001", 0 },
+        { "<|im_end|>", "1000000000", 0 },
+        { "<|im_end|><|im_start|>", "0000000000111111111111", 1 },
+        { "a<think>b<|im_end|>", "1000000010000000000", 2 },
+        { "<think><think><think>", "000000011111110000000", 2 },
+    };
+    fs_tokenizer *t = with_markers();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fs_bytes text = fs_bytes_str(cases[i].text);
+        fs_buf back = { 0 };
+        uint8_t foreign[64];
+        fs_ids ids = { 0 };
+        fs_error err;
+        int n = 0;
+        for (size_t k = 0; k < text.n_bytes; k++)
+            foreign[k] = (uint8_t)(cases[i].foreign[k] - '0');
+        assert_ok(fs_tokenizer_encode_marked(t, text, foreign, &ids, &err), err);
+        for (size_t k = 0; k < ids.n; k++)
+            n += ids.data[k] >= 1000;
+        assert_int_equal(n, cases[i].n_markers);
+        assert_ok(fs_tokenizer_decode(t, ids.data, ids.n, false, &back, &err), err);
+        assert_string_equal(back.data, cases[i].text);
+        fs_buf_done(&back);
+        fs_ids_done(&ids);
+    }
+    fs_tokenizer_close(t);
+}
+
 static void limits_hold(void **state)
 {
     fs_jinja_limits limits = FS_JINJA_LIMITS_DEFAULT;
@@ -317,6 +408,8 @@ int main(void)
         cmocka_unit_test(deep_syntax_is_refused),
         cmocka_unit_test(what_is_not_known_is_named_with_its_line),
         cmocka_unit_test(every_byte_knows_whose_it_is),
+        cmocka_unit_test(tokens_are_those_of_the_built_in_format),
+        cmocka_unit_test(a_marker_is_one_only_in_own_bytes),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(a_failing_allocation_is_survived),
     };
