@@ -186,7 +186,7 @@ jinja_str jinja_case(jinja *j, jinja_str s, int mode)
         up = mode == 'u' || (!inside && mode != 'l');
         inside = mode != 't' || is_cased(code);
         if (up && code == 0xdf) { /* the one common letter whose other case is two */
-            jinja_put_code(j, &b, mode == 'u' ? 'S' : 'S', jinja_slice_bytes(s, i, i + n));
+            jinja_put_code(j, &b, 'S', jinja_slice_bytes(s, i, i + n));
             jinja_put_code(j, &b, mode == 'u' ? 'S' : 's', jinja_slice_bytes(s, i, i + n));
             continue;
         }
