@@ -2,7 +2,8 @@
  *
  *   gemm COMMIT > results/gemm.csv
  *
- * sgemm: y = x W^T, ours (packed beforehand, as weights are) and OpenBLAS's in turn, so that both meet the same
+ * sgemm: y = x W^T, ours (packed beforehand, as weights are) and OpenBLAS's in turn, rows of fifteen calls after ten
+ * that do not count (the scheduler takes some milliseconds to spread threads that have slept), so that both meet the same
  * machine; OpenBLAS gets the faster of the two layouts of W. Its own choice of a kernel fails on CPUs younger than
  * it (0.3.21 takes Prescott's, SSE3, on an Emerald Rapids), and OPENBLAS_L2_SIZE can cripple it: the first is set to
  * the best this CPU runs, the second unset. On one thread times are the thread's CPU time, so that neighbours on the
@@ -115,9 +116,18 @@ static void line(const char *what, const char *dtype, const struct job *j, doubl
     fflush(stdout);
 }
 
+/* OpenBLAS's idle threads spin for 2^26 cycles and would take half of a core from whoever runs next. */
+static void quiet(void)
+{
+    struct timespec t = { .tv_nsec = 80 * 1000 * 1000 };
+
+    if (fs_pool_threads(pool) > 1)
+        nanosleep(&t, NULL);
+}
+
 static void against_blas(fs_dtype dtype, uint32_t n, size_t m)
 {
-    enum { RUNS = 61 };
+    enum { ROUNDS = 9, ROW = 15, WARM = 10, RUNS = ROUNDS * ROW };
     double ours[RUNS], blas[RUNS], blas_n[RUNS], us, us_n;
     struct job j = { .m = m };
     float *src = random_floats((size_t)n * n), *x = random_floats(m * n), *y = allocate(m * n * sizeof *y);
@@ -132,19 +142,27 @@ static void against_blas(fs_dtype dtype, uint32_t n, size_t m)
     j.x = x;
     j.y = y;
     blas_threads(fs_pool_threads(pool));
-    for (int i = -3; i < RUNS; i++) {
-        double t0 = now_us(), t1, t2, t3;
-        product(&j);
-        t1 = now_us();
-        sgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)m, (int)n, (int)n, 1, x, (int)n, src, (int)n, 0, y, (int)n);
-        t2 = now_us();
-        sgemm(ROW_MAJOR, NO_TRANS, NO_TRANS, (int)m, (int)n, (int)n, 1, x, (int)n, src, (int)n, 0, y, (int)n);
-        t3 = now_us();
-        if (i >= 0) {
-            ours[i] = t1 - t0;
-            blas[i] = t2 - t1;
-            blas_n[i] = t3 - t2;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = -WARM; i < ROW; i++) {
+            double t0 = now_us();
+            product(&j);
+            if (i >= 0)
+                ours[round * ROW + i] = now_us() - t0;
         }
+        quiet();
+        for (int i = -WARM; i < ROW; i++) {
+            double t0 = now_us();
+            sgemm(ROW_MAJOR, NO_TRANS, TRANS, (int)m, (int)n, (int)n, 1, x, (int)n, src, (int)n, 0, y, (int)n);
+            if (i >= 0)
+                blas[round * ROW + i] = now_us() - t0;
+        }
+        for (int i = -WARM; i < ROW; i++) {
+            double t0 = now_us();
+            sgemm(ROW_MAJOR, NO_TRANS, NO_TRANS, (int)m, (int)n, (int)n, 1, x, (int)n, src, (int)n, 0, y, (int)n);
+            if (i >= 0)
+                blas_n[round * ROW + i] = now_us() - t0;
+        }
+        quiet();
     }
     us = median(blas, RUNS);
     us_n = median(blas_n, RUNS);
