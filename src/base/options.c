@@ -198,13 +198,15 @@ static const char *option_candidate(const void *ud, size_t i)
     return NULL;
 }
 
-static fs_status fail_unknown(const fs_option_set *set, const char *option, const char *name, fs_error *err)
+/* option: n_bytes as they were typed, without a value behind '='. */
+static fs_status fail_unknown(const fs_option_set *set, const char *option, size_t n_bytes, const char *name, fs_error *err)
 {
     const char *near = fs_suggest(name, option_candidate, set->options);
+    int n = n_bytes < 100 ? (int)n_bytes : 100;
 
     if (near)
-        return fs_fail(err, FS_ERR_ARGUMENT, "unknown option '%.100s': did you mean '--%s'?", option, near);
-    return fs_fail(err, FS_ERR_ARGUMENT, "unknown option '%.100s' (farseek %s --help lists them)", option, set->name);
+        return fs_fail(err, FS_ERR_ARGUMENT, "unknown option '%.*s': did you mean '--%s'?", n, option, near);
+    return fs_fail(err, FS_ERR_ARGUMENT, "unknown option '%.*s' (farseek %s --help lists them)", n, option, set->name);
 }
 
 /* ---- sources ---- */
@@ -258,7 +260,7 @@ static fs_status long_option(const fs_option_set *set, const char *word, char *c
     }
     if (!o) {
         snprintf(shown, sizeof shown, "%.*s", (int)(n < sizeof shown ? n : sizeof shown - 1), name);
-        return fail_unknown(set, word, shown, err);
+        return fail_unknown(set, word, 2 + n, shown, err);
     }
     snprintf(shown, sizeof shown, "--%s", o->name);
     a->given |= (uint64_t)1 << (o - set->options);
@@ -284,7 +286,7 @@ static fs_status short_options(const fs_option_set *set, const char *word, char 
             return FS_OK;
         }
         if (!o)
-            return fail_unknown(set, word, word + 1, err);
+            return fail_unknown(set, word, strlen(word), word + 1, err);
         a->given |= (uint64_t)1 << (o - set->options);
         if (o->kind == FS_OPTION_FLAG) {
             *o->to.flag = true;
@@ -328,6 +330,8 @@ static fs_status check_args(const fs_option_set *set, const fs_args *a, fs_error
     if (a->n < set->n_args_min)
         return fs_fail(err, FS_ERR_ARGUMENT, "'%s' needs %d argument%s, got %d: farseek %s %s", set->name, set->n_args_min,
                        set->n_args_min == 1 ? "" : "s", a->n, set->name, set->usage);
+    if (set->n_args_max == 0 && a->n > 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%s' takes no arguments, '%.100s' is one too many", set->name, a->items[0]);
     if (set->n_args_max >= 0 && a->n > set->n_args_max)
         return fs_fail(err, FS_ERR_ARGUMENT, "'%s' takes at most %d argument%s, '%.100s' is one too many", set->name,
                        set->n_args_max, set->n_args_max == 1 ? "" : "s", a->items[set->n_args_max]);

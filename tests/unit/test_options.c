@@ -102,6 +102,8 @@ static void wrong_usage_is_a_sentence(void **state)
     refuse("--threds|4", "unknown option '--threds': did you mean '--threads'?");
     refuse("--temp|4", "unknown option '--temp': did you mean '--temperature'?");
     refuse("--xyzzy", "unknown option '--xyzzy' (farseek try --help lists them)");
+    refuse("--temp=4", "unknown option '--temp': did you mean '--temperature'?");
+    refuse("--xyzzy=4", "unknown option '--xyzzy' (farseek try --help lists them)");
     refuse("-x", "unknown option '-x' (farseek try --help lists them)");
     refuse("--threads", "option '--threads' needs a value: N");
     refuse("--threads|257", "--threads is 257, allowed are 0 to 256");
