@@ -582,6 +582,14 @@ static fs_status open_safetensors(fs_weights *w, fs_error *err)
     return rc ? rc : pair_scales(w, err);
 }
 
+static bool names_safetensors(const char *name)
+{
+    static const char end[] = ".safetensors";
+    size_t n = strlen(name);
+
+    return n >= sizeof end - 1 && strcmp(name + n - (sizeof end - 1), end) == 0;
+}
+
 /* A GGUF shows in its first bytes, so a name without extension (a cache's blob) serves as well. */
 static fs_status open_part(fs_weights *w, const char *name, fs_error *err)
 {
@@ -592,6 +600,8 @@ static fs_status open_part(fs_weights *w, const char *name, fs_error *err)
         return rc;
     if (p->map.bytes.n_bytes >= 4 && memcmp(p->map.bytes.data, "GGUF", 4) == 0)
         return open_gguf(w, err);
+    if (!names_safetensors(name) && (p->map.bytes.n_bytes < 9 || p->map.bytes.data[8] != '{'))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: neither a GGUF nor a safetensors file", name);
     rc = fs_safetensors_open(p->map.bytes, p->name, &p->safetensors, err);
     if (!rc)
         rc = read_config(w, err);
