@@ -86,7 +86,8 @@ static fs_status parse(fs_bytes text, const char *what, struct json_object **ret
     end = json_tokener_get_parse_end(t);
     if (json_tokener_get_error(t) != json_tokener_success) {
         fs_status rc = fs_fail(err, FS_ERR_FORMAT, "%s: not JSON at byte %zu of %zu: %s", what, end, text.n_bytes,
-                               json_tokener_error_desc(json_tokener_get_error(t)));
+                               json_tokener_get_error(t) == json_tokener_continue ? "it ends inside a value"
+                                                                                  : json_tokener_error_desc(json_tokener_get_error(t)));
         json_object_put(v);
         json_tokener_free(t);
         return rc;

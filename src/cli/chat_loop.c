@@ -158,7 +158,7 @@ static fs_status do_save(chat *c, char *text, fs_error *err)
     if (!rc)
         rc = fs_file_write_atomic(path, fs_buf_bytes(&out), err);
     if (!rc)
-        printf("Saved %zu turns to %s\n", c->run->talk.n_turns, path);
+        printf("Saved %zu messages to %s\n", c->run->talk.n_turns, path);
     fs_buf_done(&out);
     free(path);
     return rc;
@@ -181,7 +181,7 @@ static fs_status do_load(chat *c, char *text, fs_error *err)
     free(path);
     if (rc)
         return rc;
-    printf("Loaded %zu turns from %s\n", c->run->talk.n_turns, text);
+    printf("Loaded %zu messages from %s\n", c->run->talk.n_turns, text);
     if (c->run->talk.n_turns)
         print_clean(fs_buf_bytes(&c->run->talk.turns[c->run->talk.n_turns - 1].content));
     return FS_OK;
@@ -242,7 +242,7 @@ static fs_status do_stats(chat *c, char *text, fs_error *err)
     (void)err;
     getrusage(RUSAGE_SELF, &usage);
     print_clean(fs_bytes_str(r->name));
-    printf("context %d of %d tokens (the model was made for %d), %zu turns, %" PRIu64 " tokens generated, %.0f MiB of memory\n",
+    printf("context %d of %d tokens (the model was made for %d), %zu messages, %" PRIu64 " tokens generated, %.0f MiB of memory\n",
            fs_session_n_tokens(r->session), r->ctx_tokens, fs_model_ctx_tokens_max(r->model), r->talk.n_turns, r->n_tokens_total,
            (double)usage.ru_maxrss / 1024);
     if (r->generation.n_prompt_tokens) {

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sandbox.h"
+#include "cli/tokens.h"
 #include "engine/engine.h"
 
 #include <inttypes.h>
@@ -51,7 +52,7 @@ static fs_status parse_ids(const char *text, fs_ids *ids, fs_error *err)
             return FS_OK;
         v = strtol(p, &end, 10);
         if (end == p || v < 0 || v > INT32_MAX)
-            return fs_fail(err, FS_ERR_ARGUMENT, "'%.20s' is not a token id", p);
+            return fs_fail(err, FS_ERR_ARGUMENT, "'%.*s' is not a token id", fs_tokens_word_bytes(p), p);
         if (ids->n >= IDS_MAX)
             return fs_fail(err, FS_ERR_ARGUMENT, "more than %zu ids", IDS_MAX);
         rc = fs_ids_push(ids, (int32_t)v, err);

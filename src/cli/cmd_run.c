@@ -40,7 +40,7 @@ static struct {
     FS_OPT_FLOAT("repetition-penalty", 0, opt.settings.repetition_penalty, 0.01, 100, "X", "above 1 avoids tokens that stood before (default 1)"), \
     FS_OPT_INT("max-tokens", 'n', opt.settings.max_tokens, 0, 1 << 24, "N", "the longest answer; 0: as the context allows (default 0)"), \
     FS_OPT_U64("seed", 0, opt.settings.seed, "N", "of the sampling; the same seed gives the same answer; 0: a random one (default 0)"), \
-    FS_OPT_FLAG("thinking", 0, opt.settings.thinking, "let the model think first, if its format has the choice (default true)"), \
+    FS_OPT_FLAG("thinking", 0, opt.settings.thinking, "let the model think first, if its format has the choice (default true; --no-thinking)"), \
     FS_OPT_FLAG("fold", 0, opt.settings.fold, "show one line in place of the thinking")
 
 static const fs_option settings[] = { SETTINGS, FS_OPT_END };
@@ -130,7 +130,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     if (opt.format) {
         fs_chat_format f = fs_chat_format_from_name(opt.format);
         if (f == FS_CHAT_NONE || f == FS_CHAT_FORMAT_END)
-            return fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s'", opt.format);
+            return fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s' (farseek template --help lists them)", opt.format);
         fs_model_set_chat_format(r->model, f);
     }
     if (!opt.raw && fs_model_chat_format(r->model) == FS_CHAT_NONE)
@@ -237,7 +237,7 @@ static fs_status read_prompt(const char *const *words, fs_buf *ret, fs_error *er
         }
     }
     if (!rc && b.n_bytes == 0)
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "the prompt is empty");
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the prompt is empty: farseek run MODEL PROMPT, or text on stdin");
     if (rc) {
         fs_buf_done(&b);
         return rc;

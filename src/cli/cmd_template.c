@@ -156,7 +156,7 @@ static fs_status choose(const char *name, fs_chat_format *ret, fs_tokenizer **re
     if (!rc)
         *ret = opt.format ? fs_chat_format_from_name(opt.format) : fs_chat_format_detect(fs_buf_bytes(&template), *ret_tokenizer, NULL);
     if (!rc && *ret == FS_CHAT_FORMAT_END)
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s'", opt.format);
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s' (farseek template --help lists them)", opt.format);
     fs_buf_done(&template);
     return rc;
 }

@@ -96,7 +96,7 @@ static fs_status tokenize(const fs_args *args, fs_error *err)
 
 static const fs_option tokenize_options[] = {
     FS_OPT_FLAG("json", 0, opt.json, "read {\"texts\": [...]}, answer {\"ids\": [[...]]}"),
-    FS_OPT_FLAG("special", 0, opt.special, "special tokens spelled in the text become those tokens (default true)"),
+    FS_OPT_FLAG("special", 0, opt.special, "special tokens spelled in the text become those tokens (default true; --no-special)"),
     FS_OPT_FLAG("bos", 0, opt.bos, "put first what the tokenizer's file puts first (default false)"),
     FS_OPT_END
 };
@@ -167,7 +167,7 @@ static fs_status detokenize_words(const fs_tokenizer *t, fs_buf *out, fs_error *
         char *end;
         long id = strtol(p, &end, 10);
         if (end == p || id < 0 || id > INT32_MAX)
-            rc = fs_fail(err, FS_ERR_FORMAT, "'%.20s' is not a token id", p);
+            rc = fs_fail(err, FS_ERR_FORMAT, "'%.*s' is not a token id", fs_tokens_word_bytes(p), p);
         else
             rc = fs_ids_push(&ids, (int32_t)id, err);
         p = end;

@@ -21,7 +21,8 @@ fs_status fs_overview(fs_buf *out, fs_error *err)
     if (!rc)
         rc = fs_buf_append_str(out,
                                "\nMODEL is a folder, a .gguf or .safetensors file, or a Hub id org/name[@revision] in the local cache.\n"
-                               "farseek COMMAND --help shows a command's options; farseek --version the version.\n",
+                               "farseek COMMAND --help shows a command's options; farseek --version the version.\n"
+                               "--no-NAME turns an option off that takes no value.\n",
                                err);
     return rc;
 }

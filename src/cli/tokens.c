@@ -163,6 +163,13 @@ fs_status fs_tokens_read_request(struct json_object **ret, fs_error *err)
     return rc;
 }
 
+int fs_tokens_word_bytes(const char *text)
+{
+    size_t n = strcspn(text, " \t\r\n,[]");
+
+    return n < 20 ? (int)n : 20;
+}
+
 fs_status fs_tokens_write_ids(fs_buf *out, const int32_t *ids, size_t n, fs_error *err)
 {
     fs_status rc = fs_buf_append_str(out, "[", err);

@@ -13,6 +13,8 @@ fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_buf *ret_templ
 
 /* The JSON object on stdin. */
 fs_status fs_tokens_read_request(struct json_object **ret, fs_error *err);
+/* The bytes of text up to the next separator of ids, at most 20: what a sentence shows of something that is no id. */
+int fs_tokens_word_bytes(const char *text);
 /* Appends "[1,2,3]". */
 fs_status fs_tokens_write_ids(fs_buf *out, const int32_t *ids, size_t n, fs_error *err);
 

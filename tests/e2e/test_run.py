@@ -90,7 +90,7 @@ def test_a_seed_decides_the_answer_and_greedy_is_the_default(farseek, models):
 def test_a_chat_format_can_be_given(farseek, models):
     assert farseek("run", models["base"], "--format", "chatml", "hi") == "Hello\n"
     assert json.loads(farseek("run", models["base"], "--format", "deepseek-r1", "hi", "--json"))["reasoning"] == "Hello"
-    fails(farseek, 2, "unknown chat format 'vicuna'", "run", models["base"], "--format", "vicuna", "hi")
+    fails(farseek, 2, "unknown chat format 'vicuna' \\(farseek template --help lists them\\)", "run", models["base"], "--format", "vicuna", "hi")
 
 
 def test_raw_continues_a_text(farseek, models):
@@ -135,7 +135,11 @@ def test_wrong_usage(farseek, models):
     fails(farseek, 2, "unknown option '--temprature': did you mean '--temperature'\\?", "run", hello, "--temprature", "1", "hi")
     fails(farseek, 2, "--temperature is -1, allowed are 0 to 100", "run", hello, "--temperature=-1", "hi")
     fails(farseek, 2, "unknown command 'rnu': did you mean 'run'\\?", "rnu")
-    fails(farseek, 2, "the prompt is empty", "run", hello, stdin="\n")
+    fails(farseek, 2, "the prompt is empty: farseek run MODEL PROMPT, or text on stdin", "run", hello, stdin="\n")
+    fails(farseek, 2, "'x' is not a token id", "logits", hello, "--ids", "1,x,2")
+    fails(farseek, 1, "'abc' is not a token id", "detokenize", hello, stdin="abc\n")
+    fails(farseek, 1, "stdin: not JSON at byte 1 of 1: it ends inside a value", "template", "chatml", stdin="[")
+    fails(farseek, 2, "'doctor' takes no arguments, 'x' is one too many", "doctor", "x")
     fails(farseek, 2, "no model: .*", "run", stdin="hi")
     fails(farseek, 2, "--ctx is 513, the model was made for at most 512", "run", hello, "hi", "--ctx", "513")
     fails(farseek, 2, "'inspect' needs 1 argument, got 0: farseek inspect MODEL\\|FILE", "inspect")
@@ -306,7 +310,7 @@ def test_save_and_load(terminal, models, tmp_path):
     t.type("hi")
     t.wait("Hello, world!")
     t.type(f"/save {file}")
-    t.wait("Saved 2 turns")
+    t.wait("Saved 2 messages")
     saved = json.loads(file.read_text())
     assert saved["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"},
                                  {"role": "assistant", "content": "Hello, world!"}]
@@ -314,14 +318,14 @@ def test_save_and_load(terminal, models, tmp_path):
     assert t.ends() == 0
     t = terminal(models["hello"])
     t.type(f"/load {file}")
-    t.wait("Loaded 2 turns")
+    t.wait("Loaded 2 messages")
     t.type("/system")
     t.wait("Be kind.")
     t.type(f"/load {models['hello']}/config.json")
     t.wait("no list 'messages'")
     t.type("/clear")
     t.type(f"/save {tmp_path}/empty.json")
-    t.wait("Saved 0 turns")
+    t.wait("Saved 0 messages")
     t.type("/save /nonexistent/folder/x")
     t.wait("No such file or directory")
 
@@ -392,7 +396,7 @@ def test_a_paste_of_several_lines_is_one_message(terminal, models, tmp_path):
     t.send("four\r")
     t.wait("Hello, world!")
     t.type(f"/save {tmp_path}/talk.json")
-    t.wait("Saved 4 turns")
+    t.wait("Saved 4 messages")
     users = [m["content"] for m in json.loads((tmp_path / "talk.json").read_text())["messages"] if m["role"] == "user"]
     assert users == ["one\ntwo", "three\nfour"]
 
