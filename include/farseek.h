@@ -105,7 +105,8 @@ typedef struct fs_generation {
 typedef bool fs_text_fn(void *ud, const char *text, size_t n_bytes);
 
 /* Makes the session hold prompt (keeping the common prefix it already has), then generates up to max_tokens.
- * stop_strings: NULL-terminated list or NULL; a stop string is not emitted. ret may be NULL. */
+ * stop_strings: NULL-terminated list or NULL; a stop string is not emitted. sampling NULL: greedy.
+ * ret may be NULL. */
 fs_status fs_generate(fs_session *s, const int32_t *prompt, size_t n_prompt, const fs_sampling *sampling,
                       int max_tokens, const char *const *stop_strings, fs_text_fn *fn, void *ud,
                       fs_generation *ret, fs_error *err);

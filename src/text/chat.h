@@ -25,7 +25,7 @@ typedef enum fs_chat_format {
     FS_CHAT_FORMAT_END
 } fs_chat_format;
 
-/* "deepseek-r1", "chatml", ...; the names of DESIGN.md's oracle interface. */
+/* "deepseek-r1", "chatml", ...: what --format takes. */
 const char *fs_chat_format_name(fs_chat_format f);
 /* FS_CHAT_FORMAT_END when unknown. */
 fs_chat_format fs_chat_format_from_name(const char *name);
