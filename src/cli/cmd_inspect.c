@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "engine/engine.h"
+#include "text/chat_template.h"
 #include "formats/safetensors.h"
 
 #include <inttypes.h>
@@ -168,39 +169,18 @@ static fs_status find_chat_format(report *r, fs_error *err)
     const char *model_type = fs_weights_config(r->weights)->model_type;
     fs_tokenizer *t = NULL;
     fs_bytes template = { 0 };
-    struct json_object *v = NULL;
     fs_buf text = { 0 };
-    char *path = NULL;
-    fs_status rc = FS_OK;
+    fs_status rc = g ? fs_gguf_string(g, "tokenizer.chat_template", &template, NULL, err)
+                     : fs_chat_template_read(fs_weights_folder(r->weights), &text, err);
 
-    if (g) {
-        rc = fs_gguf_string(g, "tokenizer.chat_template", &template, NULL, err);
-    } else {
-        path = fs_path_join(fs_weights_folder(r->weights), "chat_template.jinja");
-        if (path && fs_file_exists(path)) {
-            rc = fs_file_read(path, (size_t)4 << 20, &text, err);
-            template = fs_buf_bytes(&text);
-        } else {
-            free(path);
-            path = fs_path_join(fs_weights_folder(r->weights), "tokenizer_config.json");
-            if (path && fs_file_exists(path))
-                rc = fs_file_read(path, (size_t)4 << 20, &text, err);
-            if (!rc && text.n_bytes)
-                rc = fs_json_parse(fs_buf_bytes(&text), path, &v, err);
-            if (!rc && v && json_object_is_type(fs_json_member(v, "chat_template"), json_type_string))
-                rc = fs_json_string(v, "chat_template", &template, NULL, err);
-        }
-        if (!path)
-            rc = fs_fail_memory(err, 0);
-    }
+    if (!g)
+        template = fs_buf_bytes(&text);
     if (!rc && template.n_bytes == 0 && strncmp(model_type, "deepseek_v", 10) == 0)
         rc = open_tokenizer(r, &t, err);
     if (!rc)
         r->chat_format = fs_chat_format_detect(template, t, model_type);
     fs_tokenizer_close(t);
-    json_object_put(v);
     fs_buf_done(&text);
-    free(path);
     return rc;
 }
 

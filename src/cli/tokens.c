@@ -4,12 +4,12 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "formats/weights.h"
+#include "text/chat_template.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define TOKENIZER_BYTES_MAX ((size_t)256 << 20)
-#define TEMPLATE_BYTES_MAX  ((size_t)4 << 20)
 #define STDIN_BYTES_MAX     ((size_t)1 << 30)
 
 #define QWEN2_SPLIT                                                                                                       \
@@ -31,41 +31,6 @@ static fs_status open_gguf(const fs_gguf *g, const char *path, fs_tokenizer **re
         return rc;
     rc = fs_gguf_string(g, "tokenizer.chat_template", &text, NULL, err);
     return rc ? rc : fs_buf_append(ret_template, text.data, text.n_bytes, err);
-}
-
-/* chat_template.jinja, or tokenizer_config.json's member, which is a string or a list of named ones. */
-static fs_status read_template(const char *folder, fs_buf *out, fs_error *err)
-{
-    char *jinja = fs_path_join(folder, "chat_template.jinja"), *config = fs_path_join(folder, "tokenizer_config.json");
-    struct json_object *v = NULL, *t;
-    fs_buf text = { 0 };
-    fs_status rc = FS_OK;
-
-    if (!jinja || !config) {
-        rc = fs_fail_memory(err, strlen(folder));
-    } else if (fs_file_exists(jinja)) {
-        rc = fs_file_read(jinja, TEMPLATE_BYTES_MAX, out, err);
-    } else if (fs_file_exists(config)) {
-        rc = fs_file_read(config, TEMPLATE_BYTES_MAX, &text, err);
-        if (!rc)
-            rc = fs_json_parse(fs_buf_bytes(&text), config, &v, err);
-        t = rc ? NULL : fs_json_member(v, "chat_template");
-        for (size_t i = 0; json_object_is_type(t, json_type_array) && i < json_object_array_length(t); i++) {
-            struct json_object *one = json_object_array_get_idx(t, i);
-            fs_bytes name = { 0 };
-            if (!fs_json_string(one, "name", &name, NULL, NULL) && fs_bytes_equal(name, FS_BYTES_LIT("default"))) {
-                t = fs_json_member(one, "template");
-                break;
-            }
-        }
-        if (json_object_is_type(t, json_type_string))
-            rc = fs_buf_append(out, json_object_get_string(t), (size_t)json_object_get_string_len(t), err);
-    }
-    json_object_put(v);
-    fs_buf_done(&text);
-    free(jinja);
-    free(config);
-    return rc;
 }
 
 static fs_status open_file(const char *path, fs_tokenizer **ret, fs_error *err)
@@ -109,7 +74,7 @@ static fs_status open_folder(const char *path, fs_tokenizer **ret, fs_buf *ret_t
     if (fs_file_exists(json)) {
         rc = open_file(json, ret, err);
         if (!rc && ret_template)
-            rc = read_template(path, ret_template, err);
+            rc = fs_chat_template_read(path, ret_template, err);
     } else {
         rc = fs_weights_open(path, &w, err);
         if (!rc && !fs_weights_gguf(w))

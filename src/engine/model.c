@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "text/chat_template.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -95,37 +96,6 @@ static fs_status read_json_beside(const fs_model *m, const char *name, size_t by
     return rc;
 }
 
-/* The template's text from chat_template.jinja or tokenizer_config.json; empty when there is none. */
-static fs_status read_template(const fs_model *m, fs_buf *ret, fs_error *err)
-{
-    fs_buf text = { 0 };
-    struct json_object *json = NULL, *t;
-    bool found;
-    fs_status rc = read_json_beside(m, "chat_template.jinja", CONFIG_BYTES_MAX, ret, &found, err);
-
-    if (rc || found)
-        return rc;
-    rc = read_json_beside(m, "tokenizer_config.json", CONFIG_BYTES_MAX, &text, &found, err);
-    if (!rc && found) {
-        rc = fs_json_parse(fs_buf_bytes(&text), "tokenizer_config.json", &json, err);
-        t = rc ? NULL : fs_json_member(json, "chat_template");
-        if (t && json_object_is_type(t, json_type_array)) { /* a list of named templates: take "default" */
-            struct json_object *list = t;
-            t = NULL;
-            for (size_t i = 0; i < json_object_array_length(list); i++) {
-                struct json_object *item = json_object_array_get_idx(list, i), *name = fs_json_member(item, "name");
-                if (name && json_object_is_type(name, json_type_string) && strcmp(json_object_get_string(name), "default") == 0)
-                    t = fs_json_member(item, "template");
-            }
-        }
-        if (t && json_object_is_type(t, json_type_string))
-            rc = fs_buf_append(ret, json_object_get_string(t), (size_t)json_object_get_string_len(t), err);
-    }
-    json_object_put(json);
-    fs_buf_done(&text);
-    return rc;
-}
-
 static fs_status open_text(fs_model *m, const char *path, fs_error *err)
 {
     const fs_gguf *g = fs_weights_gguf(m->weights);
@@ -145,7 +115,7 @@ static fs_status open_text(fs_model *m, const char *path, fs_error *err)
         if (!rc && found)
             rc = fs_tokenizer_open_json(fs_buf_bytes(&text), "tokenizer.json", &m->tokenizer, err);
         if (!rc)
-            rc = read_template(m, &template, err);
+            rc = fs_chat_template_read(fs_weights_folder(m->weights), &template, err);
         template_text = fs_buf_bytes(&template);
     }
     if (!rc && m->tokenizer)

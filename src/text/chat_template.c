@@ -1,7 +1,55 @@
 /* See the header. */
 #include "text/chat_template.h"
 
+#include "base/file.h"
+#include "base/json.h"
+
+#include <stdlib.h>
 #include <string.h>
+
+#define TEMPLATE_BYTES_MAX ((size_t)16 << 20)
+
+/* tokenizer_config.json's member as text; NULL when it has none. */
+static struct json_object *configured(struct json_object *config)
+{
+    struct json_object *t = fs_json_member(config, "chat_template");
+
+    for (size_t i = 0; json_object_is_type(t, json_type_array) && i < json_object_array_length(t); i++) {
+        struct json_object *one = json_object_array_get_idx(t, i);
+        fs_bytes name = { 0 };
+        if (!fs_json_string(one, "name", &name, NULL, NULL) && fs_bytes_equal(name, FS_BYTES_LIT("default")))
+            t = fs_json_member(one, "template");
+    }
+    return json_object_is_type(t, json_type_string) ? t : NULL;
+}
+
+fs_status fs_chat_template_read(const char *folder, fs_buf *ret, fs_error *err)
+{
+    char *jinja = fs_path_join(folder, "chat_template.jinja"), *config = fs_path_join(folder, "tokenizer_config.json");
+    struct json_object *v = NULL, *t;
+    fs_buf text = { 0 };
+    fs_status rc = FS_OK;
+
+    if (!jinja || !config) {
+        rc = fs_fail_memory(err, strlen(folder));
+    } else if (fs_file_exists(jinja)) {
+        rc = fs_file_read(jinja, TEMPLATE_BYTES_MAX, &text, err);
+        if (!rc)
+            rc = fs_buf_append(ret, text.data, text.n_bytes, err);
+    } else if (fs_file_exists(config)) {
+        rc = fs_file_read(config, TEMPLATE_BYTES_MAX, &text, err);
+        if (!rc)
+            rc = fs_json_parse(fs_buf_bytes(&text), config, &v, err);
+        t = rc ? NULL : configured(v);
+        if (t)
+            rc = fs_buf_append(ret, json_object_get_string(t), (size_t)json_object_get_string_len(t), err);
+    }
+    json_object_put(v);
+    fs_buf_done(&text);
+    free(jinja);
+    free(config);
+    return rc;
+}
 
 static const char *const foreign_names[] = { "messages", "tools", "documents" };
 #define N_FOREIGN (sizeof foreign_names / sizeof *foreign_names)

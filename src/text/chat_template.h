@@ -7,6 +7,10 @@
 #include "text/jinja.h"
 #include "text/tokenizer.h"
 
+/* Appends the template that stands beside a model's weights: chat_template.jinja, else tokenizer_config.json's
+ * chat_template, which is a string or a list of named ones, then the one named default. Nothing when there is none. */
+fs_status fs_chat_template_read(const char *folder, fs_buf *ret, fs_error *err);
+
 /* request is a JSON object. Its messages, tools and documents are strangers' words; they are passed to the template as
  * they are, absent tools and documents as none. Every other member (add_generation_prompt, enable_thinking, bos_token)
  * becomes a variable that the caller vouches for. Appends to *ret_prompt and, if ret_ids is not NULL, to *ret_ids (then t
