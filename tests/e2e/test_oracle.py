@@ -37,7 +37,9 @@ def test_logits_equal_the_reference(logits, model):
     e = expected(model)
     got = logits(VECTORS / model, e["prompt"], "--greedy", 24)
     want = dict(last=e["logits"]["last"], top_ids=e["logits"]["top10_ids"], top_logits=e["logits"]["top10_logits"])
-    assert max_error(got, want) < TOLERANCE
+    error = max_error(got, want)
+    print(f"{model}: largest difference {error:.1e}")
+    assert error < TOLERANCE
     assert got["greedy"] == e["greedy"]["tokens"]
     short = logits(VECTORS / model, e["short"]["prompt"])
     assert max(abs(a - b) for a, b in zip(short["last"], e["short"]["last"], strict=True)) < TOLERANCE
@@ -47,7 +49,9 @@ def test_mtp_equals_the_reference(logits):
     e = expected("ds_v3")
     got = logits(VECTORS / "ds_v3", e["prompt"], "--mtp")["mtp"]
     want = dict(last=e["mtp"]["last_logits"], top_ids=e["mtp"]["top10_ids"], top_logits=e["mtp"]["top10_logits"])
-    assert max_error(got, want) < TOLERANCE
+    error = max_error(got, want)
+    print(f"ds_v3, MTP: largest difference {error:.1e}")
+    assert error < TOLERANCE
 
 
 @pytest.mark.parametrize("model", MODELS)
