@@ -220,8 +220,8 @@ static fs_status generate(fs_run *r, view *v, fs_error *err)
     if (n >= (size_t)r->ctx_tokens) {
         free(ids);
         return fs_fail(err, FS_ERR_CONTEXT_FULL,
-                       "the context is full: the conversation has %zu tokens, the context %d (/clear begins anew, --ctx sets "
-                       "a larger one, the model was made for %d)", n, r->ctx_tokens, fs_model_ctx_tokens_max(r->model));
+                       "the context is full: the conversation has %zu tokens, the context %d (--ctx sets a larger one, the model "
+                       "was made for %d; in a chat /clear begins anew)", n, r->ctx_tokens, fs_model_ctx_tokens_max(r->model));
     }
     room = r->ctx_tokens - (int)n;
     if (r->settings->max_tokens > 0 && r->settings->max_tokens < room)
