@@ -256,27 +256,13 @@ static fs_status read_entry(cursor *c, fs_tensor *t, fs_bytes *ret_name, uint64_
     return FS_OK;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const fs_tensor *)a)->name, ((const fs_tensor *)b)->name);
-}
-
-static int by_place(const void *a, const void *b)
-{
-    const fs_tensor *x = a, *y = b;
-
-    if (x->data != y->data)
-        return x->data < y->data ? -1 : 1;
-    return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
-}
-
 static fs_status check_tensors(fs_gguf *g, fs_error *err)
 {
-    qsort(g->tensors, g->n_tensors, sizeof *g->tensors, by_place);
+    qsort(g->tensors, g->n_tensors, sizeof *g->tensors, fs_tensor_by_place);
     for (size_t i = 1; i < g->n_tensors; i++)
         if (g->tensors[i].data < g->tensors[i - 1].data + g->tensors[i - 1].n_bytes)
             return fs_fail(err, FS_ERR_FORMAT, "%s: tensors '%s' and '%s' overlap", g->what, g->tensors[i - 1].name, g->tensors[i].name);
-    qsort(g->tensors, g->n_tensors, sizeof *g->tensors, by_name);
+    qsort(g->tensors, g->n_tensors, sizeof *g->tensors, fs_tensor_by_name);
     for (size_t i = 1; i < g->n_tensors; i++)
         if (strcmp(g->tensors[i - 1].name, g->tensors[i].name) == 0)
             return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' is given twice", g->what, g->tensors[i].name);
@@ -545,5 +531,5 @@ const fs_tensor *fs_gguf_find_tensor(const fs_gguf *g, const char *name)
 {
     fs_tensor key = { .name = name };
 
-    return g->n_tensors ? bsearch(&key, g->tensors, g->n_tensors, sizeof key, by_name) : NULL;
+    return g->n_tensors ? bsearch(&key, g->tensors, g->n_tensors, sizeof key, fs_tensor_by_name) : NULL;
 }

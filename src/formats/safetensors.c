@@ -18,20 +18,6 @@ struct fs_safetensors {
     size_t names_bytes;
 };
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const fs_tensor *)a)->name, ((const fs_tensor *)b)->name);
-}
-
-static int by_place(const void *a, const void *b)
-{
-    const fs_tensor *x = a, *y = b;
-
-    if (x->data != y->data)
-        return x->data < y->data ? -1 : 1;
-    return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
-}
-
 /* What is being read. */
 typedef struct reader {
     fs_pull pull;
@@ -225,7 +211,7 @@ static fs_status check_places(fs_safetensors *s, fs_bytes data, const char *what
     const uint8_t *at = data.data;
 
     if (s->n_tensors)
-        qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_place);
+        qsort(s->tensors, s->n_tensors, sizeof *s->tensors, fs_tensor_by_place);
     for (size_t i = 0; i < s->n_tensors; i++) {
         const fs_tensor *t = &s->tensors[i];
         if (t->data != at)
@@ -278,7 +264,7 @@ static fs_status read_header(reader *r, fs_error *err)
     if (rc)
         return rc;
     if (s->n_tensors)
-        qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_name);
+        qsort(s->tensors, s->n_tensors, sizeof *s->tensors, fs_tensor_by_name);
     for (size_t i = 1; i < s->n_tensors; i++)
         if (strcmp(s->tensors[i - 1].name, s->tensors[i].name) == 0)
             return fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' is given twice", r->what, s->tensors[i].name);
@@ -343,5 +329,5 @@ const fs_tensor *fs_safetensors_find(const fs_safetensors *s, const char *name)
 {
     fs_tensor key = { .name = name };
 
-    return s->n_tensors ? bsearch(&key, s->tensors, s->n_tensors, sizeof key, by_name) : NULL;
+    return s->n_tensors ? bsearch(&key, s->tensors, s->n_tensors, sizeof key, fs_tensor_by_name) : NULL;
 }

@@ -38,11 +38,6 @@ struct fs_weights {
     char *names;
 };
 
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const fs_tensor *)a)->name, ((const fs_tensor *)b)->name);
-}
-
 /* ---- files ---- */
 
 /* Maps folder/name as one more part; the caller opens it. */
@@ -339,7 +334,7 @@ static fs_status open_index(fs_weights *w, fs_error *err)
 static fs_status sort_tensors(fs_weights *w, fs_error *err)
 {
     if (w->n_tensors)
-        qsort(w->tensors, w->n_tensors, sizeof *w->tensors, by_name);
+        qsort(w->tensors, w->n_tensors, sizeof *w->tensors, fs_tensor_by_name);
     for (size_t i = 1; i < w->n_tensors; i++)
         if (strcmp(w->tensors[i - 1].name, w->tensors[i].name) == 0)
             return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is stored twice", w->tensors[i].name);
@@ -365,7 +360,7 @@ static fs_tensor *find_tensor(const fs_weights *w, const char *name)
 {
     fs_tensor key = { .name = name };
 
-    return w->n_tensors ? bsearch(&key, w->tensors, w->n_tensors, sizeof key, by_name) : NULL;
+    return w->n_tensors ? bsearch(&key, w->tensors, w->n_tensors, sizeof key, fs_tensor_by_name) : NULL;
 }
 
 /* The tensor called name with its last cut_bytes replaced by suffix. */

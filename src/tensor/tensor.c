@@ -79,3 +79,17 @@ void fs_tensor_part_f32(const fs_tensor *t, uint64_t row, size_t col, size_t n, 
             *w++ *= scale;
     }
 }
+
+int fs_tensor_by_name(const void *a, const void *b)
+{
+    return strcmp(((const fs_tensor *)a)->name, ((const fs_tensor *)b)->name);
+}
+
+int fs_tensor_by_place(const void *a, const void *b)
+{
+    const fs_tensor *x = a, *y = b;
+
+    if (x->data != y->data)
+        return x->data < y->data ? -1 : 1;
+    return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
+}

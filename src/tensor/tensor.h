@@ -40,4 +40,8 @@ void fs_tensor_row_f32(const fs_tensor *t, uint64_t row, float *ret_dst);
 /* The n elements of the row from column col on; both are multiples of the block. */
 void fs_tensor_part_f32(const fs_tensor *t, uint64_t row, size_t col, size_t n, float *ret_dst);
 
+/* Orders of a list of fs_tensor, for qsort and bsearch: by name bytes; by where the data lies, shorter first. */
+int fs_tensor_by_name(const void *a, const void *b);
+int fs_tensor_by_place(const void *a, const void *b);
+
 #endif

@@ -1,7 +1,7 @@
 /* LoRA adapters: the pair of a linear, its shape, what is never asked for, and failing allocations. WRAP_ALLOC */
 #include "unit.h"
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "formats/adapter.h"
 
 #define FOLDER "tests/vectors/adapters/qwen2_all"
@@ -65,9 +65,9 @@ static void every_allocation_may_fail(void **state)
 
     (void)state;
     for (n = 1; rc; n++) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = fs_adapter_open(FOLDER, &a, NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
     }

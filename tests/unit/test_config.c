@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "formats/config.h"
 
 #include <stdio.h>
@@ -274,9 +274,9 @@ static void any_allocation_may_fail(void **state)
 
     (void)state;
     for (n = 1; rc; n++) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = fs_config_from_json(&c, fs_bytes_str(json), "c", NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
     }

@@ -1,7 +1,7 @@
 /* Conversion both ways: failing allocations leave nothing behind, and the configuration says what it must. WRAP_ALLOC */
 #include "unit.h"
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "formats/config_write.h"
 #include "formats/convert.h"
 #include "make_files.h"
@@ -32,9 +32,9 @@ static void every_allocation_may_fail(void **state)
         snprintf(source, sizeof source, "tests/vectors/%s", models[i]);
         assert_ok(fs_weights_open(source, &w, &err), err);
         for (long n = 1; rc; n++) {
-            fail_alloc_countdown = n;
+            alloc_fail_at(n);
             rc = fs_convert_to_gguf(w, path, &o, &err);
-            fail_alloc_countdown = 0;
+            alloc_fail_off();
             if (rc) {
                 assert_int_equal(rc, FS_ERR_MEMORY);
                 assert_int_equal(count_files(folder), 0);
@@ -44,9 +44,9 @@ static void every_allocation_may_fail(void **state)
         assert_ok(fs_weights_open(path, &w, &err), err);
         rc = FS_ERR_MEMORY;
         for (long n = 1; rc; n++) {
-            fail_alloc_countdown = n;
+            alloc_fail_at(n);
             rc = fs_convert_to_hub(w, folder, &o, &err);
-            fail_alloc_countdown = 0;
+            alloc_fail_off();
             if (rc) {
                 assert_int_equal(rc, FS_ERR_MEMORY);
                 assert_int_equal(count_files(folder), 1);

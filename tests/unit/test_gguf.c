@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "make_files.h"
 
 #include <math.h>
@@ -330,9 +330,9 @@ static void any_allocation_may_fail(void **state)
 
     (void)state;
     for (n = 1; rc; n++) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = fs_gguf_open(fs_buf_bytes(&b), "m", &g, NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
     }

@@ -1,7 +1,7 @@
 /* What the GGUF writer writes, the reader reads. WRAP_ALLOC */
 #include "unit.h"
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "formats/gguf_write.h"
 #include "make_files.h"
 #include "small_disk.h"
@@ -178,9 +178,9 @@ static void every_allocation_may_fail(void **state)
 
     (void)state;
     for (n = 1; rc; n++) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = write_all(4096, NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc) {
             assert_int_equal(rc, FS_ERR_MEMORY);
             assert_int_equal(count_files(folder), 0);

@@ -1,7 +1,7 @@
 /* What the safetensors writer writes, the reader reads; sharded too. WRAP_ALLOC */
 #include "unit.h"
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "formats/safetensors.h"
 #include "formats/safetensors_write.h"
 #include "make_files.h"
@@ -193,9 +193,9 @@ static void every_allocation_may_fail(void **state)
     (void)state;
     for (n = 1; rc; n++) {
         clear();
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = write_all(58, 64, SIZE_MAX, NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc) {
             assert_int_equal(rc, FS_ERR_MEMORY);
             assert_int_equal(count_files(folder), 0);

@@ -1,7 +1,7 @@
 /* The tiny tokenizer as GGUF metadata and as tokenizer.json again: the same ids; failing allocations. WRAP_ALLOC */
 #include "tiny.h"
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "make_files.h"
 #include "small_disk.h"
 #include "text/tokenizer_convert.h"
@@ -79,9 +79,9 @@ static void there_and_back_with_failing_allocations(void **state)
 
     (void)state;
     for (long n = 1; rc; n += n < 50 ? 1 : 7) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = to_gguf(source, path, &err);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc) {
             assert_int_equal(rc, FS_ERR_MEMORY);
             assert_int_equal(count_files(source), 2);
@@ -93,9 +93,9 @@ static void there_and_back_with_failing_allocations(void **state)
     assert_true(fs_bytes_equal(template, FS_BYTES_LIT("{{ a }}")));
     rc = FS_ERR_MEMORY;
     for (long n = 1; rc; n += n < 50 ? 1 : 7) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = fs_tokenizer_to_hub(g, &config, out, &err);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc) {
             assert_int_equal(rc, FS_ERR_MEMORY);
             assert_int_equal(count_files(out), 0);

@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "formats/weights.h"
 #include "make_files.h"
 #include "make_gguf.h"
@@ -46,9 +46,9 @@ static void open_with_failing_allocations(const char *path)
     long n;
 
     for (n = 1; rc; n++) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = fs_weights_open(path, &w, NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
     }

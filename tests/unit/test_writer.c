@@ -2,7 +2,7 @@
 #include "unit.h"
 
 #include "base/writer.h"
-#include "fail_alloc.h"
+#include "alloc_fail.h"
 #include "make_files.h"
 #include "small_disk.h"
 
@@ -102,9 +102,9 @@ static void every_allocation_may_fail(void **state)
 
     (void)state;
     for (long n = 1; rc; n++) {
-        fail_alloc_countdown = n;
+        alloc_fail_at(n);
         rc = fs_writer_open(&w, path, NULL);
-        fail_alloc_countdown = 0;
+        alloc_fail_off();
         if (rc)
             assert_int_equal(rc, FS_ERR_MEMORY);
     }
