@@ -44,5 +44,6 @@ void fs_kernels_init(fs_kernels *k, unsigned isa)
     k->isa = isa;
     fs_rows_kernels_init(&k->rows, isa);
     fs_product_kernels_init(&k->products, isa);
+    fs_quant_kernels_init(&k->quants, isa);
     fs_attention_kernels_init(&k->attention, isa);
 }

@@ -2,12 +2,14 @@
  *
  * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit. The build gives the
  * files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
- * family: rows.h (sums, norms, elementwise), products.h (matrices), attention.h. No kernel allocates or fails. */
+ * family: rows.h (sums, norms, elementwise), products.h (matrices), quants.h (matrices of block types with quantised
+ * activations), attention.h. No kernel allocates or fails. */
 #ifndef FS_KERNELS_KERNELS_H
 #define FS_KERNELS_KERNELS_H
 
 #include "kernels/attention.h"
 #include "kernels/products.h"
+#include "kernels/quants.h"
 #include "kernels/rows.h"
 
 enum fs_isa {
@@ -26,6 +28,7 @@ typedef struct fs_kernels {
     unsigned isa;
     fs_rows_kernels rows;
     fs_product_kernels products;
+    fs_quant_kernels quants;
     fs_attention_kernels attention;
 } fs_kernels;
 

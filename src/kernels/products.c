@@ -4,6 +4,7 @@
  * interleave the blocks of 16 rows, so that a mapped file opens at the speed of memory. */
 #include "kernels/kernels.h"
 #include "kernels/products_isa.h"
+#include "kernels/quants_isa.h"
 #include "kernels/transpose.h"
 #include "tensor/blocks.h"
 
@@ -226,6 +227,10 @@ void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pane
     const fs_dtype_info *info = fs_dtype_get(m->dtype);
 
     assert(panel_begin <= panel_end && panel_end <= fs_mat_panels(m) && fs_tensor_cols(t) == m->k);
+    if (m->block) {
+        fs_codes_pack(m, t, row0, panel_begin, panel_end);
+        return;
+    }
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t n_rows = m->n - p * FS_PANEL < FS_PANEL ? m->n - p * FS_PANEL : FS_PANEL;
         uint64_t row = row0 + p * FS_PANEL;

@@ -15,7 +15,7 @@
  *   BF16, F16      [n/16][k][16] u16
  *   F8_E4M3        [n/16][k][16] u8, value = fl(e4m3 * scale); scales [ceil(n/scale_rows)][ceil(k/scale_cols)] as f32
  *                  behind the panels; scale_rows is a multiple of 16
- *   block formats  [n/16][k/block][16] blocks as in the file
+ *   block formats  [n/16][k/block][16] blocks as in the file, or codes for quantised activations (quants.h)
  * It owns nothing: data points into memory of the caller. */
 typedef struct fs_mat {
     fs_dtype dtype;
@@ -24,6 +24,7 @@ typedef struct fs_mat {
     const float *scales;
     uint32_t scale_rows, scale_cols;
     size_t panel_bytes; /* from one panel to the next */
+    uint32_t block;     /* 0: x is f32; else the panels hold codes, and x is quantised in blocks of so many (quants.h) */
 } fs_mat;
 
 /* The dtype fs_mat_pack stores tensor t as: t's own, MXFP4 for FP4_E2M1 with an F8_E8M0 scale every 32 columns, or F32
@@ -48,7 +49,7 @@ static inline size_t fs_mat_panels(const fs_mat *m)
 }
 
 typedef struct fs_product_kernels {
-    /* y[t*ldy + o] = A256(w_o, x_t, k), then fl(+ bias[o]) if bias, for t < m and the outputs o of panels
+    /* w holds values (block = 0). y[t*ldy + o] = A256(w_o, x_t, k), then fl(+ bias[o]) if bias, for t < m and the outputs o of panels
      * [panel_begin, panel_end), o < n. x [m, k] stride ldx. y must not overlap x. Outputs of other panels are not
      * touched. scratch: FS_GEMM_SCRATCH_BYTES, 64-byte aligned, one a thread; contents lost.
      * Any split over panels and any m gives the same bits. */

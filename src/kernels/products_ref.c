@@ -2,6 +2,7 @@
 #include "kernels/products_isa.h"
 #include "tensor/blocks.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -53,6 +54,7 @@ void fs_gemm_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const fl
 {
     float *tile = scratch;
 
+    assert(!w->block);
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t o0 = p * FS_PANEL, n = w->n - o0 < FS_PANEL ? w->n - o0 : FS_PANEL;
         for (size_t t = 0; t < m; t++)

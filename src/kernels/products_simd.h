@@ -12,6 +12,7 @@
 
 #include "kernels/products_tile.h"
 
+#include <assert.h>
 
 #define TILE_FLOATS  ((size_t)FS_CHAIN * FS_PANEL)
 #define PANELS_MAX   8
@@ -226,6 +227,7 @@ INLINE void gemm(const struct product *g, size_t panel_begin, size_t panel_end, 
     static few_fn *const fews[] = { NULL, EACH_ROWS(NAME) };
 #undef NAME
 
+    assert(!g->w->block);
     if (g->w->k == 0) /* no chunk: y = +0 */
         fs_gemm_ref(g->w, panel_begin, panel_end, g->x, g->ldx, m, g->bias, g->y, g->ldy, g->scratch);
     else if (m > ROWS)

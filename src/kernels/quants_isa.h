@@ -1,0 +1,50 @@
+/* Inside the family quants: the panels of codes, and the implementations that fs_quant_kernels_init chooses from.
+ *
+ * A panel is its tiles of 256 inputs in rising k. A tile (the last may be shorter: fewer blocks of 32) is its fields
+ * in the order of fs_codes_layout; a field is that part of each block in turn; a part is [bytes / elem][16 rows][elem]:
+ * where elem is 4, sixteen rows times four neighbouring inputs fill 64 bytes, the shape of an int8 dot product.
+ * Codes are unsigned, their offset is undone with the sums of the activations. */
+#ifndef FS_KERNELS_QUANTS_ISA_H
+#define FS_KERNELS_QUANTS_ISA_H
+
+#include "kernels/quants.h"
+
+#define FS_TILE 256
+
+enum fs_codes_how {
+    FS_CODES_PLAIN,
+    FS_CODES_BIASED, /* each byte ^ 0x80 */
+    FS_CODES_PLANES, /* 32 bits: bit g of byte i is the file's bit 4g + i */
+};
+
+typedef struct fs_codes_field {
+    uint8_t at, bytes; /* in the file's block */
+    uint8_t elem;      /* 0 ends the list */
+    uint8_t how;
+} fs_codes_field;
+
+#define FS_CODES_FIELDS 4
+typedef fs_codes_field fs_codes_layout[FS_CODES_FIELDS + 1];
+/* The fields of t: codes first, then planes of high bits, sub-scales, and the f16 scales, that of the minima last. */
+const fs_codes_field *fs_codes_layout_of(fs_dtype t);
+
+/* Panels of codes: fs_mat_pack for m->block. */
+void fs_codes_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end);
+/* Block i of row r of panel p, as in the file. */
+void fs_codes_unpack(const fs_mat *m, size_t p, size_t i, size_t r, uint8_t *ret_block);
+
+/* The implementations, best last; available() on this machine. */
+typedef struct fs_quants_isa {
+    const char *name;
+    unsigned isa; /* bit of fs_isa that asks for it; 0: the reference */
+    bool (*available)(void); /* NULL: always */
+    fs_quant_kernels kernels;
+} fs_quants_isa;
+extern const fs_quants_isa fs_quants_isas[];
+extern const size_t fs_n_quants_isas;
+
+void fs_quantize_ref(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx);
+void fs_gemm_codes_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
+                       float *y, size_t ldy, void *scratch);
+
+#endif
