@@ -230,7 +230,7 @@ static fs_status put_lists(struct run *r, const fs_buf *ids, const fs_buf *value
 
 static fs_status run_prompt(struct run *r, const fs_ids *ids, float *hidden, float *last, fs_error *err)
 {
-    size_t d = fs_model_config(r->model)->hidden_size;
+    size_t d = fs_model_hidden_floats(r->model);
     fs_buf top_ids = { 0 }, top_logits = { 0 };
     fs_status rc = FS_OK;
 
@@ -264,7 +264,7 @@ static fs_status run_greedy(struct run *r, float *last, fs_error *err)
 
 static fs_status run_mtp(struct run *r, const fs_ids *ids, const float *hidden, fs_error *err)
 {
-    size_t n = ids->n - 1, d = fs_model_config(r->model)->hidden_size;
+    size_t n = ids->n - 1, d = fs_model_hidden_floats(r->model);
     fs_buf top_ids = { 0 }, top_logits = { 0 };
     fs_status rc = fs_buf_append_str(&r->out, ",\"mtp\":{", err);
 
@@ -283,7 +283,7 @@ static fs_status run_mtp(struct run *r, const fs_ids *ids, const float *hidden, 
 
 static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 {
-    size_t d = fs_model_config(r->model)->hidden_size;
+    size_t d = fs_model_hidden_floats(r->model);
     float *last = malloc(r->v * sizeof *last), *hidden = NULL;
     fs_status rc = last ? fs_buf_append(&r->out, "{", 1, err) : fs_fail_memory(err, r->v * sizeof *last);
 

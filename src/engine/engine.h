@@ -19,6 +19,7 @@ void fs_model_set_chat_format(fs_model *m, fs_chat_format f);
 const fs_kernels *fs_model_kernels(const fs_model *m);
 fs_pool *fs_model_pool(const fs_model *m);
 bool fs_model_has_mtp(const fs_model *m);
+size_t fs_model_hidden_floats(const fs_model *m); /* see fs_network_hidden_floats */
 /* generation_config.json's temperature, top_k, top_p, repetition_penalty where the files have one; *ret_found tells. */
 fs_sampling fs_model_sampling(const fs_model *m, bool *ret_found);
 /* True for ids that end an answer: the config's eos ids and those of the chat format. */
@@ -34,7 +35,7 @@ fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens);
 size_t fs_memory_available(void);
 
 /* Appends ids to the session, chunk tokens a step (0: as many as fit). ret_logits [n, V] of every position, ret_last [V]
- * of the last, ret_hidden [n, hidden_size] after the final norm; each may be NULL. Stops at an interrupt set by
+ * of the last, ret_hidden [n, fs_model_hidden_floats] for the MTP layer; each may be NULL. Stops at an interrupt set by
  * fs_session_interrupt between steps. */
 fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t chunk, float *ret_logits, float *ret_last,
                           float *ret_hidden, fs_error *err);
@@ -51,7 +52,7 @@ typedef struct fs_batch_item {
     const int32_t *ids;
     uint32_t n, n_logits;
     float *ret_logits;
-    float *ret_hidden; /* [n, hidden_size] after the final norm, or NULL */
+    float *ret_hidden; /* [n, fs_model_hidden_floats], or NULL */
 } fs_batch_item;
 fs_status fs_batch_eval(const fs_batch_item *items, size_t n_items, fs_error *err);
 

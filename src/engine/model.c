@@ -312,6 +312,11 @@ bool fs_model_has_mtp(const fs_model *m)
     return fs_network_has_mtp(m->network);
 }
 
+size_t fs_model_hidden_floats(const fs_model *m)
+{
+    return fs_network_hidden_floats(m->network);
+}
+
 fs_sampling fs_model_sampling(const fs_model *m, bool *ret_found)
 {
     if (ret_found)

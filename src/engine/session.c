@@ -82,7 +82,7 @@ void fs_session_interrupt(fs_session *s)
 fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t chunk, float *ret_logits, float *ret_last,
                           float *ret_hidden, fs_error *err)
 {
-    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_model_config(s->model)->hidden_size, done = 0;
+    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_network_hidden_floats(s->model->network), done = 0;
     fs_status rc;
 
     if (chunk == 0 || chunk > FS_STEP_TOKENS)
@@ -117,13 +117,13 @@ fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t ch
 
 fs_status fs_session_mtp_eval(fs_session *s, const float *hidden, const int32_t *next_ids, size_t n, float *ret_logits, fs_error *err)
 {
-    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_model_config(s->model)->hidden_size;
+    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_network_hidden_floats(s->model->network);
     fs_status rc = FS_OK;
 
     for (size_t done = 0; done < n && !rc;) {
         size_t m = n - done < FS_STEP_TOKENS ? n - done : FS_STEP_TOKENS;
         rc = fs_network_mtp_step(s->model->network, s->model->workspace, &s->cache, hidden + done * d, next_ids + done,
-                                 (uint32_t)m, ret_logits + done * v, NULL, err);
+                                 (uint32_t)m, (uint32_t)m, ret_logits + done * v, NULL, err);
         done += m;
     }
     return rc;

@@ -1,6 +1,6 @@
 /* deepseek_v4: V4-Flash, V4-Pro. Multi-query attention over a sliding window and compressed entries, hyper-connections
- * instead of a residual, sqrt-softplus routing with hash-routed first layers, clamped SwiGLU. Its multi-token-prediction
- * layer is not loaded. Order of operations: docs/RN1.md, section 4, V4. Source: DeepSeek-V4's inference/model.py and
+ * instead of a residual, sqrt-softplus routing with hash-routed first layers, clamped SwiGLU, a multi-token-prediction
+ * layer over the streams. Order of operations: docs/RN1.md, section 4, V4. Source: DeepSeek-V4's inference/model.py and
  * transformers' deepseek_v4. */
 #include "models/internal.h"
 
@@ -10,6 +10,12 @@
 
 #define RATIO_OVERLAP 4 /* windows this short overlap, and have an indexer */
 #define RATIO_LONG    128
+
+/* Of a layer, the layers that predict ahead behind the others; files may leave those out. */
+static uint32_t ratio_of(const fs_config *c, uint32_t index)
+{
+    return index < c->n_compress_ratios ? c->compress_ratios[index] : 0;
+}
 
 static fs_status check(const fs_config *c, fs_error *err)
 {
@@ -127,17 +133,16 @@ static fs_status load_attention(fs_loader *l, fs_v4 *v, const char *prefix, fs_e
     return rc;
 }
 
-static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_error *err)
+static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, const char *prefix, fs_error *err)
 {
     static const char *const ffn_names[3] = { "w1", "w3", "w2" };
     const fs_config *c = l->net->config;
     uint64_t n_rows = (uint64_t)c->hc_mult * (2 + c->hc_mult);
-    char prefix[64], ffn[72];
+    char ffn[72];
     fs_status rc;
 
-    snprintf(prefix, sizeof prefix, "layers.%" PRIu32 ".", index);
     snprintf(ffn, sizeof ffn, "%sffn.", prefix);
-    layer->v4.ratio = c->compress_ratios[index];
+    layer->v4.ratio = ratio_of(c, index);
     layer->is_moe = true;
     rc = load_hc(l, &layer->v4.hc_attention, n_rows, 3, prefix, "hc_attn", err);
     if (!rc)
@@ -158,18 +163,70 @@ static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_er
     return rc ? rc : fs_loader_experts(l, &layer->moe, ffn, ffn_names, err);
 }
 
+/* e_proj and h_proj, which llama.cpp's files hold side by side in one tensor. */
+static fs_status load_mtp_inputs(fs_loader *l, fs_mtp *m, const char *prefix, fs_error *err)
+{
+    uint64_t d = l->net->config->hidden_size;
+    char full[FS_NAME_MAX];
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%seh_proj.weight", prefix);
+    if (fs_weights_find(l->net->weights, full)) {
+        rc = fs_loader_columns(l, &m->e_proj, d, 0, d, 2 * d, prefix, "eh_proj.weight", err);
+        return rc ? rc : fs_loader_columns(l, &m->h_proj, d, d, d, 2 * d, prefix, "eh_proj.weight", err);
+    }
+    rc = fs_loader_linear(l, &m->e_proj, d, d, false, prefix, "e_proj", err);
+    return rc ? rc : fs_loader_linear(l, &m->h_proj, d, d, false, prefix, "h_proj", err);
+}
+
+/* Absent from files that transformers wrote, and of another kind in builds with a DSpark drafter. */
+static bool has_mtp(const fs_network *net)
+{
+    return fs_weights_find(net->weights, "mtp.0.h_proj.weight") || fs_weights_find(net->weights, "mtp.0.eh_proj.weight");
+}
+
+static fs_status load_mtp(fs_loader *l, fs_error *err)
+{
+    static const char prefix[] = "mtp.0.";
+    fs_network *net = l->net;
+    const fs_config *c = net->config;
+    fs_mtp *m = &net->mtp;
+    uint32_t index = c->num_hidden_layers;
+    fs_status rc;
+
+    if (ratio_of(c, index) != 0)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "compress_ratios[%" PRIu32 "] is %" PRIu32 "; a layer that predicts ahead has 0", index,
+                       ratio_of(c, index));
+    rc = load_mtp_inputs(l, m, prefix, err);
+    if (!rc)
+        rc = fs_loader_vector(l, &m->enorm, c->hidden_size, prefix, "enorm.weight", err);
+    if (!rc)
+        rc = fs_loader_vector(l, &m->hnorm, c->hidden_size, prefix, "hnorm.weight", err);
+    if (!rc)
+        rc = load_layer(l, &m->layer, index, prefix, err);
+    if (!rc)
+        rc = load_hc(l, &m->hc_head, c->hc_mult, 1, prefix, "hc_head", err);
+    if (!rc)
+        rc = fs_loader_vector(l, &m->norm, c->hidden_size, prefix, "norm.weight", err);
+    m->embed_tokens = net->embed_tokens;
+    m->present = !rc;
+    return rc;
+}
+
 static fs_status load(fs_loader *l, fs_error *err)
 {
     fs_network *net = l->net;
     const fs_config *c = net->config;
+    char prefix[64];
     size_t offset = 0;
     fs_status rc = fs_weights_get(net->weights, "embed.weight", &net->embed_tokens, err, 2, (uint64_t)c->vocab_size,
                                   (uint64_t)c->hidden_size);
 
     for (uint32_t i = 0; i < c->num_hidden_layers && !rc; i++) {
         net->layers[i].v4.cache_offset = offset;
-        offset += fs_v4_layer_floats(c, c->compress_ratios[i]);
-        rc = load_layer(l, &net->layers[i], i, err);
+        offset += fs_v4_layer_floats(c, ratio_of(c, i));
+        snprintf(prefix, sizeof prefix, "layers.%" PRIu32 ".", i);
+        rc = load_layer(l, &net->layers[i], i, prefix, err);
     }
     if (!rc)
         rc = load_hc(l, &net->hc_head, c->hc_mult, 1, "", "hc_head", err);
@@ -177,7 +234,8 @@ static fs_status load(fs_loader *l, fs_error *err)
         rc = fs_loader_vector(l, &net->norm, c->hidden_size, "", "norm.weight", err);
     if (!rc)
         rc = fs_loader_linear(l, &net->lm_head, c->vocab_size, c->hidden_size, false, "", "head", err);
-    return rc;
+    net->mtp.layer.v4.cache_offset = offset;
+    return !rc && net->options.mtp && has_mtp(net) ? load_mtp(l, err) : rc;
 }
 
 /* ---- cache ---- */
@@ -206,6 +264,8 @@ static size_t cache_floats(const fs_network *net)
 
     for (uint32_t i = 0; i < net->config->num_hidden_layers; i++)
         n += fs_v4_layer_floats(net->config, net->layers[i].v4.ratio);
+    if (net->mtp.present)
+        n += fs_v4_layer_floats(net->config, net->mtp.layer.v4.ratio);
     return n;
 }
 
@@ -274,22 +334,47 @@ struct embed_job {
     fs_workspace *ws;
 };
 
+static void angles(const struct embed_job *job, size_t t)
+{
+    const fs_network *net = job->net;
+    fs_workspace *ws = job->ws;
+    uint32_t ctx = ws->rows[ws->row_of[t]].cache->ctx_limit;
+
+    fs_rope_angles(&net->rope, ws->positions[t], ctx, ws->cs + t * net->rope.dim);
+    fs_rope_angles(&net->rope_compressed, ws->positions[t], ctx, ws->v4.cs_compressed + t * net->rope_compressed.dim);
+}
+
 static void embed_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct embed_job *job = ud;
     fs_workspace *ws = job->ws;
-    size_t d = job->net->config->hidden_size, n = job->net->config->hc_mult, rope = job->net->rope.dim;
+    size_t d = job->net->config->hidden_size, n = job->net->config->hc_mult;
 
     (void)thread;
     for (size_t t = begin; t < end; t++) {
         float *x = ws->v4.streams + t * n * d;
-        uint32_t ctx = ws->rows[ws->row_of[t]].cache->ctx_limit;
         fs_tensor_row_f32(job->net->embed_tokens, (uint64_t)ws->ids[t], x);
         for (size_t i = 1; i < n; i++)
             memcpy(x + i * d, x, d * sizeof *x);
-        fs_rope_angles(&job->net->rope, ws->positions[t], ctx, ws->cs + t * rope);
-        fs_rope_angles(&job->net->rope_compressed, ws->positions[t], ctx, ws->v4.cs_compressed + t * rope);
+        angles(job, t);
     }
+}
+
+static void run_layer(fs_network *net, fs_workspace *ws, const fs_layer *layer)
+{
+    fs_hc_pre(net, ws, &layer->v4.hc_attention, layer->input_norm);
+    fs_v4_attention(net, ws, layer);
+    fs_hc_post(net, ws);
+    fs_hc_pre(net, ws, &layer->v4.hc_ffn, layer->post_attention_norm);
+    fs_moe_run(net, ws, &layer->moe, ws->h, ws->n_tokens, ws->y);
+    fs_hc_post(net, ws);
+}
+
+static void streams_out(const fs_network *net, const fs_workspace *ws, size_t first, size_t n, float *ret)
+{
+    size_t width = (size_t)net->config->hc_mult * net->config->hidden_size;
+
+    memcpy(ret, ws->v4.streams + first * width, n * width * sizeof *ret);
 }
 
 static void run(fs_network *net, fs_workspace *ws)
@@ -297,17 +382,62 @@ static void run(fs_network *net, fs_workspace *ws)
     struct embed_job embed = { net, ws };
 
     fs_pool_for(net->pool, ws->n_tokens, fs_row_grain(net, ws->n_tokens), embed_piece, &embed);
-    for (uint32_t i = 0; i < net->config->num_hidden_layers; i++) {
-        const fs_layer *layer = &net->layers[i];
-        fs_hc_pre(net, ws, &layer->v4.hc_attention, layer->input_norm);
-        fs_v4_attention(net, ws, layer);
-        fs_hc_post(net, ws);
-        fs_hc_pre(net, ws, &layer->v4.hc_ffn, layer->post_attention_norm);
-        fs_moe_run(net, ws, &layer->moe, ws->h, ws->n_tokens, ws->y);
-        fs_hc_post(net, ws);
+    for (uint32_t i = 0; i < net->config->num_hidden_layers; i++)
+        run_layer(net, ws, &net->layers[i]);
+    for (size_t r = 0, t = 0; r < ws->n_rows; t += ws->rows[r++].n)
+        if (ws->rows[r].ret_hidden)
+            streams_out(net, ws, t, ws->rows[r].n, ws->rows[r].ret_hidden);
+    fs_hc_head(net, ws, &net->hc_head);
+}
+
+/* ---- the layer that predicts ahead ---- */
+static void mtp_embed_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct embed_job *job = ud;
+    const fs_config *c = job->net->config;
+    const fs_mtp *m = &job->net->mtp;
+    fs_workspace *ws = job->ws;
+    size_t d = c->hidden_size;
+
+    (void)thread;
+    for (size_t t = begin; t < end; t++) {
+        fs_tensor_row_f32(m->embed_tokens, (uint64_t)ws->ids[t], ws->h + t * d);
+        job->net->kernels->rows.rmsnorm(ws->h + t * d, m->enorm, (float)c->rms_norm_eps, ws->h + t * d, d);
+        angles(job, t);
     }
-    fs_hc_head(net, ws);
+}
+
+/* The embedding's part to every stream. */
+static void mtp_join_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct embed_job *job = ud;
+    fs_workspace *ws = job->ws;
+    size_t d = job->net->config->hidden_size, n = job->net->config->hc_mult;
+
+    (void)thread;
+    for (size_t t = begin; t < end; t++)
+        for (size_t i = 0; i < n; i++) {
+            float *x = ws->v4.streams + (t * n + i) * d;
+            job->net->kernels->rows.add(ws->x + t * d, x, x, d);
+        }
+}
+
+static void run_mtp(fs_network *net, fs_workspace *ws, const float *hidden, uint32_t n_last, float *ret_hidden)
+{
+    const fs_mtp *m = &net->mtp;
+    size_t d = net->config->hidden_size, n = net->config->hc_mult, t = ws->n_tokens, grain = fs_row_grain(net, t);
+    struct embed_job embed = { net, ws };
+
+    fs_pool_for(net->pool, t, grain, mtp_embed_piece, &embed);
+    fs_linear_run(net, ws, &m->e_proj, ws->h, d, t, ws->x, d);
+    fs_norm_rows(net, hidden, d, m->hnorm, net->config->rms_norm_eps, ws->v4.flat, d, d, t * n);
+    fs_linear_run(net, ws, &m->h_proj, ws->v4.flat, d, t * n, ws->v4.streams, d);
+    fs_pool_for(net->pool, t, grain, mtp_join_piece, &embed);
+    run_layer(net, ws, &m->layer);
+    if (ret_hidden)
+        streams_out(net, ws, t - n_last, n_last, ret_hidden);
+    fs_hc_head(net, ws, &m->hc_head);
 }
 
 const fs_arch fs_arch_deepseek_v4 = { .model_type = "deepseek_v4", .check = check, .init = init, .load = load,
-                                      .cache_floats = cache_floats, .workspace = workspace, .run = run };
+                                      .cache_floats = cache_floats, .workspace = workspace, .run = run, .run_mtp = run_mtp };

@@ -102,6 +102,8 @@ typedef struct fs_mtp {
     fs_layer layer;
     const float *enorm, *hnorm, *norm; /* [D] */
     fs_linear eh_proj;                 /* [D, 2D] */
+    fs_linear e_proj, h_proj;          /* [D, D]: V4, in the place of eh_proj */
+    fs_hc hc_head;                     /* V4 */
     const fs_tensor *embed_tokens;     /* its own copy, or the main one */
     fs_linear head;                    /* only when the file holds one that differs from lm_head */
     bool own_head;
@@ -134,7 +136,9 @@ typedef struct fs_arch {
     fs_status (*load)(fs_loader *l, fs_error *err);      /* the whole model */
     size_t (*cache_floats)(const fs_network *net);       /* a token, all layers */
     void (*workspace)(const fs_network *net, fs_workspace *ws, fs_ws_walk *w);
-    void (*run)(fs_network *net, fs_workspace *ws);      /* embeddings and layers; leaves ws->x before the final norm */
+    void (*run)(fs_network *net, fs_workspace *ws);      /* embeddings and layers, ret_hidden; leaves ws->x before the final norm */
+    /* The MTP layer over the step's rows; leaves ws->x before its norm. ret_hidden of the last n_last rows, or NULL. */
+    void (*run_mtp)(fs_network *net, fs_workspace *ws, const float *hidden, uint32_t n_last, float *ret_hidden);
 } fs_arch;
 
 extern const fs_arch fs_arch_deepseek, fs_arch_llama, fs_arch_qwen2, fs_arch_qwen3, fs_arch_deepseek_v2, fs_arch_deepseek_v3,
@@ -189,6 +193,9 @@ fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const ch
 /* prefix + name as packed f32 or as it is stored: a matrix whose name ends in no ".weight". */
 fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
                            fs_error *err);
+/* Columns [col, col + k) of prefix + name [n, n_cols], packed as f32. */
+fs_status fs_loader_columns(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t col, uint64_t k, uint64_t n_cols, const char *prefix,
+                            const char *name, fs_error *err);
 /* prefix + name [n, k] as f32 rows, unpacked. */
 fs_status fs_loader_rows(fs_loader *l, const float **ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
                          fs_error *err);
@@ -395,7 +402,7 @@ void fs_hc_pre(fs_network *net, fs_workspace *ws, const fs_hc *hc, const float *
 /* Streams from ws->y, the sublayer's output, and the streams before. */
 void fs_hc_post(fs_network *net, fs_workspace *ws);
 /* Streams -> ws->x. */
-void fs_hc_head(fs_network *net, fs_workspace *ws);
+void fs_hc_head(fs_network *net, fs_workspace *ws, const fs_hc *hc);
 
 /* Where one layer keeps what one sequence remembers; every pointer is 64-byte aligned. Rows stand by position, so that
  * a lower n_tokens is all it takes to rewind. */

@@ -261,6 +261,38 @@ fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
     return report(l, err);
 }
 
+fs_status fs_loader_columns(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t col, uint64_t k, uint64_t n_cols, const char *prefix,
+                            const char *name, fs_error *err)
+{
+    char full[FS_NAME_MAX];
+    const fs_tensor *t;
+    size_t n_bytes, block;
+    float *rows;
+    void *data;
+    fs_status rc;
+
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    rc = fs_weights_get(l->net->weights, full, &t, err, 2, n, n_cols);
+    if (rc)
+        return rc;
+    block = fs_dtype_get(t->dtype)->block_elems;
+    if (col % block || k % block || !fs_mat_bytes(FS_DTYPE_F32, n, k, 0, 0, &n_bytes))
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' cannot be cut at column %" PRIu64 " of %" PRIu64, full, col ? col : k, n_cols);
+    rc = carve(l, n_bytes, &data, err);
+    if (rc || l->planning)
+        return rc;
+    rows = malloc(n_bytes);
+    if (!rows)
+        return fs_fail_memory(err, n_bytes);
+    for (uint64_t i = 0; i < n; i++)
+        fs_tensor_part_f32(t, i, (size_t)col, (size_t)k, rows + i * k);
+    fs_mat_init_f32(&ret->mat, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
+    fs_mat_pack_f32(&ret->mat, rows, (size_t)k, 0, fs_mat_panels(&ret->mat));
+    rc = row_has_nan(FS_DTYPE_F32, (const uint8_t *)rows, (size_t)(n * k)) ? fail_nan(t, err) : report(l, err);
+    free(rows);
+    return rc;
+}
+
 fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
                            const char *name, fs_error *err)
 {

@@ -14,6 +14,11 @@ bool fs_network_has_mtp(const fs_network *net)
     return net->mtp.present;
 }
 
+size_t fs_network_hidden_floats(const fs_network *net)
+{
+    return (net->arch->run ? (size_t)net->config->hc_mult : 1) * net->config->hidden_size;
+}
+
 void fs_network_free(fs_network *net)
 {
     if (!net)
@@ -50,7 +55,7 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     net->kernels = kernels;
     if (options)
         net->options = *options;
-    net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0 && !arch->load; /* whose loader knows none */
+    net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0;
     rc = arch->check(c, err);
     if (!rc && net->options.adapter && arch->load) /* whose grouped o_a and compressors are no linears that an adapter knows */
         rc = fs_fail(err, FS_ERR_UNSUPPORTED, "adapters of model_type '%s' are not supported", c->model_type);

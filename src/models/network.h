@@ -33,6 +33,7 @@ fs_status fs_network_load(fs_network *net, fs_error *err);
 void fs_network_free(fs_network *net);
 const fs_config *fs_network_config(const fs_network *net);
 bool fs_network_has_mtp(const fs_network *net);
+size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden state */
 
 /* ---- cache: what one sequence remembers ---- */
 typedef struct fs_cache {
@@ -63,7 +64,7 @@ typedef struct fs_step_rows {
     uint32_t n;
     float *ret_logits; /* [n_logits, vocab_size] of the last n_logits rows; may be NULL when n_logits is 0 */
     uint32_t n_logits;
-    float *ret_hidden; /* [n, hidden_size] after the final norm; may be NULL */
+    float *ret_hidden; /* [n, fs_network_hidden_floats] what the MTP layer reads; may be NULL */
 } fs_step_rows;
 
 /* Appends the rows of several sequences in one forward pass. The same rows give the same bits whatever stands
@@ -73,11 +74,13 @@ typedef struct fs_step_rows {
  * most sequences_max, every n > 0 (assert). */
 fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err);
 
-/* The MTP layer (DeepSeek-V3, arXiv 2412.19437, section 2.2): row i takes the main model's hidden state after the
- * final norm at position i and the token at i+1, and predicts the token at i+2.
- *   hidden [n, hidden_size], next_ids [n]; positions cache->n_mtp_tokens onward; n <= tokens_max
- *   ret_logits [n, vocab_size]; ret_hidden [n, hidden_size] after shared_head.norm, may be NULL */
-fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache, const float *hidden,
-                              const int32_t *next_ids, uint32_t n, float *ret_logits, float *ret_hidden, fs_error *err);
+/* The MTP layer (DeepSeek-V3, arXiv 2412.19437, section 2.2): row i takes the main model's hidden state at position i
+ * and the token at i+1, and predicts the token at i+2. In V3 hidden states are those after the final norm, in V4 the
+ * hc_mult streams before hc_head.
+ *   hidden [n, fs_network_hidden_floats], next_ids [n]; positions cache->n_mtp_tokens onward; n <= tokens_max
+ *   ret_logits [n_last, vocab_size] and ret_hidden of the last n_last rows, of which the latter may be NULL: fed back in as
+ *   hidden with the token predicted it predicts one further */
+fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache, const float *hidden, const int32_t *next_ids,
+                              uint32_t n, uint32_t n_last, float *ret_logits, float *ret_hidden, fs_error *err);
 
 #endif

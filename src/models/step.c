@@ -165,12 +165,13 @@ static void run_layers(fs_network *net, fs_workspace *ws)
     fs_norm_rows(net, ws->x, d, net->layers[0].input_norm, c->rms_norm_eps, ws->h, d, d, ws->n_tokens);
     for (uint32_t i = 0; i < c->num_hidden_layers; i++)
         fs_layer_run(net, ws, &net->layers[i], i, i + 1 < c->num_hidden_layers ? net->layers[i + 1].input_norm : NULL);
+    for (size_t r = 0, t = 0; r < ws->n_rows; t += ws->rows[r++].n)
+        if (ws->rows[r].ret_hidden)
+            fs_norm_rows(net, ws->x + t * d, d, net->norm, c->rms_norm_eps, ws->rows[r].ret_hidden, d, d, ws->rows[r].n);
 }
 
 fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err)
 {
-    const fs_config *c = net->config;
-    size_t d = c->hidden_size, t = 0;
     fs_status rc = take_rows(net, ws, rows, n_rows, false, err);
 
     if (rc)
@@ -179,11 +180,6 @@ fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows 
         net->arch->run(net, ws);
     else
         run_layers(net, ws);
-    for (size_t r = 0; r < n_rows; r++) {
-        if (rows[r].ret_hidden)
-            fs_norm_rows(net, ws->x + t * d, d, net->norm, c->rms_norm_eps, rows[r].ret_hidden, d, d, rows[r].n);
-        t += rows[r].n;
-    }
     rc = head_rows(net, ws, err);
     if (rc)
         return rc;
@@ -203,8 +199,22 @@ static void mtp_input(fs_network *net, fs_workspace *ws, const float *hidden)
     fs_norm_rows(net, hidden, d, net->mtp.hnorm, net->config->rms_norm_eps, ws->head_in + d, 2 * d, d, m);
 }
 
-fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache, const float *hidden,
-                              const int32_t *next_ids, uint32_t n, float *ret_logits, float *ret_hidden, fs_error *err)
+/* V3's layer over the step's rows; leaves ws->x before its norm. */
+static void run_mtp(fs_network *net, fs_workspace *ws, const float *hidden)
+{
+    const fs_config *c = net->config;
+    size_t d = c->hidden_size, n = ws->n_tokens;
+    fs_mtp *m = &net->mtp;
+
+    plan_tiles(net, ws);
+    mtp_input(net, ws, hidden);
+    fs_linear_run(net, ws, &m->eh_proj, ws->head_in, 2 * d, n, ws->x, d);
+    fs_norm_rows(net, ws->x, d, m->layer.input_norm, c->rms_norm_eps, ws->h, d, d, n);
+    fs_layer_run(net, ws, &m->layer, c->num_hidden_layers, NULL);
+}
+
+fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache, const float *hidden, const int32_t *next_ids,
+                              uint32_t n, uint32_t n_last, float *ret_logits, float *ret_hidden, fs_error *err)
 {
     const fs_config *c = net->config;
     size_t d = c->hidden_size;
@@ -212,19 +222,20 @@ fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache
     fs_step_rows row = { .cache = cache, .ids = next_ids, .n = n };
     fs_status rc = take_rows(net, ws, &row, 1, true, err);
 
-    assert(m->present);
+    assert(m->present && n_last <= n);
     if (rc)
         return rc;
-    plan_tiles(net, ws);
-    mtp_input(net, ws, hidden);
-    fs_linear_run(net, ws, &m->eh_proj, ws->head_in, 2 * d, n, ws->x, d);
-    fs_norm_rows(net, ws->x, d, m->layer.input_norm, c->rms_norm_eps, ws->h, d, d, n);
-    fs_layer_run(net, ws, &m->layer, c->num_hidden_layers, NULL);
-    fs_norm_rows(net, ws->x, d, m->norm, c->rms_norm_eps, ws->h, d, d, n);
-    if (ret_hidden)
-        memcpy(ret_hidden, ws->h, n * d * sizeof *ret_hidden);
-    fs_linear_run(net, ws, m->own_head ? &m->head : &net->lm_head, ws->h, d, n, ret_logits, c->vocab_size);
-    rc = check_logits(net, ret_logits, n, err);
+    if (net->arch->run_mtp)
+        net->arch->run_mtp(net, ws, hidden, n_last, ret_hidden);
+    else
+        run_mtp(net, ws, hidden);
+    if (n_last) {
+        fs_norm_rows(net, ws->x + (n - n_last) * d, d, m->norm, c->rms_norm_eps, ws->h, d, d, n_last);
+        if (ret_hidden && !net->arch->run_mtp)
+            memcpy(ret_hidden, ws->h, n_last * d * sizeof *ret_hidden);
+        fs_linear_run(net, ws, m->own_head ? &m->head : &net->lm_head, ws->h, d, n_last, ret_logits, c->vocab_size);
+        rc = check_logits(net, ret_logits, n_last, err);
+    }
     if (!rc)
         cache->n_mtp_tokens += n;
     return rc;

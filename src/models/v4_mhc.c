@@ -114,9 +114,9 @@ void fs_hc_pre(fs_network *net, fs_workspace *ws, const fs_hc *hc, const float *
     collapse(&job);
 }
 
-void fs_hc_head(fs_network *net, fs_workspace *ws)
+void fs_hc_head(fs_network *net, fs_workspace *ws, const fs_hc *hc)
 {
-    struct hc_job job = { net, ws, &net->hc_head, NULL };
+    struct hc_job job = { net, ws, hc, NULL };
     collapse(&job);
 }
 

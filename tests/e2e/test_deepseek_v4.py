@@ -9,10 +9,10 @@ import pytest
 from conftest import VECTORS
 
 
-def copied(tmp_path, config=None, tensors=None):
-    """ds_v4 with changed keys of config.json, and with tensors[name](header entry, its bytes) applied."""
+def copied(tmp_path, config=None, tensors=None, model="ds_v4"):
+    """The model with changed keys of config.json, and with tensors[name](header entry, its bytes) applied."""
     folder = tmp_path / "model"
-    shutil.copytree(VECTORS / "ds_v4", folder)
+    shutil.copytree(VECTORS / model, folder)
     c = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(c | (config or {})))
     data = bytearray((folder / "model.safetensors").read_bytes())
@@ -57,6 +57,22 @@ def test_a_wrong_file_is_refused_by_name(farseek, tmp_path, name):
     r = farseek("logits", copied(tmp_path, config, tensors), "--ids", "1,2", check=False)
     assert r.returncode > 0 and not r.stdout
     assert says in r.stderr and r.stderr.count("\n") == 1, r.stderr
+
+
+MTP_CASES = {
+    "a_nan_in_h_proj": (None, {"mtp.0.h_proj.weight": put(0, b"\xff\x7f", "2s")}, "mtp.0.h_proj.weight"),
+    "a_layer_that_compresses": ({"compress_ratios": [0, 0, 4, 128, 4, 4]}, None, "compress_ratios[5] is 4"),
+    "no_such_layer": ({"num_nextn_predict_layers": 0}, None, "no multi-token-prediction layer"),
+}
+
+
+@pytest.mark.parametrize("name", MTP_CASES)
+def test_a_wrong_layer_that_predicts_ahead_is_refused_by_name(farseek, tmp_path, name):
+    config, tensors, says = MTP_CASES[name]
+    folder = copied(tmp_path, config, tensors, "ds_v4_mtp")
+    r = farseek("logits", folder, "--ids", "1,2", "--mtp", check=False)
+    assert r.returncode > 0 and says in r.stderr and r.stderr.count("\n") == 1, r.stderr
+    assert farseek("logits", folder, "--ids", "1,2")  # where nobody asks for it, it is not read
 
 
 def test_an_adapter_is_refused(farseek):

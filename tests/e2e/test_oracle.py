@@ -8,7 +8,8 @@ from conftest import VECTORS
 
 MODELS = ["ds_v2_lite", "ds_v2_group", "ds_v3", "ds_v3_fp8", "qwen2", "qwen2_tied", "qwen3", "llama3", "llama_linear",
           "long_qwen2", "long_ds_v2_lite", "long_ds_v3", "ds_v32", "long_ds_v32", "deepseek_moe", "ds_v4",
-          "long_ds_v4", "ds_v4_fp4"]
+          "long_ds_v4", "ds_v4_fp4", "ds_v4_mtp"]
+MTP = ["ds_v3", "ds_v4_mtp"]
 TOLERANCE = 2e-4  # the aim; its condition is 1e-3
 
 
@@ -45,12 +46,13 @@ def test_logits_equal_the_reference(logits, model):
     assert max(abs(a - b) for a, b in zip(short["last"], e["short"]["last"], strict=True)) < TOLERANCE
 
 
-def test_mtp_equals_the_reference(logits):
-    e = expected("ds_v3")
-    got = logits(VECTORS / "ds_v3", e["prompt"], "--mtp")["mtp"]
+@pytest.mark.parametrize("model", MTP)
+def test_mtp_equals_the_reference(logits, model):
+    e = expected(model)
+    got = logits(VECTORS / model, e["prompt"], "--mtp")["mtp"]
     want = dict(last=e["mtp"]["last_logits"], top_ids=e["mtp"]["top10_ids"], top_logits=e["mtp"]["top10_logits"])
     error = max_error(got, want)
-    print(f"ds_v3, MTP: largest difference {error:.1e}")
+    print(f"{model}, MTP: largest difference {error:.1e}")
     assert error < TOLERANCE
 
 
@@ -62,7 +64,7 @@ def test_equal_bits(farseek, model, tmp_path):
     neighbours.write_text(json.dumps({"batch": [e["prompt"][::-1], e["prompt"][:5], [3]]}))
 
     def run(*args):
-        mtp = ["--mtp"] if model == "ds_v3" and "--batch-with" not in args else []
+        mtp = ["--mtp"] if model in MTP and "--batch-with" not in args else []
         return farseek("logits", VECTORS / model, "--ids", ids, "--greedy", 24, "--json", *mtp, *args)
 
     want = run("--threads", 1)

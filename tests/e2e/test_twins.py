@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from conftest import VECTORS
-from test_oracle import MODELS
+from test_oracle import MODELS, MTP
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +30,8 @@ def test_equal_bits(farseek, twins, model):
     assert len(forms) >= 3  # f32, split, sharded; bf16 where it is exact
     for path in forms:
         assert run(path) == want, path
-    if model == "ds_v3":
-        assert run(twins / model / "f32.gguf", "--mtp") == run(VECTORS / model, "--mtp")
+    for path in forms if model in MTP else []:
+        assert run(path, "--mtp") == run(VECTORS / model, "--mtp"), path
 
 
 @pytest.mark.parametrize("model", ["qwen3", "ds_v3"])

@@ -4,7 +4,7 @@
 #include "alloc_fail.h"
 #include "engine/engine.h"
 
-static const char *const fixtures[] = { "qwen3", "llama3", "ds_v2_lite", "ds_v3", "ds_v3_fp8", "ds_v32", "deepseek_moe", "ds_v4" };
+static const char *const fixtures[] = { "qwen3", "llama3", "ds_v2_lite", "ds_v3", "ds_v3_fp8", "ds_v32", "deepseek_moe", "ds_v4_mtp" };
 #define N_FIXTURES (sizeof fixtures / sizeof *fixtures)
 
 static fs_model *open_fixture(const char *name, int threads)

@@ -8,6 +8,7 @@
     OUT/MODEL/q8_0.gguf      matrices whose rows are multiples of 32 Q8_0; other numbers, for the quantised kernels
     OUT/MODEL/mxfp4.gguf     V4 with fp4 experts only: those as blocks of MXFP4, the rest F32
     OUT/MODEL/old.gguf       V2 and V3 only: attn_kv_b in one piece and head lengths as llama.cpp wrote them before April 2025
+                             V4 with an MTP layer: its e_proj and h_proj side by side in eh_proj
     OUT/MODEL/split/         f32.gguf in parts of 20 tensors
     OUT/MODEL/sharded/       safetensors in three shards with an index
 
@@ -107,6 +108,8 @@ V4_BLOCK = {
     **{f"{hub}.{part}": f"{gguf}_{name}.weight" for hub, gguf in [("attn.compressor", "attn_compressor"), ("attn.indexer.compressor", "indexer_compressor")]
        for part, name in [("wkv.weight", "kv"), ("wgate.weight", "gate"), ("ape", "ape"), ("norm.weight", "norm")]},
 }
+V4_MTP = {**{f"{n}.weight": f"nextn.{n}.weight" for n in ("e_proj", "h_proj", "enorm", "hnorm")}, "norm.weight": "nextn.shared_head_norm.weight",
+          **{f"hc_head_{n}": f"nextn.hc_head_{n}.weight" for n in ("fn", "base", "scale")}}
 V4_EXPERTS = {"w1": "gate", "w2": "down", "w3": "up"}
 PERMUTED = {"llama", "deepseek"}  # the rows of q and k
 ARCH = {"deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "deepseek_v32": "deepseek32", "deepseek_v4": "deepseek4"}
@@ -133,24 +136,31 @@ def llama3_freqs(c, head_dim):
     return np.array(out, np.float32)
 
 
-def v4_tensors(tensors):
+def v4_tensors(c, tensors, joined):
     out, experts = {}, {}
     for name, a in tensors.items():
         if name in V4_TOP:
             out[V4_TOP[name]] = a
             continue
-        layer, rest = re.match(r"layers\.(\d+)\.(.*)$", name).groups()
+        kind, layer, rest = re.match(r"(layers|mtp)\.(\d+)\.(.*)$", name).groups()
+        if kind == "mtp":
+            layer = c["num_hidden_layers"] + int(layer)
+            if rest in V4_MTP:
+                out[f"blk.{layer}.{V4_MTP[rest]}"] = a
+                continue
         m = re.match(r"ffn\.experts\.(\d+)\.(w\d)\.weight$", rest)
         if m:
             experts.setdefault(f"blk.{layer}.ffn_{V4_EXPERTS[m[2]]}_exps.weight", {})[int(m[1])] = a
         else:
             out[f"blk.{layer}.{V4_BLOCK[rest]}"] = a
+    for name in [n for n in out if joined and n.endswith("nextn.e_proj.weight")]:
+        out[name.replace("e_proj", "eh_proj")] = np.concatenate([out.pop(name), out.pop(name.replace("e_proj", "h_proj"))], 1)
     return out | {name: np.stack([parts[e] for e in range(len(parts))]) for name, parts in experts.items()}
 
 
 def gguf_tensors(c, tensors, old):
     if c["model_type"] == "deepseek_v4":
-        return v4_tensors(tensors)
+        return v4_tensors(c, tensors, old)
     out, experts = {}, {}
     heads = c["num_attention_heads"]
     for name, a in tensors.items():
@@ -323,6 +333,8 @@ def write_ggufs(target, c, tensors):
     if c.get("expert_dtype") == "fp4":
         write_gguf(target / "mxfp4.gguf", c, tensors, T.MXFP4)
     if "kv_lora_rank" in c and ARCH[c["model_type"]] == "deepseek2":
+        write_gguf(target / "old.gguf", c, tensors, T.F32, old=True)
+    if ARCH.get(c["model_type"]) == "deepseek4" and c["num_nextn_predict_layers"]:
         write_gguf(target / "old.gguf", c, tensors, T.F32, old=True)
 
 
