@@ -18,13 +18,14 @@
 static struct {
     const char *type;
     double shard_gib;
-    bool no_tokenizer;
+    bool no_tokenizer, no_mtp;
 } opt = { .type = "keep", .shard_gib = 5 };
 
 static const fs_option options[] = {
-    FS_OPT_STR("type", 0, opt.type, "keep|F32|BF16|F16", "of the matrices (default keep: as stored, and fp8 and block formats as F32)"),
+    FS_OPT_STR("type", 0, opt.type, "keep|F32|BF16|F16", "of the matrices (default keep: one that holds what is stored)"),
     FS_OPT_FLOAT("shard-size", 0, opt.shard_gib, 0, 1e6, "GIB", "most data in one safetensors file; 0: one file (default 5)"),
     FS_OPT_FLAG("no-tokenizer", 0, opt.no_tokenizer, "leave the tokenizer out"),
+    FS_OPT_FLAG("no-mtp", 0, opt.no_mtp, "leave out the layers that predict ahead"),
     FS_OPT_END
 };
 
@@ -110,7 +111,7 @@ static fs_status run(const fs_args *args, fs_error *err)
 {
     const char *out = args->items[1];
     struct progress p = { .shown = isatty(STDERR_FILENO), .start = now() };
-    fs_convert_options o = { .type = type_of(), .shard_bytes_max = (uint64_t)(opt.shard_gib * 1073741824.0), .metadata = add_tokenizer,
+    fs_convert_options o = { .type = type_of(), .no_mtp = opt.no_mtp, .shard_bytes_max = (uint64_t)(opt.shard_gib * 1073741824.0), .metadata = add_tokenizer,
                              .progress = on_progress, .ud = &p };
     fs_weights *w = NULL;
     char *path = NULL;

@@ -35,6 +35,13 @@ static void f32(out *o, const char *name, double v)
         o->rc = fs_gguf_put_f32(o->w, key, (float)v, o->err);
 }
 
+static void put_indexer(out *o, const fs_config *c)
+{
+    u32(o, "attention.indexer.head_count", c->index_n_heads);
+    u32(o, "attention.indexer.key_length", c->index_head_dim);
+    u32(o, "attention.indexer.top_k", c->index_topk);
+}
+
 static void put_mla(out *o, const fs_config *c)
 {
     u32(o, "attention.head_count_kv", 1);
@@ -46,12 +53,62 @@ static void put_mla(out *o, const fs_config *c)
     u32(o, "attention.key_length_mla", c->qk_nope_head_dim + c->qk_rope_head_dim);
     u32(o, "attention.value_length_mla", c->v_head_dim);
     u32(o, "rope.dimension_count", c->qk_rope_head_dim);
-    if (c->num_nextn_predict_layers)
-        u32(o, "nextn_predict_layers", c->num_nextn_predict_layers);
+    if (c->index_n_heads)
+        put_indexer(o, c);
+}
+
+static void put_heads(out *o, const fs_config *c, uint32_t n_rotated)
+{
+    u32(o, "attention.head_count_kv", c->num_key_value_heads);
+    u32(o, "attention.key_length", c->head_dim);
+    u32(o, "attention.value_length", c->head_dim);
+    u32(o, "rope.dimension_count", n_rotated);
+}
+
+/* One limit for all in the model, one a layer in the file. */
+static void put_swiglu_limit(out *o, const fs_config *c, const char *name)
+{
+    uint32_t n = c->num_hidden_layers + c->num_nextn_predict_layers;
+    char key[96];
+
+    snprintf(key, sizeof key, "%s.%s", o->arch, name);
+    if (!o->rc)
+        o->rc = fs_gguf_put_array(o->w, key, FS_GGUF_F32, n, o->err);
+    for (uint32_t i = 0; i < n && !o->rc; i++)
+        o->rc = fs_gguf_put_item_f32(o->w, (float)c->swiglu_limit, o->err);
+}
+
+static void put_v4(out *o, const fs_config *c)
+{
+    char key[96];
+
+    put_heads(o, c, c->qk_rope_head_dim);
+    u32(o, "attention.q_lora_rank", c->q_lora_rank);
+    u32(o, "attention.sliding_window", c->sliding_window);
+    u32(o, "attention.output_group_count", c->o_groups);
+    u32(o, "attention.output_lora_rank", c->o_lora_rank);
+    f32(o, "attention.compress_rope_freq_base", c->compress_rope_theta);
+    u32(o, "hyper_connection.count", c->hc_mult);
+    u32(o, "hyper_connection.sinkhorn_iterations", c->hc_sinkhorn_iters);
+    f32(o, "hyper_connection.epsilon", c->hc_eps);
+    u32(o, "hash_layer_count", c->num_hash_layers);
+    u32(o, "embedding_length_out", c->hc_mult * c->hidden_size);
+    put_indexer(o, c);
+    snprintf(key, sizeof key, "%s.attention.compress_ratios", o->arch);
+    if (!o->rc)
+        o->rc = fs_gguf_put_array(o->w, key, FS_GGUF_I32, c->n_compress_ratios, o->err);
+    for (uint32_t i = 0; i < c->n_compress_ratios && !o->rc; i++)
+        o->rc = fs_gguf_put_item_i32(o->w, c->compress_ratios[i], o->err);
+    put_swiglu_limit(o, c, "swiglu_clamp_exp");
+    put_swiglu_limit(o, c, "swiglu_clamp_shexp");
 }
 
 static void put_experts(out *o, const fs_config *c)
 {
+    static const uint32_t gating[] = { [FS_SCORING_SOFTMAX] = 1, [FS_SCORING_SIGMOID] = 2, [FS_SCORING_SQRTSOFTPLUS] = 4 };
+    char key[96];
+
+    snprintf(key, sizeof key, "%s.expert_weights_norm", o->arch);
     u32(o, "leading_dense_block_count", c->first_k_dense_replace);
     u32(o, "expert_count", c->n_routed_experts);
     u32(o, "expert_used_count", c->num_experts_per_tok);
@@ -59,8 +116,8 @@ static void put_experts(out *o, const fs_config *c)
     u32(o, "expert_feed_forward_length", c->moe_intermediate_size);
     f32(o, "expert_weights_scale", c->routed_scaling_factor);
     if (!o->rc)
-        o->rc = fs_gguf_put_bool(o->w, "deepseek2.expert_weights_norm", c->norm_topk_prob, o->err);
-    u32(o, "expert_gating_func", c->scoring_func == FS_SCORING_SIGMOID ? 2 : 1);
+        o->rc = fs_gguf_put_bool(o->w, key, c->norm_topk_prob, o->err);
+    u32(o, "expert_gating_func", gating[c->scoring_func]);
     if (c->topk_method != FS_TOPK_GREEDY && c->n_group > 1) {
         u32(o, "expert_group_count", c->n_group);
         u32(o, "expert_group_used_count", c->topk_group);
@@ -99,37 +156,62 @@ static void put_tokens(out *o, const fs_config *c)
         o->rc = fs_gguf_put_u32(o->w, ends[i], (uint32_t)c->eos_token_ids[i], o->err);
 }
 
+/* The model types that convert: GGUF's architecture, transformers' class. */
+static const struct kind {
+    const char *model_type, *arch, *class;
+} kinds[] = {
+    { "llama", "llama", "LlamaForCausalLM" },
+    { "qwen2", "qwen2", "Qwen2ForCausalLM" },
+    { "qwen3", "qwen3", "Qwen3ForCausalLM" },
+    { "deepseek", "deepseek", "DeepseekForCausalLM" },
+    { "deepseek_v2", "deepseek2", "DeepseekV2ForCausalLM" },
+    { "deepseek_v3", "deepseek2", "DeepseekV3ForCausalLM" },
+    { "deepseek_v32", "deepseek32", "DeepseekV32ForCausalLM" },
+    { "deepseek_v4", "deepseek4", "DeepseekV4ForCausalLM" },
+};
+
+static const struct kind *kind_of(const fs_config *c)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(c->model_type, kinds[i].model_type) == 0)
+            return &kinds[i];
+    return NULL;
+}
+
+static bool is_v4(const fs_config *c)
+{
+    return strcmp(c->model_type, "deepseek_v4") == 0;
+}
+
 fs_status fs_config_to_gguf(const fs_config *c, fs_gguf_writer *w, fs_error *err)
 {
-    static const char *const archs[][2] = { { "llama", "llama" }, { "qwen2", "qwen2" }, { "qwen3", "qwen3" },
-                                            { "deepseek_v2", "deepseek2" }, { "deepseek_v3", "deepseek2" } };
+    const struct kind *kind = kind_of(c);
     out o = { .w = w, .err = err };
 
-    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++)
-        if (strcmp(c->model_type, archs[i][0]) == 0)
-            o.arch = archs[i][1];
-    if (!o.arch)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "model_type '%s' cannot be converted; llama, qwen2, qwen3, deepseek_v2 and deepseek_v3 can",
-                       c->model_type);
+    if (!kind)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "model_type '%s' cannot be converted; llama, qwen2, qwen3, deepseek, deepseek_v2, "
+                       "deepseek_v3, deepseek_v32 and deepseek_v4 can", c->model_type);
+    o.arch = kind->arch;
     o.rc = fs_gguf_put_string(w, "general.architecture", fs_bytes_str(o.arch), err);
     u32(&o, "block_count", c->num_hidden_layers + c->num_nextn_predict_layers);
     u32(&o, "context_length", c->max_position_embeddings);
     u32(&o, "embedding_length", c->hidden_size);
-    u32(&o, "feed_forward_length", c->intermediate_size);
+    if (c->intermediate_size) /* V4 has no dense layer */
+        u32(&o, "feed_forward_length", c->intermediate_size);
     u32(&o, "attention.head_count", c->num_attention_heads);
     f32(&o, "attention.layer_norm_rms_epsilon", c->rms_norm_eps);
     f32(&o, "rope.freq_base", c->rope_theta);
     u32(&o, "vocab_size", c->vocab_size);
-    if (c->kv_lora_rank) {
+    if (c->kv_lora_rank)
         put_mla(&o, c);
-        if (c->n_routed_experts)
-            put_experts(&o, c);
-    } else {
-        u32(&o, "attention.head_count_kv", c->num_key_value_heads);
-        u32(&o, "attention.key_length", c->head_dim);
-        u32(&o, "attention.value_length", c->head_dim);
-        u32(&o, "rope.dimension_count", (uint32_t)(c->head_dim * c->partial_rotary_factor));
-    }
+    else if (is_v4(c))
+        put_v4(&o, c);
+    else
+        put_heads(&o, c, (uint32_t)(c->head_dim * c->partial_rotary_factor));
+    if (c->num_nextn_predict_layers)
+        u32(&o, "nextn_predict_layers", c->num_nextn_predict_layers);
+    if (c->n_routed_experts)
+        put_experts(&o, c);
     put_scaling(&o, c);
     put_tokens(&o, c);
     return o.rc;
@@ -305,26 +387,81 @@ static void put_moe(json *j, const fs_config *c)
     number(j, "routed_scaling_factor", c->routed_scaling_factor);
 }
 
-fs_status fs_config_to_json(const fs_config *c, const char *torch_dtype, fs_buf *b, fs_error *err)
+static void put_sizes(json *j, const fs_config *c)
 {
-    static const char *const classes[][2] = {
-        { "llama", "LlamaForCausalLM" }, { "qwen2", "Qwen2ForCausalLM" }, { "qwen3", "Qwen3ForCausalLM" },
-        { "deepseek_v2", "DeepseekV2ForCausalLM" }, { "deepseek_v3", "DeepseekV3ForCausalLM" },
+    const struct { const char *name; uint32_t v; bool there; } parts[] = {
+        { "q_lora_rank", c->q_lora_rank, c->q_lora_rank > 0 },
+        { "kv_lora_rank", c->kv_lora_rank, c->kv_lora_rank > 0 },
+        { "qk_nope_head_dim", c->qk_nope_head_dim, c->kv_lora_rank > 0 },
+        { "qk_rope_head_dim", c->qk_rope_head_dim, c->qk_rope_head_dim > 0 },
+        { "v_head_dim", c->v_head_dim, c->kv_lora_rank > 0 },
+        { "head_dim", c->head_dim, c->kv_lora_rank == 0 },
+        { "num_nextn_predict_layers", c->num_nextn_predict_layers, c->kv_lora_rank > 0 || is_v4(c) },
+        { "index_n_heads", c->index_n_heads, c->index_n_heads > 0 },
+        { "index_head_dim", c->index_head_dim, c->index_n_heads > 0 },
+        { "index_topk", c->index_topk, c->index_n_heads > 0 },
+        { "o_groups", c->o_groups, is_v4(c) },
+        { "o_lora_rank", c->o_lora_rank, is_v4(c) },
+        { "sliding_window", c->sliding_window, is_v4(c) },
+        { "num_hash_layers", c->num_hash_layers, is_v4(c) },
+        { "hc_mult", c->hc_mult, is_v4(c) },
+        { "hc_sinkhorn_iters", c->hc_sinkhorn_iters, is_v4(c) },
     };
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].there)
+            count(j, parts[i].name, parts[i].v);
+    if (c->kv_lora_rank && !c->q_lora_rank) {
+        key(j, "q_lora_rank");
+        raw(j, "null");
+    }
+    if (c->kv_lora_rank == 0)
+        flag(j, "mlp_bias", c->mlp_bias);
+    if (c->kv_lora_rank == 0 && c->partial_rotary_factor != 1)
+        number(j, "partial_rotary_factor", c->partial_rotary_factor);
+}
+
+static void put_v4_json(json *j, const fs_config *c)
+{
+    number(j, "compress_rope_theta", c->compress_rope_theta);
+    number(j, "hc_eps", c->hc_eps);
+    if (c->swiglu_limit > 0)
+        number(j, "swiglu_limit", c->swiglu_limit);
+    key(j, "compress_ratios");
+    for (uint32_t i = 0; i < c->n_compress_ratios && !j->rc; i++)
+        j->rc = fs_buf_printf(j->b, j->err, "%s%d", i ? ", " : "[", c->compress_ratios[i]);
+    raw(j, "]");
+}
+
+static void put_storage(json *j, const fs_config_storage *s)
+{
+    if (s->expert_dtype)
+        word(j, "expert_dtype", s->expert_dtype);
+    if (!s->fp8)
+        return;
+    key(j, "quantization_config");
+    if (!j->rc)
+        j->rc = fs_buf_printf(j->b, j->err, "{\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"activation_scheme\": \"dynamic\", "
+                              "%s\"weight_block_size\": [%d, %d]}", s->ue8m0 ? "\"scale_fmt\": \"ue8m0\", " : "", FS_FP8_BLOCK, FS_FP8_BLOCK);
+}
+
+fs_status fs_config_to_json(const fs_config *c, const fs_config_storage *s, fs_buf *b, fs_error *err)
+{
+    const struct kind *kind = kind_of(c);
     json j = { .b = b, .err = err };
 
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        if (strcmp(c->model_type, classes[i][0]) == 0) {
-            key(&j, "architectures");
-            if (!j.rc)
-                j.rc = fs_buf_printf(b, err, "[\"%s\"]", classes[i][1]);
-        }
+    if (kind) {
+        key(&j, "architectures");
+        if (!j.rc)
+            j.rc = fs_buf_printf(b, err, "[\"%s\"]", kind->class);
+    }
     word(&j, "model_type", c->model_type);
-    word(&j, "torch_dtype", torch_dtype);
+    word(&j, "torch_dtype", s->torch_dtype);
     word(&j, "hidden_act", "silu");
     count(&j, "vocab_size", c->vocab_size);
     count(&j, "hidden_size", c->hidden_size);
-    count(&j, "intermediate_size", c->intermediate_size);
+    if (c->intermediate_size)
+        count(&j, "intermediate_size", c->intermediate_size);
     count(&j, "num_hidden_layers", c->num_hidden_layers);
     count(&j, "num_attention_heads", c->num_attention_heads);
     count(&j, "num_key_value_heads", c->num_key_value_heads);
@@ -332,27 +469,13 @@ fs_status fs_config_to_json(const fs_config *c, const char *torch_dtype, fs_buf 
     number(&j, "rms_norm_eps", c->rms_norm_eps);
     flag(&j, "tie_word_embeddings", c->tie_word_embeddings);
     flag(&j, "attention_bias", c->attention_bias);
-    if (c->kv_lora_rank) {
-        if (c->q_lora_rank) {
-            count(&j, "q_lora_rank", c->q_lora_rank);
-        } else {
-            key(&j, "q_lora_rank");
-            raw(&j, "null");
-        }
-        count(&j, "kv_lora_rank", c->kv_lora_rank);
-        count(&j, "qk_nope_head_dim", c->qk_nope_head_dim);
-        count(&j, "qk_rope_head_dim", c->qk_rope_head_dim);
-        count(&j, "v_head_dim", c->v_head_dim);
-        count(&j, "num_nextn_predict_layers", c->num_nextn_predict_layers);
-    } else {
-        flag(&j, "mlp_bias", c->mlp_bias);
-        count(&j, "head_dim", c->head_dim);
-        if (c->partial_rotary_factor != 1)
-            number(&j, "partial_rotary_factor", c->partial_rotary_factor);
-    }
+    put_sizes(&j, c);
     if (c->n_routed_experts)
         put_moe(&j, c);
+    if (is_v4(c))
+        put_v4_json(&j, c);
     put_rope(&j, c);
+    put_storage(&j, s);
     if (c->bos_token_id >= 0)
         count(&j, "bos_token_id", (uint32_t)c->bos_token_id);
     if (c->n_eos_token_ids) {
@@ -368,7 +491,8 @@ fs_status fs_config_to_json(const fs_config *c, const char *torch_dtype, fs_buf 
 /* ---- comparison ---- */
 const char *fs_config_differs(const fs_config *a, const fs_config *b)
 {
-    bool mla = a->kv_lora_rank > 0, moe = a->n_routed_experts > 0, grouped = moe && a->topk_method != FS_TOPK_GREEDY;
+    bool mla = a->kv_lora_rank > 0, v4 = is_v4(a), indexer = a->index_n_heads > 0;
+    bool moe = a->n_routed_experts > 0, grouped = moe && a->topk_method != FS_TOPK_GREEDY;
     bool scaled = a->rope_type != FS_ROPE_DEFAULT && a->rope_type != FS_ROPE_LLAMA3, yarn = a->rope_type == FS_ROPE_YARN;
     const struct { const char *name; double a, b; bool matters; } fields[] = {
 #define FIELD(field, when) { #field, (double)a->field, (double)b->field, (when) }
@@ -383,7 +507,11 @@ const char *fs_config_differs(const fs_config *a, const fs_config *b)
         FIELD(rope_factor, scaled), FIELD(original_max_position_embeddings, yarn), FIELD(beta_fast, yarn), FIELD(beta_slow, yarn),
         FIELD(has_mscale, yarn), FIELD(has_mscale_all_dim, yarn), FIELD(mscale, yarn && a->has_mscale),
         FIELD(mscale_all_dim, yarn && a->has_mscale_all_dim), FIELD(has_attention_factor, scaled),
-        FIELD(attention_factor, scaled && a->has_attention_factor), FIELD(partial_rotary_factor, !mla), FIELD(bos_token_id, true),
+        FIELD(attention_factor, scaled && a->has_attention_factor), FIELD(partial_rotary_factor, !mla && !v4), FIELD(bos_token_id, true),
+        FIELD(index_n_heads, true), FIELD(index_head_dim, indexer), FIELD(index_topk, indexer), FIELD(o_groups, v4), FIELD(o_lora_rank, v4),
+        FIELD(sliding_window, v4), FIELD(num_hash_layers, v4), FIELD(hc_mult, v4), FIELD(hc_sinkhorn_iters, v4),
+        FIELD(compress_rope_theta, v4), FIELD(hc_eps, v4), FIELD(swiglu_limit, v4),
+        { "compress_ratios", (double)a->n_compress_ratios, (double)b->n_compress_ratios, v4 },
         { "eos_token_id", (double)a->n_eos_token_ids, (double)b->n_eos_token_ids, true },
 #undef FIELD
     };
@@ -396,5 +524,5 @@ const char *fs_config_differs(const fs_config *a, const fs_config *b)
     for (int i = 0; i < a->n_eos_token_ids; i++)
         if (a->eos_token_ids[i] != b->eos_token_ids[i])
             return "eos_token_id";
-    return NULL;
+    return v4 && memcmp(a->compress_ratios, b->compress_ratios, a->n_compress_ratios * sizeof *a->compress_ratios) != 0 ? "compress_ratios" : NULL;
 }

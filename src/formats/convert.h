@@ -1,6 +1,7 @@
 /* One model, the other form: the Hub's layout into one GGUF file, and GGUF into the Hub's layout. Numbers keep their
- * type, or take another; those that the type cannot hold exactly are rounded to nearest even. Vectors and routers are F32
- * in both forms, as llama.cpp needs them. What the other form cannot express is refused by name before data is written. */
+ * type, or take the smallest plain one that holds them; FP4 and MXFP4 become one another. Asked for a type, those that it
+ * cannot hold exactly are rounded to nearest even. Vectors, routers and V4's small matrices are F32 in both forms, as
+ * llama.cpp needs them. What the other form cannot express is refused by name before data is written. */
 #ifndef FS_FORMATS_CONVERT_H
 #define FS_FORMATS_CONVERT_H
 
@@ -8,7 +9,8 @@
 #include "formats/weights.h"
 
 typedef struct fs_convert_options {
-    fs_dtype type;            /* of the matrices: F32, BF16, F16; NONE: as stored, fp8 and block formats as F32 */
+    fs_dtype type;            /* of the matrices: F32, BF16, F16; NONE: one that holds what is stored */
+    bool no_mtp;              /* leave out the layers that predict ahead */
     uint64_t shard_bytes_max; /* of safetensors; 0: one file */
     /* More metadata for a GGUF, e.g. the tokenizer; may be NULL. */
     fs_status (*metadata)(void *ud, fs_gguf_writer *w, fs_error *err);

@@ -14,7 +14,7 @@ struct fs_gguf_writer {
     fs_buf values, entries;
     uint64_t n_values;
     uint64_t items_left; /* of the array being given */
-    bool strings;
+    fs_gguf_type item_type;
     size_t *sizes; /* [n_tensors] bytes of data */
     size_t n_tensors, capacity;
     uint64_t data_bytes; /* with the padding behind each tensor */
@@ -116,28 +116,38 @@ fs_status fs_gguf_put_array(fs_gguf_writer *w, const char *key, fs_gguf_type ite
 {
     fs_status rc = put_key(w, key, FS_GGUF_ARRAY, err);
 
-    assert(item_type == FS_GGUF_STRING || item_type == FS_GGUF_I32);
+    assert(item_type == FS_GGUF_STRING || item_type == FS_GGUF_I32 || item_type == FS_GGUF_F32);
     if (!rc)
         rc = put_le(&w->values, item_type, 4, err);
     if (!rc)
         rc = put_le(&w->values, n, 8, err);
     w->items_left = n;
-    w->strings = item_type == FS_GGUF_STRING;
+    w->item_type = item_type;
     return rc;
 }
 
 fs_status fs_gguf_put_item(fs_gguf_writer *w, fs_bytes v, fs_error *err)
 {
-    assert(w->items_left > 0 && w->strings);
+    assert(w->items_left > 0 && w->item_type == FS_GGUF_STRING);
     w->items_left--;
     return put_text(&w->values, v, err);
 }
 
 fs_status fs_gguf_put_item_i32(fs_gguf_writer *w, int32_t v, fs_error *err)
 {
-    assert(w->items_left > 0 && !w->strings);
+    assert(w->items_left > 0 && w->item_type == FS_GGUF_I32);
     w->items_left--;
     return put_le(&w->values, (uint32_t)v, 4, err);
+}
+
+fs_status fs_gguf_put_item_f32(fs_gguf_writer *w, float v, fs_error *err)
+{
+    uint32_t bits;
+
+    assert(w->items_left > 0 && w->item_type == FS_GGUF_F32);
+    w->items_left--;
+    memcpy(&bits, &v, sizeof bits);
+    return put_le(&w->values, bits, 4, err);
 }
 
 fs_status fs_gguf_put_tensor(fs_gguf_writer *w, const char *name, fs_dtype dtype, int n_dims, const uint64_t *dims, fs_error *err)

@@ -18,10 +18,11 @@ fs_status fs_gguf_put_u32(fs_gguf_writer *w, const char *key, uint32_t v, fs_err
 fs_status fs_gguf_put_f32(fs_gguf_writer *w, const char *key, float v, fs_error *err);
 fs_status fs_gguf_put_bool(fs_gguf_writer *w, const char *key, bool v, fs_error *err);
 fs_status fs_gguf_put_string(fs_gguf_writer *w, const char *key, fs_bytes v, fs_error *err);
-/* An array: its items follow by fs_gguf_put_item (strings) or fs_gguf_put_item_i32, exactly n of them. */
+/* An array: its items follow by fs_gguf_put_item (strings), _i32 or _f32, exactly n of them. */
 fs_status fs_gguf_put_array(fs_gguf_writer *w, const char *key, fs_gguf_type item_type, uint64_t n, fs_error *err);
 fs_status fs_gguf_put_item(fs_gguf_writer *w, fs_bytes v, fs_error *err);
 fs_status fs_gguf_put_item_i32(fs_gguf_writer *w, int32_t v, fs_error *err);
+fs_status fs_gguf_put_item_f32(fs_gguf_writer *w, float v, fs_error *err);
 
 /* dims row-major, as everywhere here; the dtype must be one that GGUF has. */
 fs_status fs_gguf_put_tensor(fs_gguf_writer *w, const char *name, fs_dtype dtype, int n_dims, const uint64_t *dims, fs_error *err);

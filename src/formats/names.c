@@ -207,24 +207,25 @@ static fs_status mark_permuted(const list *l, fs_tensor *t, const char *stem, si
     return FS_OK;
 }
 
-/* The number in "blk.N." and what follows it; false for anything else, and for numbers with leading zeros. */
-static bool parse_block(const char *name, uint32_t *ret_layer, const char **ret_rest)
+/* "<prefix>N.rest"; false for anything else, and for numbers with leading zeros or too large for a layer or an expert. */
+static bool numbered(const char *name, const char *prefix, uint32_t *ret_no, const char **ret_rest)
 {
+    size_t n_prefix = strlen(prefix);
     uint32_t n = 0;
 
-    if (strncmp(name, "blk.", 4) != 0)
+    if (strncmp(name, prefix, n_prefix) != 0)
         return false;
-    name += 4;
+    name += n_prefix;
     if (*name < '0' || *name > '9' || (name[0] == '0' && name[1] != '.'))
         return false;
     for (; *name >= '0' && *name <= '9'; name++) {
         n = 10 * n + (uint32_t)(*name - '0');
-        if (n > FS_CONFIG_LAYERS_MAX)
+        if (n > FS_CONFIG_EXPERTS_MAX)
             return false;
     }
     if (*name != '.')
         return false;
-    *ret_layer = n;
+    *ret_no = n;
     *ret_rest = name + 1;
     return true;
 }
@@ -275,7 +276,7 @@ static fs_status add_v4_tensor(list *l, const fs_tensor *t, fs_error *err)
     char prefix[64] = "", experts[80];
     fs_status rc;
 
-    if (!parse_block(t->name, &layer, &rest)) {
+    if (!numbered(t->name, "blk.", &layer, &rest)) {
         FIND(v4_names, t->name, &hub);
     } else if (layer < n_layers + l->config->num_nextn_predict_layers) {
         bool mtp = layer >= n_layers;
@@ -302,7 +303,7 @@ static fs_status add_tensor(list *l, const fs_tensor *t, fs_error *err)
 
     if (l->v4)
         return add_v4_tensor(l, t, err);
-    if (parse_block(t->name, &layer, &rest))
+    if (numbered(t->name, "blk.", &layer, &rest))
         return add_block_tensor(l, t, layer, rest, err);
     for (size_t i = 0; dot && strcmp(dot, ".weight") == 0 && i < sizeof global_names / sizeof *global_names; i++)
         if (equal(t->name, (size_t)(dot - t->name), global_names[i].gguf)) {
@@ -342,15 +343,21 @@ fs_status fs_names_to_hub(const fs_gguf *const *parts, size_t n_parts, const fs_
 
 /* ---- the other way ---- */
 
-/* "model.layers.N.rest" */
-static bool hub_layer(const char *hub, uint32_t *ret_layer, const char **ret_rest)
+static bool is_v4(const fs_config *c)
 {
-    int n = 0;
+    return strcmp(c->model_type, "deepseek_v4") == 0;
+}
 
-    if (sscanf(hub, "model.layers.%4" SCNu32 ".%n", ret_layer, &n) != 1 || n == 0)
-        return false;
-    *ret_rest = hub + n;
-    return true;
+/* The block that a layer's tensor is in and its name there; V4's layers that predict ahead stand behind the others. */
+static bool hub_block(const fs_config *c, const char *hub, uint32_t *ret_block, const char **ret_rest)
+{
+    if (is_v4(c) && numbered(hub, "mtp.", ret_block, ret_rest)) {
+        *ret_block += c->num_hidden_layers;
+        return *ret_block < c->num_hidden_layers + c->num_nextn_predict_layers;
+    }
+    if (is_v4(c))
+        return numbered(hub, "layers.", ret_block, ret_rest) && *ret_block < c->num_hidden_layers;
+    return numbered(hub, "model.layers.", ret_block, ret_rest) && *ret_block < c->num_hidden_layers + c->num_nextn_predict_layers;
 }
 
 static bool fits(int n_written, size_t n)
@@ -358,19 +365,41 @@ static bool fits(int n_written, size_t n)
     return n_written > 0 && (size_t)n_written < n;
 }
 
-bool fs_name_to_gguf(const char *hub, char *ret, size_t n)
+#define FIND_GGUF(table, name, ret)                                   \
+    for (size_t i = 0; i < sizeof(table) / sizeof *(table); i++)      \
+        if (strcmp((table)[i].hub, (name)) == 0)                      \
+            *(ret) = (table)[i].gguf
+
+static bool v4_name_to_gguf(const fs_config *c, const char *hub, char *ret, size_t n)
+{
+    const char *rest, *gguf = NULL;
+    uint32_t block;
+
+    FIND_GGUF(v4_names, hub, &gguf);
+    if (gguf)
+        return fits(snprintf(ret, n, "%s", gguf), n);
+    if (!hub_block(c, hub, &block, &rest))
+        return false;
+    FIND_GGUF(v4_block_names, rest, &gguf);
+    if (!gguf && block >= c->num_hidden_layers)
+        FIND_GGUF(v4_mtp_names, rest, &gguf);
+    return gguf && fits(snprintf(ret, n, "blk.%" PRIu32 ".%s", block, gguf), n);
+}
+
+bool fs_name_to_gguf(const fs_config *c, const char *hub, char *ret, size_t n)
 {
     const char *rest, *dot = strrchr(hub, '.');
     uint32_t layer;
 
+    if (is_v4(c))
+        return v4_name_to_gguf(c, hub, ret, n);
     if (!dot)
         return false;
-    if (!hub_layer(hub, &layer, &rest)) {
-        for (size_t i = 0; i < sizeof global_names / sizeof *global_names; i++)
-            if (equal(hub, (size_t)(dot - hub), global_names[i].hub))
-                return fits(snprintf(ret, n, "%s%s", global_names[i].gguf, dot), n);
+    for (size_t i = 0; i < sizeof global_names / sizeof *global_names; i++)
+        if (equal(hub, (size_t)(dot - hub), global_names[i].hub))
+            return fits(snprintf(ret, n, "%s%s", global_names[i].gguf, dot), n);
+    if (!hub_block(c, hub, &layer, &rest))
         return false;
-    }
     if (strcmp(rest, "mlp.gate.e_score_correction_bias") == 0)
         return fits(snprintf(ret, n, "blk.%" PRIu32 ".exp_probs_b.bias", layer), n);
     if (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0)
@@ -381,18 +410,21 @@ bool fs_name_to_gguf(const char *hub, char *ret, size_t n)
     return false;
 }
 
-bool fs_expert_name_to_gguf(const char *hub, char *ret, size_t n, uint32_t *ret_layer, uint32_t *ret_expert)
+bool fs_expert_name_to_gguf(const fs_config *c, const char *hub, char *ret, size_t n, uint32_t *ret_expert)
 {
-    const char *rest;
-    int at = 0;
+    const char *rest, *gguf = NULL;
+    uint32_t block;
+    char stem[32];
 
-    if (!hub_layer(hub, ret_layer, &rest) || sscanf(rest, "mlp.experts.%5" SCNu32 ".%n", ret_expert, &at) != 1 || at == 0)
+    if (!hub_block(c, hub, &block, &rest) || !numbered(rest, is_v4(c) ? "ffn.experts." : "mlp.experts.", ret_expert, &rest))
         return false;
-    rest += at;
-    for (size_t i = 0; i < sizeof expert_names / sizeof *expert_names; i++) {
-        size_t m = strlen(expert_names[i].hub);
-        if (strncmp(rest, expert_names[i].hub, m) == 0 && strcmp(rest + m, ".weight") == 0)
-            return fits(snprintf(ret, n, "blk.%" PRIu32 ".%s.weight", *ret_layer, expert_names[i].gguf), n);
+    if (strlen(rest) <= strlen(".weight") || strcmp(rest + strlen(rest) - strlen(".weight"), ".weight") != 0)
+        return false;
+    snprintf(stem, sizeof stem, "%.*s", (int)(strlen(rest) - strlen(".weight")), rest);
+    if (is_v4(c)) {
+        FIND_GGUF(v4_expert_names, stem, &gguf);
+        return gguf && fits(snprintf(ret, n, "blk.%" PRIu32 ".%s", block, gguf), n);
     }
-    return false;
+    FIND_GGUF(expert_names, stem, &gguf);
+    return gguf && fits(snprintf(ret, n, "blk.%" PRIu32 ".%s.weight", block, gguf), n);
 }

@@ -13,9 +13,9 @@ fs_status fs_names_to_hub(const fs_gguf *const *parts, size_t n_parts, const fs_
                           size_t *ret_n, char **ret_names, fs_error *err);
 
 /* The other way, for one tensor that is no expert's: "model.layers.3.self_attn.q_proj.weight" gives "blk.3.attn_q.weight".
- * false: it has no name there, or ret [n] is too small. */
-bool fs_name_to_gguf(const char *hub, char *ret, size_t n);
+ * false: it has no name there (of a layer that c does not have, for one), or ret [n] is too small. */
+bool fs_name_to_gguf(const fs_config *c, const char *hub, char *ret, size_t n);
 /* "model.layers.3.mlp.experts.5.up_proj.weight" gives "blk.3.ffn_up_exps.weight" and expert 5. */
-bool fs_expert_name_to_gguf(const char *hub, char *ret, size_t n, uint32_t *ret_layer, uint32_t *ret_expert);
+bool fs_expert_name_to_gguf(const fs_config *c, const char *hub, char *ret, size_t n, uint32_t *ret_expert);
 
 #endif

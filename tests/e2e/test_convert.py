@@ -1,4 +1,5 @@
 """farseek convert: to GGUF and back, every fixture with equal bits; tokenizers both ways; what other programs read."""
+import importlib
 import json
 import os
 import pathlib
@@ -13,14 +14,16 @@ from conftest import VECTORS
 from test_oracle import MODELS as ALL
 from test_tokenizer import tokenizer_file, vectors
 
-UNSUPPORTED = [m for m in ALL if json.loads((VECTORS / m / "config.json").read_text())["model_type"] not in
-               ("llama", "qwen2", "qwen3", "deepseek_v2", "deepseek_v3")]
-MODELS = [m for m in ALL if m not in UNSUPPORTED]
+MODELS = ALL
+
+sys.path.insert(0, str(VECTORS))
 
 KEYS = """model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads
 max_position_embeddings rms_norm_eps rope_theta tie_word_embeddings bos_token_id eos_token_id q_lora_rank kv_lora_rank qk_nope_head_dim
 qk_rope_head_dim v_head_dim n_routed_experts n_shared_experts num_experts_per_tok moe_intermediate_size first_k_dense_replace moe_layer_freq
-topk_method scoring_func norm_topk_prob routed_scaling_factor num_nextn_predict_layers architectures head_dim hidden_act""".split()
+topk_method scoring_func norm_topk_prob routed_scaling_factor num_nextn_predict_layers architectures head_dim hidden_act index_n_heads
+index_head_dim index_topk o_groups o_lora_rank sliding_window num_hash_layers compress_ratios compress_rope_theta hc_mult hc_sinkhorn_iters
+hc_eps swiglu_limit""".split()
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +61,7 @@ def test_equal_bits_there_and_back(farseek, converted, model):
 def test_config_comes_back(converted, model):
     want, got = (json.loads((p / "config.json").read_text()) for p in (VECTORS / model, converted(model)[1]))
     for key in KEYS:
-        if key in want and not (key in ("n_group", "topk_group") and want["n_group"] == 1):
+        if key in want and not (key == "sliding_window" and want["model_type"] != "deepseek_v4"):  # qwen's does nothing
             assert got[key] == want[key], key
     scaling, back = want.get("rope_scaling") or {}, got.get("rope_scaling") or {}
     for key, value in scaling.items():
@@ -70,11 +73,125 @@ def test_config_comes_back(converted, model):
     assert ids == {"bos_token_id": want["bos_token_id"], "eos_token_id": [want["eos_token_id"]]}
 
 
-@pytest.mark.parametrize("model", UNSUPPORTED)
-def test_other_architectures_are_refused_by_name(farseek, tmp_path, model):
-    kind = json.loads((VECTORS / model / "config.json").read_text())["model_type"]
-    assert f"model_type '{kind}' cannot be converted" in refused(farseek, VECTORS / model, tmp_path / "m.gguf")
-    assert not list(tmp_path.iterdir())
+@pytest.fixture(scope="session")
+def twins():
+    """What make_gguf_twins.py knows: readers and names of its own."""
+    return importlib.import_module("make_gguf_twins")
+
+
+def read_folder(twins, folder):
+    tensors = {}
+    for file in folder.glob("*.safetensors"):
+        tensors |= twins.read_tensors(file)
+    return tensors
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_tensor_comes_back(converted, twins, model):
+    np = pytest.importorskip("numpy")
+    want, got = read_folder(twins, VECTORS / model), read_folder(twins, converted(model)[1])
+    assert got.keys() == want.keys()
+    for name, a in want.items():
+        assert got[name].dtype == a.dtype and np.array_equal(got[name], a), name
+
+
+def dtypes(twins, folder):
+    return {name: entry["dtype"] for file in folder.glob("*.safetensors") for name, entry in twins.read_header(file)[0].items()}
+
+
+def test_fp4_comes_back_as_it_was(farseek, twins, tmp_path):
+    """The bytes of codes and scales: in one file, so that they can be compared."""
+    farseek("convert", VECTORS / "ds_v4_fp4", tmp_path / "m.gguf")
+    farseek("convert", tmp_path / "m.gguf", tmp_path / "hub")
+    (want, a), (got, b) = (twins.read_header(p / "model.safetensors") for p in (VECTORS / "ds_v4_fp4", tmp_path / "hub"))
+    experts = [name for name in want if ".ffn.experts." in name]
+    assert len(experts) == 3 * 6 * 3 * 2
+    for name in experts:
+        assert want[name]["dtype"] == got[name]["dtype"] and want[name]["shape"] == got[name]["shape"], name
+        assert a[slice(*want[name]["data_offsets"])] == b[slice(*got[name]["data_offsets"])], name
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert config["expert_dtype"] == "fp4" and config["quantization_config"]["weight_block_size"] == [128, 128]
+    farseek("convert", tmp_path / "m.gguf", tmp_path / "bf16", "--type", "BF16")
+    assert "quantization_config" not in json.loads((tmp_path / "bf16" / "config.json").read_text())
+    assert set(dtypes(twins, tmp_path / "bf16").values()) == {"BF16", "F32", "I64"}
+    ids = json.loads((VECTORS / "ds_v4_fp4" / "expected.json").read_text())["prompt"]
+    assert answer(farseek, tmp_path / "bf16", ids) == answer(farseek, VECTORS / "ds_v4_fp4", ids)
+
+
+@pytest.mark.parametrize("model,kind", [("ds_v3_fp8", "F32"), ("ds_v4_fp4", "BF16")])
+def test_fp8_becomes_the_smallest_type_that_holds_it(converted, model, kind):
+    """V3's scales are any numbers, V4's are powers of two, times which an e4m3 is a bf16."""
+    gguf = pytest.importorskip("gguf")
+    kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(converted(model)[0]).tensors}
+    name = "blk.1.attn_q_a.weight" if model == "ds_v4_fp4" else "blk.0.attn_q_a.weight"
+    assert kinds[name] == kind
+    if model == "ds_v4_fp4":
+        assert {v for k, v in kinds.items() if "_exps." in k} == {"MXFP4"} and kinds["blk.0.ffn_gate_tid2eid.weight"] == "I32"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_names_and_keys_are_those_of_llama_cpp(converted, twins, tmp_path, model):
+    """Against make_gguf_twins.py, which was written by llama.cpp's converter: every tensor, shape and key."""
+    gguf = pytest.importorskip("gguf")
+    c = json.loads((VECTORS / model / "config.json").read_text())
+    twins.write_gguf(tmp_path / "twin.gguf", c, twins.read_tensors(VECTORS / model / "model.safetensors"), gguf.GGMLQuantizationType.F32)
+    want, got = gguf.GGUFReader(tmp_path / "twin.gguf"), gguf.GGUFReader(converted(model)[0])
+    shapes = [{t.name: list(t.shape) for t in r.tensors} for r in (want, got)]
+    assert shapes[0] == shapes[1]
+    ours = {"general.file_type", *(f"{got.get_field('general.architecture').contents()}.{k}" for k in (
+        "attention.key_length", "attention.value_length", "embedding_length_out", "leading_dense_block_count"))}
+    for key, field in want.fields.items():
+        if not key.startswith("GGUF."):
+            assert got.get_field(key).contents() == pytest.approx(field.contents()) if isinstance(field.contents(), float) \
+                else got.get_field(key).contents() == field.contents(), key
+    extra = got.fields.keys() - want.fields.keys()
+    assert extra <= ours, extra - ours
+
+
+def test_mtp_can_stay_behind(farseek, converted, tmp_path):
+    ids = json.loads((VECTORS / "ds_v3" / "expected.json").read_text())["prompt"]
+    farseek("convert", VECTORS / "ds_v3", tmp_path / "m.gguf", "--no-mtp")
+    farseek("convert", converted("ds_v3")[0], tmp_path / "hub", "--no-mtp")
+    for path in (tmp_path / "m.gguf", tmp_path / "hub"):
+        assert answer(farseek, path, ids) == answer(farseek, VECTORS / "ds_v3", ids)
+        assert farseek("logits", path, "--ids", "1,2", "--mtp", check=False).returncode != 0
+    assert json.loads((tmp_path / "hub" / "config.json").read_text())["num_nextn_predict_layers"] == 0
+
+
+def test_v4_mtp_there_and_back(farseek, twins, tmp_path):
+    """GGUF has e_proj and h_proj side by side; the rest of the layer is a layer."""
+    np, st = pytest.importorskip("numpy"), pytest.importorskip("safetensors.numpy")
+    source = VECTORS / "ds_v4"
+    tensors = twins.read_tensors(source / "model.safetensors")
+    config = json.loads((source / "config.json").read_text())
+    d, rng = config["hidden_size"], np.random.default_rng(0)
+    ratios = config["compress_ratios"][:config["num_hidden_layers"]] + [0]
+    for name in [n for n in tensors if n.startswith("layers.2.") and ".compressor." not in n and ".indexer." not in n]:
+        tensors["mtp.0." + name[len("layers.2."):]] = tensors[name]
+    tensors |= {f"mtp.0.{k}_proj.weight": rng.normal(size=(d, d)).astype(np.float32) for k in "eh"}
+    tensors |= {f"mtp.0.{k}": rng.normal(size=d).astype(np.float32) for k in ("enorm.weight", "hnorm.weight", "norm.weight")}
+    tensors |= {f"mtp.0.{k}": tensors[k] for k in ("hc_head_fn", "hc_head_base", "hc_head_scale")}
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | dict(num_nextn_predict_layers=1, compress_ratios=ratios)))
+    st.save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, tmp_path / "m" / "model.safetensors")
+    farseek("convert", tmp_path / "m", tmp_path / "m.gguf")
+    farseek("convert", tmp_path / "m.gguf", tmp_path / "hub")
+    got = read_folder(twins, tmp_path / "hub")
+    assert got.keys() == tensors.keys()
+    for name, a in tensors.items():
+        assert np.array_equal(got[name], a), name
+    gguf = pytest.importorskip("gguf")
+    both = {t.name: t for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}[f"blk.{config['num_hidden_layers']}.nextn.eh_proj.weight"]
+    assert np.array_equal(both.data, np.concatenate([tensors["mtp.0.e_proj.weight"], tensors["mtp.0.h_proj.weight"]], 1))
+
+
+def test_a_model_of_another_kind_is_refused_by_name(farseek, tmp_path):
+    (tmp_path / "m").mkdir()
+    config = json.loads((VECTORS / "qwen2" / "config.json").read_text()) | dict(model_type="mamba")
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    os.symlink(VECTORS / "qwen2" / "model.safetensors", tmp_path / "m" / "model.safetensors")
+    assert "model_type 'mamba' cannot be converted" in refused(farseek, tmp_path / "m", tmp_path / "m.gguf")
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize("model", ["qwen2", "llama3", "ds_v3_fp8"])
@@ -162,7 +279,7 @@ def test_ctrl_c_leaves_nothing(farseek, tmp_path):
 
 def test_transformers_reads_ours(converted):
     torch, tf = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    for model in ("qwen2", "llama3", "qwen3", "ds_v2_lite", "ds_v3"):
+    for model in ("qwen2", "llama3", "qwen3", "ds_v2_lite", "ds_v3", "ds_v32", "ds_v4"):
         ids = torch.tensor([json.loads((VECTORS / model / "expected.json").read_text())["prompt"]])
         with torch.no_grad():
             a, b = (tf.AutoModelForCausalLM.from_pretrained(p, dtype=torch.float32)(ids).logits for p in (VECTORS / model, converted(model)[1]))

@@ -20,7 +20,7 @@ static void clear(const char *folder, const char *const *names)
 
 static void every_allocation_may_fail(void **state)
 {
-    static const char *const models[] = { "llama3", "ds_v3" };
+    static const char *const models[] = { "llama3", "ds_v3", "ds_v4_fp4" };
     fs_convert_options o = { .type = FS_DTYPE_NONE };
 
     (void)state;

@@ -66,6 +66,10 @@ static fs_status write_all(size_t piece, fs_error *err)
         rc = fs_gguf_put_array(w, "numbers", FS_GGUF_I32, 2, err);
     for (int i = 0; i < 2 && !rc; i++)
         rc = fs_gguf_put_item_i32(w, i - 1, err);
+    if (!rc)
+        rc = fs_gguf_put_array(w, "limits", FS_GGUF_F32, 2, err);
+    for (int i = 0; i < 2 && !rc; i++)
+        rc = fs_gguf_put_item_f32(w, i + 0.1f, err);
     for (size_t i = 0; i < N_SHAPES && !rc; i++) {
         rc = fs_gguf_put_tensor(w, shapes[i].name, shapes[i].dtype, shapes[i].n_dims, shapes[i].dims, err);
         total += bytes_of(i);
@@ -96,7 +100,7 @@ static void check_all(void)
 
     assert_ok(fs_map_open(&map, path, &err), err);
     assert_ok(fs_gguf_open(map.bytes, "m", &g, &err), err);
-    assert_int_equal(fs_gguf_n_values(g), 6);
+    assert_int_equal(fs_gguf_n_values(g), 7);
     assert_ok(fs_gguf_int(g, "a", 0, INT64_MAX, &v, NULL, &err), err);
     assert_true(v == 4000000000);
     assert_ok(fs_gguf_double(g, "b", &d, NULL, &err), err);
@@ -110,6 +114,7 @@ static void check_all(void)
     assert_true(fs_bytes_equal(fs_gguf_next_string(a, &at), FS_BYTES_LIT("word")));
     assert_int_equal(fs_gguf_next_string(a, &at).n_bytes, 0);
     assert_true(fs_gguf_number_at(fs_gguf_find(g, "numbers"), 0) == -1);
+    assert_true(fs_gguf_number_at(fs_gguf_find(g, "limits"), 1) == (double)1.1f);
     assert_int_equal(fs_gguf_n_tensors(g), N_SHAPES);
     for (size_t i = 0; i < N_SHAPES; i++) {
         const fs_tensor *t = fs_gguf_find_tensor(g, shapes[i].name);

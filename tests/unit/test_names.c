@@ -1,4 +1,5 @@
 /* llama.cpp's names and metadata of DeepSeek's own architectures: what test_weights.c does not have. WRAP_ALLOC */
+#include "formats/names.h"
 #include "formats/weights.h"
 
 #include "alloc_fail.h"
@@ -180,10 +181,16 @@ static void deepseek4_has_the_hubs_names_and_values(void **state)
         { "blk.2.nextn.hc_head_base.weight", "mtp.0.hc_head_base" },
         { "blk.2.nextn.hc_head_scale.weight", "mtp.0.hc_head_scale" },
     };
+    static const char *const nowhere[] = {
+        "layers.2.attn_norm.weight", "mtp.1.attn_norm.weight", "layers.0.enorm.weight", "layers.01.attn_norm.weight", "layers. 1.attn_norm.weight",
+        "layers.0.ffn.experts.00.w1.weight", "layers.0.ffn.experts.1.w4.weight", "layers.0.ffn.experts.1.w1", "layers.0.ffn.experts.1.w1.scale",
+        "layers.0.ffn.experts.9999.w1.weight", "model.layers.0.mlp.gate.weight", "layers", "mtp.0.", "",
+    };
     static const uint32_t ratios[] = { 0, 4, 0 };
-    char *folder = make_folder();
+    char *folder = make_folder(), back[64];
     const fs_config *c;
     const fs_tensor *t = NULL;
+    uint32_t expert;
     gguf_file f = { 0 };
     fs_weights *w;
     float row[8];
@@ -212,6 +219,17 @@ static void deepseek4_has_the_hubs_names_and_values(void **state)
     assert_true(row[1] == 1000 + 3 * 24 + 2 * 8 + 1);
     assert_int_equal(fs_weights_get(w, "layers.1.ffn.experts.0.w2.weight", &t, NULL, 2, (uint64_t)8, (uint64_t)3), FS_OK);
     holds(w, "mtp.0.ffn.experts.1.w3.weight", 3024);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_true(fs_name_to_gguf(c, names[i].hub, back, sizeof back));
+        assert_string_equal(back, names[i].gguf);
+    }
+    assert_true(fs_expert_name_to_gguf(c, "mtp.0.ffn.experts.3.w2.weight", back, sizeof back, &expert));
+    assert_string_equal(back, "blk.2.ffn_down_exps.weight");
+    assert_int_equal(expert, 3);
+    for (size_t i = 0; i < sizeof nowhere / sizeof *nowhere; i++) {
+        assert_false(fs_name_to_gguf(c, nowhere[i], back, sizeof back));
+        assert_false(fs_expert_name_to_gguf(c, nowhere[i], back, sizeof back, &expert));
+    }
     fs_weights_close(w);
     remove_folder(folder, files);
 }

@@ -350,4 +350,5 @@ def main():
         write_sharded(target / "sharded", HERE / model)
 
 
-main()
+if __name__ == "__main__":
+    main()
