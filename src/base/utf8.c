@@ -1,6 +1,8 @@
 /* Decoding follows table 3-7 of the Unicode standard (well-formed byte sequences). */
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t fs_utf8_next(fs_bytes text, size_t i, uint32_t *ret_code)
 {
     const uint8_t *s = text.data + i;
@@ -72,6 +74,14 @@ bool fs_utf8_valid(fs_bytes text)
 {
     for (size_t i = 0; i < text.n_bytes;) {
         uint32_t code;
+        uint64_t eight;
+        if (text.n_bytes - i >= sizeof eight) {
+            memcpy(&eight, text.data + i, sizeof eight);
+            if (!(eight & 0x8080808080808080u)) {
+                i += sizeof eight;
+                continue;
+            }
+        }
         i += fs_utf8_next(text, i, &code);
         if (code == FS_UTF8_BAD)
             return false;

@@ -55,12 +55,15 @@ static fs_status give_output(const jinja *j, fs_buf *ret_text, fs_buf *ret_forei
     jinja_str s = jinja_built(j->out);
     fs_status rc = fs_buf_reserve(ret_text, s.n, err);
 
-    if (!rc && ret_foreign) {
+    if (!rc && ret_foreign)
         rc = fs_buf_reserve(ret_foreign, s.n, err);
-        for (size_t i = 0; i < s.n && !rc; i++) {
-            char is = s.foreign == jinja_all_foreign ? 1 : s.foreign ? (char)s.foreign[i] : 0;
-            rc = fs_buf_append(ret_foreign, &is, 1, err);
-        }
+    if (!rc && ret_foreign && s.n) {
+        if (s.foreign && s.foreign != jinja_all_foreign)
+            memcpy(ret_foreign->data + ret_foreign->n_bytes, s.foreign, s.n);
+        else
+            memset(ret_foreign->data + ret_foreign->n_bytes, s.foreign != NULL, s.n);
+        ret_foreign->n_bytes += s.n;
+        ret_foreign->data[ret_foreign->n_bytes] = 0;
     }
     return rc ? rc : fs_buf_append(ret_text, s.data, s.n, err);
 }

@@ -26,6 +26,7 @@ typedef struct jinja_block {
 
 typedef struct jinja {
     jinja_block *blocks;
+    size_t block_bytes; /* of the next one */
     size_t memory_bytes, memory_bytes_max;
     uint64_t steps, steps_max;
     size_t output_bytes_max;

@@ -33,8 +33,10 @@ static jinja_token *push(lexer *l, jinja_token_kind kind, size_t from, size_t to
 
 static void advance(lexer *l, size_t to)
 {
-    for (; l->at < to; l->at++)
-        l->line += l->s[l->at] == '\n';
+    for (const uint8_t *p = l->s + l->at; to > l->at && (p = memchr(p, '\n', (size_t)(l->s + to - p))) != NULL; p++)
+        l->line++;
+    if (to > l->at)
+        l->at = to;
 }
 
 static bool looking_at(const lexer *l, size_t at, const char *text)
@@ -164,7 +166,7 @@ static bool is_word(uint8_t c)
 static size_t digits(const lexer *l, size_t at, char *text, size_t *n)
 {
     while (at < l->n && (is_digit(l->s[at]) || (l->s[at] == '_' && at + 1 < l->n && is_digit(l->s[at + 1])))) {
-        if (*n == 60)
+        if (*n >= 60) /* the point may have been the 61st */
             jinja_fail(l->j, FS_ERR_UNSUPPORTED, "a number of more than 60 characters is not supported");
         if (l->s[at] != '_')
             text[(*n)++] = (char)l->s[at];
@@ -268,8 +270,9 @@ static void lex_expression(lexer *l, bool is_block)
             lex_string(l);
             continue;
         }
-        for (k = 0; k < sizeof ops / sizeof *ops && !looking_at(l, l->at, ops[k]); k++)
-            ;
+        for (k = 0; k < sizeof ops / sizeof *ops; k++)
+            if (l->s[l->at] == (uint8_t)ops[k][0] && (!ops[k][1] || (l->at + 1 < l->n && l->s[l->at + 1] == (uint8_t)ops[k][1])))
+                break;
         if (k == sizeof ops / sizeof *ops)
             jinja_fail(l->j, FS_ERR_FORMAT, "unexpected character 0x%02x", l->s[l->at]);
         if (strchr("([{", ops[k][0])) {
@@ -354,8 +357,12 @@ void jinja_lex(jinja *j, fs_bytes source, jinja_tokens *ret)
     while (l.at < l.n) {
         size_t begin = l.at, tag = begin, end, after;
         uint8_t kind, sign;
-        while (tag + 1 < l.n && !(l.s[tag] == '{' && (l.s[tag + 1] == '{' || l.s[tag + 1] == '%' || l.s[tag + 1] == '#')))
-            tag++;
+        for (; tag + 1 < l.n; tag++) {
+            const uint8_t *brace = memchr(l.s + tag, '{', l.n - 1 - tag);
+            tag = brace ? (size_t)(brace - l.s) : l.n - 1;
+            if (brace && (l.s[tag + 1] == '{' || l.s[tag + 1] == '%' || l.s[tag + 1] == '#'))
+                break;
+        }
         if (tag + 1 >= l.n) {
             push(&l, T_TEXT, begin, l.n);
             break;

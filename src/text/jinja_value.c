@@ -14,7 +14,8 @@ const uint8_t jinja_all_foreign[1] = { 1 };
 
 /* ---- memory and failure ---- */
 
-#define BLOCK_BYTES ((size_t)32 << 10)
+#define BLOCK_BYTES_MIN ((size_t)2 << 10) /* of the first; each is twice the one before */
+#define BLOCK_BYTES_MAX ((size_t)64 << 10)
 #define BLOCK_HEAD  ((sizeof(jinja_block) + 15) & ~(size_t)15)
 
 _Noreturn void jinja_fail(jinja *j, fs_status code, const char *format, ...)
@@ -32,14 +33,15 @@ _Noreturn void jinja_fail(jinja *j, fs_status code, const char *format, ...)
 void *jinja_alloc(jinja *j, size_t n_bytes)
 {
     jinja_block *b = j->blocks;
-    size_t size;
+    size_t size, regular;
     void *p;
 
     if (n_bytes > j->memory_bytes_max - j->memory_bytes)
         jinja_fail(j, FS_ERR_FORMAT, "it needs more than %zu bytes of memory", j->memory_bytes_max);
     n_bytes = (n_bytes + 15) & ~(size_t)15;
     if (!b || n_bytes > b->size_bytes - b->used_bytes) {
-        size = n_bytes > BLOCK_BYTES / 4 ? n_bytes : BLOCK_BYTES;
+        regular = j->block_bytes ? j->block_bytes : BLOCK_BYTES_MIN;
+        size = n_bytes > regular / 4 ? n_bytes : regular;
         b = calloc(1, BLOCK_HEAD + size);
         if (!b) {
             j->rc = fs_fail_memory(j->err, BLOCK_HEAD + size);
@@ -53,6 +55,7 @@ void *jinja_alloc(jinja *j, size_t n_bytes)
         } else {
             b->next = j->blocks;
             j->blocks = b;
+            j->block_bytes = regular < BLOCK_BYTES_MAX ? 2 * regular : regular;
         }
     }
     p = (uint8_t *)b + BLOCK_HEAD + b->used_bytes;

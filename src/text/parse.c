@@ -20,16 +20,9 @@ typedef struct job {
 /* Line ends before </think> that are not told; more than anybody writes, and few to look at again. */
 #define TRIM_MAX 64
 
-/* The tags of DSML and the markers, as the format spells them. */
-typedef struct tags {
-    char open[48], close[48];           /* of the block */
-    char call_open[64], call_close[48]; /* of a call */
-    char key[64], value_close[48];
-} tags;
-
-static tags tags_of(const fs_parser *p)
+static fs_parse_tags tags_of(const fs_parser *p)
 {
-    tags t = { .open = "" };
+    fs_parse_tags t = { .open = "" };
 
     if (p->markup == FS_MARKUP_DSML) {
         const fs_dsml *d = fs_dsml_of(p->format);
@@ -68,6 +61,7 @@ void fs_parser_init(fs_parser *p, fs_chat_format f, bool thinking, bool tools)
         p->markup = FS_MARKUP_DSML;
     else
         p->markup = f >= FS_CHAT_DEEPSEEK_V3 ? FS_MARKUP_MARKERS : FS_MARKUP_JSON;
+    p->tags = tags_of(p);
 }
 
 void fs_parser_done(fs_parser *p)
@@ -196,12 +190,29 @@ static void set(job *j, fs_buf *b, fs_bytes text)
 
 /* ---- text up to a marker ---- */
 
+/* How many bytes at the end of text may be the beginning of the marker, of n bytes. */
+static size_t partial(fs_bytes text, const char *marker, size_t n)
+{
+    size_t k = text.n_bytes < n - 1 ? text.n_bytes : n - 1;
+
+    while (k > 0) {
+        const uint8_t *tail = text.data + text.n_bytes - k, *first = memchr(tail, marker[0], k);
+        if (!first)
+            return 0;
+        k -= (size_t)(first - tail);
+        if (memcmp(first, marker, k) == 0)
+            return k;
+        k--;
+    }
+    return 0;
+}
+
 /* Tells text until marker, but neither what may be the beginning of the marker nor up to n_newlines line ends before it.
  * STEP_ON: the marker was found, and at is behind it; begin is where those line ends begin. */
 static step text_until(job *j, fs_part part, const char *marker, size_t n_newlines)
 {
     fs_parser *p = j->p;
-    size_t n = strlen(marker), end, k = 0;
+    size_t n = strlen(marker), end;
     const char *hit;
     bool found;
 
@@ -217,12 +228,8 @@ static step text_until(job *j, fs_part part, const char *marker, size_t n_newlin
     hit = n && p->pending.n_bytes > p->scan ? memmem(p->pending.data + p->scan, p->pending.n_bytes - p->scan, marker, n) : NULL;
     found = hit != NULL;
     end = found ? (size_t)(hit - p->pending.data) : p->pending.n_bytes;
-    if (!found && n) {
-        for (k = n - 1; k > 0; k--)
-            if (k <= end - p->begin && memcmp(p->pending.data + end - k, marker, k) == 0)
-                break;
-        end -= k;
-    }
+    if (!found && n)
+        end -= partial(span(p, p->begin, end), marker, n);
     p->at = end + (found ? n : 0);
     p->scan = end;
     while (n_newlines > 0 && end > p->begin && p->pending.data[end - 1] == '\n') {
@@ -267,9 +274,10 @@ static step on_start(job *j)
     return STEP_ON;
 }
 
-static step on_content(job *j, const tags *t)
+static step on_content(job *j)
 {
     fs_parser *p = j->p;
+    const fs_parse_tags *t = &p->tags;
     step s = text_until(j, FS_PART_CONTENT, t->open, p->markup == FS_MARKUP_DSML ? 2 : p->markup == FS_MARKUP_JSON);
 
     if (s == STEP_ON) {
@@ -283,9 +291,10 @@ static step on_content(job *j, const tags *t)
 
 /* ---- blocks of calls ---- */
 
-static step on_calls(job *j, const tags *t)
+static step on_calls(job *j)
 {
     fs_parser *p = j->p;
+    const fs_parse_tags *t = &p->tags;
     bool closed;
     step s;
 
@@ -321,9 +330,10 @@ static step on_name(job *j)
     return STEP_ON;
 }
 
-static step on_body(job *j, const tags *t)
+static step on_body(job *j)
 {
     fs_parser *p = j->p;
+    const fs_parse_tags *t = &p->tags;
     fs_bytes body, value;
     step s = until(p, t->call_close, SIZE_MAX, &body);
 
@@ -343,9 +353,10 @@ static step on_body(job *j, const tags *t)
     return STEP_ON;
 }
 
-static step on_parameters(job *j, const tags *t)
+static step on_parameters(job *j)
 {
     fs_parser *p = j->p;
+    const fs_parse_tags *t = &p->tags;
     bool closed;
     step s;
 
@@ -396,9 +407,10 @@ static step on_key(job *j)
     return STEP_ON;
 }
 
-static step on_value(job *j, const tags *t)
+static step on_value(job *j)
 {
     fs_parser *p = j->p;
+    const fs_parse_tags *t = &p->tags;
     fs_bytes text, value;
     step s = until(p, t->value_close, SIZE_MAX, &text);
 
@@ -485,9 +497,10 @@ static step on_object(job *j)
     return STEP_ON;
 }
 
-static step on_close(job *j, const tags *t)
+static step on_close(job *j)
 {
     fs_parser *p = j->p;
+    const fs_parse_tags *t = &p->tags;
     step s;
 
     skip(p, SPACE);
@@ -513,7 +526,7 @@ static step on_after(job *j)
 
 /* ---- the machine ---- */
 
-static step one_step(job *j, const tags *t)
+static step one_step(job *j)
 {
     switch (j->p->state) {
     case FS_PARSE_START:
@@ -521,26 +534,26 @@ static step one_step(job *j, const tags *t)
     case FS_PARSE_REASONING:
         return on_reasoning(j);
     case FS_PARSE_CONTENT:
-        return on_content(j, t);
+        return on_content(j);
     case FS_PARSE_AFTER:
         return on_after(j);
     case FS_PARSE_CALLS:
-        return on_calls(j, t);
+        return on_calls(j);
     case FS_PARSE_NAME:
     case FS_PARSE_FENCE:
         return on_name(j);
     case FS_PARSE_BODY:
-        return on_body(j, t);
+        return on_body(j);
     case FS_PARSE_PARAMETERS:
-        return on_parameters(j, t);
+        return on_parameters(j);
     case FS_PARSE_KEY:
         return on_key(j);
     case FS_PARSE_VALUE:
-        return on_value(j, t);
+        return on_value(j);
     case FS_PARSE_OBJECT:
         return on_object(j);
     case FS_PARSE_CLOSE:
-        return on_close(j, t);
+        return on_close(j);
     }
     return STEP_WAIT;
 }
@@ -561,7 +574,6 @@ static void compact(fs_parser *p)
 fs_status fs_parser_push(fs_parser *p, const void *text, size_t n_bytes, fs_parse_fn *fn, void *ud, fs_error *err)
 {
     job j = { .p = p, .fn = fn, .ud = ud, .err = err };
-    tags t = tags_of(p);
     fs_status rc;
 
     if (n_bytes == 0)
@@ -569,7 +581,7 @@ fs_status fs_parser_push(fs_parser *p, const void *text, size_t n_bytes, fs_pars
     compact(p);
     if ((rc = fs_buf_append(&p->pending, text, n_bytes, err)))
         return rc;
-    while (!j.rc && one_step(&j, &t) == STEP_ON)
+    while (!j.rc && one_step(&j) == STEP_ON)
         continue;
     return j.rc;
 }

@@ -42,9 +42,17 @@ typedef enum fs_parse_state {
     FS_PARSE_CLOSE
 } fs_parse_state;
 
+/* The markers and tags of calls, as the format spells them. */
+typedef struct fs_parse_tags {
+    char open[48], close[48];           /* of the block */
+    char call_open[64], call_close[48]; /* of a call */
+    char key[64], value_close[48];
+} fs_parse_tags;
+
 typedef struct fs_parser {
     fs_chat_format format;
     fs_markup markup;
+    fs_parse_tags tags;
     fs_parse_state state;
     bool trim;           /* line ends around reasoning are not told */
     bool skip_newlines;

@@ -22,7 +22,7 @@ static struct json_object *foreign(void)
 static fs_status render(const fs_jinja *t, struct json_object *vars, fs_buf *text, fs_buf *mask, fs_error *err)
 {
     static const struct tm now = { .tm_year = 124, .tm_mday = 1 };
-    fs_jinja_input in = { .foreign = vars, .now = &now, .limits = { 100000, (size_t)8 << 20, 1 << 16 } };
+    fs_jinja_input in = { .foreign = vars, .now = &now, .limits = { 20000, (size_t)8 << 20, 1 << 16 } };
 
     return fs_jinja_render(t, &in, text, mask, err);
 }

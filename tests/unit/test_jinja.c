@@ -168,6 +168,29 @@ static void bombs_are_refused(void **state)
     }
 }
 
+/* A number's digits stop at 60, wherever its point or exponent stands. */
+static void long_numbers_are_refused(void **state)
+{
+    static const char *const parts[][2] = { { "", "" }, { "", "." }, { "", "e" }, { "1.", "" }, { "1e+", "" }, { "", "e-" } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        for (int n = 50; n < 70; n++) {
+            char text[300];
+            fs_buf out = { 0 };
+            fs_error err = { 0 };
+            fs_status rc;
+            snprintf(text, sizeof text, "{{ %s%.*s%s%.*s }}", parts[i][0], n, "1111111111222222222233333333334444444444555555555566666666667777777777",
+                     parts[i][1], parts[i][1][0] ? 66 : 0, "111111111122222222223333333333444444444455555555556666666666777777");
+            rc = render(text, NULL, &out, &err);
+            if (rc)
+                assert_true(rc == FS_ERR_UNSUPPORTED && (strstr(err.message, "60 characters") || strstr(err.message, "18 digits")));
+            else
+                assert_true(parts[i][0][0] && !parts[i][1][0] && n <= 60);
+            fs_buf_done(&out);
+        }
+}
+
 /* Syntax that nests or repeats without end. */
 static void deep_syntax_is_refused(void **state)
 {
@@ -405,6 +428,7 @@ int main(void)
         cmocka_unit_test(published_templates_are_jinja2s),
         cmocka_unit_test(more_templates_are_jinja2s),
         cmocka_unit_test(bombs_are_refused),
+        cmocka_unit_test(long_numbers_are_refused),
         cmocka_unit_test(deep_syntax_is_refused),
         cmocka_unit_test(what_is_not_known_is_named_with_its_line),
         cmocka_unit_test(every_byte_knows_whose_it_is),
