@@ -45,8 +45,7 @@ static void put_indexer(out *o, const fs_config *c)
 static void put_mla(out *o, const fs_config *c)
 {
     u32(o, "attention.head_count_kv", 1);
-    if (c->q_lora_rank)
-        u32(o, "attention.q_lora_rank", c->q_lora_rank);
+    u32(o, "attention.q_lora_rank", c->q_lora_rank); /* 0 too: llama.cpp expects no key of 26 and 27 layers alone */
     u32(o, "attention.kv_lora_rank", c->kv_lora_rank);
     u32(o, "attention.key_length", c->kv_lora_rank + c->qk_rope_head_dim);
     u32(o, "attention.value_length", c->kv_lora_rank);

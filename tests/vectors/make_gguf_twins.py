@@ -232,7 +232,7 @@ def add_v4(w, c):
     w.add_float32(f"{w.arch}.attention.compress_rope_freq_base", c["compress_rope_theta"])
     w.add_float32(f"{w.arch}.hyper_connection.epsilon", c["hc_eps"])
     for kind in ("exp", "shexp"):
-        w.add_array(f"{w.arch}.swiglu_clamp_{kind}", [float(c["swiglu_limit"])] * c["num_hidden_layers"])
+        w.add_array(f"{w.arch}.swiglu_clamp_{kind}", [float(c["swiglu_limit"])] * (c["num_hidden_layers"] + c.get("num_nextn_predict_layers", 0)))
 
 
 def add_metadata(w, c, old):
