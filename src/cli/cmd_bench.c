@@ -1,8 +1,13 @@
-/* farseek bench: how fast a model reads a prompt and writes tokens here. The ids are fixed and mean nothing; what is
- * measured is the same forward step that every command uses. */
+/* farseek bench: how fast a model reads a prompt and writes tokens here, and what share that is of what the machine can.
+ * The ids are random, since a model's routing depends on them; what is measured is the forward step that every command
+ * uses. docs/bench.md says what each figure means. */
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/reply.h"
+#include "cli/tally.h"
+
+#include "base/mem.h"
+#include "kernels/limits.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -10,31 +15,41 @@
 #include <sys/resource.h>
 
 static struct {
-    int n_prompt, n_tokens, n_threads, n_batch, n_runs, chunk;
+    int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk;
     const char *isa;
-    bool json;
-} opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3 };
+    bool limits, json;
+} opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3, .limits = true };
 
 static const fs_option options[] = {
-    FS_OPT_INT("prompt-tokens", 'p', opt.n_prompt, 1, 1 << 20, "N", "tokens of the prompt (default 512)"),
-    FS_OPT_INT("tokens", 'n', opt.n_tokens, 1, 1 << 20, "N", "tokens written (default 128)"),
+    FS_OPT_INT("prompt-tokens", 'p', opt.n_prompt, 0, 1 << 20, "N", "tokens of the prompt (default 512; 0: do not measure reading)"),
+    FS_OPT_INT("tokens", 'n', opt.n_tokens, 0, 1 << 20, "N", "tokens written (default 128; 0: do not measure writing)"),
+    FS_OPT_INT("depth", 'd', opt.n_depth, 0, 1 << 20, "N", "tokens that stand in the context before both (default 0)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_INT("batch", 'b', opt.n_batch, 1, FS_STEP_SEQUENCES, "N", "sequences that write at once (default 1)"),
     FS_OPT_INT("runs", 'r', opt.n_runs, 1, 100, "N", "measure N times and take the median (default 3)"),
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
+    FS_OPT_FLAG("limits", 0, opt.limits, "measure what the machine can, too (default; 1 s, 1 GiB)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
 
-#define RUNS_MAX 100
+#define RUNS_MAX         100
+#define READ_BYTES_MAX   ((size_t)1 << 30)
+#define READ_BYTES_MIN   ((size_t)64 << 20)
+#define LIMIT_RUNS       5
+#define KV_SAMPLE_TOKENS 4096
 
 typedef struct bench {
     fs_model *model;
     fs_session *sessions[FS_STEP_SEQUENCES];
-    int32_t *prompt;
-    float *logits; /* [batch, V] */
-    double load_s, prompt_s[RUNS_MAX], tokens_s[RUNS_MAX];
+    int32_t *ids;   /* of one eval: depth or the prompt */
+    float *logits;  /* [batch, V] */
+    uint64_t seed;
+    double open_s, first_token_s, prompt_s[RUNS_MAX], tokens_s[RUNS_MAX];
+    double rss_mib;
+    fs_tallies tallies;
+    double read_bytes_s, f32_ops_s, int8_ops_s; /* of the machine; 0: not measured */
 } bench;
 
 static void bench_done(bench *b)
@@ -42,15 +57,67 @@ static void bench_done(bench *b)
     for (int i = 0; i < opt.n_batch; i++)
         fs_session_free(b->sessions[i]);
     fs_model_close(b->model);
-    free(b->prompt);
+    free(b->ids);
     free(b->logits);
 }
 
+/* Random ids from a fixed seed (Steele, Lea and Flood, SplitMix64): every run of the program meets the same. */
+static int32_t random_id(bench *b)
+{
+    uint64_t z = b->seed += UINT64_C(0x9e3779b97f4a7c15);
+
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return (int32_t)((z ^ z >> 31) % (uint64_t)fs_model_vocab_size(b->model));
+}
+
+static float *logits_of(bench *b, int sequence)
+{
+    return b->logits + (size_t)sequence * (size_t)fs_model_vocab_size(b->model);
+}
+
+static fs_status read_tokens(bench *b, int sequence, int n, fs_error *err)
+{
+    if (n == 0)
+        return FS_OK;
+    if (fs_interrupted())
+        return fs_fail(err, FS_ERR_INTERRUPTED, "stopped");
+    for (int i = 0; i < n; i++)
+        b->ids[i] = random_id(b);
+    return fs_session_eval(b->sessions[sequence], b->ids, (size_t)n, (size_t)opt.chunk, NULL, logits_of(b, sequence), NULL, err);
+}
+
+/* n steps of one token in every sequence. */
+static fs_status write_tokens(bench *b, int n, fs_error *err)
+{
+    fs_batch_item items[FS_STEP_SEQUENCES];
+    int32_t ids[FS_STEP_SEQUENCES];
+    fs_status rc = FS_OK;
+
+    for (int t = 0; t < n && !rc; t++) {
+        for (int i = 0; i < opt.n_batch; i++) {
+            ids[i] = random_id(b);
+            items[i] = (fs_batch_item){ .session = b->sessions[i], .ids = &ids[i], .n = 1, .n_logits = 1, .ret_logits = logits_of(b, i) };
+        }
+        rc = fs_interrupted() ? fs_fail(err, FS_ERR_INTERRUPTED, "stopped") : fs_batch_eval(items, (size_t)opt.n_batch, err);
+    }
+    return rc;
+}
+
+static void rewind_to_depth(bench *b)
+{
+    for (int i = 0; i < opt.n_batch; i++)
+        fs_session_truncate(b->sessions[i], opt.n_depth);
+}
+
+/* Up to the first token: the model, a session, the logits after one token. */
 static fs_status bench_open(bench *b, const char *model, fs_error *err)
 {
-    fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = opt.n_prompt + opt.n_tokens };
+    int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens);
+    int ids_max = opt.n_depth > opt.n_prompt ? opt.n_depth : opt.n_prompt;
+    fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = ctx_tokens };
     char *path = NULL;
-    size_t v, n;
+    size_t n;
     double start = fs_seconds_now();
     fs_status rc = fs_model_path(model, &path, err);
 
@@ -59,47 +126,68 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
     free(path);
     if (rc)
         return rc;
-    b->load_s = fs_seconds_now() - start;
-    v = (size_t)fs_model_vocab_size(b->model);
-    b->prompt = calloc((size_t)opt.n_prompt, sizeof *b->prompt);
-    b->logits = fs_mul_size(v * sizeof *b->logits, (size_t)opt.n_batch, &n) ? malloc(n) : NULL;
-    if (!b->prompt || !b->logits)
-        return fs_fail_memory(err, v * sizeof *b->logits);
-    for (int i = 0; i < opt.n_prompt; i++)
-        b->prompt[i] = (int32_t)(((uint64_t)i * 7919 + 17) % v);
-    for (int i = 0; i < opt.n_batch && !rc; i++)
-        rc = fs_session_new(b->model, opt.n_prompt + opt.n_tokens, &b->sessions[i], err);
+    b->open_s = fs_seconds_now() - start;
+    n = (size_t)fs_model_vocab_size(b->model) * sizeof *b->logits;
+    b->ids = calloc((size_t)ids_max + 1, sizeof *b->ids);
+    b->logits = fs_mul_size(n, (size_t)opt.n_batch, &n) ? malloc(n) : NULL;
+    if (!b->ids || !b->logits)
+        return fs_fail_memory(err, n);
+    rc = fs_session_new(b->model, ctx_tokens, &b->sessions[0], err);
+    if (!rc)
+        rc = read_tokens(b, 0, 1, err);
+    b->first_token_s = fs_seconds_now() - start;
+    for (int i = 1; i < opt.n_batch && !rc; i++)
+        rc = fs_session_new(b->model, ctx_tokens, &b->sessions[i], err);
+    if (!rc)
+        fs_session_truncate(b->sessions[0], 0);
     return rc;
 }
 
-/* The prompt in every session (timed in the first), then tokens in all of them at once. */
-static fs_status measure(bench *b, double *ret_prompt_s, double *ret_tokens_s, fs_error *err)
+/* Once what is before the measured part, and once that part without a clock; then n_runs times each. */
+static fs_status measure(bench *b, fs_error *err)
 {
-    size_t v = (size_t)fs_model_vocab_size(b->model);
-    fs_batch_item items[FS_STEP_SEQUENCES];
-    int32_t ids[FS_STEP_SEQUENCES];
     fs_status rc = FS_OK;
     double start;
 
-    for (int i = 0; i < opt.n_batch && !rc; i++) {
-        fs_session_truncate(b->sessions[i], 0);
+    for (int i = 0; i < opt.n_batch && !rc; i++)
+        rc = read_tokens(b, i, opt.n_depth, err);
+    if (!rc)
+        rc = read_tokens(b, 0, opt.n_prompt < FS_STEP_TOKENS ? opt.n_prompt : FS_STEP_TOKENS, err);
+    rewind_to_depth(b);
+    if (!rc && opt.n_tokens)
+        rc = write_tokens(b, 1, err);
+    for (int i = 0; i < opt.n_runs && !rc; i++) {
+        rewind_to_depth(b);
         start = fs_seconds_now();
-        rc = fs_session_eval(b->sessions[i], b->prompt, (size_t)opt.n_prompt, (size_t)opt.chunk, NULL, b->logits + (size_t)i * v, NULL, err);
-        if (i == 0)
-            *ret_prompt_s = fs_seconds_now() - start;
+        rc = read_tokens(b, 0, opt.n_prompt, err);
+        b->prompt_s[i] = fs_seconds_now() - start;
+        rewind_to_depth(b);
+        start = fs_seconds_now();
+        if (!rc)
+            rc = write_tokens(b, opt.n_tokens, err);
+        b->tokens_s[i] = fs_seconds_now() - start;
     }
-    start = fs_seconds_now();
-    for (int t = 0; t < opt.n_tokens && !rc; t++) {
-        for (int i = 0; i < opt.n_batch; i++) {
-            float *logits = b->logits + (size_t)i * v;
-            ids[i] = (int32_t)fs_model_kernels(b->model)->rows.argmax(logits, v);
-            items[i] = (fs_batch_item){ .session = b->sessions[i], .ids = &ids[i], .n = 1, .n_logits = 1, .ret_logits = logits };
-        }
-        rc = fs_interrupted() ? fs_fail(err, FS_ERR_INTERRUPTED, "stopped") : fs_batch_eval(items, (size_t)opt.n_batch, err);
-    }
-    *ret_tokens_s = fs_seconds_now() - start;
     return rc;
 }
+
+/* Where there is little memory, reading is measured over less of it, or not at all. */
+static void measure_limits(bench *b)
+{
+    size_t available = fs_memory_available() / 4, n = available < READ_BYTES_MAX ? available / FS_LIMITS_READ_ALIGN * FS_LIMITS_READ_ALIGN : READ_BYTES_MAX;
+    fs_pool *pool = fs_model_pool(b->model);
+    unsigned isa = fs_model_kernels(b->model)->isa;
+    uint8_t *memory = n >= READ_BYTES_MIN ? fs_alloc_lazy(n) : NULL;
+
+    if (memory) {
+        memset(memory, 1, n);
+        b->read_bytes_s = fs_limit_read_bytes_s(pool, isa, memory, n, LIMIT_RUNS);
+        fs_free_lazy(memory, n);
+    }
+    b->f32_ops_s = fs_limit_f32_ops_s(pool, isa, LIMIT_RUNS);
+    b->int8_ops_s = fs_limit_int8_ops_s(pool, isa, LIMIT_RUNS);
+}
+
+/* ---- what it comes to ---- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -107,11 +195,35 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Sorts the times; the median of n. */
-static double median(double *times, int n)
+typedef struct rate {
+    double median, min, max; /* tokens a second */
+} rate;
+
+/* Sorts the times. */
+static rate rate_of(double n_tokens, double *times)
 {
+    int n = opt.n_runs;
+
     qsort(times, (size_t)n, sizeof *times, by_value);
-    return n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+    return (rate){ n_tokens / (n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2), n_tokens / times[n - 1], n_tokens / times[0] };
+}
+
+/* Multiplications plus additions with weights that reading the prompt takes; attention's own are not counted. */
+static double prompt_ops(const bench *b)
+{
+    const fs_config *c = fs_model_config(b->model);
+    double layers = (double)fs_tallies_active_layers(&b->tallies, c), all = (double)fs_tallies_active(&b->tallies, c);
+
+    return 2 * (layers * opt.n_prompt + all - layers);
+}
+
+/* Bytes of the cache that a token reads, on average over those written: all positions before it. 0 where the model chooses
+ * positions (V3.2, V4). */
+static double cache_bytes(const bench *b)
+{
+    double token = (double)fs_model_memory(b->model, KV_SAMPLE_TOKENS).kv_bytes / KV_SAMPLE_TOKENS;
+
+    return fs_model_config(b->model)->index_n_heads ? 0 : token * (opt.n_depth + (opt.n_tokens + 1) / 2.0);
 }
 
 /* Of the widest set the kernels use. */
@@ -126,40 +238,84 @@ static const char *isa_name(unsigned isa)
 
 static void print(bench *b, const char *name)
 {
-    double prompt_s = median(b->prompt_s, opt.n_runs), tokens_s = median(b->tokens_s, opt.n_runs);
-    double pp = opt.n_prompt / prompt_s, tg = (double)opt.n_tokens * opt.n_batch / tokens_s;
-    double pp_min = opt.n_prompt / b->prompt_s[opt.n_runs - 1], pp_max = opt.n_prompt / b->prompt_s[0];
-    double tg_min = (double)opt.n_tokens * opt.n_batch / b->tokens_s[opt.n_runs - 1], tg_max = (double)opt.n_tokens * opt.n_batch / b->tokens_s[0];
+    rate pp = rate_of(opt.n_prompt, b->prompt_s), tg = rate_of((double)opt.n_tokens * opt.n_batch, b->tokens_s);
+    double ops_s = prompt_ops(b) / opt.n_prompt * pp.median, step = fs_tallies_step_bytes(&b->tallies, fs_model_config(b->model), opt.n_batch);
+    double bytes = step / opt.n_batch + cache_bytes(b), bytes_s = bytes * tg.median;
     int threads = fs_pool_threads(fs_model_pool(b->model));
-    const char *isa = isa_name(fs_model_kernels(b->model)->isa);
-    struct rusage usage;
 
-    getrusage(RUSAGE_SELF, &usage);
-    if (opt.json) {
-        printf("{\"pp_tok_s\": %.2f, \"tg_tok_s\": %.2f, \"pp_tok_s_min\": %.2f, \"pp_tok_s_max\": %.2f, \"tg_tok_s_min\": %.2f, "
-               "\"tg_tok_s_max\": %.2f, \"load_s\": %.3f, \"rss_mib\": %.1f, \"prompt_tokens\": %d, \"tokens\": %d, \"batch\": %d, "
-               "\"threads\": %d, \"isa\": \"%s\", \"runs\": %d}\n",
-               pp, tg, pp_min, pp_max, tg_min, tg_max, b->load_s, (double)usage.ru_maxrss / 1024, opt.n_prompt, opt.n_tokens, opt.n_batch,
-               threads, isa, opt.n_runs);
-        return;
+    printf("%s, %d thread%s, %s, median of %d (min - max)\n", name, threads, threads == 1 ? "" : "s",
+           isa_name(fs_model_kernels(b->model)->isa), opt.n_runs);
+    if (opt.n_prompt) {
+        printf("%-16s %8.1f tokens/s  (%.1f - %.1f)   %d tokens%s, %.0f Gop/s", "prompt", pp.median, pp.min, pp.max, opt.n_prompt,
+               opt.n_depth ? " at depth" : "", ops_s / 1e9);
+        if (opt.limits)
+            printf(": %.0f %% of int8, %.0f %% of f32", 100 * ops_s / b->int8_ops_s, 100 * ops_s / b->f32_ops_s);
+        putchar('\n');
     }
-    printf("%s, %d thread%s, %s, median of %d (min - max)\n", name, threads, threads == 1 ? "" : "s", isa, opt.n_runs);
-    printf("%-16s %8.1f tokens/s  (%.1f - %.1f)   %d tokens\n", "prompt", pp, pp_min, pp_max, opt.n_prompt);
-    printf("%-16s %8.1f tokens/s  (%.1f - %.1f)   %d tokens, %d at once\n", "writing", tg, tg_min, tg_max, opt.n_tokens, opt.n_batch);
-    printf("%-16s %8.2f s\n%-16s %8.1f MiB\n", "loading", b->load_s, "memory, peak", (double)usage.ru_maxrss / 1024);
+    if (opt.n_tokens) {
+        printf("%-16s %8.1f tokens/s  (%.1f - %.1f)   %d tokens%s, %d at once, %.1f GB/s", "writing", tg.median, tg.min, tg.max,
+               opt.n_tokens, opt.n_depth ? " at depth" : "", opt.n_batch, bytes_s / 1e9);
+        if (b->read_bytes_s > 0)
+            printf(": %.0f %% of reading", 100 * bytes_s / b->read_bytes_s);
+        putchar('\n');
+        printf("%-16s %8.1f MB\n", "a token reads", bytes / 1e6);
+    }
+    printf("%-16s %8.2f s        first token after %.2f s\n%-16s %8.1f MiB\n", "opening", b->open_s, b->first_token_s, "memory, peak",
+           b->rss_mib);
+    if (opt.limits) {
+        printf("%-16s ", "this machine");
+        if (b->read_bytes_s > 0)
+            printf("reads %.1f GB/s, ", b->read_bytes_s / 1e9);
+        printf("f32 %.0f Gop/s, int8 %.0f Gop/s\n", b->f32_ops_s / 1e9, b->int8_ops_s / 1e9);
+    }
+}
+
+static void print_json(bench *b)
+{
+    rate pp = rate_of(opt.n_prompt, b->prompt_s), tg = rate_of((double)opt.n_tokens * opt.n_batch, b->tokens_s);
+    double step = fs_tallies_step_bytes(&b->tallies, fs_model_config(b->model), opt.n_batch);
+
+    printf("{");
+    if (opt.n_prompt)
+        printf("\"pp_tok_s\": %.2f, \"pp_tok_s_min\": %.2f, \"pp_tok_s_max\": %.2f, \"pp_ops_s\": %.0f, ", pp.median, pp.min, pp.max,
+               prompt_ops(b) / opt.n_prompt * pp.median);
+    if (opt.n_tokens)
+        printf("\"tg_tok_s\": %.2f, \"tg_tok_s_min\": %.2f, \"tg_tok_s_max\": %.2f, \"tg_bytes_s\": %.0f, \"token_bytes\": %.0f, ",
+               tg.median, tg.min, tg.max, (step / opt.n_batch + cache_bytes(b)) * tg.median, step / opt.n_batch + cache_bytes(b));
+    if (opt.limits)
+        printf("\"limit_read_bytes_s\": %.0f, \"limit_f32_ops_s\": %.0f, \"limit_int8_ops_s\": %.0f, ", b->read_bytes_s, b->f32_ops_s,
+               b->int8_ops_s);
+    printf("\"load_s\": %.3f, \"first_token_s\": %.3f, \"rss_mib\": %.1f, \"prompt_tokens\": %d, \"tokens\": %d, \"depth\": %d, "
+           "\"batch\": %d, \"threads\": %d, \"isa\": \"%s\", \"runs\": %d}\n",
+           b->open_s, b->first_token_s, b->rss_mib, opt.n_prompt, opt.n_tokens, opt.n_depth, opt.n_batch,
+           fs_pool_threads(fs_model_pool(b->model)), isa_name(fs_model_kernels(b->model)->isa), opt.n_runs);
 }
 
 static fs_status run(const fs_args *args, fs_error *err)
 {
     bench b = { 0 };
+    struct rusage usage;
     fs_status rc;
 
+    if (opt.n_prompt + opt.n_tokens == 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "-p 0 and -n 0 leave nothing to measure");
     fs_interrupt_catch();
     rc = bench_open(&b, args->items[0], err);
-    for (int i = 0; i < opt.n_runs && !rc; i++)
-        rc = measure(&b, &b.prompt_s[i], &b.tokens_s[i], err);
     if (!rc)
-        print(&b, args->items[0]);
+        rc = measure(&b, err);
+    if (!rc) {
+        const fs_weights *w = fs_model_weights(b.model);
+        getrusage(RUSAGE_SELF, &usage);
+        b.rss_mib = (double)usage.ru_maxrss / 1024;
+        for (size_t i = 0; i < fs_weights_n_tensors(w); i++)
+            fs_tallies_add(&b.tallies, fs_weights_tensor_at(w, i), fs_model_config(b.model)->num_hidden_layers);
+        if (opt.limits)
+            measure_limits(&b);
+        if (opt.json)
+            print_json(&b);
+        else
+            print(&b, args->items[0]);
+    }
     bench_done(&b);
     return rc;
 }

@@ -1,6 +1,7 @@
 /* farseek inspect: what a model's files hold, without loading them. A file that is no model this program runs is still
  * shown as what it is: its tensors. */
 #include "cli/cli.h"
+#include "cli/tally.h"
 #include "cli/tokens.h"
 
 #include "base/file.h"
@@ -24,19 +25,7 @@ static const fs_option options[] = {
     FS_OPT_END
 };
 
-/* ---- counting ---- */
-
-typedef enum part {
-    PART_EMBEDDING, PART_ATTENTION, PART_EXPERTS, PART_SHARED, PART_ROUTER, PART_MLP, PART_STREAMS, PART_NORMS, PART_HEAD,
-    PART_MTP, PART_OTHER, PART_END
-} part;
-
-static const char *const part_names[PART_END] = { "embedding", "attention", "experts", "shared experts", "router",
-                                                  "dense mlp", "hyper-connections", "norms", "head", "mtp", "other" };
-
-typedef struct tally {
-    uint64_t n_tensors, n_params, n_bytes;
-} tally;
+/* ---- what is shown ---- */
 
 /* Everything that is shown of one file or model. */
 typedef struct report {
@@ -48,7 +37,7 @@ typedef struct report {
     char why[500];              /* why it is no model that runs here; empty: it is */
     const fs_tensor **list;     /* borrowed views */
     size_t n;
-    tally parts[PART_END], dtypes[FS_DTYPE_END], all;
+    fs_tallies tallies;
     uint64_t n_active;
     bool has_plan;
     fs_network_plan plan;
@@ -57,80 +46,13 @@ typedef struct report {
     fs_chat_format chat_format;
 } report;
 
-static bool contains(const char *name, const char *piece)
-{
-    return strstr(name, piece) != NULL;
-}
-
-static bool ends_with(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
-/* By the Hub's names; n_layers 0: a plain file, where no layer counts as MTP. */
-static part part_of(const char *name, uint32_t n_layers)
-{
-    const char *layer = strstr(name, "layers.");
-
-    if (n_layers && layer && strtoul(layer + strlen("layers."), NULL, 10) >= n_layers)
-        return PART_MTP;
-    if (strncmp(name, "mtp.", 4) == 0)
-        return PART_MTP;
-    if (contains(name, "embed_tokens") || contains(name, "token_embd") || strcmp(name, "embed.weight") == 0)
-        return PART_EMBEDDING;
-    if (contains(name, "lm_head") || strcmp(name, "output.weight") == 0 || strcmp(name, "head.weight") == 0)
-        return PART_HEAD;
-    if (ends_with(name, "norm.weight") || ends_with(name, "norm.bias"))
-        return PART_NORMS;
-    if (contains(name, ".shared_experts.") || contains(name, "_shexp."))
-        return PART_SHARED;
-    if (contains(name, ".experts.") || contains(name, "_exps."))
-        return PART_EXPERTS;
-    if (contains(name, "hc_attn_") || contains(name, "hc_ffn_") || contains(name, "hc_head_"))
-        return PART_STREAMS;
-    if (contains(name, ".mlp.gate.") || contains(name, ".ffn.gate.") || contains(name, "ffn_gate_inp") || contains(name, "exp_probs_b"))
-        return PART_ROUTER;
-    if (contains(name, "attn"))
-        return PART_ATTENTION;
-    if (contains(name, ".mlp.") || contains(name, "ffn_"))
-        return PART_MLP;
-    return PART_OTHER;
-}
-
-static void add(tally *t, uint64_t n_params, uint64_t n_bytes)
-{
-    t->n_tensors++;
-    t->n_params += n_params;
-    t->n_bytes += n_bytes;
-}
-
-/* Scales of quantised weights and tables of ids are bytes but no parameters. */
-static bool is_no_parameter(const char *name)
-{
-    return ends_with(name, "_scale_inv") || ends_with(name, ".scale") || ends_with(name, ".tid2eid");
-}
-
 static void count(report *r)
 {
     const fs_config *c = r->weights ? fs_weights_config(r->weights) : NULL;
-    uint64_t experts;
 
-    for (size_t i = 0; i < r->n; i++) {
-        const fs_tensor *t = r->list[i];
-        uint64_t params = is_no_parameter(t->name) ? 0 : fs_tensor_elems(t), bytes = t->n_bytes;
-        add(&r->parts[part_of(t->name, c ? c->num_hidden_layers : 0)], params, bytes);
-        add(&r->dtypes[t->dtype], params, bytes);
-        add(&r->all, params, bytes);
-    }
-    r->n_active = r->all.n_params - r->parts[PART_MTP].n_params;
-    if (!c)
-        return;
-    experts = r->parts[PART_EXPERTS].n_params;
-    if (c->n_routed_experts)
-        r->n_active -= experts - experts / c->n_routed_experts * c->num_experts_per_tok;
-    if (r->parts[PART_HEAD].n_tensors)
-        r->n_active -= r->parts[PART_EMBEDDING].n_params; /* one row is read; where the head is tied it works as the head */
+    for (size_t i = 0; i < r->n; i++)
+        fs_tallies_add(&r->tallies, r->list[i], c ? c->num_hidden_layers : 0);
+    r->n_active = fs_tallies_active(&r->tallies, c);
 }
 
 /* ---- opening ---- */
@@ -315,7 +237,7 @@ static void print_config(const report *r)
     puts(r->chat_format == FS_CHAT_NONE ? "none known" : fs_chat_format_name(r->chat_format));
 }
 
-static void print_table(const char *title, const char *const *names, const tally *rows, size_t n, uint64_t bytes)
+static void print_table(const char *title, const char *const *names, const fs_tally *rows, size_t n, uint64_t bytes)
 {
     char a[32], b[32];
 
@@ -371,14 +293,14 @@ static fs_status print_text(const report *r, fs_error *err)
     if (r->weights)
         print_config(r);
     line("parameters");
-    printf("%s in %zu tensors, %s", human_count(r->all.n_params, a), r->n, human_bytes(r->all.n_bytes, b));
+    printf("%s in %zu tensors, %s", human_count(r->tallies.all.n_params, a), r->n, human_bytes(r->tallies.all.n_bytes, b));
     if (r->weights)
         printf("; %s active a token", human_count(r->n_active, a));
     putchar('\n');
     for (int i = 1; i < FS_DTYPE_END; i++)
         dtype_names[i] = fs_dtype_get((fs_dtype)i)->name;
-    print_table("part", part_names, r->parts, PART_END, r->all.n_bytes);
-    print_table("dtype", dtype_names, r->dtypes, FS_DTYPE_END, r->all.n_bytes);
+    print_table("part", fs_part_names, r->tallies.parts, FS_PART_END, r->tallies.all.n_bytes);
+    print_table("dtype", dtype_names, r->tallies.dtypes, FS_DTYPE_END, r->tallies.all.n_bytes);
     if (r->has_plan)
         print_memory(r);
     if (opt.tensors)
@@ -394,7 +316,7 @@ static fs_status print_text(const report *r, fs_error *err)
 
 /* ---- JSON ---- */
 
-static fs_status json_tallies(fs_buf *out, const char *key, const char *const *names, const tally *rows, size_t n, fs_error *err)
+static fs_status json_tallies(fs_buf *out, const char *key, const char *const *names, const fs_tally *rows, size_t n, fs_error *err)
 {
     const char *between = "";
     fs_status rc = fs_buf_printf(out, err, ", \"%s\": {", key);
@@ -452,13 +374,13 @@ static fs_status print_json(const report *r, fs_error *err)
     if (!rc)
         rc = fs_json_quote(&out, fs_bytes_str(r->name), err);
     if (!rc)
-        rc = fs_buf_printf(&out, err, ", \"parameters\": %" PRIu64 ", \"bytes\": %" PRIu64, r->all.n_params, r->all.n_bytes);
+        rc = fs_buf_printf(&out, err, ", \"parameters\": %" PRIu64 ", \"bytes\": %" PRIu64, r->tallies.all.n_params, r->tallies.all.n_bytes);
     if (!rc && r->weights)
         rc = json_model(&out, r, err);
     if (!rc)
-        rc = json_tallies(&out, "parts", part_names, r->parts, PART_END, err);
+        rc = json_tallies(&out, "parts", fs_part_names, r->tallies.parts, FS_PART_END, err);
     if (!rc)
-        rc = json_tallies(&out, "dtypes", dtype_names, r->dtypes, FS_DTYPE_END, err);
+        rc = json_tallies(&out, "dtypes", dtype_names, r->tallies.dtypes, FS_DTYPE_END, err);
     if (!rc && r->has_plan)
         rc = fs_buf_printf(&out, err, ", \"kv_bytes_per_token\": %zu, \"memory\": {\"weights\": %zu, \"kv\": %" PRIu64 ", \"work\": %zu, \"ctx\": %d}",
                            r->plan.kv_token_bytes, r->plan.weights_bytes, (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens,

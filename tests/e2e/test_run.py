@@ -14,6 +14,7 @@ import time
 import pytest
 
 import scripted
+from conftest import VECTORS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("FARSEEK", str(ROOT / "build" / "farseek")).split()
@@ -463,7 +464,34 @@ def test_doctor_agrees(farseek):
 
 def test_bench_measures(farseek, models):
     r = json.loads(farseek("bench", models["hello"], "-p", 16, "-n", 4, "-t", 1, "--batch", 2, "--json"))
-    assert r["pp_tok_s"] > 0 and r["tg_tok_s"] > 0 and r["threads"] == 1 and r["batch"] == 2 and r["load_s"] > 0 and r["rss_mib"] > 1
+    assert r["pp_tok_s"] > 0 and r["tg_tok_s"] > 0 and r["threads"] == 1 and r["batch"] == 2 and r["rss_mib"] > 1
+    assert r["first_token_s"] >= r["load_s"] > 0
+    assert r["limit_int8_ops_s"] > 1e8 and r["limit_f32_ops_s"] > 1e8 and r["limit_read_bytes_s"] > 1e8
+    assert r["tg_bytes_s"] == pytest.approx(r["token_bytes"] * r["tg_tok_s"], rel=0.01)
+
+
+def test_bench_measures_what_is_asked_for(farseek, models):
+    bench = lambda *args: json.loads(farseek("bench", models["hello"], *args, "-r", 1, "--no-limits", "--json"))
+    reading, writing = bench("-p", 16, "-n", 0), bench("-p", 0, "-n", 3)
+    assert "pp_tok_s" in reading and "tg_tok_s" not in reading and "limit_f32_ops_s" not in reading
+    assert "tg_tok_s" in writing and "pp_tok_s" not in writing
+    assert bench("--depth", 7, "-p", 3, "-n", 2)["depth"] == 7
+    r = farseek("bench", models["hello"], "-p", 0, "-n", 0, check=False)
+    assert r.returncode == 2 and "nothing to measure" in r.stderr
+
+
+def test_bench_counts_what_a_token_reads(farseek, models):
+    """The head and the layers once, of the experts those that are chosen, the cache up to the token."""
+    dense, sparse = (json.loads(farseek("inspect", model, "--json")) for model in (models["hello"], VECTORS / "ds_v3"))
+    token = lambda model, *args: json.loads(farseek("bench", model, "-p", 0, "-r", 1, "--no-limits", "--json", *args))["token_bytes"]
+    weights = lambda r: r["bytes"] - (r["parts"]["embedding"]["bytes"] if "head" in r["parts"] else 0)
+    assert token(models["hello"], "-n", 1) == weights(dense) + dense["kv_bytes_per_token"]
+    assert token(models["hello"], "-n", 1, "-d", 8) == weights(dense) + 9 * dense["kv_bytes_per_token"]
+    chosen = lambda n: sparse["parts"]["experts"]["bytes"] * (1 - (1 - sparse["experts_per_token"] / sparse["experts"]) ** n)
+    others = weights(sparse) - sparse["parts"]["experts"]["bytes"] - sparse["parts"].get("mtp", {"bytes": 0})["bytes"]
+    for n in (1, 4):
+        want = (others + chosen(n)) / n + sparse["kv_bytes_per_token"]
+        assert token(VECTORS / "ds_v3", "-n", 1, "--batch", n) == pytest.approx(want, abs=1)
 
 
 def test_generated_texts_are_well_formed(farseek, tmp_path):
