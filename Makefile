@@ -101,6 +101,9 @@ bench-gemm: $(BUILD)/bench/gemm
 bench-limits: $(BUILD)/bench/limits
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/limits.csv
+bench-attention: $(BUILD)/bench/attention
+	@mkdir -p bench/results
+	$< "$$(git describe --always --dirty)" > bench/results/attention.csv
 bench-tokenizer: $(BUILD)/bench/tokenizer # TOKENIZERS: the folder that tests/e2e/test_tokenizer.py fills
 	python3 bench/tokenizer.py $(or $(TOKENIZERS),$(HOME)/.cache/farseek-tests) $< bench/results/tokenizer.csv
 ulp: $(BUILD)/bench/ulp
@@ -160,11 +163,11 @@ help:
 	@echo 'make test        everything CI runs          make unit   the unit tests of this build'
 	@echo 'make san         unit tests under ASan and UBSan'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
-	@echo 'make bench-gemm  products against OpenBLAS; bench-limits, bench-tokenizer, ulp: bench/'
+	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-tokenizer, ulp: bench/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'
 
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp bench-gemm bench-limits bench-tokenizer run test san help install uninstall example clean
+.PHONY: all unit unit-build ulp bench-gemm bench-attention bench-limits bench-tokenizer run test san help install uninstall example clean

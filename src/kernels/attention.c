@@ -4,7 +4,7 @@
 
 #include <assert.h>
 
-/* Scores of a block for all queries, a copy of the queries in panels, and one block's output for all queries. */
+/* Scores of a block for all rows, the rows in panels, and one block's output for all rows. */
 size_t fs_attention_scratch_bytes(size_t key_dim, size_t value_dim)
 {
     assert(key_dim <= FS_ATTENTION_DIM_MAX && value_dim <= FS_ATTENTION_DIM_MAX);
@@ -14,15 +14,14 @@ size_t fs_attention_scratch_bytes(size_t key_dim, size_t value_dim)
 void fs_attention_kernels_init(fs_attention_kernels *k, unsigned isa)
 {
     (void)isa;
-    k->gqa = fs_gqa_ref;
-    k->mla = fs_mla_ref;
+    *k = fs_attention_ref;
 #if defined(__x86_64__)
     if (isa & FS_ISA_AVX2)
-        *k = (fs_attention_kernels){ fs_gqa_avx2, fs_mla_avx2 };
+        *k = fs_attention_avx2;
     if (isa & FS_ISA_AVX512)
-        *k = (fs_attention_kernels){ fs_gqa_avx512, fs_mla_avx512 };
+        *k = fs_attention_avx512;
 #elif defined(__aarch64__)
     if (isa & FS_ISA_NEON)
-        *k = (fs_attention_kernels){ fs_gqa_neon, fs_mla_neon };
+        *k = fs_attention_neon;
 #endif
 }

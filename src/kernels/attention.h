@@ -30,12 +30,40 @@ typedef struct fs_attention_tile {
     size_t out_token_stride, out_head_stride;
 } fs_attention_tile;
 
+/* Latent attention in pieces, for keys that are not a tile's own. A group is up to FS_LATENT_ROWS rows (a query and a head)
+ * side by side in lanes; a key is a row of key_dim whose first elements are its value. n_keys <= FS_KV_BLOCK, of one block. */
+#define FS_LATENT_ROWS 16
+typedef struct fs_latent_kernels {
+    /* n rows of key_dim as a panel [key_dim][FS_LATENT_ROWS]; missing rows are zero. */
+    void (*pack)(const float *const *rows, size_t n, size_t key_dim, float *ret_panel);
+    /* s[j][lane] = fl(scale * A256(q, key j)) for n_groups groups: panels one behind the other, scores
+     * [n_groups][FS_KV_BLOCK][FS_LATENT_ROWS]. */
+    void (*scores)(const float *panels, size_t n_groups, const float *keys, size_t key_stride, size_t n_keys, size_t key_dim,
+                   float scale, float *ret_s);
+    /* One group's s becomes p, 0 where a lane sees no key: lane r sees the first visible[r] of them. slots: where key j
+     * stands in its block; NULL: at j. ret_m, ret_l [FS_LATENT_ROWS]; unspecified for lanes that see nothing. */
+    void (*softmax)(float *s, const size_t *visible, const uint32_t *slots, float *ret_m, float *ret_l);
+    /* o[r] = the sum over its visible keys of p * value, for n_rows rows of one group whose visible rise and are not 0;
+     * p[j * FS_LATENT_ROWS + r] is row r's. */
+    void (*values)(const float *p, const size_t *visible, size_t n_rows, const float *keys, size_t key_stride, size_t value_dim,
+                   float *const *ret_o);
+} fs_latent_kernels;
+
+/* A function that attends a tile over one block only: m_b, l_b [rows], o_b [rows, value_dim]; rows are queries, heads
+ * within. Rows that see none of the block's keys are left as they are. */
+typedef void fs_attention_part_fn(const fs_attention_tile *t, size_t block, float *ret_m, float *ret_l, float *ret_o, void *scratch);
+
 typedef struct fs_attention_kernels {
     /* Grouped-query attention for the query heads of one kv head. Cache slots past a query's last visible key may
      * hold anything (they lie inside the allocated panels): they never change the result. */
     void (*gqa)(const fs_attention_tile *t, void *scratch);
     /* Latent attention: all heads share the rows. */
     void (*mla)(const fs_attention_tile *t, void *scratch);
+    fs_attention_part_fn *gqa_part, *mla_part;
+    /* Joins a block's m, l, o [n] into M, L, O; and the end, O = fl(O / L). */
+    void (*join)(float *max, float *sum, float *out, float m, float l, const float *o, size_t n);
+    void (*finish)(float *out, float sum, size_t n);
+    fs_latent_kernels latent;
 } fs_attention_kernels;
 
 /* Limits a tile obeys, so that scratch is bounded: n_q * n_heads <= FS_ATTENTION_QUERIES_MAX, key_dim and

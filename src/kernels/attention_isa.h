@@ -4,8 +4,6 @@
 
 #include "kernels/attention.h"
 
-typedef void fs_attention_fn(const fs_attention_tile *t, void *scratch);
-fs_attention_fn fs_gqa_ref, fs_gqa_avx2, fs_gqa_avx512, fs_gqa_neon;
-fs_attention_fn fs_mla_ref, fs_mla_avx2, fs_mla_avx512, fs_mla_neon;
+extern const fs_attention_kernels fs_attention_ref, fs_attention_avx2, fs_attention_avx512, fs_attention_neon;
 
 #endif

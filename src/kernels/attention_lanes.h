@@ -1,11 +1,11 @@
-/* Attention over sixteen lanes, included by attention_avx2.c, attention_avx512.c and attention_neon.c after they have
- * named their instruction set (lanes.h), ROWS and COLUMNS: how many registers of sixteen a step holds at once.
+/* Grouped-query attention over sixteen lanes, included by attention_avx2.c, attention_avx512.c and attention_neon.c after
+ * they have named their instruction set (lanes.h), ROWS and COLUMNS: how many registers of sixteen a step holds at once.
  *
- * A row is one query and head. Scores are vectorised over keys, 16 a panel: mla transposes its rows into such panels
- * once for all rows of the tile. Values are vectorised over value_dim. Within a block every row goes through all
- * visible keys in ascending order, so nothing here can change a bit: rows that share a step share its loads only.
+ * A row is one query and head. Scores are vectorised over keys, 16 a panel, values over value_dim. Within a block every
+ * row goes through all visible keys in ascending order, so nothing here can change a bit: rows that share a step share
+ * its loads only.
  *
- * scratch: scores [rows][256] | key panels [COLUMNS][key_dim][16] | a block's outputs [rows][value_dim]. */
+ * scratch: scores [rows][256] | a block's outputs [rows][value_dim]. */
 #include "kernels/attention_isa.h"
 #include "kernels/lanes.h"
 #include "kernels/transpose.h"
@@ -18,14 +18,10 @@
 
 struct rows {
     const fs_attention_tile *t;
-    const float *v;
-    size_t v_stride, n;
+    size_t n;
     const float *q[ROWS_MAX];
-    float *out[ROWS_MAX];
     size_t n_keys[ROWS_MAX]; /* visible, rising */
-    float max[ROWS_MAX], sum[ROWS_MAX]; /* M and L */
-    float a[ROWS_MAX], b[ROWS_MAX];     /* what the last join multiplies by */
-    float *scores, *panels, *partial;
+    float *scores;
 };
 
 /* fl(scale * A256(q, k)) of rows x columns panels; y is row r's at y + r * FS_KV_BLOCK. step: floats from one panel
@@ -119,48 +115,22 @@ typedef void values_fn(bool wide, const float *p, const float *v, size_t v_strid
 static scores_fn *const scores_steps[] = { NULL, EACH_ROWS(SCORES_NAME) };
 static values_fn *const values_steps[] = { NULL, EACH_ROWS(VALUES_NAME) };
 
-/* n <= 16 rows of key_dim as a panel; the missing ones are zero. */
-static void panel_of_rows(const float *rows, size_t n, size_t key_dim, float *panel)
-{
-    size_t d = 0;
-
-    for (; d + 4 <= key_dim; d += 4) {
-        v4u32 a[16];
-        UNROLL for (size_t r = 0; r < 16; r++)
-        {
-            a[r] = (v4u32){ 0 };
-            if (r < n)
-                memcpy(&a[r], rows + r * key_dim + d, sizeof a[r]);
-        }
-        transpose_32(a);
-        memcpy(panel + d * LANES, a, sizeof a);
-    }
-    for (; d < key_dim; d++)
-        for (size_t r = 0; r < 16; r++)
-            panel[d * LANES + r] = r < n ? rows[r * key_dim + d] : 0.0f;
-}
-
 /* Scores of the n keys from j0 on for rows [first, w->n). */
-static void block_scores(const struct rows *w, bool latent, size_t j0, size_t n, size_t first)
+static void block_scores(const struct rows *w, size_t j0, size_t n, size_t first)
 {
     const fs_attention_tile *t = w->t;
     size_t step = t->key_dim * LANES, n_panels = (n + LANES - 1) / LANES;
 
     for (size_t c = 0; c < n_panels;) {
         bool wide = n_panels - c >= COLUMNS;
-        size_t columns = wide ? COLUMNS : 1;
-        const float *k = latent ? w->panels : t->k + (j0 / LANES + c) * step;
+        const float *k = t->k + (j0 / LANES + c) * step;
 
-        for (size_t i = 0; latent && i < columns; i++) {
-            size_t j = (c + i) * LANES;
-            panel_of_rows(t->k + (j0 + j) * t->key_dim, n - j < LANES ? n - j : LANES, t->key_dim, w->panels + i * step);
-        }
         for (size_t r = first; r < w->n;) {
             size_t rows = w->n - r < ROWS ? w->n - r : ROWS;
             scores_steps[rows](wide, w->q + r, k, step, t->key_dim, t->scale, w->scores + r * FS_KV_BLOCK + c * LANES);
             r += rows;
         }
-        c += columns;
+        c += wide ? COLUMNS : 1;
     }
 }
 
@@ -203,8 +173,8 @@ static void sum_values(const float *p, const float *v, size_t v_stride, size_t n
 /* o[r] for rows [first, w->n) over the block's keys. */
 static void block_values(const struct rows *w, size_t j0, size_t first, float *const *o)
 {
-    const float *v = w->v + j0 * w->v_stride;
-    size_t dims = w->t->value_dim, whole = dims / LANES * LANES;
+    const float *v = w->t->v + j0 * w->t->v_stride;
+    size_t v_stride = w->t->v_stride, dims = w->t->value_dim, whole = dims / LANES * LANES;
     size_t n[ROWS_MAX];
 
     for (size_t r = first; r < w->n; r++)
@@ -216,7 +186,7 @@ static void block_values(const struct rows *w, size_t j0, size_t first, float *c
             float *part[ROWS];
             for (size_t i = 0; i < rows; i++)
                 part[i] = o[r + i] + d;
-            values_steps[rows](wide, w->scores + r * FS_KV_BLOCK, v + d, w->v_stride, n[r], part);
+            values_steps[rows](wide, w->scores + r * FS_KV_BLOCK, v + d, v_stride, n[r], part);
             r += rows;
         }
         d += wide ? COLUMNS * LANES : LANES;
@@ -224,21 +194,9 @@ static void block_values(const struct rows *w, size_t j0, size_t first, float *c
     for (size_t r = first; r < w->n; r++) {
         size_t shared = n[first + (r - first) / ROWS * ROWS]; /* what the first row of its step sees */
         if (whole && n[r] > shared)
-            sum_values(w->scores + r * FS_KV_BLOCK, v, w->v_stride, n[r], shared, whole, o[r]);
+            sum_values(w->scores + r * FS_KV_BLOCK, v, v_stride, n[r], shared, whole, o[r]);
         if (whole < dims)
-            sum_values(w->scores + r * FS_KV_BLOCK, v + whole, w->v_stride, n[r], 0, dims - whole, o[r] + whole);
-    }
-}
-
-/* out = fma(b, o, fl(a * out)). */
-static void join(float *out, float a, const float *o, float b, size_t n)
-{
-    lanes x = lanes_set1(a), y = lanes_set1(b);
-
-    for (size_t d = 0; d < n; d += LANES) {
-        size_t width = n - d < LANES ? n - d : LANES;
-        lanes scaled = lanes_mul(x, lanes_load_n(out + d, width));
-        lanes_store_n(out + d, lanes_fma(y, lanes_load_n(o + d, width), scaled), width);
+            sum_values(w->scores + r * FS_KV_BLOCK, v + whole, v_stride, n[r], 0, dims - whole, o[r] + whole);
     }
 }
 
@@ -249,51 +207,89 @@ static float exp_1(float x)
     return lane[0];
 }
 
-static void attend(const fs_attention_tile *t, bool latent, void *scratch)
+static void join(float *max, float *sum, float *out, float m, float l, const float *o, size_t n)
 {
-    struct rows w = { .t = t, .v = latent ? t->k : t->v, .v_stride = latent ? t->key_dim : t->v_stride,
-                      .n = t->n_q * t->n_heads, .scores = scratch };
-    size_t first = 0, last_key = t->pos0 + t->n_q;
-    float *o[ROWS_MAX];
+    float joint = *max > m ? *max : m, a = exp_1(*max - joint), b = exp_1(m - joint);
+    lanes x = lanes_set1(a), y = lanes_set1(b);
 
-    assert(w.n <= ROWS_MAX);
-    w.panels = w.scores + ROWS_MAX * FS_KV_BLOCK;
-    w.partial = w.panels + COLUMNS * LANES * t->key_dim;
-    for (size_t r = 0; r < w.n; r++) {
-        size_t i = r / t->n_heads, h = r % t->n_heads;
-        w.q[r] = t->q + i * t->q_token_stride + h * t->q_head_stride;
-        w.out[r] = t->out + i * t->out_token_stride + h * t->out_head_stride;
-        w.n_keys[r] = t->pos0 + i + 1;
-    }
-    for (size_t j0 = 0; w.n && j0 < last_key; j0 += FS_KV_BLOCK) {
-        while (w.n_keys[first] <= j0) /* its last block is behind */
-            first++;
-        block_scores(&w, latent, j0, last_key - j0 < FS_KV_BLOCK ? last_key - j0 : FS_KV_BLOCK, first);
-        for (size_t r = first; r < w.n; r++) {
-            size_t n = w.n_keys[r] - j0 < FS_KV_BLOCK ? w.n_keys[r] - j0 : FS_KV_BLOCK;
-            float m, l;
-            softmax(w.scores + r * FS_KV_BLOCK, n, &m, &l);
-            o[r] = j0 ? w.partial + r * t->value_dim : w.out[r];
-            if (j0 == 0) {
-                w.max[r] = m;
-                w.sum[r] = l;
-            } else {
-                float joint = w.max[r] > m ? w.max[r] : m;
-                w.a[r] = exp_1(w.max[r] - joint);
-                w.b[r] = exp_1(m - joint);
-                w.sum[r] = fmaf(w.b[r], l, w.a[r] * w.sum[r]);
-                w.max[r] = joint;
-            }
-        }
-        block_values(&w, j0, first, o);
-        for (size_t r = first; j0 && r < w.n; r++)
-            join(w.out[r], w.a[r], o[r], w.b[r], t->value_dim);
-    }
-    for (size_t r = 0; r < w.n; r++) {
-        lanes l = lanes_set1(w.sum[r]);
-        for (size_t d = 0; d < t->value_dim; d += LANES) {
-            size_t width = t->value_dim - d < LANES ? t->value_dim - d : LANES;
-            lanes_store_n(w.out[r] + d, lanes_div(lanes_load_n(w.out[r] + d, width), l), width);
-        }
+    *sum = fmaf(b, l, a * *sum);
+    *max = joint;
+    for (size_t d = 0; d < n; d += LANES) {
+        size_t width = n - d < LANES ? n - d : LANES;
+        lanes scaled = lanes_mul(x, lanes_load_n(out + d, width));
+        lanes_store_n(out + d, lanes_fma(y, lanes_load_n(o + d, width), scaled), width);
     }
 }
+
+static void finish(float *out, float sum, size_t n)
+{
+    lanes l = lanes_set1(sum);
+
+    for (size_t d = 0; d < n; d += LANES) {
+        size_t width = n - d < LANES ? n - d : LANES;
+        lanes_store_n(out + d, lanes_div(lanes_load_n(out + d, width), l), width);
+    }
+}
+
+static void init_rows(struct rows *w, const fs_attention_tile *t, void *scratch)
+{
+    w->t = t;
+    w->n = t->n_q * t->n_heads;
+    w->scores = scratch;
+    assert(w->n <= ROWS_MAX);
+    for (size_t r = 0; r < w->n; r++) {
+        w->q[r] = t->q + r / t->n_heads * t->q_token_stride + r % t->n_heads * t->q_head_stride;
+        w->n_keys[r] = t->pos0 + r / t->n_heads + 1;
+    }
+}
+
+/* Rows [first, w->n) over the keys from j0 on: m, l and o of each. */
+static void attend_block(const struct rows *w, size_t j0, size_t first, float *m, float *l, float *const *o)
+{
+    size_t last_key = w->n_keys[w->n - 1];
+
+    block_scores(w, j0, last_key - j0 < FS_KV_BLOCK ? last_key - j0 : FS_KV_BLOCK, first);
+    for (size_t r = first; r < w->n; r++)
+        softmax(w->scores + r * FS_KV_BLOCK, w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK, &m[r], &l[r]);
+    block_values(w, j0, first, o);
+}
+
+static void gqa_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
+{
+    struct rows w;
+    float *out[ROWS_MAX];
+    size_t first = 0;
+
+    init_rows(&w, t, scratch);
+    while (first < w.n && w.n_keys[first] <= block * FS_KV_BLOCK)
+        first++;
+    for (size_t r = first; r < w.n; r++)
+        out[r] = o + r * t->value_dim;
+    if (first < w.n)
+        attend_block(&w, block * FS_KV_BLOCK, first, m, l, out);
+}
+
+static void gqa(const fs_attention_tile *t, void *scratch)
+{
+    struct rows w;
+    float max[ROWS_MAX], sum[ROWS_MAX], m[ROWS_MAX], l[ROWS_MAX], *out[ROWS_MAX], *o[ROWS_MAX];
+    size_t first = 0;
+
+    init_rows(&w, t, scratch);
+    for (size_t r = 0; r < w.n; r++) {
+        out[r] = t->out + r / t->n_heads * t->out_token_stride + r % t->n_heads * t->out_head_stride;
+        o[r] = w.scores + ROWS_MAX * FS_KV_BLOCK + r * t->value_dim;
+    }
+    attend_block(&w, 0, 0, max, sum, out);
+    for (size_t j0 = FS_KV_BLOCK; j0 < w.n_keys[w.n - 1]; j0 += FS_KV_BLOCK) {
+        while (w.n_keys[first] <= j0) /* its last block is behind */
+            first++;
+        attend_block(&w, j0, first, m, l, o);
+        for (size_t r = first; r < w.n; r++)
+            join(&max[r], &sum[r], out[r], m[r], l[r], o[r], t->value_dim);
+    }
+    for (size_t r = 0; r < w.n; r++)
+        finish(out[r], sum[r], t->value_dim);
+}
+
+#include "kernels/attention_latent.h"

@@ -82,35 +82,42 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
-static void tile_piece(void *ud, size_t begin, size_t end, int thread)
+static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
 {
     const struct gqa_job *job = ud;
     fs_workspace *ws = job->ws;
     const fs_config *c = job->net->config;
     size_t hd = c->head_dim, n_q = c->num_attention_heads, group = n_q / c->num_key_value_heads;
+    const fs_cache *cache = ws->rows[ref->row].cache;
+    uint32_t kv_head = (uint32_t)(ref->head0 / group);
+
+    *ret = (fs_attention_tile){
+        .n_q = ref->n_q,
+        .n_heads = ref->n_heads,
+        .pos0 = ws->positions[ref->token0],
+        .q = ws->q + (ref->token0 * n_q + ref->head0) * hd,
+        .q_token_stride = n_q * hd,
+        .q_head_stride = hd,
+        .key_dim = hd,
+        .value_dim = hd,
+        .scale = job->net->softmax_scale,
+        .k = fs_cache_k(job->net, cache, job->layer, kv_head),
+        .v = fs_cache_v(job->net, cache, job->layer, kv_head),
+        .v_stride = hd,
+        .out = ws->att + (ref->token0 * n_q + ref->head0) * hd,
+        .out_token_stride = n_q * hd,
+        .out_head_stride = hd,
+    };
+}
+
+static void tile_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct gqa_job *job = ud;
+    fs_attention_tile tile;
 
     for (size_t i = begin; i < end; i++) {
-        const fs_tile_ref *ref = &ws->tiles[i];
-        const fs_cache *cache = ws->rows[ref->row].cache;
-        uint32_t kv_head = (uint32_t)(ref->head0 / group);
-        fs_attention_tile tile = {
-            .n_q = ref->n_q,
-            .n_heads = ref->n_heads,
-            .pos0 = ws->positions[ref->token0],
-            .q = ws->q + (ref->token0 * n_q + ref->head0) * hd,
-            .q_token_stride = n_q * hd,
-            .q_head_stride = hd,
-            .key_dim = hd,
-            .value_dim = hd,
-            .scale = job->net->softmax_scale,
-            .k = fs_cache_k(job->net, cache, job->layer, kv_head),
-            .v = fs_cache_v(job->net, cache, job->layer, kv_head),
-            .v_stride = hd,
-            .out = ws->att + (ref->token0 * n_q + ref->head0) * hd,
-            .out_token_stride = n_q * hd,
-            .out_head_stride = hd,
-        };
-        job->net->kernels->attention.gqa(&tile, fs_ws_scratch(ws, thread));
+        tile_of(ud, &job->ws->tiles[i], &tile);
+        job->net->kernels->attention.gqa(&tile, fs_ws_scratch(job->ws, thread));
     }
 }
 
@@ -124,6 +131,9 @@ void fs_gqa_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
 
     fs_products_run(net, ws, qkv, 3, ws->h, d, m);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
-    fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
+    if (fs_attention_is_cut(net, ws))
+        fs_attention_cut(net, ws, false, c->head_dim, tile_of, &job);
+    else
+        fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
     fs_linear_run(net, ws, &g->o, ws->att, nq, m, ws->y, d);
 }

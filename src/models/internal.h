@@ -236,6 +236,7 @@ typedef struct fs_tile_ref {
     uint32_t token0; /* first token in the step */
     uint32_t n_q;
     uint32_t head0, n_heads; /* gqa: head0 is the first query head of one kv head */
+    uint32_t unit0;          /* blocks of keys of the tiles before it */
 } fs_tile_ref;
 
 /* The part of a workspace that only V4 has; W its index width, S a compressor's series. */
@@ -282,6 +283,10 @@ struct fs_workspace {
     float *gate, *up;    /* [rows, I], the largest of rows * I over the layers */
     fs_tile_ref *tiles;
     size_t n_tiles, n_tiles_max;
+    uint32_t n_units;                /* blocks of keys of all tiles */
+    size_t cut_rows;                 /* attend.c: results of blocks that may wait at once */
+    float *cut_m, *cut_l, *cut_o;    /* [cut_rows], [cut_rows], [cut_rows, value dim] */
+    float *cut_max, *cut_sum;        /* [tiles, FS_ATTENTION_QUERIES_MAX] of the rows, M and L */
 
     /* MoE. */
     float *router;          /* [T, E] scores */
@@ -353,10 +358,20 @@ size_t fs_row_grain(const fs_network *net, size_t m);
 /* ---- moe.c ---- */
 void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, const float *h, size_t m, float *y);
 
-/* ---- step.c: one layer, and the tiles of the step's attention ---- */
+/* ---- step.c ---- */
 void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm);
+
+/* ---- attend.c ---- */
 /* Query tiles over heads_per_tile heads each; heads0 steps by heads_per_tile up to n_heads. */
 void fs_tiles_plan(fs_workspace *ws, uint32_t n_heads, uint32_t heads_per_tile);
+#define FS_CUT_MAX (4 * FS_POOL_THREADS_MAX)
+size_t fs_cut_tiles_max(int n_threads); /* <= FS_CUT_MAX; 0: never cut */
+size_t fs_cut_rows(int n_threads);
+/* Whether the step has so few tiles that they are cut into blocks of keys. */
+bool fs_attention_is_cut(const fs_network *net, const fs_workspace *ws);
+/* All tiles of the step, in pieces. tile_of: what a whole tile would be; it is asked many times. */
+typedef void fs_tile_fn(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret);
+void fs_attention_cut(fs_network *net, fs_workspace *ws, bool latent, size_t value_dim, fs_tile_fn *tile_of, void *ud);
 
 /* ---- indexer.c: ws->h and ws->q_a -> ws->selected for tokens past the first index_topk positions ---- */
 fs_status fs_indexer_load(fs_loader *l, fs_indexer *x, const char *prefix, fs_error *err);
@@ -367,15 +382,13 @@ void fs_indexer_select(const fs_network *net, const float *q, const float *weigh
 void fs_indexer_run(fs_network *net, fs_workspace *ws, const fs_indexer *x, uint32_t layer);
 
 /* ---- sparse.c: a tile of one query and at most FS_SPARSE_HEADS_MAX heads over some keys ---- */
-#define FS_SPARSE_HEADS_MAX 16
+#define FS_SPARSE_HEADS_MAX FS_LATENT_ROWS
 typedef struct fs_sparse {
     const fs_kernels *kernels;
     const fs_attention_tile *tile;
-    fs_mat q;
-    float *gathered, *scores, *column, *block_out;
+    float *panel, *gathered, *scores, *block_out;
     float max[FS_SPARSE_HEADS_MAX], sum[FS_SPARSE_HEADS_MAX]; /* M and L, out holds O */
     bool joined;
-    void *gemm_scratch;
 } fs_sparse;
 size_t fs_sparse_scratch_bytes(size_t key_dim, size_t value_dim);
 /* Of the tile n_q is 1; pos0, k and v are not read. */

@@ -130,32 +130,48 @@ static void run_tile(const struct mla_job *job, const fs_attention_tile *tile, c
     }
 }
 
-static void tile_piece(void *ud, size_t begin, size_t end, int thread)
+static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
 {
     const struct mla_job *job = ud;
     fs_workspace *ws = job->ws;
     const fs_config *c = job->net->config;
     size_t heads = c->num_attention_heads, lora = c->kv_lora_rank, lat_dim = lora + c->qk_rope_head_dim;
 
+    *ret = (fs_attention_tile){
+        .n_q = ref->n_q,
+        .n_heads = ref->n_heads,
+        .pos0 = ws->positions[ref->token0],
+        .q = ws->q_lat + (ref->token0 * heads + ref->head0) * lat_dim,
+        .q_token_stride = heads * lat_dim,
+        .q_head_stride = lat_dim,
+        .key_dim = lat_dim,
+        .value_dim = lora,
+        .scale = job->net->softmax_scale,
+        .k = fs_cache_k(job->net, ws->rows[ref->row].cache, job->layer, 0),
+        .out = ws->o_lat + (ref->token0 * heads + ref->head0) * lora,
+        .out_token_stride = heads * lora,
+        .out_head_stride = lora,
+    };
+}
+
+static void tile_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct mla_job *job = ud;
+    fs_attention_tile tile;
+
     for (size_t i = begin; i < end; i++) {
-        const fs_tile_ref *ref = &ws->tiles[i];
-        fs_attention_tile tile = {
-            .n_q = ref->n_q,
-            .n_heads = ref->n_heads,
-            .pos0 = ws->positions[ref->token0],
-            .q = ws->q_lat + (ref->token0 * heads + ref->head0) * lat_dim,
-            .q_token_stride = heads * lat_dim,
-            .q_head_stride = lat_dim,
-            .key_dim = lat_dim,
-            .value_dim = lora,
-            .scale = job->net->softmax_scale,
-            .k = fs_cache_k(job->net, ws->rows[ref->row].cache, job->layer, 0),
-            .out = ws->o_lat + (ref->token0 * heads + ref->head0) * lora,
-            .out_token_stride = heads * lora,
-            .out_head_stride = lora,
-        };
-        run_tile(job, &tile, ref, thread);
+        tile_of(ud, &job->ws->tiles[i], &tile);
+        run_tile(job, &tile, &job->ws->tiles[i], thread);
     }
+}
+
+/* Whether no token of the step chooses its keys. */
+static bool all_dense(const fs_network *net, const fs_workspace *ws)
+{
+    for (uint32_t t = 0; net->arch->has_indexer && t < ws->n_tokens; t++)
+        if (ws->positions[t] >= net->config->index_topk)
+            return false;
+    return true;
 }
 
 void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index)
@@ -179,7 +195,10 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
         fs_indexer_run(net, ws, &mla->indexer, index);
     fs_pool_for(net->pool, heads, 1, absorb_q_piece, &job);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
-    fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
+    if (fs_attention_is_cut(net, ws) && all_dense(net, ws))
+        fs_attention_cut(net, ws, true, c->kv_lora_rank, tile_of, &job);
+    else
+        fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
     fs_pool_for(net->pool, heads, 1, value_piece, &job);
     fs_linear_run(net, ws, &mla->o, ws->att, heads * c->v_head_dim, m, ws->y, d);
 }

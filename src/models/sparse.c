@@ -1,16 +1,14 @@
 /* Latent attention over selected keys: RN1 section 4 over the selected keys in their absolute blocks. Composed of the
- * row and product kernels, so its bits are those of the dense form: with every key selected they are equal. V4 calls it
- * with two sets of keys, window and compressed, and ends with a sink. */
+ * pieces of the dense form, so that with every key selected the bits are equal. V4 calls it with two sets of keys, window
+ * and compressed, and ends with a sink. */
 #include "models/internal.h"
 
 #include <assert.h>
 #include <string.h>
 
-#define LANES 16
-
 /* Where the pieces lie in a thread's scratch, in floats. */
 struct layout {
-    size_t panels, gathered, scores, column, block_out, total;
+    size_t panel, gathered, scores, block_out, total;
 };
 
 static size_t round16(size_t n)
@@ -22,78 +20,67 @@ static struct layout lay_out(size_t key_dim, size_t value_dim)
 {
     struct layout l = { 0 };
 
-    l.gathered = l.panels + round16(FS_SPARSE_HEADS_MAX * key_dim);
+    l.gathered = l.panel + FS_SPARSE_HEADS_MAX * key_dim;
     l.scores = l.gathered + round16(FS_KV_BLOCK * key_dim);
-    l.column = l.scores + FS_KV_BLOCK * FS_SPARSE_HEADS_MAX;
-    l.block_out = l.column + FS_KV_BLOCK;
-    l.total = l.block_out + round16(value_dim);
+    l.block_out = l.scores + FS_KV_BLOCK * FS_SPARSE_HEADS_MAX;
+    l.total = l.block_out + round16(FS_SPARSE_HEADS_MAX * value_dim);
     return l;
 }
 
 size_t fs_sparse_scratch_bytes(size_t key_dim, size_t value_dim)
 {
-    return lay_out(key_dim, value_dim).total * sizeof(float) + FS_GEMM_SCRATCH_BYTES;
+    return lay_out(key_dim, value_dim).total * sizeof(float);
 }
 
 void fs_sparse_begin(fs_sparse *s, const fs_kernels *k, const fs_attention_tile *t, void *scratch)
 {
     struct layout l = lay_out(t->key_dim, t->value_dim);
-    float *f = (float *)((uint8_t *)scratch + FS_GEMM_SCRATCH_BYTES);
+    const float *rows[FS_SPARSE_HEADS_MAX];
+    float *f = scratch;
 
     assert(t->n_q == 1 && t->n_heads <= FS_SPARSE_HEADS_MAX);
-    *s = (fs_sparse){ .kernels = k, .tile = t, .gathered = f + l.gathered, .scores = f + l.scores, .column = f + l.column,
-                      .block_out = f + l.block_out, .gemm_scratch = scratch };
-    fs_mat_init_f32(&s->q, FS_DTYPE_F32, (uint32_t)t->n_heads, (uint32_t)t->key_dim, f + l.panels);
-    fs_mat_pack_f32(&s->q, t->q, t->q_head_stride, 0, fs_mat_panels(&s->q));
+    *s = (fs_sparse){ .kernels = k, .tile = t, .panel = f + l.panel, .gathered = f + l.gathered, .scores = f + l.scores,
+                      .block_out = f + l.block_out };
+    for (size_t h = 0; h < t->n_heads; h++)
+        rows[h] = t->q + h * t->q_head_stride;
+    k->attention.latent.pack(rows, t->n_heads, t->key_dim, s->panel);
 }
 
 /* Joins one block's m, l, o of head h into the running ones. */
 static void join(fs_sparse *s, size_t h, float m, float l, const float *o)
 {
-    const fs_rows_kernels *rows = &s->kernels->rows;
-    float *out = s->tile->out + h * s->tile->out_head_stride, joint = s->max[h] > m ? s->max[h] : m;
-    float both[2] = { s->max[h] - joint, m - joint };
+    float *out = s->tile->out + h * s->tile->out_head_stride;
     size_t n = s->tile->value_dim;
 
-    if (!s->joined) {
-        s->max[h] = m;
-        s->sum[h] = l;
-        memcpy(out, o, n * sizeof *out);
+    if (s->joined) {
+        s->kernels->attention.join(&s->max[h], &s->sum[h], out, m, l, o, n);
         return;
     }
-    rows->exp(both, both, 2);
-    s->sum[h] = __builtin_fmaf(both[1], l, both[0] * s->sum[h]);
-    rows->scale(both[0], out, out, n);
-    rows->axpy(both[1], o, out, n);
-    s->max[h] = joint;
+    s->max[h] = m;
+    s->sum[h] = l;
+    memcpy(out, o, n * sizeof *out);
 }
 
-/* The n keys in gathered, all of one block; slots are those of first + j, or of selected[j]. */
-static void block(fs_sparse *s, const uint32_t *selected, uint32_t first, size_t n)
+/* n keys of one block, one behind the other; slots are those of selected[j], or of first + j. */
+static void block(fs_sparse *s, const float *keys, const uint32_t *selected, size_t first, size_t n)
 {
     const fs_attention_tile *t = s->tile;
-    const fs_kernels *k = s->kernels;
-    float *column = s->column;
+    const fs_latent_kernels *k = &s->kernels->attention.latent;
+    float m[FS_LATENT_ROWS], l[FS_LATENT_ROWS], *o[FS_SPARSE_HEADS_MAX];
+    size_t visible[FS_LATENT_ROWS];
+    uint32_t slots[FS_KV_BLOCK];
 
-    k->products.gemm(&s->q, 0, fs_mat_panels(&s->q), s->gathered, t->key_dim, n, NULL, s->scores, FS_SPARSE_HEADS_MAX, s->gemm_scratch);
-    for (size_t h = 0; h < t->n_heads; h++) {
-        float m, lane[LANES] = { 0 };
-        for (size_t j = 0; j < n; j++)
-            column[j] = t->scale * s->scores[j * FS_SPARSE_HEADS_MAX + h];
-        m = k->rows.max(column, n);
-        for (size_t j = 0; j < n; j++)
-            column[j] = column[j] - m;
-        k->rows.exp(column, column, n);
-        memset(s->block_out, 0, t->value_dim * sizeof *s->block_out);
-        for (size_t j = 0; j < n; j++) {
-            lane[(selected ? selected[j] : first + j) % LANES] += column[j];
-            k->rows.axpy(column[j], s->gathered + j * t->key_dim, s->block_out, t->value_dim);
-        }
-        for (size_t w = LANES / 2; w; w /= 2)
-            for (size_t j = 0; j < w; j++)
-                lane[j] += lane[j + w];
-        join(s, h, m, lane[0], s->block_out);
-    }
+    for (size_t i = 0; i < FS_LATENT_ROWS; i++)
+        visible[i] = n;
+    for (size_t h = 0; h < t->n_heads; h++)
+        o[h] = s->block_out + h * t->value_dim;
+    for (size_t j = 0; j < n; j++)
+        slots[j] = (selected ? selected[j] : (uint32_t)(first + j)) % FS_KV_BLOCK;
+    k->scores(s->panel, 1, keys, t->key_dim, n, t->key_dim, t->scale, s->scores);
+    k->softmax(s->scores, visible, slots, m, l);
+    k->values(s->scores, visible, t->n_heads, keys, t->key_dim, t->value_dim, o);
+    for (size_t h = 0; h < t->n_heads; h++)
+        join(s, h, m[h], l[h], o[h]);
     s->joined = true;
 }
 
@@ -102,13 +89,15 @@ void fs_sparse_keys(fs_sparse *s, const float *keys, const uint32_t *selected, s
     size_t dim = s->tile->key_dim;
 
     for (size_t i = 0, n; i < n_keys; i += n) {
-        size_t at = selected ? selected[i] : first + i, end = at / FS_KV_BLOCK * FS_KV_BLOCK + FS_KV_BLOCK, index = at;
-        for (n = 0; index < end; index = selected ? selected[i + n] : first + i + n) {
-            memcpy(s->gathered + n * dim, keys + index * dim, dim * sizeof *keys);
-            if (++n == n_keys - i)
-                break;
+        size_t at = selected ? selected[i] : first + i, end = at / FS_KV_BLOCK * FS_KV_BLOCK + FS_KV_BLOCK;
+        if (!selected) {
+            n = n_keys - i < end - at ? n_keys - i : end - at;
+            block(s, keys + at * dim, NULL, at, n);
+            continue;
         }
-        block(s, selected ? selected + i : NULL, (uint32_t)at, n);
+        for (n = 0; n < n_keys - i && selected[i + n] < end; n++)
+            memcpy(s->gathered + n * dim, keys + selected[i + n] * dim, dim * sizeof *keys);
+        block(s, s->gathered, selected + i, 0, n);
     }
 }
 
@@ -122,8 +111,7 @@ void fs_sparse_end(fs_sparse *s, const float *sink)
             join(s, h, sink[h], 1.0f, s->block_out);
     }
     for (size_t h = 0; h < t->n_heads; h++)
-        for (size_t d = 0; d < t->value_dim; d++)
-            t->out[h * t->out_head_stride + d] /= s->sum[h];
+        s->kernels->attention.finish(t->out + h * t->out_head_stride, s->sum[h], t->value_dim);
 }
 
 void fs_sparse_attention(const fs_kernels *k, const fs_attention_tile *t, const uint32_t *selected, size_t n_selected, void *scratch)

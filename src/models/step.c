@@ -5,31 +5,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-void fs_tiles_plan(fs_workspace *ws, uint32_t n_heads, uint32_t heads_per_tile)
-{
-    uint32_t token0 = 0, n_q;
-
-    if (heads_per_tile > FS_ATTENTION_QUERIES_MAX)
-        heads_per_tile = FS_ATTENTION_QUERIES_MAX;
-    n_q = FS_ATTENTION_QUERIES_MAX / heads_per_tile;
-    ws->n_tiles = 0;
-    for (uint32_t r = 0; r < ws->n_rows; r++) {
-        for (uint32_t t = 0; t < ws->rows[r].n; t += n_q) {
-            for (uint32_t h = 0; h < n_heads; h += heads_per_tile) {
-                assert(ws->n_tiles < ws->n_tiles_max);
-                ws->tiles[ws->n_tiles++] = (fs_tile_ref){
-                    .row = r,
-                    .token0 = token0 + t,
-                    .n_q = ws->rows[r].n - t < n_q ? ws->rows[r].n - t : n_q,
-                    .head0 = h,
-                    .n_heads = n_heads - h < heads_per_tile ? n_heads - h : heads_per_tile,
-                };
-            }
-        }
-        token0 += ws->rows[r].n;
-    }
-}
-
 /* Query heads of one kv head form a tile; of the latent cache, up to 16 of them, so that short steps still make several
  * tiles. Groups over the tile limit are cut, which needs heads_per_tile to divide the group. */
 static void plan_tiles(fs_network *net, fs_workspace *ws)

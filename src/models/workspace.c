@@ -100,6 +100,15 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     }
     ws->n_tiles_max = t * tiles_a_token;
     ARRAY(tiles, ws->n_tiles_max, 1);
+    if (ws->n_threads > 1 && net->k_dim) {
+        size_t value_dim = net->arch->is_mla ? c->kv_lora_rank : net->v_dim;
+        ws->cut_rows = fs_cut_rows(ws->n_threads);
+        ARRAY(cut_m, ws->cut_rows, 1);
+        ARRAY(cut_l, ws->cut_rows, 1);
+        ARRAY(cut_o, ws->cut_rows, value_dim);
+        ARRAY(cut_max, fs_cut_tiles_max(ws->n_threads), FS_ATTENTION_QUERIES_MAX);
+        ARRAY(cut_sum, fs_cut_tiles_max(ws->n_threads), FS_ATTENTION_QUERIES_MAX);
+    }
     ARRAY(head_in, max_size(t, LOGIT_ROWS_MAX), net->mtp.present ? 2 * d : d);
     ws->logit_rows_max = (uint32_t)(t < LOGIT_ROWS_MAX ? t : LOGIT_ROWS_MAX);
     ARRAY(logits, ws->logit_rows_max, c->vocab_size);

@@ -218,6 +218,108 @@ static void any_split_gives_the_same_bits(void **state)
     }
 }
 
+/* The blocks of a tile joined in ascending order are the whole tile, on every ISA. */
+static void joined_blocks_are_the_whole(void **state)
+{
+    (void)state;
+    for (unsigned isa = 0; isa < FS_ISA_END; isa = isa ? isa << 1 : 1) {
+        fs_attention_kernels k;
+        if (isa && !(fs_isa_detect() & isa))
+            continue;
+        fs_attention_kernels_init(&k, isa);
+        for (int latent = 0; latent < 2; latent++)
+            for (size_t i = 0; i < N_POSITIONS; i++) {
+                enum { Q = 7, H = 5, DIM = 72 };
+                struct problem p = new_problem(latent, Q, H, positions[i], 80, DIM, 10.0f);
+                float *whole = attend(&p, isa), m[Q * H], l[Q * H], max[Q * H], sum[Q * H];
+                float *o = malloc(Q * H * DIM * sizeof *o), *out = malloc(Q * H * DIM * sizeof *out);
+                void *scratch = fs_alloc_aligned(fs_attention_scratch_bytes(80, DIM));
+                for (size_t block = 0; block * FS_KV_BLOCK < positions[i] + Q; block++) {
+                    (latent ? k.mla_part : k.gqa_part)(&p.t, block, m, l, o, scratch);
+                    for (size_t r = 0; r < Q * H; r++) {
+                        if (positions[i] + r / H + 1 <= block * FS_KV_BLOCK)
+                            continue;
+                        if (block == 0) {
+                            max[r] = m[r];
+                            sum[r] = l[r];
+                            memcpy(out + r * DIM, o + r * DIM, DIM * sizeof *o);
+                        } else {
+                            k.join(&max[r], &sum[r], out + r * DIM, m[r], l[r], o + r * DIM, DIM);
+                        }
+                    }
+                }
+                for (size_t r = 0; r < Q * H; r++) {
+                    k.finish(out + r * DIM, sum[r], DIM);
+                    assert_memory_equal(out + r * DIM, whole + r / H * p.t.out_token_stride + r % H * p.t.out_head_stride, DIM * sizeof *out);
+                }
+                free(whole);
+                free(o);
+                free(out);
+                fs_free_aligned(scratch);
+                free_problem(&p);
+            }
+    }
+}
+
+/* The pieces that sparse attention is made of: ragged visibility, slots with gaps, every count of keys and rows. */
+static void latent_pieces_equal_the_reference(void **state)
+{
+    enum { DIM = 276, VALUE = 70, STRIDE = 279, GROUPS = 2, S = FS_KV_BLOCK * FS_LATENT_ROWS };
+    fs_attention_kernels ref, k;
+    float *keys = random_floats(FS_KV_BLOCK * STRIDE), *q = random_floats(GROUPS * FS_LATENT_ROWS * DIM);
+    float *panels[2], *s[2], m[2][FS_LATENT_ROWS], l[2][FS_LATENT_ROWS], o[2][FS_LATENT_ROWS][VALUE];
+    const float *rows[FS_LATENT_ROWS];
+    uint32_t slots[FS_KV_BLOCK];
+
+    (void)state;
+    fs_attention_kernels_init(&ref, 0);
+    for (int i = 0; i < 2; i++) {
+        panels[i] = malloc(GROUPS * FS_LATENT_ROWS * DIM * sizeof **panels);
+        s[i] = malloc(GROUPS * S * sizeof **s);
+    }
+    for (unsigned isa = 1; isa < FS_ISA_END; isa <<= 1) {
+        if (!(fs_isa_detect() & isa))
+            continue;
+        fs_attention_kernels_init(&k, isa);
+        for (size_t n = 1; n <= FS_KV_BLOCK; n += n < 40 ? 1 : 27) {
+            const fs_attention_kernels *both[2] = { &ref, &k };
+            size_t n_rows = n % FS_LATENT_ROWS + 1, visible[FS_LATENT_ROWS];
+            for (size_t j = 0; j < n; j++)
+                slots[j] = (uint32_t)(FS_KV_BLOCK - n + j);
+            for (size_t r = 0; r < FS_LATENT_ROWS; r++) {
+                size_t less = (FS_LATENT_ROWS - r) * (n % 3);
+                visible[r] = n > less ? n - less : 1;
+            }
+            for (int i = 0; i < 2; i++) {
+                float *out[FS_LATENT_ROWS];
+                memset(s[i], 0, GROUPS * S * sizeof **s);
+                memset(o[i], 0, sizeof o[i]);
+                for (size_t g = 0; g < GROUPS; g++) {
+                    for (size_t r = 0; r < n_rows; r++)
+                        rows[r] = q + (g * FS_LATENT_ROWS + r) * DIM;
+                    both[i]->latent.pack(rows, n_rows, DIM, panels[i] + g * FS_LATENT_ROWS * DIM);
+                }
+                both[i]->latent.scores(panels[i], GROUPS, keys, STRIDE, n, DIM, 0.1f, s[i]);
+                both[i]->latent.softmax(s[i] + S, visible, n % 2 ? slots : NULL, m[i], l[i]);
+                for (size_t r = 0; r < n_rows; r++)
+                    out[r] = o[i][r];
+                both[i]->latent.values(s[i] + S, visible, n_rows, keys, STRIDE, VALUE, out);
+            }
+            assert_memory_equal(panels[0], panels[1], GROUPS * FS_LATENT_ROWS * DIM * sizeof **panels);
+            assert_memory_equal(s[0], s[1], GROUPS * S * sizeof **s);
+            assert_memory_equal(m[0], m[1], sizeof m[0]);
+            assert_memory_equal(l[0], l[1], sizeof l[0]);
+            assert_memory_equal(o[0], o[1], sizeof o[0]);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        free(panels[i]);
+        free(s[i]);
+    }
+    free(keys);
+    free(q);
+}
+
 /* Query 0 of a tile with all later keys and values replaced by NaN. */
 static void later_keys_do_not_matter(void **state)
 {
@@ -311,6 +413,8 @@ int main(void)
         cmocka_unit_test(every_isa_equals_the_reference),
         cmocka_unit_test(special_values_follow_the_reference),
         cmocka_unit_test(any_split_gives_the_same_bits),
+        cmocka_unit_test(joined_blocks_are_the_whole),
+        cmocka_unit_test(latent_pieces_equal_the_reference),
         cmocka_unit_test(later_keys_do_not_matter),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,6 +137,43 @@ static void neighbours_change_nothing(void **state)
     }
 }
 
+/* A step of few tokens cuts attention into blocks of keys, one of many does not, and one of 112 over 700 fills what may
+ * wait to be joined: the bits are those of one thread. */
+static void threads_and_cuts_of_attention_change_nothing(void **state)
+{
+    static const char *const long_ones[] = { "qwen2", "llama3", "ds_v2_lite", "ds_v3", "ds_v32", "long_ds_v32", "ds_v4" };
+    enum { N = 840 };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < sizeof long_ones / sizeof *long_ones; f++) {
+        float *want = NULL;
+        for (int threads = 1; threads <= 5; threads += 2) {
+            fs_model *m = open_fixture(long_ones[f], threads);
+            size_t v = (size_t)fs_model_vocab_size(m);
+            float *got = malloc(3 * v * sizeof *got);
+            fs_session *s;
+            int32_t ids[N];
+            for (int i = 0; i < N; i++)
+                ids[i] = (i * 37 + i / 5) % (int32_t)v;
+            assert_ok(fs_session_new(m, N, &s, &err), err);
+            assert_ok(fs_session_eval(s, ids, 600, 0, NULL, NULL, NULL, &err), err);
+            assert_ok(fs_session_eval(s, ids + 600, 224, 112, NULL, got, NULL, &err), err);
+            assert_ok(fs_session_eval(s, ids + 824, 14, 7, NULL, got + v, NULL, &err), err);
+            assert_ok(fs_session_eval(s, ids + 838, 2, 1, NULL, got + 2 * v, NULL, &err), err);
+            if (!want)
+                want = got;
+            else if (memcmp(got, want, 3 * v * sizeof *got) != 0)
+                fail_msg("%s: %d threads give other bits than one", long_ones[f], threads);
+            if (want != got)
+                free(got);
+            fs_session_free(s);
+            fs_model_close(m);
+        }
+        free(want);
+    }
+}
+
 static void a_full_context_is_a_sentence_and_changes_nothing(void **state)
 {
     fs_model *m = open_fixture("qwen3", 1);
@@ -261,6 +298,7 @@ int main(void)
         cmocka_unit_test(truncate_keeps_the_prefix),
         cmocka_unit_test(rewinding_forgets_at_any_token),
         cmocka_unit_test(neighbours_change_nothing),
+        cmocka_unit_test(threads_and_cuts_of_attention_change_nothing),
         cmocka_unit_test(a_full_context_is_a_sentence_and_changes_nothing),
         cmocka_unit_test(too_little_memory_is_refused_with_the_numbers),
         cmocka_unit_test(unknown_things_are_refused_by_name),
