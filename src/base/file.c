@@ -125,7 +125,7 @@ fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err
     snprintf(temp, n, "%s.tmp.XXXXXX", path);
     fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) {
-        rc = fs_fail_errno(err, errno, "cannot write beside '%s'", path);
+        rc = fs_fail_errno(err, errno, "cannot create '%s'", path);
         free(temp);
         return rc;
     }

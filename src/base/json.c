@@ -67,8 +67,10 @@ static fs_status parse(fs_bytes text, const char *what, struct json_object **ret
     struct json_object *v;
     size_t end;
 
-    if (text.n_bytes == 0 || text.n_bytes > INT_MAX)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: %zu bytes cannot be JSON", what, text.n_bytes);
+    if (text.n_bytes == 0)
+        return fs_fail(err, FS_ERR_FORMAT, "%s is empty, JSON was expected", what);
+    if (text.n_bytes > INT_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "%s has %zu bytes, which is too much JSON", what, text.n_bytes);
     t = json_tokener_new_ex(FS_JSON_DEPTH_MAX);
     if (!t)
         return fs_fail_memory(err, sizeof(void *));

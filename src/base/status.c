@@ -84,6 +84,18 @@ fs_status fs_fail_prefix(fs_error *err, const char *format, ...)
     return err->code;
 }
 
+void fs_fail_in(fs_error *err, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    size_t n = strlen(name);
+
+    if (!err || strstr(err->message, path) != NULL) /* true of a path without folders too */
+        return;
+    if (n && strncmp(err->message, name, n) == 0 && strncmp(err->message + n, ": ", 2) == 0)
+        memmove(err->message, err->message + n + 2, strlen(err->message + n + 2) + 1);
+    fs_fail_prefix(err, "'%.250s'", path);
+}
+
 fs_status fs_fail_memory(fs_error *err, size_t n_bytes)
 {
     return fs_fail(err, FS_ERR_MEMORY, "out of memory: %zu bytes", n_bytes);

@@ -19,6 +19,10 @@ fs_status fs_fail_errno(fs_error *err, int saved_errno, const char *format, ...)
 /* Puts "prefix: " before the sentence already in *err; returns err->code. */
 fs_status fs_fail_prefix(fs_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Makes the sentence in *err, if err is not NULL, name the file or folder at path: it goes before a sentence in which it does
+ * not stand, there in place of the path's last part. */
+void fs_fail_in(fs_error *err, const char *path);
+
 /* The out-of-memory sentence, with the number of bytes asked for. */
 fs_status fs_fail_memory(fs_error *err, size_t n_bytes);
 

@@ -50,7 +50,7 @@ fs_status fs_writer_open(fs_writer *w, const char *path, fs_error *err)
     snprintf(w->temp, n, "%s.tmp.XXXXXX", path);
     w->fd = mkostemp(w->temp, O_CLOEXEC);
     if (w->fd < 0) {
-        fs_status rc = fs_fail_errno(err, errno, "cannot write beside '%s'", path);
+        fs_status rc = fs_fail_errno(err, errno, "cannot create '%s'", path);
         free(w->temp);
         w->temp = NULL;
         fs_writer_close(w);

@@ -211,14 +211,15 @@ static void line(const char *name)
 static void print_config(const report *r)
 {
     const fs_config *c = fs_weights_config(r->weights);
+    char a[32];
 
     line("architecture");
     printf("%s, %u layers, hidden size %u, vocabulary %u%s\n", c->model_type, c->num_hidden_layers, c->hidden_size, c->vocab_size,
            c->tie_word_embeddings ? ", tied embeddings" : "");
     line("attention");
     if (c->kv_lora_rank)
-        printf("latent (MLA), %u heads, kv_lora_rank %u, q_lora_rank %u, rope dim %u\n", c->num_attention_heads, c->kv_lora_rank,
-               c->q_lora_rank, c->qk_rope_head_dim);
+        printf("latent (MLA), %u heads, kv_lora_rank %u, q_lora_rank %s, rope dim %u\n", c->num_attention_heads, c->kv_lora_rank,
+               c->q_lora_rank ? human_count(c->q_lora_rank, a) : "none", c->qk_rope_head_dim);
     else if (c->n_compress_ratios)
         printf("one row for keys and values, %u heads of %u, a window of %u and compressed entries, at most %u of the short ones\n",
                c->num_attention_heads, c->head_dim, c->sliding_window, c->index_topk);
@@ -232,9 +233,9 @@ static void print_config(const report *r)
                c->num_experts_per_tok, c->n_shared_experts, c->first_k_dense_replace);
     putchar('\n');
     line("context");
-    printf("%u tokens, rope theta %g\n", c->max_position_embeddings, c->rope_theta);
+    printf("%u tokens, rope theta %.9g\n", c->max_position_embeddings, c->rope_theta);
     line("chat format");
-    puts(r->chat_format == FS_CHAT_NONE ? "none known" : fs_chat_format_name(r->chat_format));
+    puts(r->chat_format == FS_CHAT_NONE ? "none known: farseek run --raw continues a text, --format names one" : fs_chat_format_name(r->chat_format));
 }
 
 static void print_table(const char *title, const char *const *names, const fs_tally *rows, size_t n, uint64_t bytes)
@@ -252,6 +253,7 @@ static void print_memory(const report *r)
 {
     char a[32], b[32], c[32], d[32];
     uint64_t kv = (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens;
+    size_t available = fs_memory_available();
 
     putchar('\n');
     line("kv cache");
@@ -259,6 +261,10 @@ static void print_memory(const report *r)
     line("memory");
     printf("%s: weights %s, kv cache of %d tokens %s, work space %s\n", human_bytes(r->plan.weights_bytes + kv + r->work_bytes, a),
            human_bytes(r->plan.weights_bytes, b), r->ctx_tokens, human_bytes(kv, c), human_bytes(r->work_bytes, d));
+    if (available != SIZE_MAX) {
+        line("free here");
+        puts(human_bytes(available, a));
+    }
 }
 
 static fs_status print_tensors(const report *r, fs_error *err)

@@ -75,6 +75,12 @@ static fs_status troff_text(fs_buf *out, const char *text, fs_error *err)
     return rc || !example ? rc : fs_buf_append_str(out, ".fi\n", err);
 }
 
+/* A flag that is on unless it is turned off; only then --no-NAME is worth offering. */
+static bool is_on(const fs_option *o)
+{
+    return o->kind == FS_OPTION_FLAG && *o->to.flag;
+}
+
 static fs_status man_option(fs_buf *out, const fs_option *o, fs_error *err)
 {
     fs_status rc = fs_buf_append_str(out, ".TP\n", err);
@@ -87,6 +93,13 @@ static fs_status man_option(fs_buf *out, const fs_option *o, fs_error *err)
         rc = troff(out, o->name, strlen(o->name), err);
     if (!rc)
         rc = fs_buf_append_str(out, "\\fR", err);
+    if (!rc && is_on(o)) {
+        rc = fs_buf_append_str(out, ", \\fB\\-\\-no\\-", err);
+        if (!rc)
+            rc = troff(out, o->name, strlen(o->name), err);
+        if (!rc)
+            rc = fs_buf_append_str(out, "\\fR", err);
+    }
     if (!rc && o->arg) {
         rc = fs_buf_append_str(out, " \\fI", err);
         if (!rc)
@@ -124,6 +137,7 @@ fs_status fs_manual_page(fs_buf *out, fs_error *err)
                                  ".SH DESCRIPTION\n"
                                  "MODEL is a folder in the Hub's layout, a .gguf or .safetensors file, or a Hub id\n"
                                  "org/name[@revision] in the local Hub cache. Every command has \\fB\\-\\-help\\fR.\n"
+                                 "\\fB\\-\\-no\\-\\fINAME\\fR turns an option off that takes no value.\n"
                                  ".SH COMMANDS\n",
                                  FS_VERSION);
 
@@ -206,7 +220,7 @@ static fs_status bash_command(fs_buf *out, const fs_command *c, fs_error *err)
     if (!rc)
         rc = fs_buf_append_str(out, "        esac\n        words='--help", err);
     for (const fs_option *o = c->set.options; o->kind != FS_OPTION_END && !rc; o++)
-        rc = fs_buf_printf(out, err, " --%s", o->name);
+        rc = fs_buf_printf(out, err, is_on(o) ? " --%s --no-%s" : " --%s", o->name, o->name);
     return rc ? rc : fs_buf_append_str(out, "' ;;\n", err);
 }
 
@@ -257,8 +271,12 @@ static fs_status append_phrase(fs_buf *out, const char *text, fs_error *err)
 
 static fs_status zsh_option(fs_buf *out, const fs_option *o, fs_error *err)
 {
-    fs_status rc = fs_buf_append_str(out, " \\\n            ", err);
+    fs_status rc = FS_OK;
 
+    if (is_on(o))
+        rc = fs_buf_printf(out, err, " \\\n            '--no-%s[the opposite of --%s]'", o->name, o->name);
+    if (!rc)
+        rc = fs_buf_append_str(out, " \\\n            ", err);
     if (!rc && o->letter)
         rc = fs_buf_printf(out, err, "{-%c,--%s}'[", o->letter, o->name);
     else if (!rc)
@@ -330,6 +348,9 @@ static fs_status fish_option(fs_buf *out, const char *command, const fs_option *
         rc = fs_buf_append_str(out, " -d '", err);
     if (!rc)
         rc = append_phrase(out, o->help, err);
+    if (!rc && is_on(o))
+        rc = fs_buf_printf(out, err, "'\ncomplete -c farseek -n '__fish_seen_subcommand_from %s' -l no-%s -d 'the opposite of --%s", command,
+                           o->name, o->name);
     return rc ? rc : fs_buf_append_str(out, "'\n", err);
 }
 

@@ -149,7 +149,8 @@ static fs_status read_sampling(fs_model *m, fs_error *err)
         if (!rc)
             rc = fs_json_double(json, "repetition_penalty", &repetition, &f[3], err);
         if (!rc && (temperature < 0 || top_p <= 0 || top_p > 1 || repetition <= 0))
-            rc = fs_fail(err, FS_ERR_FORMAT, "temperature %g, top_p %g, repetition_penalty %g make no sense", temperature, top_p, repetition);
+            rc = fs_fail(err, FS_ERR_FORMAT, "temperature %g, top_p %g and repetition_penalty %g make no sense: at least 0, above 0 to 1, above 0",
+                         temperature, top_p, repetition);
         if (rc)
             fs_fail_prefix(err, "generation_config.json");
     }
@@ -241,6 +242,8 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
     if (!rc)
         rc = fs_workspace_new(m->network, FS_STEP_TOKENS, FS_STEP_SEQUENCES, &m->workspace, err);
     if (rc) {
+        if (m->weights && (rc == FS_ERR_FORMAT || rc == FS_ERR_UNSUPPORTED))
+            fs_fail_in(err, path);
         fs_model_close(m);
         return rc;
     }

@@ -85,7 +85,7 @@ void fs_config_done(fs_config *c)
 
 static fs_status bad(const fs_config *c, const char *what, fs_error *err, const char *relation, uint64_t a, uint64_t b)
 {
-    return fs_fail(err, FS_ERR_FORMAT, "%s (model_type '%s'): %s, but they are %" PRIu64 " and %" PRIu64, what, c->model_type,
+    return fs_fail(err, FS_ERR_FORMAT, "%s (model_type '%s'): '%s' does not hold for %" PRIu64 " and %" PRIu64, what, c->model_type,
                    relation, a, b);
 }
 

@@ -577,14 +577,6 @@ static fs_status open_safetensors(fs_weights *w, fs_error *err)
     return rc ? rc : pair_scales(w, err);
 }
 
-static bool names_safetensors(const char *name)
-{
-    static const char end[] = ".safetensors";
-    size_t n = strlen(name);
-
-    return n >= sizeof end - 1 && strcmp(name + n - (sizeof end - 1), end) == 0;
-}
-
 /* A GGUF shows in its first bytes, so a name without extension (a cache's blob) serves as well. */
 static fs_status open_part(fs_weights *w, const char *name, fs_error *err)
 {
@@ -595,8 +587,9 @@ static fs_status open_part(fs_weights *w, const char *name, fs_error *err)
         return rc;
     if (p->map.bytes.n_bytes >= 4 && memcmp(p->map.bytes.data, "GGUF", 4) == 0)
         return open_gguf(w, err);
-    if (!names_safetensors(name) && (p->map.bytes.n_bytes < 9 || p->map.bytes.data[8] != '{'))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: neither a GGUF nor a safetensors file", name);
+    if (!ends_with(name, ".safetensors") && (p->map.bytes.n_bytes < 9 || p->map.bytes.data[8] != '{'))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: neither a GGUF nor a safetensors file%s", name,
+                       ends_with(name, ".json") ? "; a model in the Hub's layout is named by its folder" : "");
     rc = fs_safetensors_open(p->map.bytes, p->name, &p->safetensors, err);
     if (!rc)
         rc = read_config(w, err);
@@ -630,6 +623,25 @@ static fs_status find_gguf(const char *folder, char **ret, fs_error *err)
     return rc;
 }
 
+/* A folder without weights; what people take for weights gets a sentence of its own. */
+static fs_status fail_empty(const fs_weights *w, const char *path, fs_error *err)
+{
+    bool adapter = false, pickles = false;
+    fs_status rc = is_in_folder(w, "adapter_config.json", &adapter, err);
+
+    if (!rc)
+        rc = is_in_folder(w, "pytorch_model.bin", &pickles, err);
+    if (!rc && !pickles)
+        rc = is_in_folder(w, "pytorch_model.bin.index.json", &pickles, err);
+    if (rc)
+        return rc;
+    if (adapter)
+        return fs_fail(err, FS_ERR_NOT_FOUND, "'%s' is a LoRA adapter: name the model it belongs to, with --adapter '%s'", path, path);
+    if (pickles)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "'%s' has its weights in pytorch_model.bin, which is not read; safetensors and GGUF are", path);
+    return fs_fail(err, FS_ERR_NOT_FOUND, "'%s' has no model.safetensors, no model.safetensors.index.json and no .gguf", path);
+}
+
 static fs_status open_folder(fs_weights *w, const char *path, fs_error *err)
 {
     bool single = false, index = false;
@@ -654,7 +666,7 @@ static fs_status open_folder(fs_weights *w, const char *path, fs_error *err)
     }
     rc = find_gguf(path, &gguf, err);
     if (!rc && !gguf)
-        rc = fs_fail(err, FS_ERR_NOT_FOUND, "'%s' has no model.safetensors, no model.safetensors.index.json and no .gguf", path);
+        rc = fail_empty(w, path, err);
     if (!rc)
         rc = open_part(w, gguf, err);
     free(gguf);
@@ -684,6 +696,8 @@ fs_status fs_weights_open(const char *path, fs_weights **ret, fs_error *err)
     }
     rc = fs_file_is_folder(path) ? open_folder(w, path, err) : open_file(w, path, err);
     if (rc) {
+        if (rc == FS_ERR_FORMAT || rc == FS_ERR_UNSUPPORTED)
+            fs_fail_in(err, path);
         fs_weights_close(w);
         return rc;
     }

@@ -211,7 +211,7 @@ def test_refusals(farseek, converted, tmp_path):
     assert "already" in refused(farseek, gguf, tmp_path / "x.gguf")
     assert "already" in refused(farseek, hub, tmp_path / "x")
     assert "exists" in refused(farseek, hub, gguf)
-    assert "cannot write" in refused(farseek, hub, tmp_path / "no" / "x.gguf")
+    assert "cannot create" in refused(farseek, hub, tmp_path / "no" / "x.gguf")
     assert "folder" in refused(farseek, gguf, tmp_path / "no" / "x")
     for change, word in ((dict(rope_scaling=dict(rope_type="dynamic", factor=2.0)), "rope_type"),
                          (dict(rope_scaling=dict(rope_type="yarn", factor=2.0, attention_factor=3.0)), "attention_factor")):

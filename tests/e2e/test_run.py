@@ -140,6 +140,7 @@ def test_wrong_usage(farseek, models):
     fails(farseek, 2, "'x' is not a token id", "logits", hello, "--ids", "1,x,2")
     fails(farseek, 1, "'abc' is not a token id", "detokenize", hello, stdin="abc\n")
     fails(farseek, 1, "stdin: not JSON at byte 1 of 1: it ends inside a value", "template", "chatml", stdin="[")
+    fails(farseek, 1, "stdin is empty, JSON was expected", "template", "chatml", stdin="")
     fails(farseek, 2, "'doctor' takes no arguments, 'x' is one too many", "doctor", "x")
     fails(farseek, 2, "no model: .*", "run", stdin="hi")
     fails(farseek, 2, "--ctx is 513, the model was made for at most 512", "run", hello, "hi", "--ctx", "513")
@@ -194,10 +195,10 @@ def test_a_hub_id_is_found_in_the_cache(farseek, models, home):
 class Terminal:
     """The program on a pseudo terminal; wait(text) reads until text stands in what came since the last wait."""
 
-    def __init__(self, *args, **env):
+    def __init__(self, *args, binary=BINARY, **env):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(BINARY[0], [*BINARY, *map(str, args)], os.environ | {"TERM": "xterm"} | env)
+            os.execvpe(binary[0], [*binary, *map(str, args)], os.environ | {"TERM": "xterm"} | env)
         self.seen = ""
 
     def wait(self, text, seconds=30):
@@ -456,6 +457,15 @@ def test_inspect_shows_a_file_that_is_no_model(farseek, models, tmp_path):
     fails(farseek, 1, ".*", "inspect", tmp_path / "garbage")
 
 
+def test_what_is_taken_for_a_model(farseek, models, tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    fails(farseek, 1, ".* is a LoRA adapter: name the model it belongs to, with --adapter .*", "run", tmp_path, "hi")
+    (tmp_path / "adapter_config.json").rename(tmp_path / "pytorch_model.bin")
+    fails(farseek, 1, ".* has its weights in pytorch_model.bin, which is not read; safetensors and GGUF are", "inspect", tmp_path)
+    fails(farseek, 1, "'.*/config.json': neither a GGUF nor a safetensors file; a model in the Hub's layout is named by its folder", "run",
+          models["hello"] / "config.json", "hi")
+
+
 def test_doctor_agrees(farseek):
     r = json.loads(farseek("doctor", "--json"))
     assert r["rn"] == "RN1" and r["agree"] and r["control_differs"]
@@ -505,19 +515,13 @@ def test_generated_texts_are_well_formed(farseek, tmp_path):
     assert subprocess.run(["bash", "-c", probe], capture_output=True, text=True).stdout == "--temperature\n"
     assert "#compdef farseek" in farseek("help", "--completion", "zsh")
     assert "complete -c farseek" in farseek("help", "--completion", "fish")
+    probe = f"source {script}; COMP_WORDS=(farseek tokenize --no); COMP_CWORD=2; _farseek; echo ${{COMPREPLY[@]}}"
+    assert subprocess.run(["bash", "-c", probe], capture_output=True, text=True).stdout == "--no-special\n"
+    assert "'--no-special[" in farseek("help", "--completion", "zsh") and " -l no-special " in farseek("help", "--completion", "fish")
     page = farseek("help", "--man")
+    assert "\\fB\\-\\-special\\fR, \\fB\\-\\-no\\-special\\fR" in page
     assert page.count(".SS ") == len(re.findall(r"^  [a-z]", overview, re.M)) and "\\-\\-temperature" in page
     assert re.fullmatch(r"farseek \d+\.\d+\.\d+\n", farseek("--version"))
-
-
-def test_every_command_of_the_page_works(models, tmp_path):
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs" / "run.md").read_text(), re.M | re.S)
-    assert len(blocks) >= 3
-    program = " ".join(BINARY)
-    script = f'set -eu -o pipefail\nfarseek() {{ {program} "$@"; }}\n' + "".join(blocks)
-    r = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MODEL": str(models["hello"])})
-    assert (r.returncode, r.stderr) == (0, "")
-    assert r.stdout.count("Hello, world!") == sum(b.count("farseek run") for b in blocks)
 
 
 def test_make_run_refuses_a_model_with_other_bytes(tmp_path):

@@ -94,6 +94,28 @@ static void long_sentences_end_at_a_character(void **state)
     assert_int_equal(fs_fail(NULL, FS_ERR_IO, "nobody listens"), FS_ERR_IO);
 }
 
+static void sentences_name_their_file(void **state)
+{
+    static const struct { const char *path, *said, *want; } cases[] = {
+        { "/m/x.gguf", "x.gguf: 8 bytes", "'/m/x.gguf': 8 bytes" },
+        { "/m", "config.json: no size", "'/m': config.json: no size" },
+        { "/m/", "config.json: no size", "'/m/': config.json: no size" },
+        { "/m", "cannot read '/m/x'", "cannot read '/m/x'" },
+        { "x.gguf", "x.gguf: 8 bytes", "x.gguf: 8 bytes" },
+        { "m/x", "x.gguf: 8 bytes", "'m/x': x.gguf: 8 bytes" },
+    };
+    fs_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fs_fail(&err, FS_ERR_FORMAT, "%s", cases[i].said);
+        fs_fail_in(&err, cases[i].path);
+        assert_string_equal(err.message, cases[i].want);
+        assert_int_equal(err.code, FS_ERR_FORMAT);
+    }
+    fs_fail_in(NULL, "/m");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -102,6 +124,7 @@ int main(void)
         cmocka_unit_test(arena_is_aligned_and_resets),
         cmocka_unit_test(lazy_memory_is_zero_aligned_and_writable_to_its_end),
         cmocka_unit_test(long_sentences_end_at_a_character),
+        cmocka_unit_test(sentences_name_their_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,7 +118,7 @@ static void a_safetensors_file_opens_with_the_config_beside_it(void **state)
     fs_weights_close(w);
     refused("tests/vectors/nothing", FS_ERR_NOT_FOUND, "'tests/vectors/nothing' does not exist");
     refused("tests/unit", FS_ERR_NOT_FOUND, "no model.safetensors");
-    refused("tests/vectors/qwen2/config.json", FS_ERR_FORMAT, "config.json: neither a GGUF nor a safetensors file");
+    refused("tests/vectors/qwen2/config.json", FS_ERR_FORMAT, "'tests/vectors/qwen2/config.json': neither a GGUF nor a safetensors file");
 }
 
 static void fp8_rows_carry_their_scales(void **state)
