@@ -43,6 +43,7 @@ typedef struct fs_model_options {
     const char *isa;             /* "scalar", "avx2", "avx512", "neon"; NULL: the best the CPU has */
     const char *adapter;         /* a folder with a PEFT LoRA adapter to add; NULL: none */
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
+    bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
     uint64_t memory_bytes_max;   /* refuse to load above this; 0: what the machine has free */
     int ctx_tokens;              /* context the memory estimate counts with; 0: 4096 or the model's, if less */
     bool (*progress)(void *ud, double fraction); /* may be NULL; returning false stops the load */
@@ -54,6 +55,9 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
 void fs_model_close(fs_model *m);
 int fs_model_vocab_size(const fs_model *m);
 int fs_model_ctx_tokens_max(const fs_model *m); /* max_position_embeddings */
+/* How activations meet block-quantised weights, part of every result's name: "q8" (8 bits, RN1 section 6) or "exact" (f32,
+ * section 1: with exact_activations, and of models that hold no such weights). */
+const char *fs_model_activations(const fs_model *m);
 
 /* ---- tokens ---- */
 /* Both fill at most capacity and set *ret_n to what was needed; *ret_n > capacity means call again with more.

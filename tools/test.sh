@@ -62,6 +62,12 @@ fixtures() { # the models of tests/vectors
     done
 }
 
+blocks() { # models in GGUF's block types: quantised activations
+    need_venv >&2
+    [ -f build/blocks/experts.gguf ] || "$venv/bin/python" tests/e2e/block_models.py build/blocks
+    echo build/blocks/*.gguf
+}
+
 same_bits() { # BUILD-folder RUNNER MODEL...: what that build answers is what gcc's scalar code answers
     local folder="$1" runner="$2" ask="--ids 1,2,3,4,5,6,7,8,9 --greedy 5 --json" m
     shift 2
@@ -84,13 +90,13 @@ stage_clang() {
     local hash='"conformance": "[0-9a-f]*"'
     [ "$(build/farseek doctor --json | grep -o "$hash")" = "$(build-clang/farseek doctor --json | grep -o "$hash")" ] || { echo "FAILED: gcc and clang print different conformance hashes"; exit 1; }
     ok
-    same_bits build-clang "" $(fixtures)
+    same_bits build-clang "" $(fixtures) $(blocks)
 }
 
 stage_san() {
     make -s -j"$jobs" SAN=1 BUILD=build-san all unit-build
     unit build-san
-    same_bits build-san "" $(fixtures) # and no leak and no fault from opening to closing
+    same_bits build-san "" $(fixtures) $(blocks) # and no leak and no fault from opening to closing
 }
 
 stage_fuzz() {
@@ -103,7 +109,7 @@ stage_arm() {
     make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 all
     make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 $(for t in math rows products attention conformance blocks; do echo "build-aarch64/unit/test_$t"; done)
     unit build-aarch64 $run
-    same_bits build-aarch64 "$run" $(fixtures | grep -v long_)
+    same_bits build-aarch64 "$run" $(fixtures | grep -v long_) $(blocks)
 }
 
 stage_e2e() {

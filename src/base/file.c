@@ -66,6 +66,15 @@ void fs_map_close(fs_map *m)
     m->bytes = (fs_bytes){ NULL, 0 };
 }
 
+void fs_map_drop(fs_bytes part)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)part.data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)part.data + part.n_bytes) / page * page;
+
+    if (part.data && begin < end)
+        madvise((void *)begin, end - begin, MADV_DONTNEED);
+}
+
 fs_status fs_file_read(const char *path, size_t max_bytes, fs_buf *ret, fs_error *err)
 {
     fs_buf b = { 0 };

@@ -12,6 +12,8 @@ typedef struct fs_map {
 
 fs_status fs_map_open(fs_map *m, const char *path, fs_error *err);
 void fs_map_close(fs_map *m);
+/* The process need not keep the whole pages of part, a piece of a map, in memory any more; reading them again works. */
+void fs_map_drop(fs_bytes part);
 
 /* Reads a regular file of at most max_bytes; *ret is filled on success, fs_buf_done frees it. */
 fs_status fs_file_read(const char *path, size_t max_bytes, fs_buf *ret, fs_error *err);

@@ -43,6 +43,7 @@ typedef struct report {
     fs_network_plan plan;
     size_t work_bytes;
     int ctx_tokens;
+    const char *activations;
     fs_chat_format chat_format;
 } report;
 
@@ -119,6 +120,7 @@ static void find_plan(report *r)
     fs_kernels_init(&kernels, fs_isa_detect());
     if (fs_pool_new(1, &pool, &e) == FS_OK && fs_network_new(r->weights, pool, &kernels, &o, &net, &r->plan, &e) == FS_OK) {
         r->has_plan = true;
+        r->activations = fs_network_activations(net);
         r->work_bytes = fs_workspace_bytes(net, FS_STEP_TOKENS, FS_STEP_SEQUENCES);
         r->ctx_tokens = opt.ctx_tokens ? opt.ctx_tokens : c->max_position_embeddings < 4096 ? (int)c->max_position_embeddings : 4096;
     } else {
@@ -258,6 +260,8 @@ static void print_memory(const report *r)
     putchar('\n');
     line("kv cache");
     printf("%s a token\n", human_bytes(r->plan.kv_token_bytes, a));
+    line("activations");
+    printf("%s\n", strcmp(r->activations, "q8") ? "f32" : "q8 (8 bits against block-quantised weights; --exact-activations: f32)");
     line("memory");
     printf("%s: weights %s, kv cache of %d tokens %s, work space %s\n", human_bytes(r->plan.weights_bytes + kv + r->work_bytes, a),
            human_bytes(r->plan.weights_bytes, b), r->ctx_tokens, human_bytes(kv, c), human_bytes(r->work_bytes, d));
@@ -388,8 +392,8 @@ static fs_status print_json(const report *r, fs_error *err)
     if (!rc)
         rc = json_tallies(&out, "dtypes", dtype_names, r->tallies.dtypes, FS_DTYPE_END, err);
     if (!rc && r->has_plan)
-        rc = fs_buf_printf(&out, err, ", \"kv_bytes_per_token\": %zu, \"memory\": {\"weights\": %zu, \"kv\": %" PRIu64 ", \"work\": %zu, \"ctx\": %d}",
-                           r->plan.kv_token_bytes, r->plan.weights_bytes, (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens,
+        rc = fs_buf_printf(&out, err, ", \"activations\": \"%s\", \"kv_bytes_per_token\": %zu, \"memory\": {\"weights\": %zu, \"kv\": %" PRIu64 ", \"work\": %zu, \"ctx\": %d}",
+                           r->activations, r->plan.kv_token_bytes, r->plan.weights_bytes, (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens,
                            r->work_bytes, r->ctx_tokens);
     if (!rc)
         rc = fs_buf_append_str(&out, ", \"refused\": ", err);

@@ -32,7 +32,7 @@ static const fs_option options[] = {
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_STR("batch-with", 0, opt.batch_with, "FILE", "neighbours in the same steps: {\"batch\":[[ids],...]}; they change nothing"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact,
-                "f32 activations against block-quantised weights (in this version always so)"),
+                "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
@@ -302,7 +302,7 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
     if (!rc && opt.greedy)
         rc = run_greedy(r, last, err);
     if (!rc)
-        rc = fs_buf_append_str(&r->out, "}\n", err);
+        rc = fs_buf_printf(&r->out, err, ",\"activations\":\"%s\"}\n", fs_model_activations(r->model));
     free(last);
     free(hidden);
     return rc;
@@ -310,7 +310,8 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 
 static fs_status run(const fs_args *args, fs_error *err)
 {
-    fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp };
+    fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp,
+                            .exact_activations = opt.exact };
     struct run r = { 0 };
     fs_ids ids = { 0 };
     char *path = NULL;

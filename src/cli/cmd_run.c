@@ -25,7 +25,7 @@ static struct {
     const char *model, *system, *adapter, *format;
     int ctx_tokens, n_threads;
     double memory_gib;
-    bool json, raw, sandbox;
+    bool json, raw, exact, sandbox;
     fs_run_settings settings;
 } opt = {
     .settings = { .temperature = UNSET, .top_p = UNSET, .min_p = UNSET, .repetition_penalty = UNSET, .top_k = UNSET, .thinking = true },
@@ -55,6 +55,7 @@ static const fs_option options[] = {
     FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
+    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
     FS_OPT_END
@@ -108,7 +109,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     bool shown = isatty(STDERR_FILENO);
     int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
-                           .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
+                           .exact_activations = opt.exact, .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
     char *path = NULL;
     fs_status rc = fs_model_path(model, &path, err);
 
@@ -180,9 +181,9 @@ static fs_status print_json(const fs_run *r, fs_error *err)
     if (!rc)
         rc = fs_buf_printf(&out, err,
                            ", \"stop\": \"%s\", \"seed\": %" PRIu64 ", \"temperature\": %g, \"prompt_tokens\": %d, \"tokens\": %d, "
-                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f}\n",
+                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f, \"activations\": \"%s\"}\n",
                            stop_name(g), r->settings->seed, r->settings->temperature, g->n_prompt_tokens, g->n_tokens,
-                           g->prompt_seconds, g->seconds);
+                           g->prompt_seconds, g->seconds, fs_model_activations(r->model));
     if (!rc)
         fwrite(out.data, 1, out.n_bytes, stdout);
     fs_buf_done(&out);

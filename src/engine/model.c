@@ -211,7 +211,7 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
 {
     static const fs_model_options none;
     const fs_model_options *o = options ? options : &none;
-    fs_network_options net = { .mtp = o->mtp, .progress = o->progress, .ud = o->ud };
+    fs_network_options net = { .mtp = o->mtp, .exact = o->exact_activations, .progress = o->progress, .ud = o->ud };
     fs_model *m = calloc(1, sizeof *m);
     const fs_config *c;
     fs_status rc;
@@ -278,6 +278,11 @@ int fs_model_ctx_tokens_max(const fs_model *m)
 {
     uint32_t n = fs_weights_config(m->weights)->max_position_embeddings;
     return n > INT32_MAX ? INT32_MAX : (int)n;
+}
+
+const char *fs_model_activations(const fs_model *m)
+{
+    return fs_network_activations(m->network);
 }
 
 const fs_config *fs_model_config(const fs_model *m)

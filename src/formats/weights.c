@@ -798,3 +798,12 @@ size_t fs_weights_file_bytes(const fs_weights *w)
         n += w->parts[i].map.bytes.n_bytes;
     return n;
 }
+
+void fs_weights_drop(const fs_weights *w, const fs_tensor *t)
+{
+    for (size_t i = 0; i < w->n_parts; i++) {
+        fs_bytes map = w->parts[i].map.bytes;
+        if (t->data >= map.data && (size_t)(t->data - map.data) < map.n_bytes)
+            fs_map_drop((fs_bytes){ t->data, t->n_bytes });
+    }
+}

@@ -113,7 +113,7 @@ static fs_status load_attention(fs_loader *l, fs_v4 *v, const char *prefix, fs_e
     if (!rc)
         rc = fs_loader_vector(l, &v->kv_norm, c->head_dim, prefix, "attn.kv_norm.weight", err);
     if (!rc)
-        rc = fs_loader_linear(l, &v->o_a, low, width / c->o_groups, false, prefix, "attn.wo_a", err);
+        rc = fs_loader_exact(l, &v->o_a, low, width / c->o_groups, prefix, "attn.wo_a", err);
     if (!rc)
         rc = fs_loader_linear(l, &v->o_b, d, low, false, prefix, "attn.wo_b", err);
     if (!rc)
@@ -154,7 +154,7 @@ static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, const
     if (!rc)
         rc = fs_loader_vector(l, &layer->post_attention_norm, c->hidden_size, prefix, "ffn_norm.weight", err);
     if (!rc)
-        rc = fs_loader_linear(l, &layer->moe.router, c->n_routed_experts, c->hidden_size, false, ffn, "gate", err);
+        rc = fs_loader_exact(l, &layer->moe.router, c->n_routed_experts, c->hidden_size, ffn, "gate", err);
     if (!rc && index < c->num_hash_layers)
         rc = fs_loader_ids(l, &layer->moe.token_experts, c->vocab_size, c->num_experts_per_tok, c->n_routed_experts, ffn,
                            "gate.tid2eid", err);
@@ -366,7 +366,8 @@ static void run_layer(fs_network *net, fs_workspace *ws, const fs_layer *layer)
     fs_v4_attention(net, ws, layer);
     fs_hc_post(net, ws);
     fs_hc_pre(net, ws, &layer->v4.hc_ffn, layer->post_attention_norm);
-    fs_moe_run(net, ws, &layer->moe, ws->h, ws->n_tokens, ws->y);
+    fs_h_in(net, ws, layer->moe.takes, ws->n_tokens);
+    fs_moe_run(net, ws, &layer->moe, ws->n_tokens, ws->y);
     fs_hc_post(net, ws);
 }
 

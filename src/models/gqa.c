@@ -129,7 +129,7 @@ void fs_gqa_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
     struct gqa_job job = { net, ws, g, index };
     fs_product qkv[3] = { { &g->q, ws->q, nq }, { &g->k, ws->k, nkv }, { &g->v, ws->v, nkv } };
 
-    fs_products_run(net, ws, qkv, 3, ws->h, d, m);
+    fs_products_run_in(net, ws, qkv, 3, &ws->in, m);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
     if (fs_attention_is_cut(net, ws))
         fs_attention_cut(net, ws, false, c->head_dim, tile_of, &job);

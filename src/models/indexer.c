@@ -208,7 +208,7 @@ void fs_indexer_run(fs_network *net, fs_workspace *ws, const fs_indexer *x, uint
     struct indexer_job job = { net, ws, x, layer };
     fs_product of_h[2] = { { &x->wk, ws->index_k, c->index_head_dim }, { &x->weights_proj, ws->index_w, heads } };
 
-    fs_products_run(net, ws, of_h, 2, ws->h, c->hidden_size, m);
+    fs_products_run_in(net, ws, of_h, 2, &ws->in, m);
     fs_linear_run(net, ws, &x->wq_b, ws->q_a, c->q_lora_rank, m, ws->index_q, heads * c->index_head_dim);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
     fs_pool_for(net->pool, m, 1, select_piece, &job);

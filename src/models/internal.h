@@ -20,6 +20,14 @@ typedef struct fs_linear {
     fs_lora lora;
 } fs_linear;
 
+/* Forms that products take their input in: bits. */
+enum { FS_TAKES_F32 = 1, FS_TAKES_32 = 2, FS_TAKES_256 = 4 /* codes of RN1 section 6, in blocks of so many */ };
+static inline unsigned fs_linear_takes(const fs_linear *l)
+{
+    unsigned of_mat = !l->mat.block ? FS_TAKES_F32 : l->mat.block == 32 ? FS_TAKES_32 : FS_TAKES_256;
+    return l->lora.rank ? of_mat | FS_TAKES_F32 : of_mat;
+}
+
 typedef struct fs_ffn {
     fs_linear gate, up, down; /* [I, D], [I, D], [D, I] */
 } fs_ffn;
@@ -31,6 +39,8 @@ typedef struct fs_moe {
     fs_ffn *experts;              /* E */
     fs_ffn shared;
     bool has_shared;
+    unsigned takes;                    /* of the layer's input: router, gates and ups */
+    unsigned experts_take, downs_take; /* gates and ups, and downs, of the routed experts */
 } fs_moe;
 
 typedef struct fs_gqa {
@@ -52,7 +62,7 @@ typedef struct fs_mla {
     const float *q_a_norm;
     fs_linear kv_a;         /* [kv_lora + rope, D] */
     const float *kv_a_norm; /* [kv_lora] */
-    fs_mat *w_uk;           /* H times [kv_lora, nope] */
+    fs_mat *w_uk;           /* H times [kv_lora, nope]; values, or codes where the file holds them so */
     fs_mat *w_uv;           /* H times [v, kv_lora] */
     fs_linear o;
     fs_indexer indexer; /* has_indexer only */
@@ -95,6 +105,7 @@ typedef struct fs_layer {
     fs_ffn ffn;
     fs_moe moe;
     bool is_moe;
+    unsigned attention_takes, ffn_takes; /* the first products of each, all of one input */
 } fs_layer;
 
 typedef struct fs_mtp {
@@ -169,6 +180,8 @@ struct fs_network {
     float softmax_scale;
 
     uint32_t lora_rank; /* the adapter's; 0: none */
+    unsigned takes;     /* of all linears */
+    uint32_t codes_k;   /* the longest input that is quantised */
 
     /* Cache geometry, floats a token of one layer: gqa k_dim and v_dim of each of n_cache_heads; mla k_dim of one. */
     uint32_t k_dim, v_dim, n_cache_heads, n_cache_layers;
@@ -188,9 +201,11 @@ fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, con
 /* prefix + name + ".weight" (and ".bias"). */
 fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
                            const char *name, fs_error *err);
+/* The same, always by section 1 of RN1: routers, and what is multiplied by hand. */
+fs_status fs_loader_exact(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name, fs_error *err);
 /* prefix + name, as f32. */
 fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err);
-/* prefix + name as packed f32 or as it is stored: a matrix whose name ends in no ".weight". */
+/* prefix + name as packed f32 or as it is stored, by section 1: a matrix whose name ends in no ".weight". */
 fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
                            fs_error *err);
 /* Columns [col, col + k) of prefix + name [n, n_cols], packed as f32. */
@@ -230,6 +245,18 @@ float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint
 float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer); /* the indexer's key panels */
 
 /* ---- workspace.c ---- */
+/* The input of products: f32 rows, and their codes in blocks of 32 and of 256 where somebody takes them. */
+typedef struct fs_input {
+    const float *x; /* [m, ldx] */
+    size_t ldx;
+    fs_quants codes[2]; /* data NULL: not made */
+} fs_input;
+
+/* Room for the codes of some input. */
+typedef struct fs_codes {
+    uint8_t *data[2]; /* NULL where the network never takes them */
+} fs_codes;
+
 /* One query tile of the attention region. */
 typedef struct fs_tile_ref {
     uint32_t row;    /* which of the step's sequences */
@@ -269,6 +296,9 @@ struct fs_workspace {
     float *cs;           /* [T, rope dim] */
     float *x;            /* [T, D] residual stream */
     float *h;            /* [T, D] normed input */
+    fs_input in;         /* h, with the codes that its first products take */
+    fs_codes h_codes;    /* [T, D] */
+    fs_codes stage;      /* [T, the longest k] of whatever region is under way */
     float *y;            /* [T, D] output of a sublayer */
     float *q;            /* [T, H * key dim] */
     float *k, *v;        /* [T, KV * head_dim]; mla: k is [T, kv_lora + rope] */
@@ -297,7 +327,8 @@ struct fs_workspace {
     uint32_t *expert_begin; /* [E + 1] */
     uint32_t *active;       /* [E + 1] experts with rows; E is the shared one */
     uint32_t n_active;
-    float *gathered;        /* [T * k, D] inputs by expert; then their outputs */
+    float *gathered;        /* [T * k, D] inputs by expert */
+    fs_codes gathered_codes, gate_codes; /* [T * k, D], [T * k, I] by expert */
     float *expert_out;      /* [T * k, D] */
     float *shared_gate, *shared_up; /* [T, I_shared] */
     float *shared_out;      /* [T, D] */
@@ -319,6 +350,16 @@ static inline void *fs_ws_scratch(const fs_workspace *ws, int thread)
 }
 
 /* ---- parts.c: the pieces of a step, each one region of the pool ---- */
+/* The input x [m, ldx] of products of k inputs, with room in codes for what they take; nothing is quantised yet. */
+fs_input fs_input_make(const float *x, size_t ldx, const fs_codes *codes, size_t k, unsigned takes);
+/* Codes of rows [row, row + n_rows), columns [begin, end) of the input: multiples of the blocks. */
+void fs_input_quantize(const fs_network *net, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end);
+/* The same, only what l takes. */
+void fs_input_quantize_for(const fs_network *net, const fs_linear *l, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end);
+/* Outputs of panels [panel_begin, panel_end) for rows [row, row + m) of the input, by the calling thread; y is row's. */
+void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end,
+                      const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread);
+
 typedef struct fs_product {
     const fs_linear *linear;
     float *y; /* [m, ldy] */
@@ -339,7 +380,9 @@ void fs_lora_down(const fs_network *net, fs_workspace *ws, const fs_linear *l, c
 void fs_lora_up(const fs_network *net, fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end, const float *u, size_t m,
                 float *y, size_t ldy, int thread);
 
-/* Several products of one input in one region. x [m, ldx]. */
+/* Several products of one input in one region. Codes that they take and the input does not have are made first, in
+ * ws->stage. */
+void fs_products_run_in(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const fs_input *in, size_t m);
 void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const float *x,
                      size_t ldx, size_t m);
 void fs_linear_run(fs_network *net, fs_workspace *ws, const fs_linear *l, const float *x, size_t ldx, size_t m, float *y,
@@ -347,19 +390,32 @@ void fs_linear_run(fs_network *net, fs_workspace *ws, const fs_linear *l, const 
 /* y = rmsnorm(x) over m rows of n. */
 void fs_norm_rows(fs_network *net, const float *x, size_t ldx, const float *w, double eps, float *y, size_t ldy, size_t n,
                   size_t m);
-/* x = fl(x + y) over m rows of D, then h = rmsnorm(x, w) in the same pass; w NULL: only the sum. */
-void fs_add_norm_rows(fs_network *net, float *x, const float *y, const float *w, float *h, size_t m);
-/* y = down(silu(gate h) * up h). */
-void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, const float *h, size_t m, float *y);
+/* ws->h = rmsnorm(x, w) over m rows of D, and ws->in is it, in the forms that takes names. */
+void fs_norm_in(fs_network *net, fs_workspace *ws, const float *x, const float *w, unsigned takes, size_t m);
+/* x = fl(x + y) over m rows of D, then fs_norm_in of it in the same pass; w NULL: only the sum. */
+void fs_add_norm_in(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m);
+/* y = down(silu(gate h) * up h) of ws->in. */
+void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y);
+/* The same of ws->h as it is. */
+void fs_h_in(fs_network *net, fs_workspace *ws, unsigned takes, size_t m);
 /* Panels a piece: a few pieces a thread, none too small to hide the latency of the fma chains. */
 size_t fs_panel_grain(const fs_network *net, size_t n_panels);
+/* The same, a multiple of align. */
+size_t fs_block_grain(const fs_network *net, size_t n_panels, size_t align);
+/* Panels that a piece must be a multiple of for its outputs to be whole blocks of the input of down. */
+static inline size_t fs_down_align(const fs_linear *down)
+{
+    return down->mat.block ? down->mat.block / FS_PANEL : 1;
+}
 size_t fs_row_grain(const fs_network *net, size_t m);
 
 /* ---- moe.c ---- */
-void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, const float *h, size_t m, float *y);
+/* Of ws->in, which must have the codes that the layer takes. */
+void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y);
 
 /* ---- step.c ---- */
-void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm);
+/* From ws->x and ws->in to ws->x after the layer, and ws->in for the next: its norm and its first products' forms. */
+void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm, unsigned next_takes);
 
 /* ---- attend.c ---- */
 /* Query tiles over heads_per_tile heads each; heads0 steps by heads_per_tile up to n_heads. */

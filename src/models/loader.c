@@ -227,8 +227,22 @@ fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, con
     return FS_OK;
 }
 
-fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
-                           fs_error *err)
+/* Values a block of activations has against t; 0: t is multiplied by section 1. */
+static uint32_t quants_block(const fs_loader *l, const fs_tensor *t)
+{
+    return !l->net->options.exact && fs_dtype_is_block(t->dtype) && !t->scales ? fs_quants_block(t->dtype) : 0;
+}
+
+/* What the workspace must have room for: an input of k values against m. */
+static void count_codes(fs_loader *l, const fs_mat *m)
+{
+    l->net->takes |= m->block == 32 ? FS_TAKES_32 : m->block ? FS_TAKES_256 : FS_TAKES_F32;
+    if (m->block && m->k > l->net->codes_k)
+        l->net->codes_k = m->k;
+}
+
+static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool exact, const char *prefix, const char *name,
+                             fs_error *err)
 {
     char full[FS_NAME_MAX];
     const fs_tensor *t;
@@ -248,15 +262,21 @@ fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
     rc = carve(l, n_bytes, &data, err);
     if (rc)
         return rc;
-    if (!l->planning) {
+    if (l->planning) { /* as much of it as the plan asks for */
+        ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .block = exact ? 0 : quants_block(l, t) };
+        count_codes(l, &ret->mat);
+    } else {
         struct pack_job job = { &ret->mat, t, false };
         rc = scales_have_nan(t, err);
         if (rc)
             return rc;
         fs_mat_init(&ret->mat, t, 0, (uint32_t)n, data);
+        if (!exact && quants_block(l, t))
+            fs_mat_take_codes(&ret->mat);
         fs_pool_for(l->net->pool, fs_mat_panels(&ret->mat), 4, pack_panels, &job);
         if (job.nan)
             return fail_nan(t, err);
+        fs_weights_drop(l->net->weights, t);
     }
     return report(l, err);
 }
@@ -293,19 +313,36 @@ fs_status fs_loader_columns(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t c
     return rc;
 }
 
-fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
-                           const char *name, fs_error *err)
+fs_status fs_loader_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name,
+                           fs_error *err)
+{
+    return load_matrix(l, ret, n, k, true, prefix, name, err);
+}
+
+static fs_status load_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, bool exact, const char *prefix,
+                             const char *name, fs_error *err)
 {
     char part[FS_NAME_MAX];
     fs_status rc;
 
     snprintf(part, sizeof part, "%s.weight", name);
-    rc = fs_loader_matrix(l, ret, n, k, prefix, part, err);
+    rc = load_matrix(l, ret, n, k, exact, prefix, part, err);
     snprintf(part, sizeof part, "%s.bias", name);
     if (!rc && bias)
         rc = fs_loader_vector(l, &ret->bias, n, prefix, part, err);
     snprintf(part, sizeof part, "%s%s", prefix, name);
     return rc ? rc : fs_loader_lora(l, &ret->lora, n, k, part, err);
+}
+
+fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
+                           const char *name, fs_error *err)
+{
+    return load_linear(l, ret, n, k, bias, false, prefix, name, err);
+}
+
+fs_status fs_loader_exact(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name, fs_error *err)
+{
+    return load_linear(l, ret, n, k, false, true, prefix, name, err);
 }
 
 /* ---- MLA's up-projections ---- */
@@ -318,6 +355,7 @@ struct up_job {
     float scale;
     float *buffers; /* one a thread: a row, a matrix; with an adapter A as f32, a row of B, two rows more */
     size_t buffer_floats;
+    bool uk_codes, uv_codes; /* k_b and v_b stay as the file has them, for section 6 */
     atomic_bool nan;
 };
 
@@ -356,6 +394,13 @@ static void merge_lora(const struct up_job *job, size_t h, bool uv, float *row, 
     }
 }
 
+static void pack_values(struct up_job *job, const fs_mat *mat, const float *values)
+{
+    if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)values, (size_t)mat->n * mat->k))
+        atomic_store(&job->nan, true);
+    fs_mat_pack_f32(mat, values, mat->k, 0, fs_mat_panels(mat));
+}
+
 static void pack_heads(void *ud, size_t begin, size_t end, int thread)
 {
     struct up_job *job = ud;
@@ -367,7 +412,11 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
     for (size_t k = 0; job->lora_a && k < job->lora_a->dims[0]; k++)
         fs_tensor_row_f32(job->lora_a, k, a + k * lora);
     for (size_t h = begin; h < end; h++) {
-        for (size_t i = 0; i < (job->kv_b ? nope : lora); i++) {
+        if (job->uk_codes)
+            fs_mat_pack(&job->mla->w_uk[h], job->k_b, h * lora, 0, fs_mat_panels(&job->mla->w_uk[h]));
+        if (job->uv_codes)
+            fs_mat_pack(&job->mla->w_uv[h], job->v_b, h * v, 0, fs_mat_panels(&job->mla->w_uv[h]));
+        for (size_t i = 0; !job->uk_codes && i < (job->kv_b ? nope : lora); i++) {
             if (job->kv_b) { /* W_uk is stored [nope, lora]; the product wants rows of nope */
                 fs_tensor_row_f32(job->kv_b, h * (nope + v) + i, row);
                 for (size_t j = 0; j < lora; j++)
@@ -378,10 +427,9 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
         }
         if (job->lora_a)
             merge_lora(job, h, false, row, m, a);
-        if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)m, lora * nope))
-            atomic_store(&job->nan, true);
-        fs_mat_pack_f32(&job->mla->w_uk[h], m, nope, 0, fs_mat_panels(&job->mla->w_uk[h]));
-        for (size_t i = 0; i < v; i++) {
+        if (!job->uk_codes)
+            pack_values(job, &job->mla->w_uk[h], m);
+        for (size_t i = 0; !job->uv_codes && i < v; i++) {
             if (job->kv_b)
                 fs_tensor_row_f32(job->kv_b, h * (nope + v) + nope + i, m + i * lora);
             else
@@ -389,9 +437,8 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
         }
         if (job->lora_a)
             merge_lora(job, h, true, row, m, a);
-        if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)m, v * lora))
-            atomic_store(&job->nan, true);
-        fs_mat_pack_f32(&job->mla->w_uv[h], m, lora, 0, fs_mat_panels(&job->mla->w_uv[h]));
+        if (!job->uv_codes)
+            pack_values(job, &job->mla->w_uv[h], m);
     }
 }
 
@@ -399,6 +446,20 @@ static void pack_heads(void *ud, size_t begin, size_t end, int thread)
 static fs_dtype up_dtype(const fs_tensor *t)
 {
     return t->dtype == FS_DTYPE_BF16 || t->dtype == FS_DTYPE_F16 ? t->dtype : FS_DTYPE_F32;
+}
+
+/* Head h's matrix [n, k]; t: its codes are rows of it, NULL: values. */
+static void init_up(fs_loader *l, fs_mat *ret, const fs_tensor *t, fs_dtype dtype, uint64_t h, uint64_t n, uint64_t k, void *data)
+{
+    if (l->planning) {
+        *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .block = t ? quants_block(l, t) : 0 };
+        count_codes(l, ret);
+    } else if (t) {
+        fs_mat_init(ret, t, h * n, (uint32_t)n, data);
+        fs_mat_take_codes(ret);
+    } else {
+        fs_mat_init_f32(ret, dtype, (uint32_t)n, (uint32_t)k, data);
+    }
 }
 
 fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err)
@@ -420,8 +481,10 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
             rc = fs_weights_get(l->net->weights, full, &job.v_b, err, 3, heads, v, lora);
         if (rc)
             return rc;
-        uk_dtype = up_dtype(job.k_b);
-        uv_dtype = up_dtype(job.v_b);
+        job.uk_codes = quants_block(l, job.k_b) > 0;
+        job.uv_codes = quants_block(l, job.v_b) > 0;
+        uk_dtype = job.uk_codes ? job.k_b->dtype : up_dtype(job.k_b);
+        uv_dtype = job.uv_codes ? job.v_b->dtype : up_dtype(job.v_b);
     } else {
         snprintf(full, sizeof full, "%sself_attn.kv_b_proj.weight", prefix);
         rc = fs_weights_get(l->net->weights, full, &job.kv_b, err, 2, heads * (nope + v), lora);
@@ -435,8 +498,10 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
         if (rc)
             return rc;
         job.scale = fs_adapter_scale(l->net->options.adapter);
-        if (job.lora_a)
-            uk_dtype = uv_dtype = FS_DTYPE_F32; /* a merged value is exact in nothing less */
+        if (job.lora_a) { /* a merged value is exact in nothing less */
+            uk_dtype = uv_dtype = FS_DTYPE_F32;
+            job.uk_codes = job.uv_codes = false;
+        }
     }
     if (!fs_mat_bytes(uk_dtype, lora, nope, 0, 0, &uk_bytes) || !fs_mat_bytes(uv_dtype, v, lora, 0, 0, &uv_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' cannot be packed", full);
@@ -448,12 +513,12 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
     }
     for (uint64_t h = 0; h < heads; h++) {
         rc = carve(l, uk_bytes, &data, err);
-        if (!rc && !l->planning)
-            fs_mat_init_f32(&mla->w_uk[h], uk_dtype, (uint32_t)lora, (uint32_t)nope, data);
+        if (!rc)
+            init_up(l, &mla->w_uk[h], job.uk_codes ? job.k_b : NULL, uk_dtype, h, lora, nope, data);
         if (!rc)
             rc = carve(l, uv_bytes, &data, err);
-        if (!rc && !l->planning)
-            fs_mat_init_f32(&mla->w_uv[h], uv_dtype, (uint32_t)v, (uint32_t)lora, data);
+        if (!rc)
+            init_up(l, &mla->w_uv[h], job.uv_codes ? job.v_b : NULL, uv_dtype, h, v, lora, data);
         if (rc)
             return rc;
     }
@@ -473,6 +538,9 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
     free(job.buffers);
     if (!rc && job.nan)
         rc = fail_nan(job.kv_b ? job.kv_b : job.k_b, err);
+    fs_weights_drop(l->net->weights, job.kv_b ? job.kv_b : job.k_b);
+    if (job.v_b)
+        fs_weights_drop(l->net->weights, job.v_b);
     return rc ? rc : report(l, err);
 }
 
@@ -511,13 +579,21 @@ fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const
     snprintf(full, sizeof full, "%sshared_experts.", prefix);
     if (!rc && moe->has_shared)
         rc = fs_loader_ffn(l, &moe->shared, (uint64_t)c->n_shared_experts * c->moe_intermediate_size, false, full, names, err);
+    moe->experts_take = moe->downs_take = 0;
+    for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
+        moe->experts_take |= fs_linear_takes(&moe->experts[e].gate) | fs_linear_takes(&moe->experts[e].up);
+        moe->downs_take |= fs_linear_takes(&moe->experts[e].down);
+    }
+    moe->takes = fs_linear_takes(&moe->router) | moe->experts_take;
+    if (moe->has_shared)
+        moe->takes |= fs_linear_takes(&moe->shared.gate) | fs_linear_takes(&moe->shared.up);
     return rc;
 }
 
 static fs_status load_moe(fs_loader *l, fs_moe *moe, const char *prefix, fs_error *err)
 {
     const fs_config *c = l->net->config;
-    fs_status rc = fs_loader_linear(l, &moe->router, c->n_routed_experts, c->hidden_size, false, prefix, "gate", err);
+    fs_status rc = fs_loader_exact(l, &moe->router, c->n_routed_experts, c->hidden_size, prefix, "gate", err);
 
     if (!rc && c->topk_method == FS_TOPK_NOAUX_TC)
         rc = fs_loader_vector(l, &moe->correction_bias, c->n_routed_experts, prefix, "gate.e_score_correction_bias", err);
@@ -527,6 +603,21 @@ static fs_status load_moe(fs_loader *l, fs_moe *moe, const char *prefix, fs_erro
 static bool layer_is_moe(const fs_config *c, uint32_t index)
 {
     return c->n_routed_experts > 0 && index >= c->first_k_dense_replace && index % c->moe_layer_freq == 0;
+}
+
+/* The forms of the normed input that the first products of attention take. */
+static unsigned attention_takes(const fs_network *net, const fs_layer *layer)
+{
+    const fs_gqa *g = &layer->gqa;
+    const fs_mla *m = &layer->mla;
+    unsigned takes;
+
+    if (!net->arch->is_mla)
+        return fs_linear_takes(&g->q) | fs_linear_takes(&g->k) | fs_linear_takes(&g->v);
+    takes = fs_linear_takes(net->config->q_lora_rank ? &m->q_a : &m->q) | fs_linear_takes(&m->kv_a);
+    if (net->arch->has_indexer)
+        takes |= fs_linear_takes(&m->indexer.wk) | fs_linear_takes(&m->indexer.weights_proj);
+    return takes;
 }
 
 static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_error *err)
@@ -546,6 +637,8 @@ static fs_status load_layer(fs_loader *l, fs_layer *layer, uint32_t index, fs_er
     if (!rc)
         rc = layer->is_moe ? load_moe(l, &layer->moe, mlp, err)
                            : fs_loader_ffn(l, &layer->ffn, c->intermediate_size, c->mlp_bias, mlp, ffn_names, err);
+    layer->attention_takes = attention_takes(l->net, layer);
+    layer->ffn_takes = layer->is_moe ? layer->moe.takes : fs_linear_takes(&layer->ffn.gate) | fs_linear_takes(&layer->ffn.up);
     return rc;
 }
 

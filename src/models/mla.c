@@ -80,6 +80,24 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+/* y = W x of one head's matrix over all tokens: x [T, ldx]. Codes of x lie at head h of rows of heads in ws->stage. */
+static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, const float *x, size_t ldx, float *y, size_t ldy, int thread)
+{
+    const fs_kernels *k = job->net->kernels;
+    const fs_workspace *ws = job->ws;
+    void *scratch = fs_ws_scratch(ws, thread);
+
+    if (w->block) {
+        fs_quants q = fs_quants_init(w->k, w->block, ws->stage.data[w->block == 256]);
+        q.data += h * q.row_bytes;
+        q.row_bytes *= job->net->config->num_attention_heads;
+        k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / w->block, x, ldx);
+        k->quants.gemm(w, 0, fs_mat_panels(w), &q, 0, ws->n_tokens, NULL, y, ldy, scratch);
+    } else {
+        k->products.gemm(w, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);
+    }
+}
+
 static void absorb_q_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct mla_job *job = ud;
@@ -89,9 +107,7 @@ static void absorb_q_piece(void *ud, size_t begin, size_t end, int thread)
     size_t lat_dim = c->kv_lora_rank + c->qk_rope_head_dim;
 
     for (size_t h = begin; h < end; h++)
-        job->net->kernels->products.gemm(&job->mla->w_uk[h], 0, fs_mat_panels(&job->mla->w_uk[h]), ws->q + h * q_dim,
-                                         heads * q_dim, ws->n_tokens, NULL, ws->q_lat + h * lat_dim, heads * lat_dim,
-                                         fs_ws_scratch(ws, thread));
+        head_product(job, &job->mla->w_uk[h], h, ws->q + h * q_dim, heads * q_dim, ws->q_lat + h * lat_dim, heads * lat_dim, thread);
 }
 
 static void value_piece(void *ud, size_t begin, size_t end, int thread)
@@ -102,8 +118,7 @@ static void value_piece(void *ud, size_t begin, size_t end, int thread)
     size_t heads = c->num_attention_heads, lora = c->kv_lora_rank, v = c->v_head_dim;
 
     for (size_t h = begin; h < end; h++)
-        job->net->kernels->products.gemm(&job->mla->w_uv[h], 0, fs_mat_panels(&job->mla->w_uv[h]), ws->o_lat + h * lora,
-                                         heads * lora, ws->n_tokens, NULL, ws->att + h * v, heads * v, fs_ws_scratch(ws, thread));
+        head_product(job, &job->mla->w_uv[h], h, ws->o_lat + h * lora, heads * lora, ws->att + h * v, heads * v, thread);
 }
 
 /* Queries that may read every key go to the dense kernel together; with an indexer the rest go one by one over their
@@ -184,12 +199,12 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
 
     if (c->q_lora_rank) {
         fs_product first[2] = { { &mla->q_a, ws->q_a, c->q_lora_rank }, kv };
-        fs_products_run(net, ws, first, 2, ws->h, d, m);
+        fs_products_run_in(net, ws, first, 2, &ws->in, m);
         fs_norm_rows(net, ws->q_a, c->q_lora_rank, mla->q_a_norm, NORM_EPS, ws->q_a, c->q_lora_rank, c->q_lora_rank, m);
         fs_linear_run(net, ws, &mla->q, ws->q_a, c->q_lora_rank, m, ws->q, mla->q.mat.n);
     } else {
         fs_product first[2] = { { &mla->q, ws->q, mla->q.mat.n }, kv };
-        fs_products_run(net, ws, first, 2, ws->h, d, m);
+        fs_products_run_in(net, ws, first, 2, &ws->in, m);
     }
     if (net->arch->has_indexer)
         fs_indexer_run(net, ws, &mla->indexer, index);

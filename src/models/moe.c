@@ -152,9 +152,10 @@ struct experts_job {
     fs_network *net;
     fs_workspace *ws;
     const fs_moe *moe;
-    const float *h;
     float *y;
     size_t m;
+    fs_input in;              /* of the routed experts: rows by expert, or the one row of all */
+    fs_input mid, shared_mid; /* inputs of down */
     uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, then the shared expert's */
     bool down;
 };
@@ -162,36 +163,46 @@ struct experts_job {
 /* What item i works on: an expert, its rows, and a range of panels. */
 struct expert_item {
     const fs_ffn *f;
-    const float *x;
+    const fs_input *in, *mid;
+    size_t in_row, mid_row; /* its first row in each; mid_row also in the slots of ws->lora */
     float *gate, *up, *out;
     size_t m, panel_begin, panel_end;
-    size_t row0; /* of ws->lora: its first row in the slots */
-    int slot;    /* gate's (and down's); up's is the next */
+    int slot; /* of ws->lora: gate's (and down's); up's is the next */
 };
+
+/* Panels of one piece are cut here: whole blocks of down's input. */
+static size_t unit_panels(const struct experts_job *job, const fs_ffn *f)
+{
+    return job->down ? 1 : fs_down_align(&f->down);
+}
 
 static struct expert_item item_at(const struct experts_job *job, size_t i)
 {
     const fs_workspace *ws = job->ws;
-    size_t d = job->net->config->hidden_size, piece, pieces, n_panels;
+    size_t d = job->net->config->hidden_size, piece, pieces, n_panels, unit, n_units;
     struct expert_item it;
 
     if (i < (size_t)job->n_routed * job->pieces) {
         uint32_t e = ws->active[i / job->pieces];
         size_t row = ws->expert_begin[e], width = job->net->config->moe_intermediate_size;
-        it = (struct expert_item){ .f = &job->moe->experts[e], .x = ws->gathered + row * d, .gate = ws->gate + row * width,
-                                   .up = ws->up + row * width, .out = ws->expert_out + row * d,
-                                   .m = ws->expert_begin[e + 1] - row, .row0 = row, .slot = 0 };
+        it = (struct expert_item){ .f = &job->moe->experts[e], .in = &job->in, .in_row = job->m == 1 ? 0 : row, .mid = &job->mid,
+                                   .mid_row = row, .gate = ws->gate + row * width, .up = ws->up + row * width,
+                                   .out = ws->expert_out + row * d, .m = ws->expert_begin[e + 1] - row, .slot = 0 };
         piece = i % job->pieces;
         pieces = job->pieces;
     } else {
-        it = (struct expert_item){ .f = &job->moe->shared, .x = job->h, .gate = ws->shared_gate, .up = ws->shared_up,
-                                   .out = ws->shared_out, .m = job->m, .row0 = 0, .slot = 2 };
+        it = (struct expert_item){ .f = &job->moe->shared, .in = &ws->in, .mid = &job->shared_mid, .gate = ws->shared_gate,
+                                   .up = ws->shared_up, .out = ws->shared_out, .m = job->m, .slot = 2 };
         piece = i - (size_t)job->n_routed * job->pieces;
         pieces = job->shared_pieces;
     }
     n_panels = fs_mat_panels(job->down ? &it.f->down.mat : &it.f->gate.mat);
-    it.panel_begin = n_panels * piece / pieces;
-    it.panel_end = n_panels * (piece + 1) / pieces;
+    unit = unit_panels(job, it.f);
+    n_units = (n_panels + unit - 1) / unit;
+    it.panel_begin = n_units * piece / pieces * unit;
+    it.panel_end = n_units * (piece + 1) / pieces * unit;
+    if (it.panel_end > n_panels)
+        it.panel_end = n_panels;
     return it;
 }
 
@@ -199,23 +210,23 @@ static float *lora_rows(const struct experts_job *job, const struct expert_item 
 {
     float *all = fs_lora_slot(job->net, job->ws, slot);
 
-    return all ? all + it->row0 * job->net->lora_rank : NULL;
+    return all ? all + it->mid_row * job->net->lora_rank : NULL;
 }
 
 /* A x of an adapter, an expert an item (pieces are 1). */
 static void lora_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct experts_job *job = ud;
-    size_t d = job->net->config->hidden_size;
 
     for (size_t i = begin; i < end; i++) {
         struct expert_item it = item_at(job, i);
+        const float *x = it.in->x + it.in_row * it.in->ldx;
         if (job->down) {
             fs_lora_down(job->net, job->ws, &it.f->down, it.gate, it.f->gate.mat.n, it.m, lora_rows(job, &it, it.slot), thread);
             continue;
         }
-        fs_lora_down(job->net, job->ws, &it.f->gate, it.x, d, it.m, lora_rows(job, &it, it.slot), thread);
-        fs_lora_down(job->net, job->ws, &it.f->up, it.x, d, it.m, lora_rows(job, &it, it.slot + 1), thread);
+        fs_lora_down(job->net, job->ws, &it.f->gate, x, it.in->ldx, it.m, lora_rows(job, &it, it.slot), thread);
+        fs_lora_down(job->net, job->ws, &it.f->up, x, it.in->ldx, it.m, lora_rows(job, &it, it.slot + 1), thread);
     }
 }
 
@@ -228,69 +239,87 @@ static void clamp(float *gate, float *up, float limit, size_t n)
     }
 }
 
+static void down_item(const struct experts_job *job, const struct expert_item *it, int thread)
+{
+    size_t d = job->net->config->hidden_size;
+
+    fs_linear_panels(job->net, job->ws, &it->f->down, it->panel_begin, it->panel_end, it->mid, it->mid_row, it->m, it->out, d, thread);
+    fs_lora_up(job->net, job->ws, &it->f->down, it->panel_begin, it->panel_end, lora_rows(job, it, it->slot), it->m, it->out, d, thread);
+}
+
+static void gate_up_item(const struct experts_job *job, const struct expert_item *it, int thread)
+{
+    fs_network *net = job->net;
+    size_t n = it->f->gate.mat.n, p0 = it->panel_begin, p1 = it->panel_end, col = p0 * FS_PANEL;
+    size_t cols = p1 * FS_PANEL < n ? p1 * FS_PANEL - col : n - col;
+    float limit = (float)net->config->swiglu_limit;
+
+    fs_linear_panels(net, job->ws, &it->f->gate, p0, p1, it->in, it->in_row, it->m, it->gate, n, thread);
+    fs_linear_panels(net, job->ws, &it->f->up, p0, p1, it->in, it->in_row, it->m, it->up, n, thread);
+    fs_lora_up(net, job->ws, &it->f->gate, p0, p1, lora_rows(job, it, it->slot), it->m, it->gate, n, thread);
+    fs_lora_up(net, job->ws, &it->f->up, p0, p1, lora_rows(job, it, it->slot + 1), it->m, it->up, n, thread);
+    for (size_t t = 0; t < it->m; t++) {
+        if (limit > 0)
+            clamp(it->gate + t * n + col, it->up + t * n + col, limit, cols);
+        net->kernels->rows.swiglu(it->gate + t * n + col, it->up + t * n + col, it->gate + t * n + col, cols);
+    }
+    fs_input_quantize_for(net, &it->f->down, it->mid, it->mid_row, it->m, col, col + cols);
+}
+
 static void experts_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct experts_job *job = ud;
-    const fs_kernels *k = job->net->kernels;
-    void *scratch = fs_ws_scratch(job->ws, thread);
-    size_t d = job->net->config->hidden_size;
-    float limit = (float)job->net->config->swiglu_limit;
 
     for (size_t i = begin; i < end; i++) {
         struct expert_item it = item_at(job, i);
-        size_t n = it.f->gate.mat.n, col = it.panel_begin * FS_PANEL;
-        size_t cols = it.panel_end * FS_PANEL < n ? it.panel_end * FS_PANEL - col : n - col;
         if (it.panel_begin == it.panel_end)
             continue;
-        if (job->down) {
-            k->products.gemm(&it.f->down.mat, it.panel_begin, it.panel_end, it.gate, n, it.m, NULL, it.out, d, scratch);
-            fs_lora_up(job->net, job->ws, &it.f->down, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot), it.m, it.out, d, thread);
-            continue;
-        }
-        k->products.gemm(&it.f->gate.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.gate, n, scratch);
-        k->products.gemm(&it.f->up.mat, it.panel_begin, it.panel_end, it.x, d, it.m, NULL, it.up, n, scratch);
-        fs_lora_up(job->net, job->ws, &it.f->gate, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot), it.m, it.gate, n, thread);
-        fs_lora_up(job->net, job->ws, &it.f->up, it.panel_begin, it.panel_end, lora_rows(job, &it, it.slot + 1), it.m, it.up, n, thread);
-        for (size_t t = 0; t < it.m; t++) {
-            if (limit > 0)
-                clamp(it.gate + t * n + col, it.up + t * n + col, limit, cols);
-            k->rows.swiglu(it.gate + t * n + col, it.up + t * n + col, it.gate + t * n + col, cols);
-        }
+        if (job->down)
+            down_item(job, &it, thread);
+        else
+            gate_up_item(job, &it, thread);
     }
 }
 
-static uint32_t pieces_of(const fs_network *net, size_t n_panels, size_t n_experts)
+/* Pieces of an expert: each about PIECE_BYTES of weights, so that the threads end together. */
+#define PIECE_BYTES ((size_t)96 << 10)
+static uint32_t pieces_of(const struct experts_job *job, const fs_ffn *f)
 {
-    size_t want = 8 * (size_t)fs_pool_threads(net->pool) / (n_experts ? n_experts : 1);
+    const fs_mat *m = job->down ? &f->down.mat : &f->gate.mat;
+    size_t unit = unit_panels(job, f), n_units = (fs_mat_panels(m) + unit - 1) / unit;
+    size_t want = fs_mat_panels(m) * m->panel_bytes * (job->down ? 1 : 2) / PIECE_BYTES;
 
-    if (want > n_panels / 4)
-        want = n_panels / 4;
-    return (uint32_t)(want ? want : 1);
+    return (uint32_t)(want < 1 ? 1 : want < n_units ? want : n_units);
 }
 
 static void run_experts(struct experts_job *job, bool down)
 {
-    const fs_config *c = job->net->config;
-    size_t d_panels = (c->hidden_size + FS_PANEL - 1) / FS_PANEL, i_panels = (c->moe_intermediate_size + FS_PANEL - 1) / FS_PANEL;
-
     job->down = down;
     job->pieces = job->shared_pieces = 1;
     if (job->net->lora_rank)
         fs_pool_for(job->net->pool, job->n_routed + (size_t)job->moe->has_shared, 1, lora_piece, job);
-    job->pieces = pieces_of(job->net, down ? d_panels : i_panels, job->n_routed);
-    job->shared_pieces = !job->moe->has_shared ? 0 : pieces_of(job->net, down ? d_panels : i_panels * c->n_shared_experts, 2);
+    job->pieces = pieces_of(job, &job->moe->experts[0]);
+    job->shared_pieces = job->moe->has_shared ? pieces_of(job, &job->moe->shared) : 0;
     fs_pool_for(job->net->pool, (size_t)job->n_routed * job->pieces + job->shared_pieces, 1, experts_piece, job);
 }
 
 static void gather_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct experts_job *job = ud;
+    const fs_input *from = &job->ws->in, *to = &job->in;
     size_t d = job->net->config->hidden_size, k = job->net->config->num_experts_per_tok;
 
     (void)thread;
     for (size_t t = begin; t < end; t++)
-        for (size_t i = 0; i < k; i++)
-            memcpy(job->ws->gathered + (size_t)job->ws->slot[t * k + i] * d, job->h + t * d, d * sizeof(float));
+        for (size_t i = 0; i < k; i++) {
+            size_t row = job->ws->slot[t * k + i];
+            if (job->moe->experts_take & FS_TAKES_F32)
+                memcpy(job->ws->gathered + row * d, from->x + t * d, d * sizeof(float));
+            for (int b = 0; b < 2; b++)
+                if (to->codes[b].data)
+                    memcpy(to->codes[b].data + row * to->codes[b].row_bytes, from->codes[b].data + t * from->codes[b].row_bytes,
+                           to->codes[b].row_bytes);
+        }
 }
 
 static void combine_piece(void *ud, size_t begin, size_t end, int thread)
@@ -310,16 +339,25 @@ static void combine_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
-void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, const float *h, size_t m, float *y)
+void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y)
 {
+    size_t d = net->config->hidden_size, width = net->config->moe_intermediate_size, shared = width * net->config->n_shared_experts;
     struct route_job route = { net, ws, moe };
-    struct experts_job job = { .net = net, .ws = ws, .moe = moe, .h = h, .y = y, .m = m };
+    struct experts_job job = { .net = net, .ws = ws, .moe = moe, .y = y, .m = m };
+    fs_product router = { &moe->router, ws->router, net->config->n_routed_experts };
 
-    fs_linear_run(net, ws, &moe->router, h, net->config->hidden_size, m, ws->router, net->config->n_routed_experts);
+    fs_products_run_in(net, ws, &router, 1, &ws->in, m);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), route_piece, &route);
     group_tokens(net, ws, m);
     job.n_routed = ws->n_active;
-    fs_pool_for(net->pool, m, fs_row_grain(net, m), gather_piece, &job);
+    job.in = ws->in; /* one row is every expert's */
+    if (m > 1) {
+        job.in = fs_input_make(ws->gathered, d, &ws->gathered_codes, d, moe->experts_take);
+        fs_pool_for(net->pool, m, fs_row_grain(net, m), gather_piece, &job);
+    }
+    job.mid = fs_input_make(ws->gate, width, &ws->gate_codes, width, moe->downs_take);
+    if (moe->has_shared)
+        job.shared_mid = fs_input_make(ws->shared_gate, shared, &ws->stage, shared, fs_linear_takes(&moe->shared.down));
     run_experts(&job, false);
     run_experts(&job, true);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), combine_piece, &job);

@@ -19,6 +19,11 @@ size_t fs_network_hidden_floats(const fs_network *net)
     return (net->arch->run ? (size_t)net->config->hc_mult : 1) * net->config->hidden_size;
 }
 
+const char *fs_network_activations(const fs_network *net)
+{
+    return net->takes & (FS_TAKES_32 | FS_TAKES_256) ? "q8" : "exact";
+}
+
 void fs_network_free(fs_network *net)
 {
     if (!net)

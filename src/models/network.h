@@ -14,6 +14,7 @@ typedef struct fs_network fs_network;
 
 typedef struct fs_network_options {
     bool mtp; /* load the multi-token-prediction layer too */
+    bool exact; /* section 1 of RN1 for block types too, instead of section 6 */
     fs_adapter *adapter; /* added to the linears it names; may be NULL; borrowed for the life of the network */
     bool (*progress)(void *ud, double fraction); /* may be NULL; false stops with FS_ERR_INTERRUPTED */
     void *ud;
@@ -34,6 +35,8 @@ void fs_network_free(fs_network *net);
 const fs_config *fs_network_config(const fs_network *net);
 bool fs_network_has_mtp(const fs_network *net);
 size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden state */
+/* "q8" when a product of the model quantises its activations (RN1 section 6), else "exact". Known once it is planned. */
+const char *fs_network_activations(const fs_network *net);
 
 /* ---- cache: what one sequence remembers ---- */
 typedef struct fs_cache {

@@ -11,11 +11,86 @@ size_t fs_panel_grain(const fs_network *net, size_t n_panels)
     return grain > 4 ? (grain + 3) & ~(size_t)3 : grain ? grain : 1;
 }
 
+size_t fs_block_grain(const fs_network *net, size_t n_panels, size_t align)
+{
+    return fs_panel_grain(net, (n_panels + align - 1) / align) * align;
+}
+
 size_t fs_row_grain(const fs_network *net, size_t m)
 {
     size_t pieces = 4 * (size_t)fs_pool_threads(net->pool), grain = (m + pieces - 1) / pieces;
 
     return grain ? grain : 1;
+}
+
+/* ---- inputs ---- */
+static const uint32_t blocks[2] = { 32, 256 };
+
+fs_input fs_input_make(const float *x, size_t ldx, const fs_codes *codes, size_t k, unsigned takes)
+{
+    fs_input in = { .x = x, .ldx = ldx };
+
+    for (int i = 0; i < 2; i++)
+        if (takes & (unsigned)FS_TAKES_32 << i)
+            in.codes[i] = fs_quants_init((uint32_t)k, blocks[i], codes->data[i]);
+    return in;
+}
+
+void fs_input_quantize(const fs_network *net, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end)
+{
+    for (int i = 0; i < 2; i++)
+        if (in->codes[i].data)
+            net->kernels->quants.quantize(&in->codes[i], row, n_rows, begin / blocks[i], end / blocks[i], in->x + row * in->ldx, in->ldx);
+}
+
+void fs_input_quantize_for(const fs_network *net, const fs_linear *l, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end)
+{
+    uint32_t block = l->mat.block;
+
+    if (block)
+        net->kernels->quants.quantize(&in->codes[block == 256], row, n_rows, begin / block, end / block, in->x + row * in->ldx, in->ldx);
+}
+
+struct quantize_job {
+    const fs_network *net;
+    fs_input in;
+    size_t k;
+};
+
+static void quantize_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct quantize_job *job = ud;
+
+    (void)thread;
+    fs_input_quantize(job->net, &job->in, begin, end - begin, 0, job->k);
+}
+
+static void quantize_rows(fs_network *net, const fs_input *in, size_t k, size_t m)
+{
+    struct quantize_job job = { net, *in, k };
+
+    if (in->codes[0].data || in->codes[1].data)
+        fs_pool_for(net->pool, m, fs_row_grain(net, m), quantize_piece, &job);
+}
+
+void fs_h_in(fs_network *net, fs_workspace *ws, unsigned takes, size_t m)
+{
+    size_t d = net->config->hidden_size;
+
+    ws->in = fs_input_make(ws->h, d, &ws->h_codes, d, takes);
+    quantize_rows(net, &ws->in, d, m);
+}
+
+void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end,
+                      const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread)
+{
+    const fs_kernels *k = net->kernels;
+    void *scratch = fs_ws_scratch(ws, thread);
+
+    if (l->mat.block)
+        k->quants.gemm(&l->mat, panel_begin, panel_end, &in->codes[l->mat.block == 256], row, m, l->bias, y, ldy, scratch);
+    else
+        k->products.gemm(&l->mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
 }
 
 /* ---- low-rank products of an adapter ---- */
@@ -93,8 +168,8 @@ struct products_job {
     const fs_product *products;
     size_t first[FS_PRODUCTS_MAX + 1]; /* panels of product i are items first[i] .. first[i+1]-1 */
     int n_products;
-    const float *x;
-    size_t ldx, m;
+    const fs_input *in;
+    size_t m;
 };
 
 static void products_piece(void *ud, size_t begin, size_t end, int thread)
@@ -108,26 +183,39 @@ static void products_piece(void *ud, size_t begin, size_t end, int thread)
             continue;
         lo -= job->first[i];
         hi -= job->first[i];
-        job->net->kernels->products.gemm(&p->linear->mat, lo, hi, job->x, job->ldx, job->m, p->linear->bias, p->y, p->ldy,
-                                         fs_ws_scratch(job->ws, thread));
+        fs_linear_panels(job->net, job->ws, p->linear, lo, hi, job->in, 0, job->m, p->y, p->ldy, thread);
         fs_lora_up(job->net, job->ws, p->linear, lo, hi, fs_lora_slot(job->net, job->ws, i), job->m, p->y, p->ldy, thread);
     }
 }
 
-void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const float *x,
-                     size_t ldx, size_t m)
+void fs_products_run_in(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const fs_input *in, size_t m)
 {
-    struct products_job job = { .net = net, .ws = ws, .products = products, .n_products = n_products, .x = x, .ldx = ldx, .m = m };
-
-    struct lora_job lora = { .net = net, .ws = ws, .n_linears = n_products, .x = x, .ldx = ldx };
+    struct products_job job = { .net = net, .ws = ws, .products = products, .n_products = n_products, .in = in, .m = m };
+    struct lora_job lora = { .net = net, .ws = ws, .n_linears = n_products, .x = in->x, .ldx = in->ldx };
+    size_t k = products[0].linear->mat.k;
+    unsigned takes = 0;
+    fs_input staged;
 
     assert(n_products <= FS_PRODUCTS_MAX);
     for (int i = 0; i < n_products; i++) {
         job.first[i + 1] = job.first[i] + fs_mat_panels(&products[i].linear->mat);
         lora.linears[i] = products[i].linear;
+        takes |= fs_linear_takes(products[i].linear);
+    }
+    if ((takes & FS_TAKES_32 && !in->codes[0].data) || (takes & FS_TAKES_256 && !in->codes[1].data)) {
+        staged = fs_input_make(in->x, in->ldx, &ws->stage, k, takes);
+        quantize_rows(net, &staged, k, m);
+        job.in = &staged;
     }
     lora_region(&lora, m);
     fs_pool_for(net->pool, job.first[n_products], fs_panel_grain(net, job.first[n_products]), products_piece, &job);
+}
+
+void fs_products_run(fs_network *net, fs_workspace *ws, const fs_product *products, int n_products, const float *x,
+                     size_t ldx, size_t m)
+{
+    fs_input in = { .x = x, .ldx = ldx };
+    fs_products_run_in(net, ws, products, n_products, &in, m);
 }
 
 void fs_linear_run(fs_network *net, fs_workspace *ws, const fs_linear *l, const float *x, size_t ldx, size_t m, float *y,
@@ -139,25 +227,29 @@ void fs_linear_run(fs_network *net, fs_workspace *ws, const fs_linear *l, const 
 
 /* ---- norms and residual sums ---- */
 struct norm_job {
-    const fs_kernels *k;
+    const fs_network *net;
     float *x;
     const float *add, *w;
     float *y;
     size_t ldx, ldy, n;
     float eps;
+    const fs_input *in; /* y, whose codes are made too; NULL: nobody takes them */
 };
 
 static void norm_piece(void *ud, size_t begin, size_t end, int thread)
 {
     struct norm_job *job = ud;
+    const fs_rows_kernels *rows = &job->net->kernels->rows;
 
     (void)thread;
     for (size_t i = begin; i < end; i++) {
         float *x = job->x + i * job->ldx;
         if (job->add)
-            job->k->rows.add(x, job->add + i * job->ldx, x, job->n);
+            rows->add(x, job->add + i * job->ldx, x, job->n);
         if (job->w)
-            job->k->rows.rmsnorm(x, job->w, job->eps, job->y + i * job->ldy, job->n);
+            rows->rmsnorm(x, job->w, job->eps, job->y + i * job->ldy, job->n);
+        if (job->in)
+            fs_input_quantize(job->net, job->in, i, 1, 0, job->n);
     }
 }
 
@@ -165,14 +257,21 @@ void fs_norm_rows(fs_network *net, const float *x, size_t ldx, const float *w, d
                   size_t m)
 {
     /* Without a summand x is only read. */
-    struct norm_job job = { net->kernels, (float *)(uintptr_t)x, NULL, w, y, ldx, ldy, n, (float)eps };
+    struct norm_job job = { net, (float *)(uintptr_t)x, NULL, w, y, ldx, ldy, n, (float)eps, NULL };
     fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
 }
 
-void fs_add_norm_rows(fs_network *net, float *x, const float *y, const float *w, float *h, size_t m)
+void fs_norm_in(fs_network *net, fs_workspace *ws, const float *x, const float *w, unsigned takes, size_t m)
+{
+    fs_add_norm_in(net, ws, (float *)(uintptr_t)x, NULL, w, takes, m);
+}
+
+void fs_add_norm_in(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m)
 {
     size_t d = net->config->hidden_size;
-    struct norm_job job = { net->kernels, x, y, w, h, d, d, d, (float)net->config->rms_norm_eps };
+    struct norm_job job = { net, x, y, w, ws->h, d, d, d, (float)net->config->rms_norm_eps, w ? &ws->in : NULL };
+
+    ws->in = fs_input_make(ws->h, d, &ws->h_codes, d, takes);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
 }
 
@@ -181,33 +280,33 @@ struct ffn_job {
     fs_network *net;
     fs_workspace *ws;
     const fs_ffn *f;
-    const float *h;
+    fs_input mid; /* the input of down */
     size_t m;
 };
 
 static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
 {
     struct ffn_job *job = ud;
-    const fs_kernels *k = job->net->kernels;
-    const fs_mat *g = &job->f->gate.mat, *u = &job->f->up.mat;
     float *gate = job->ws->gate, *up = job->ws->up;
-    size_t d = g->k, n = g->n, col = begin * FS_PANEL, cols = (end * FS_PANEL < n ? end * FS_PANEL : n) - col;
+    size_t n = job->f->gate.mat.n, col = begin * FS_PANEL, cols = (end * FS_PANEL < n ? end * FS_PANEL : n) - col;
 
-    k->products.gemm(g, begin, end, job->h, d, job->m, job->f->gate.bias, gate, n, fs_ws_scratch(job->ws, thread));
-    k->products.gemm(u, begin, end, job->h, d, job->m, job->f->up.bias, up, n, fs_ws_scratch(job->ws, thread));
+    fs_linear_panels(job->net, job->ws, &job->f->gate, begin, end, &job->ws->in, 0, job->m, gate, n, thread);
+    fs_linear_panels(job->net, job->ws, &job->f->up, begin, end, &job->ws->in, 0, job->m, up, n, thread);
     fs_lora_up(job->net, job->ws, &job->f->gate, begin, end, fs_lora_slot(job->net, job->ws, 0), job->m, gate, n, thread);
     fs_lora_up(job->net, job->ws, &job->f->up, begin, end, fs_lora_slot(job->net, job->ws, 1), job->m, up, n, thread);
     for (size_t t = 0; t < job->m; t++)
-        k->rows.swiglu(gate + t * n + col, up + t * n + col, gate + t * n + col, cols);
+        job->net->kernels->rows.swiglu(gate + t * n + col, up + t * n + col, gate + t * n + col, cols);
+    fs_input_quantize_for(job->net, &job->f->down, &job->mid, 0, job->m, col, col + cols);
 }
 
-void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, const float *h, size_t m, float *y)
+void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y)
 {
-    struct ffn_job job = { net, ws, f, h, m };
-    struct lora_job lora = { .net = net, .ws = ws, .linears = { &f->gate, &f->up }, .n_linears = 2, .x = h, .ldx = net->config->hidden_size };
-    size_t n_panels = fs_mat_panels(&f->gate.mat);
+    size_t n = f->gate.mat.n, n_panels = fs_mat_panels(&f->gate.mat);
+    struct ffn_job job = { net, ws, f, fs_input_make(ws->gate, n, &ws->gate_codes, n, fs_linear_takes(&f->down)), m };
+    struct lora_job lora = { .net = net, .ws = ws, .linears = { &f->gate, &f->up }, .n_linears = 2, .x = ws->in.x, .ldx = ws->in.ldx };
+    fs_product down = { &f->down, y, net->config->hidden_size };
 
     lora_region(&lora, m);
-    fs_pool_for(net->pool, n_panels, fs_panel_grain(net, n_panels), gate_up_piece, &job);
-    fs_linear_run(net, ws, &f->down, ws->gate, f->gate.mat.n, m, y, net->config->hidden_size);
+    fs_pool_for(net->pool, n_panels, fs_block_grain(net, n_panels, fs_down_align(&f->down)), gate_up_piece, &job);
+    fs_products_run_in(net, ws, &down, 1, &job.mid, m);
 }

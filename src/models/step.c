@@ -40,15 +40,15 @@ static void embed_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
-void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm)
+void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm, unsigned next_takes)
 {
     net->arch->attention(net, ws, layer, index);
-    fs_add_norm_rows(net, ws->x, ws->y, layer->post_attention_norm, ws->h, ws->n_tokens);
+    fs_add_norm_in(net, ws, ws->x, ws->y, layer->post_attention_norm, layer->ffn_takes, ws->n_tokens);
     if (layer->is_moe)
-        fs_moe_run(net, ws, &layer->moe, ws->h, ws->n_tokens, ws->y);
+        fs_moe_run(net, ws, &layer->moe, ws->n_tokens, ws->y);
     else
-        fs_ffn_run(net, ws, &layer->ffn, ws->h, ws->n_tokens, ws->y);
-    fs_add_norm_rows(net, ws->x, ws->y, next_norm, ws->h, ws->n_tokens);
+        fs_ffn_run(net, ws, &layer->ffn, ws->n_tokens, ws->y);
+    fs_add_norm_in(net, ws, ws->x, ws->y, next_norm, next_takes, ws->n_tokens);
 }
 
 /* Takes the rows into the workspace; ids and room are checked before anything is written. */
@@ -137,9 +137,11 @@ static void run_layers(fs_network *net, fs_workspace *ws)
 
     plan_tiles(net, ws);
     fs_pool_for(net->pool, ws->n_tokens, fs_row_grain(net, ws->n_tokens), embed_piece, &embed);
-    fs_norm_rows(net, ws->x, d, net->layers[0].input_norm, c->rms_norm_eps, ws->h, d, d, ws->n_tokens);
-    for (uint32_t i = 0; i < c->num_hidden_layers; i++)
-        fs_layer_run(net, ws, &net->layers[i], i, i + 1 < c->num_hidden_layers ? net->layers[i + 1].input_norm : NULL);
+    fs_norm_in(net, ws, ws->x, net->layers[0].input_norm, net->layers[0].attention_takes, ws->n_tokens);
+    for (uint32_t i = 0; i < c->num_hidden_layers; i++) {
+        const fs_layer *next = i + 1 < c->num_hidden_layers ? &net->layers[i + 1] : NULL;
+        fs_layer_run(net, ws, &net->layers[i], i, next ? next->input_norm : NULL, next ? next->attention_takes : 0);
+    }
     for (size_t r = 0, t = 0; r < ws->n_rows; t += ws->rows[r++].n)
         if (ws->rows[r].ret_hidden)
             fs_norm_rows(net, ws->x + t * d, d, net->norm, c->rms_norm_eps, ws->rows[r].ret_hidden, d, d, ws->rows[r].n);
@@ -184,8 +186,8 @@ static void run_mtp(fs_network *net, fs_workspace *ws, const float *hidden)
     plan_tiles(net, ws);
     mtp_input(net, ws, hidden);
     fs_linear_run(net, ws, &m->eh_proj, ws->head_in, 2 * d, n, ws->x, d);
-    fs_norm_rows(net, ws->x, d, m->layer.input_norm, c->rms_norm_eps, ws->h, d, d, n);
-    fs_layer_run(net, ws, &m->layer, c->num_hidden_layers, NULL);
+    fs_norm_in(net, ws, ws->x, m->layer.input_norm, m->layer.attention_takes, n);
+    fs_layer_run(net, ws, &m->layer, c->num_hidden_layers, NULL, 0);
 }
 
 fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache, const float *hidden, const int32_t *next_ids,

@@ -28,6 +28,14 @@ void *fs_ws_array(fs_ws_walk *w, size_t elem_bytes, size_t a, size_t b)
 
 #define ARRAY(field, a, b) ws->field = fs_ws_array(w, sizeof *ws->field, (a), (b))
 
+/* Room for the codes of rows rows of k values, in the blocks that the network takes somewhere. */
+static void codes_array(const fs_network *net, fs_ws_walk *w, fs_codes *ret, size_t rows, size_t k)
+{
+    for (int i = 0; i < 2; i++)
+        if (net->takes & (unsigned)FS_TAKES_32 << i && k)
+            ret->data[i] = fs_ws_array(w, 1, rows, fs_quants_row_bytes((uint32_t)((k + 255) & ~(size_t)255), i ? 256 : 32));
+}
+
 static size_t max_size(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -38,7 +46,7 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     const fs_config *c = net->config;
     size_t t = ws->tokens_max, d = c->hidden_size, heads = c->num_attention_heads, e = c->n_routed_experts;
     size_t k = c->num_experts_per_tok, ffn_floats = e && c->first_k_dense_replace == 0 && c->moe_layer_freq == 1 ? 0 : c->intermediate_size;
-    size_t tiles_a_token = heads;
+    size_t tiles_a_token = heads, heads_k = heads * (((size_t)c->kv_lora_rank > c->qk_nope_head_dim ? c->kv_lora_rank : c->qk_nope_head_dim) + 256);
 
     ws->scratch_bytes = max_size(FS_GEMM_SCRATCH_BYTES, fs_attention_scratch_bytes(net->k_dim, net->arch->is_mla ? c->kv_lora_rank : net->v_dim));
     ws->scratch_bytes = (ws->scratch_bytes + 4095) & ~(size_t)4095;
@@ -49,6 +57,8 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     ARRAY(cs, t, net->rope.dim);
     ARRAY(x, t, d);
     ARRAY(h, t, d);
+    codes_array(net, w, &ws->h_codes, t, d);
+    codes_array(net, w, &ws->stage, max_size(t, LOGIT_ROWS_MAX) * (net->arch->run_mtp ? c->hc_mult : 1), net->arch->is_mla ? max_size(net->codes_k, heads_k) : net->codes_k);
     ARRAY(y, t, d);
     if (net->arch->is_mla) {
         size_t lat = (size_t)c->kv_lora_rank + c->qk_rope_head_dim;
@@ -86,11 +96,13 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
         ARRAY(expert_begin, e + 1, 1);
         ARRAY(active, e + 1, 1);
         ARRAY(gathered, t * k, d);
+        codes_array(net, w, &ws->gathered_codes, t * k, d);
         ARRAY(expert_out, t * k, d);
         ARRAY(shared_gate, t, shared);
         ARRAY(shared_up, t, shared);
         ARRAY(shared_out, t, d);
     }
+    codes_array(net, w, &ws->gate_codes, t, ffn_floats + (e ? k * 256 : 0)); /* rows of moe_intermediate_size, each rounded up */
     ARRAY(gate, t, ffn_floats);
     ARRAY(up, t, ffn_floats);
     if (net->lora_rank) {

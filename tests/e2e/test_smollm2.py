@@ -54,6 +54,18 @@ def test_log_probabilities(logits, smollm2):
     assert worst < TOLERANCE
 
 
+def test_quantised_activations_stay_near(logits, smollm2):
+    """The default mode against exact activations: Kullback-Leibler divergence of every prompt's last position."""
+    np = pytest.importorskip("numpy")
+    divergence = []
+    for case in json.loads((VECTORS / "smollm2_logprobs.json").read_text())["cases"]:
+        rows = [np.array(logits(smollm2, case["ids"], *mode)["last"]) for mode in (["--exact-activations"], [])]
+        p, q = (x - x.max() - np.log(np.exp(x - x.max()).sum()) for x in rows)
+        divergence.append((np.exp(p) * (p - q)).sum())
+    print(f"KL mean {np.mean(divergence):.1e}, largest {max(divergence):.1e}")
+    assert 0 < np.mean(divergence) < 1e-2 and max(divergence) < 3e-2
+
+
 def test_equal_bits(farseek, smollm2):
     ids = ",".join(map(str, json.loads((VECTORS / "smollm2_logprobs.json").read_text())["cases"][6]["ids"]))
     run = lambda *args: farseek("logits", smollm2, "--ids", ids, "--greedy", 8, "--json", *args)

@@ -22,7 +22,7 @@ def test_equal_bits(farseek, twins, model):
     ids = ",".join(map(str, json.loads((VECTORS / model / "expected.json").read_text())["prompt"]))
 
     def run(path, *args):
-        return farseek("logits", path, "--ids", ids, "--greedy", 8, "--json", *args)
+        return farseek("logits", path, "--ids", ids, "--greedy", 8, "--json", "--exact-activations", *args)
 
     want = run(VECTORS / model)
     forms = [p for p in sorted((twins / model).glob("*.gguf")) if not p.name.startswith("q8")]
@@ -39,7 +39,8 @@ def test_blocks_have_equal_bits(farseek, twins, model):
     """Block-quantised weights: one answer on every instruction set, chunk and thread count."""
     ids = ",".join(map(str, json.loads((VECTORS / model / "expected.json").read_text())["prompt"]))
     run = lambda *args: farseek("logits", twins / model / "q8_0.gguf", "--ids", ids, "--greedy", 8, "--json", *args)
-    want = run("--threads", 1, "--isa", "scalar")
-    for isa in json.loads(farseek("doctor", "--json"))["isa"]:
-        assert run("--isa", isa, "--chunk", 7) == want
-        assert run("--isa", isa, "--threads", 2) == want
+    for mode in [[], ["--exact-activations"]]:
+        want = run("--threads", 1, "--isa", "scalar", *mode)
+        for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+            assert run("--isa", isa, "--chunk", 7, *mode) == want
+            assert run("--isa", isa, "--threads", 2, *mode) == want

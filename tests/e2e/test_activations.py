@@ -1,0 +1,60 @@
+"""Quantised activations (RN1 section 6): models whose weights are GGUF blocks against a float64 model of the definition
+(block_models.py), and against themselves: one answer on every instruction set, chunk, thread count and neighbour."""
+import json
+
+import numpy as np
+import pytest
+
+from block_models import TYPES, Dense, Experts, T
+
+IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 8, 97, 300, 23, 8, 46, 264, 33, 83]
+KINDS = [(t,) for t in TYPES] + [tuple(TYPES)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """made(Dense or Experts, types, seed) -> the model and its file."""
+    folder, known = tmp_path_factory.mktemp("blocks"), {}
+
+    def make(form, kinds, seed=0):
+        if (form, kinds, seed) not in known:
+            model, path = form(kinds, seed), folder / f"{form.__name__}-{len(known)}.gguf"
+            model.save(path)
+            known[form, kinds, seed] = model, path
+        return known[form, kinds, seed]
+
+    return make
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda k: "+".join(t.name for t in k) if len(k) == 1 else "mixed")
+@pytest.mark.parametrize("form", [Dense, Experts])
+def test_is_the_definition(logits, made, form, kinds):
+    """Both modes. An activation next to the middle of two codes may fall to the other one in float64, after which many
+    do: one of five models must be free of that, and none may be as far as the other mode is."""
+    for exact in (False, True):
+        errors = []
+        while not errors or errors[-1] > 2e-5 and len(errors) < 5:
+            model, path = made(form, kinds, len(errors))
+            got = logits(path, IDS, *(["--exact-activations"] if exact else []))
+            assert got["activations"] == ("exact" if exact or kinds == (T.IQ3_S,) and form is Dense else "q8")
+            want, other = model.logits(IDS, exact)[-1], model.logits(IDS, not exact)[-1]
+            errors.append(np.abs(got["last"] - want).max())
+            step = np.abs(want - other).max()
+            print(f"{form.__name__} exact={exact}: {errors[-1]:.1e} from the definition, {step:.1e} between the modes")
+            assert errors[-1] < max(step, 2e-5)
+        assert errors[-1] <= 2e-5
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda k: "+".join(t.name for t in k) if len(k) == 1 else "mixed")
+@pytest.mark.parametrize("form", [Dense, Experts])
+def test_equal_bits(farseek, made, tmp_path, form, kinds):
+    _, path = made(form, kinds)
+    run = lambda *args: farseek("logits", path, "--ids", ",".join(map(str, IDS)), "--greedy", 8, "--json", *args)
+    want = run("--threads", 1, "--isa", "scalar")
+    for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+        assert run("--isa", isa, "--chunk", 7, "--threads", 2) == want
+        assert run("--isa", isa, "--threads", 3) == want
+    beside = tmp_path / "batch.json"
+    beside.write_text(json.dumps({"batch": [[7, 8, 9], IDS[::-1], [300] * 30]}))
+    assert run("--batch-with", beside) == want
+    assert run("--batch-with", beside, "--chunk", 1, "--threads", 2) == want
