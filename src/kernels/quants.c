@@ -150,8 +150,18 @@ void fs_codes_unpack(const fs_mat *m, size_t p, size_t i, size_t r, uint8_t *ret
     }
 }
 
+#if defined(__x86_64__)
+static bool has_vnni(void)
+{
+    return (fs_isa_detect() & FS_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
 const fs_quants_isa fs_quants_isas[] = {
     { "scalar", 0, NULL, { fs_quantize_ref, fs_gemm_codes_ref } },
+#if defined(__x86_64__)
+    { "avx512vnni", FS_ISA_AVX512, has_vnni, { fs_quantize_vnni, fs_gemm_codes_vnni } },
+#endif
 };
 const size_t fs_n_quants_isas = sizeof fs_quants_isas / sizeof *fs_quants_isas;
 
@@ -159,7 +169,7 @@ void fs_quant_kernels_init(fs_quant_kernels *k, unsigned isa)
 {
     for (size_t i = 0; i < fs_n_quants_isas; i++) {
         const fs_quants_isa *q = &fs_quants_isas[i];
-        if ((q->isa & isa) == q->isa && (!q->available || q->available()))
+        if ((!q->isa || q->isa & isa) && (!q->available || q->available()))
             *k = q->kernels;
     }
 }

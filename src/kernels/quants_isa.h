@@ -36,15 +36,17 @@ void fs_codes_unpack(const fs_mat *m, size_t p, size_t i, size_t r, uint8_t *ret
 /* The implementations, best last; available() on this machine. */
 typedef struct fs_quants_isa {
     const char *name;
-    unsigned isa; /* bit of fs_isa that asks for it; 0: the reference */
+    unsigned isa; /* bits of fs_isa of which one asks for it; 0: the reference */
     bool (*available)(void); /* NULL: always */
     fs_quant_kernels kernels;
 } fs_quants_isa;
 extern const fs_quants_isa fs_quants_isas[];
 extern const size_t fs_n_quants_isas;
 
-void fs_quantize_ref(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx);
-void fs_gemm_codes_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
-                       float *y, size_t ldy, void *scratch);
+typedef void fs_quantize_fn(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx);
+typedef void fs_gemm_codes_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m,
+                              const float *bias, float *y, size_t ldy, void *scratch);
+fs_quantize_fn fs_quantize_ref, fs_quantize_vnni;
+fs_gemm_codes_fn fs_gemm_codes_ref, fs_gemm_codes_vnni;
 
 #endif
