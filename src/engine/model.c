@@ -229,6 +229,8 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
         rc = read_sampling(m, err);
     if (!rc && o->adapter) {
         rc = fs_adapter_open(o->adapter, &m->adapter, err);
+        if (!rc)
+            rc = fs_adapter_replace(m->adapter, m->weights, err);
         if (rc)
             fs_fail_prefix(err, "adapter '%.200s'", o->adapter);
         net.adapter = m->adapter;

@@ -7,6 +7,7 @@
 #include "formats/names.h"
 #include "formats/safetensors.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -788,6 +789,14 @@ fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor 
         return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, which holds no weights", name, fs_dtype_get(t->dtype)->name);
     *ret = t;
     return FS_OK;
+}
+
+void fs_weights_replace(fs_weights *w, const fs_tensor *t)
+{
+    fs_tensor *old = find_tensor(w, t->name);
+
+    assert(old);
+    *old = *t;
 }
 
 size_t fs_weights_file_bytes(const fs_weights *w)

@@ -37,6 +37,8 @@ const fs_tensor *fs_weights_find(const fs_weights *w, const char *name); /* NULL
 /* Absent, or dims that differ from the n_dims given (uint64_t each), or a type that holds no weights, is a sentence:
  * what this returns is safe for fs_tensor_row_f32. */
 fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor **ret, fs_error *err, int n_dims, ...);
+/* Puts t in the place of the tensor of that name, which is there; its bytes must outlive w. */
+void fs_weights_replace(fs_weights *w, const fs_tensor *t);
 size_t fs_weights_file_bytes(const fs_weights *w);
 /* t's bytes have been copied: their pages of the map need not stay in memory. */
 void fs_weights_drop(const fs_weights *w, const fs_tensor *t);

@@ -48,11 +48,8 @@ static fs_status check(const fs_config *c, fs_error *err)
 static fs_status init(fs_network *net, fs_error *err)
 {
     const fs_config *c = net->config;
-    fs_status rc;
+    fs_status rc = fs_rope_init_v4(&net->rope, c, c->qk_rope_head_dim, false, err);
 
-    if (net->options.adapter)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "adapters of deepseek_v4 are not supported");
-    rc = fs_rope_init_v4(&net->rope, c, c->qk_rope_head_dim, false, err);
     return rc ? rc : fs_rope_init_v4(&net->rope_compressed, c, c->qk_rope_head_dim, true, err);
 }
 
@@ -114,6 +111,8 @@ static fs_status load_attention(fs_loader *l, fs_v4 *v, const char *prefix, fs_e
         rc = fs_loader_vector(l, &v->kv_norm, c->head_dim, prefix, "attn.kv_norm.weight", err);
     if (!rc)
         rc = fs_loader_exact(l, &v->o_a, low, width / c->o_groups, prefix, "attn.wo_a", err);
+    if (!rc && v->o_a.lora.rank)
+        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "an adapter of '%sattn.wo_a', which works in groups, is not supported", prefix);
     if (!rc)
         rc = fs_loader_linear(l, &v->o_b, d, low, false, prefix, "attn.wo_b", err);
     if (!rc)

@@ -209,21 +209,24 @@ static fs_status load_lora_mat(fs_loader *l, fs_mat *ret, const fs_tensor *t, fs
 
 fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, const char *name, fs_error *err)
 {
-    const fs_tensor *a, *b;
+    fs_adapter_pair pair;
+    bool found;
     fs_status rc;
 
     if (!l->net->options.adapter)
         return FS_OK;
-    rc = fs_adapter_get(l->net->options.adapter, name, n, k, &a, &b, err);
-    if (rc || !a)
+    rc = fs_adapter_get(l->net->options.adapter, name, n, k, &found, &pair, err);
+    if (rc || !found)
         return rc;
-    rc = load_lora_mat(l, &ret->a, a, err);
+    rc = load_lora_mat(l, &ret->a, &pair.a, err);
     if (!rc)
-        rc = load_lora_mat(l, &ret->b, b, err);
+        rc = load_lora_mat(l, &ret->b, &pair.b, err);
     if (rc)
         return rc;
-    ret->rank = l->net->lora_rank = (uint32_t)a->dims[0];
-    ret->scale = fs_adapter_scale(l->net->options.adapter);
+    ret->rank = (uint32_t)pair.a.dims[0];
+    ret->scale = pair.scale;
+    if (ret->rank > l->net->lora_rank)
+        l->net->lora_rank = ret->rank;
     return FS_OK;
 }
 
@@ -467,6 +470,7 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
     const fs_config *c = l->net->config;
     uint64_t heads = c->num_attention_heads, nope = c->qk_nope_head_dim, v = c->v_head_dim, lora = c->kv_lora_rank;
     struct up_job job = { .mla = mla, .c = c, .kernels = l->net->kernels };
+    fs_adapter_pair pair;
     char full[FS_NAME_MAX];
     size_t uk_bytes, uv_bytes, n;
     fs_dtype uk_dtype, uv_dtype;
@@ -493,12 +497,15 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
         uk_dtype = uv_dtype = up_dtype(job.kv_b);
     }
     if (l->net->options.adapter) {
+        bool found;
         snprintf(full, sizeof full, "%sself_attn.kv_b_proj", prefix);
-        rc = fs_adapter_get(l->net->options.adapter, full, heads * (nope + v), lora, &job.lora_a, &job.lora_b, err);
+        rc = fs_adapter_get(l->net->options.adapter, full, heads * (nope + v), lora, &found, &pair, err);
         if (rc)
             return rc;
-        job.scale = fs_adapter_scale(l->net->options.adapter);
-        if (job.lora_a) { /* a merged value is exact in nothing less */
+        if (found) { /* a merged value is exact in nothing less */
+            job.lora_a = &pair.a;
+            job.lora_b = &pair.b;
+            job.scale = pair.scale;
             uk_dtype = uv_dtype = FS_DTYPE_F32;
             job.uk_codes = job.uv_codes = false;
         }
@@ -711,14 +718,16 @@ static fs_status run(fs_loader *l, fs_error *err)
         rc = fs_loader_lora(l, &net->lm_head.lora, c->vocab_size, c->hidden_size, "lm_head", err);
     if (!rc && net->options.mtp)
         rc = load_mtp(l, err);
-    if (!rc && net->options.adapter && l->planning)
-        rc = fs_adapter_check_used(net->options.adapter, err);
     return rc;
 }
 
 fs_status fs_loader_run(fs_loader *l, fs_error *err)
 {
-    return l->net->arch->load ? l->net->arch->load(l, err) : run(l, err);
+    fs_status rc = l->net->arch->load ? l->net->arch->load(l, err) : run(l, err);
+
+    if (!rc && l->net->options.adapter && l->planning)
+        rc = fs_adapter_check_used(l->net->options.adapter, err);
+    return rc;
 }
 
 void fs_layer_done(fs_layer *layer)

@@ -62,8 +62,6 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
         net->options = *options;
     net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0;
     rc = arch->check(c, err);
-    if (!rc && net->options.adapter && arch->load) /* whose grouped o_a and compressors are no linears that an adapter knows */
-        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "adapters of model_type '%s' are not supported", c->model_type);
     if (!rc && !arch->init)
         rc = fs_rope_init(&net->rope, c, arch->is_mla ? c->qk_rope_head_dim : c->head_dim, err);
     if (rc)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """LoRA adapters made by PEFT on the fixtures, and the logits of transformers with them in float64.
 
-    python make_adapter_vectors.py [OUT]     (default: adapters/ beside this file)
+    python make_adapter_vectors.py [OUT [NAME...]]     (default: all, into adapters/ beside this file)
 
 Needs torch, transformers, peft, safetensors. Each adapter is random (a trained one has a B that is not zero either) and
 small: a few linears, A and B in the dtype given. adapters/<name>/ holds adapter_config.json, adapter_model.safetensors
@@ -28,6 +28,17 @@ CASES = [
     ("llama3_rank", "llama3", ["o_proj"], dict(r=300, lora_alpha=300, layers_to_transform=[0]), torch.bfloat16),
     ("ds_v3_attention", "ds_v3", ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"], dict(r=4, lora_alpha=6), torch.float32),
     ("ds_v3_kv_b", "ds_v3", ["kv_b_proj"], dict(r=2, lora_alpha=4, layers_to_transform=[1]), torch.float32),
+    ("qwen2_patterns", "qwen2", ["q_proj", "v_proj", "down_proj", "up_proj"], dict(
+        r=4, lora_alpha=8, rank_pattern={"layers.0.mlp.down_proj": 7, r"^model\.layers\.1\..*(up|down)_proj": 2, "v_proj": 1},
+        alpha_pattern={"q_proj": 3, r"layers\.\d\.self_attn\.v_proj": 1.5}), torch.float32),
+    ("qwen2_saved", "qwen2", ["q_proj", "down_proj"], dict(r=2, lora_alpha=4, use_rslora=True, rank_pattern={"down_proj": 3}, modules_to_save=[
+        "lm_head", "model.norm", "post_attention_layernorm", "0.mlp.gate_proj"]), torch.float32),
+    ("ds_v3_experts", "ds_v3", ["q_a_proj"], dict(r=2, lora_alpha=4, rank_pattern={"experts.down_proj": 3}, alpha_pattern={"down_proj": 5},
+                                                  target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), torch.bfloat16),
+    ("ds_v3_down", "ds_v3", [], dict(r=2, lora_alpha=4, target_parameters=["mlp.experts.down_proj"]), torch.float32),
+    ("ds_v4_all", "ds_v4", ["q_a_proj", "q_b_proj", "kv_proj", "o_b_proj", "gate_proj", "up_proj", "down_proj", "weights_proj"], dict(
+        r=2, lora_alpha=3, modules_to_save=["lm_head", "input_layernorm", "gate"],
+        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), torch.bfloat16),
 ]
 
 
@@ -48,6 +59,8 @@ def load(base):
 
 def main():
     for seed, (name, base, targets, more, dtype) in enumerate(CASES):
+        if sys.argv[2:] and name not in sys.argv[2:]:
+            continue
         torch.manual_seed(seed)
         prompt = prompt_of(base)
         model = load(base)
@@ -58,12 +71,16 @@ def main():
                 if ".lora_" in key:
                     std = 0.3 / config.r**0.5 if ".lora_A." in key else 0.3
                     p.copy_((torch.randn(p.shape, dtype=torch.float64) * std).to(dtype).double())
+                elif ".modules_to_save." in key:
+                    p.copy_((p + torch.randn(p.shape, dtype=torch.float64) * 0.3 * p.std()).to(dtype).double())
             logits = model(torch.tensor([prompt])).logits[0]
             plain = model.disable_adapter()
             with plain:
                 moved = (model(torch.tensor([prompt])).logits[0] - logits).abs().max().item()
-            for p in (p for key, p in model.named_parameters() if ".lora_" in key):
+            for p in (p for key, p in model.named_parameters() if ".lora_" in key or ".modules_to_save." in key):
                 p.data = p.data.to(dtype)
+            for b in (b for key, b in model.named_buffers() if ".modules_to_save." in key and b.dtype == torch.float64):
+                b.data = b.data.float()
         folder = OUT / name
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
@@ -107,4 +124,5 @@ def feed_forward(name="ds_v3_ffn", base="ds_v3", rank=2, alpha=4):
 
 
 main()
-feed_forward()
+if not sys.argv[2:] or "ds_v3_ffn" in sys.argv[2:]:
+    feed_forward()
