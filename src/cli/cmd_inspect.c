@@ -251,15 +251,23 @@ static void print_table(const char *title, const char *const *names, const fs_ta
                    human_bytes(rows[i].n_bytes, b), bytes ? 100.0 * (double)rows[i].n_bytes / (double)bytes : 0.0);
 }
 
+static uint64_t kv_bytes(const report *r)
+{
+    return (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens + r->plan.kv_fixed_bytes;
+}
+
 static void print_memory(const report *r)
 {
     char a[32], b[32], c[32], d[32];
-    uint64_t kv = (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens;
+    uint64_t kv = kv_bytes(r);
     size_t available = fs_memory_available();
 
     putchar('\n');
     line("kv cache");
-    printf("%s a token\n", human_bytes(r->plan.kv_token_bytes, a));
+    printf("%s a token", human_bytes(r->plan.kv_token_bytes, a));
+    if (r->plan.kv_fixed_bytes)
+        printf(" and %s", human_bytes(r->plan.kv_fixed_bytes, a));
+    putchar('\n');
     line("activations");
     printf("%s\n", strcmp(r->activations, "q8") ? "f32" : "q8 (8 bits against block-quantised weights; --exact-activations: f32)");
     line("memory");
@@ -393,7 +401,7 @@ static fs_status print_json(const report *r, fs_error *err)
         rc = json_tallies(&out, "dtypes", dtype_names, r->tallies.dtypes, FS_DTYPE_END, err);
     if (!rc && r->has_plan)
         rc = fs_buf_printf(&out, err, ", \"activations\": \"%s\", \"kv_bytes_per_token\": %zu, \"memory\": {\"weights\": %zu, \"kv\": %" PRIu64 ", \"work\": %zu, \"ctx\": %d}",
-                           r->activations, r->plan.kv_token_bytes, r->plan.weights_bytes, (uint64_t)r->plan.kv_token_bytes * (uint64_t)r->ctx_tokens,
+                           r->activations, r->plan.kv_token_bytes, r->plan.weights_bytes, kv_bytes(r),
                            r->work_bytes, r->ctx_tokens);
     if (!rc)
         rc = fs_buf_append_str(&out, ", \"refused\": ", err);

@@ -65,7 +65,7 @@ static size_t common_prefix(const fs_session *s, const int32_t *ids, size_t n)
 {
     size_t i = 0;
 
-    while (i < n && i < s->cache.n_tokens && s->tokens[i] == ids[i])
+    while (i < n && i < s->n_tokens && s->tokens[i] == ids[i])
         i++;
     return i;
 }
@@ -102,7 +102,7 @@ fs_status fs_generate(fs_session *s, const int32_t *prompt, size_t n_prompt, con
     g.prompt_seconds = seconds() - start;
     start = seconds();
     while (!rc && g.n_tokens < max_tokens) {
-        uint32_t position = s->cache.n_tokens;
+        uint32_t position = s->n_tokens;
         int32_t id = fs_sampler_draw(s->sampler, o, 0, position, s->logits, s->tokens, position, NULL);
         g.n_tokens++;
         if (fs_model_is_stop(m, id)) {

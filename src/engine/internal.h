@@ -25,7 +25,8 @@ struct fs_model {
 struct fs_session {
     fs_model *model;
     fs_cache cache;
-    int32_t *tokens; /* [ctx_tokens] what the cache holds */
+    int32_t *tokens; /* [ctx_tokens] the sequence */
+    uint32_t n_tokens; /* of it; the cache may lag behind after a rewind, until the next step */
     float *logits;   /* [V] */
     fs_sampler *sampler;
     atomic_bool interrupted;

@@ -58,7 +58,7 @@ fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens)
     fs_memory_estimate e = { .weights_bytes = m->plan.weights_bytes, .available_bytes = fs_memory_available() };
     size_t ctx = ((size_t)(ctx_tokens > 0 ? ctx_tokens : CTX_TOKENS_DEFAULT) + FS_KV_BLOCK - 1) / FS_KV_BLOCK * FS_KV_BLOCK;
 
-    if (!fs_mul_size(ctx, m->plan.kv_token_bytes, &e.kv_bytes))
+    if (!fs_mul_size(ctx, m->plan.kv_token_bytes, &e.kv_bytes) || !fs_add_size(e.kv_bytes, m->plan.kv_fixed_bytes, &e.kv_bytes))
         e.kv_bytes = SIZE_MAX;
     e.work_bytes = fs_workspace_bytes(m->network, FS_STEP_TOKENS, FS_STEP_SEQUENCES);
     if (!fs_add_size(e.weights_bytes, e.kv_bytes, &e.total_bytes) || !fs_add_size(e.total_bytes, e.work_bytes, &e.total_bytes))

@@ -53,7 +53,7 @@ void fs_session_free(fs_session *s)
 
 int fs_session_n_tokens(const fs_session *s)
 {
-    return (int)s->cache.n_tokens;
+    return (int)s->n_tokens;
 }
 
 int fs_session_ctx_tokens(const fs_session *s)
@@ -68,10 +68,14 @@ const int32_t *fs_session_tokens(const fs_session *s)
 
 void fs_session_truncate(fs_session *s, int n_tokens)
 {
-    if (n_tokens >= 0 && (uint32_t)n_tokens < s->cache.n_tokens)
-        s->cache.n_tokens = (uint32_t)n_tokens;
-    if (s->cache.n_mtp_tokens > s->cache.n_tokens)
-        s->cache.n_mtp_tokens = s->cache.n_tokens;
+    uint32_t n = (uint32_t)n_tokens;
+
+    if (n_tokens < 0 || n >= s->n_tokens)
+        return;
+    s->n_tokens = n;
+    fs_cache_rewind(s->model->network, &s->cache, n);
+    if (n && s->cache.n_mtp_tokens == n)
+        s->cache.n_mtp_tokens = n - 1; /* whose row had read the token at n */
 }
 
 void fs_session_interrupt(fs_session *s)
@@ -79,18 +83,43 @@ void fs_session_interrupt(fs_session *s)
     atomic_store(&s->interrupted, true);
 }
 
+/* One step of new rows, or of rows that the session has and the cache lost. */
+static fs_status step(fs_session *s, const fs_step_rows *row, size_t done, size_t n, fs_error *err)
+{
+    if (atomic_load(&s->interrupted))
+        return fs_fail(err, FS_ERR_INTERRUPTED, "interrupted after %zu of %zu tokens", done, n);
+    return fs_network_step(s->model->network, s->model->workspace, row, 1, err);
+}
+
+static fs_status catch_up(fs_session *s, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    while (s->cache.n_tokens < s->n_tokens && !rc) {
+        uint32_t at = s->cache.n_tokens, n = s->n_tokens - at < FS_STEP_TOKENS ? s->n_tokens - at : FS_STEP_TOKENS;
+        rc = step(s, &(fs_step_rows){ .cache = &s->cache, .ids = s->tokens + at, .n = n }, 0, n, err);
+    }
+    return rc;
+}
+
+static fs_status need_room(const fs_session *s, size_t n, fs_error *err)
+{
+    if (n > s->cache.ctx_limit - s->n_tokens)
+        return fs_fail(err, FS_ERR_CONTEXT_FULL, "the context is full: %u tokens and %zu more, %u fit", s->n_tokens, n, s->cache.ctx_limit);
+    return FS_OK;
+}
+
 fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t chunk, float *ret_logits, float *ret_last,
                           float *ret_hidden, fs_error *err)
 {
-    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_network_hidden_floats(s->model->network), done = 0;
-    fs_status rc;
+    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_model_hidden_floats(s->model), done = 0;
+    fs_status rc = need_room(s, n, err);
 
     if (chunk == 0 || chunk > FS_STEP_TOKENS)
         chunk = FS_STEP_TOKENS;
-    if (n > s->cache.ctx_limit - s->cache.n_tokens)
-        return fs_fail(err, FS_ERR_CONTEXT_FULL, "the context is full: %u tokens and %zu more, %u fit", s->cache.n_tokens, n,
-                       s->cache.ctx_limit);
-    while (done < n) {
+    if (!rc)
+        rc = catch_up(s, err);
+    while (!rc && done < n) {
         size_t m = n - done < chunk ? n - done : chunk;
         bool last = done + m == n;
         fs_step_rows row = {
@@ -101,23 +130,21 @@ fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t ch
             .ret_logits = ret_logits ? ret_logits + done * v : ret_last,
             .ret_hidden = ret_hidden ? ret_hidden + done * d : NULL,
         };
-        uint32_t at = s->cache.n_tokens;
-        if (atomic_load(&s->interrupted))
-            return fs_fail(err, FS_ERR_INTERRUPTED, "interrupted after %zu of %zu tokens", done, n);
-        rc = fs_network_step(s->model->network, s->model->workspace, &row, 1, err);
+        rc = step(s, &row, done, n, err);
         if (rc)
-            return rc;
-        memcpy(s->tokens + at, ids + done, m * sizeof *ids);
+            break;
+        memmove(s->tokens + s->n_tokens, ids + done, m * sizeof *ids); /* ids may be the session's own */
+        s->n_tokens += (uint32_t)m;
         done += m;
     }
-    if (ret_logits && ret_last && n)
+    if (!rc && ret_logits && ret_last && n)
         memcpy(ret_last, ret_logits + (n - 1) * v, v * sizeof *ret_last);
-    return FS_OK;
+    return rc;
 }
 
 fs_status fs_session_mtp_eval(fs_session *s, const float *hidden, const int32_t *next_ids, size_t n, float *ret_logits, fs_error *err)
 {
-    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_network_hidden_floats(s->model->network);
+    size_t v = (size_t)fs_model_vocab_size(s->model), d = fs_model_hidden_floats(s->model);
     fs_status rc = FS_OK;
 
     for (size_t done = 0; done < n && !rc;) {
@@ -144,16 +171,19 @@ fs_status fs_batch_eval(const fs_batch_item *items, size_t n_items, fs_error *er
         total += items[i].n;
         if (items[i].n == 0 || total > FS_STEP_TOKENS)
             return fs_fail(err, FS_ERR_ARGUMENT, "%zu tokens in one step, 1 to %d fit", total, FS_STEP_TOKENS);
-        if (items[i].n > s->cache.ctx_limit - s->cache.n_tokens)
-            return fs_fail(err, FS_ERR_CONTEXT_FULL, "the context is full: %u tokens and %u more, %u fit", s->cache.n_tokens,
-                           items[i].n, s->cache.ctx_limit);
+        rc = need_room(s, items[i].n, err);
+        if (!rc)
+            rc = catch_up(s, err);
+        if (rc)
+            return rc;
         rows[i] = (fs_step_rows){ .cache = &s->cache, .ids = items[i].ids, .n = items[i].n, .ret_logits = items[i].ret_logits, .ret_hidden = items[i].ret_hidden,
                                   .n_logits = items[i].n_logits };
     }
     rc = fs_network_step(m->network, m->workspace, rows, n_items, err);
     for (size_t i = 0; i < n_items && !rc; i++) {
         fs_session *s = items[i].session;
-        memcpy(s->tokens + s->cache.n_tokens - items[i].n, items[i].ids, items[i].n * sizeof *items[i].ids);
+        memcpy(s->tokens + s->n_tokens, items[i].ids, items[i].n * sizeof *items[i].ids);
+        s->n_tokens += items[i].n;
     }
     return rc;
 }

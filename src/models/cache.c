@@ -20,7 +20,7 @@ fs_status fs_cache_init(fs_cache *c, const fs_network *net, uint32_t ctx_tokens,
     if (ctx_tokens == 0 || ctx_tokens > UINT32_MAX - FS_KV_BLOCK)
         return fs_fail(err, FS_ERR_ARGUMENT, "a context of %u tokens makes no sense", ctx_tokens);
     c->ctx_tokens = (ctx_tokens + FS_KV_BLOCK - 1) / FS_KV_BLOCK * FS_KV_BLOCK;
-    if (!fs_mul_size(net->plan.kv_token_bytes, c->ctx_tokens, &n_bytes))
+    if (!fs_mul_size(net->plan.kv_token_bytes, c->ctx_tokens, &n_bytes) || !fs_add_size(n_bytes, net->plan.kv_fixed_bytes, &n_bytes))
         return fs_fail(err, FS_ERR_MEMORY, "a KV cache of %u tokens would not fit in the address space", c->ctx_tokens);
     c->memory = fs_alloc_lazy(n_bytes);
     if (!c->memory)
@@ -36,6 +36,35 @@ void fs_cache_done(fs_cache *c)
         return;
     fs_free_lazy(c->memory, c->memory_bytes);
     *c = (fs_cache){ 0 };
+}
+
+static void restore(const fs_network *net, fs_cache *c, uint32_t n)
+{
+    c->n_tokens = net->arch->cache_restore(net, c, n);
+    c->rewind_min = c->n_tokens;
+}
+
+void fs_cache_written(const fs_network *net, fs_cache *c, uint32_t end, bool grown)
+{
+    if (net->arch->cache_restore && end > FS_CACHE_REWIND && end - FS_CACHE_REWIND > c->rewind_min)
+        c->rewind_min = end - FS_CACHE_REWIND;
+    if (grown)
+        c->n_tokens = end;
+    else if (c->n_tokens < c->rewind_min)
+        restore(net, c, c->n_tokens);
+}
+
+uint32_t fs_cache_rewind(const fs_network *net, fs_cache *c, uint32_t n_tokens)
+{
+    if (c->n_mtp_tokens > n_tokens)
+        c->n_mtp_tokens = n_tokens;
+    if (n_tokens >= c->n_tokens)
+        return c->n_tokens;
+    if (n_tokens < c->rewind_min)
+        restore(net, c, n_tokens);
+    else
+        c->n_tokens = n_tokens;
+    return c->n_tokens;
 }
 
 float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)

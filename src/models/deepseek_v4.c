@@ -217,13 +217,15 @@ static fs_status load(fs_loader *l, fs_error *err)
     fs_network *net = l->net;
     const fs_config *c = net->config;
     char prefix[64];
-    size_t offset = 0;
+    size_t offset = 0, fixed = 0;
     fs_status rc = fs_weights_get(net->weights, "embed.weight", &net->embed_tokens, err, 2, (uint64_t)c->vocab_size,
                                   (uint64_t)c->hidden_size);
 
     for (uint32_t i = 0; i < c->num_hidden_layers && !rc; i++) {
         net->layers[i].v4.cache_offset = offset;
+        net->layers[i].v4.fixed_offset = fixed;
         offset += fs_v4_layer_floats(c, ratio_of(c, i));
+        fixed += fs_v4_layer_fixed_floats(c, ratio_of(c, i));
         snprintf(prefix, sizeof prefix, "layers.%" PRIu32 ".", i);
         rc = load_layer(l, &net->layers[i], i, prefix, err);
     }
@@ -243,48 +245,99 @@ static size_t round_up_div(size_t a, size_t b)
     return (a + b - 1) / b;
 }
 
-/* What the compressors pooled is kept for all positions, not for the windows under way alone, since any of them may be
- * rewound to: three quarters of the cache, 389 KiB a token of V4-Flash in all.
- * Every part takes whole floats a token, so that for a context of whole blocks each starts at a multiple of 256. */
+/* Floats a token of the border rows of one compressor. */
+static size_t border_floats(uint32_t ratio, size_t width)
+{
+    return round_up_div(2 * (size_t)ratio * width, FS_V4_BORDER);
+}
+
+/* Window rows and entries stand by position, so that they need nothing to be rewound. Every part takes whole floats a
+ * token, so that for a context of whole blocks each starts at a multiple of 256. */
 size_t fs_v4_layer_floats(const fs_config *c, uint32_t ratio)
 {
-    size_t d = c->head_dim, w = c->index_head_dim, series = ratio == RATIO_OVERLAP ? 2 : 1, n = d;
+    size_t d = c->head_dim, w = c->index_head_dim, n = d;
 
     if (ratio)
-        n += 2 * series * d + round_up_div(d, ratio);
+        n += round_up_div(d, ratio);
     if (ratio == RATIO_OVERLAP)
-        n += 2 * series * w + round_up_div(w, ratio);
+        n += round_up_div(w, ratio) + border_floats(ratio, d) + border_floats(ratio, w);
+    return n;
+}
+
+/* Rows a compressor keeps: what one that went back FS_CACHE_REWIND tokens still has to pool. */
+static size_t offer_rows(uint32_t ratio)
+{
+    return (ratio == RATIO_OVERLAP ? 2 : 1) * (size_t)ratio + FS_CACHE_REWIND;
+}
+
+static size_t offer_floats(uint32_t ratio, size_t width) /* of kv, or of gate */
+{
+    return (offer_rows(ratio) * (ratio == RATIO_OVERLAP ? 2 : 1) * width + 15) & ~(size_t)15;
+}
+
+size_t fs_v4_layer_fixed_floats(const fs_config *c, uint32_t ratio)
+{
+    return (ratio ? 2 * offer_floats(ratio, c->head_dim) : 0) + (ratio == RATIO_OVERLAP ? 2 * offer_floats(ratio, c->index_head_dim) : 0);
+}
+
+static size_t sum_of_layers(const fs_network *net, size_t (*floats)(const fs_config *, uint32_t))
+{
+    size_t n = net->mtp.present ? floats(net->config, net->mtp.layer.v4.ratio) : 0;
+
+    for (uint32_t i = 0; i < net->config->num_hidden_layers; i++)
+        n += floats(net->config, net->layers[i].v4.ratio);
     return n;
 }
 
 static size_t cache_floats(const fs_network *net)
 {
-    size_t n = 0;
+    return sum_of_layers(net, fs_v4_layer_floats);
+}
 
-    for (uint32_t i = 0; i < net->config->num_hidden_layers; i++)
-        n += fs_v4_layer_floats(net->config, net->layers[i].v4.ratio);
-    if (net->mtp.present)
-        n += fs_v4_layer_floats(net->config, net->mtp.layer.v4.ratio);
-    return n;
+static size_t cache_fixed_floats(const fs_network *net)
+{
+    return sum_of_layers(net, fs_v4_layer_fixed_floats);
+}
+
+static fs_v4_offers offers_at(const fs_compressor *x, float *rows, float *borders)
+{
+    return (fs_v4_offers){ .compressor = x, .kv = rows, .gate = rows + offer_floats(x->ratio, x->width), .borders = borders,
+                           .n_rows = offer_rows(x->ratio) };
 }
 
 fs_v4_cache fs_v4_cache_at(const fs_network *net, const fs_v4 *v4, const fs_cache *cache)
 {
     const fs_config *c = net->config;
-    size_t ctx = cache->ctx_tokens, d = c->head_dim, w = c->index_head_dim, series = v4->has_index ? 2 : 1;
+    size_t ctx = cache->ctx_tokens, d = c->head_dim, w = c->index_head_dim;
+    float *rows = cache->memory + net->plan.kv_token_bytes / sizeof(float) * ctx + v4->fixed_offset, *borders;
     fs_v4_cache r = { .kv = cache->memory + v4->cache_offset * ctx };
 
     if (!v4->ratio)
         return r;
-    r.pool_kv = r.kv + ctx * d;
-    r.pool_gate = r.pool_kv + ctx * series * d;
-    r.entries = r.pool_gate + ctx * series * d;
-    if (!v4->has_index)
+    r.entries = r.kv + ctx * d;
+    if (!v4->has_index) {
+        r.pooled = offers_at(&v4->compressor, rows, NULL);
         return r;
-    r.index_kv = r.entries + ctx * round_up_div(d, v4->ratio);
-    r.index_gate = r.index_kv + ctx * series * w;
-    r.index_keys = r.index_gate + ctx * series * w;
+    }
+    r.index_keys = r.entries + ctx * round_up_div(d, v4->ratio);
+    borders = r.index_keys + ctx * round_up_div(w, v4->ratio);
+    r.pooled = offers_at(&v4->compressor, rows, borders);
+    r.index = offers_at(&v4->index_compressor, rows + 2 * offer_floats(v4->ratio, d), borders + ctx * border_floats(v4->ratio, d));
     return r;
+}
+
+/* At a multiple of FS_V4_BORDER the long windows are empty; the short ones go on from their border rows. */
+static uint32_t cache_restore(const fs_network *net, const fs_cache *c, uint32_t n)
+{
+    n -= n % FS_V4_BORDER;
+    for (uint32_t i = 0; i < net->config->num_hidden_layers; i++) {
+        fs_v4_cache at = fs_v4_cache_at(net, &net->layers[i].v4, c);
+        if (n && net->layers[i].v4.has_index) {
+            fs_v4_offers_restore(&at.pooled, n);
+            fs_v4_offers_restore(&at.index, n);
+        }
+    }
+    return n;
 }
 
 /* ---- workspace ---- */
@@ -295,7 +348,7 @@ static void workspace(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     const fs_config *c = net->config;
     fs_v4_workspace *v = &ws->v4;
     size_t t = ws->tokens_max, n = c->hc_mult, d = c->hidden_size, index = c->index_head_dim;
-    size_t pooling = 3 * (size_t)(c->head_dim > index ? c->head_dim : index);
+    size_t pooling = 4 * (size_t)(c->head_dim > index ? c->head_dim : index);
 
     ARRAY(streams, t, n * d);
     ARRAY(flat, t, n * d);
@@ -440,4 +493,5 @@ static void run_mtp(fs_network *net, fs_workspace *ws, const float *hidden, uint
 }
 
 const fs_arch fs_arch_deepseek_v4 = { .model_type = "deepseek_v4", .check = check, .init = init, .load = load,
-                                      .cache_floats = cache_floats, .workspace = workspace, .run = run, .run_mtp = run_mtp };
+                                      .cache_floats = cache_floats, .cache_fixed_floats = cache_fixed_floats, .cache_restore = cache_restore,
+                                      .workspace = workspace, .run = run, .run_mtp = run_mtp };

@@ -94,7 +94,7 @@ typedef struct fs_v4 {
     fs_compressor compressor, index_compressor;
     bool has_index;
     fs_linear index_q, index_weights; /* [index_n_heads * index_head_dim, q_lora_rank], [index_n_heads, D] */
-    size_t cache_offset;              /* floats a token of the layers before */
+    size_t cache_offset, fixed_offset; /* floats a token, and floats, of the layers before */
 } fs_v4;
 
 typedef struct fs_layer {
@@ -146,6 +146,9 @@ typedef struct fs_arch {
     fs_status (*init)(fs_network *net, fs_error *err);   /* after rope and softmax_scale, before loading */
     fs_status (*load)(fs_loader *l, fs_error *err);      /* the whole model */
     size_t (*cache_floats)(const fs_network *net);       /* a token, all layers */
+    size_t (*cache_fixed_floats)(const fs_network *net); /* besides */
+    /* Makes the cache ready to go on from a position at or below n, which is under rewind_min, and returns that. */
+    uint32_t (*cache_restore)(const fs_network *net, const fs_cache *c, uint32_t n);
     void (*workspace)(const fs_network *net, fs_workspace *ws, fs_ws_walk *w);
     void (*run)(fs_network *net, fs_workspace *ws);      /* embeddings and layers, ret_hidden; leaves ws->x before the final norm */
     /* The MTP layer over the step's rows; leaves ws->x before its norm. ret_hidden of the last n_last rows, or NULL. */
@@ -239,7 +242,10 @@ void fs_rope_angles(const fs_rope *r, uint32_t pos, uint32_t ctx_tokens, float *
 float fs_mla_softmax_scale(const fs_config *c);
 float fs_gqa_softmax_scale(const fs_config *c);
 
-/* ---- cache.c: addresses of layer index ---- */
+/* ---- cache.c ---- */
+/* A step has written rows up to the position end; grown says whether they count. */
+void fs_cache_written(const fs_network *net, fs_cache *c, uint32_t end, bool grown);
+/* Addresses of layer index. */
 float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa panels; mla rows */
 float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa rows */
 float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer); /* the indexer's key panels */
@@ -272,7 +278,7 @@ typedef struct fs_v4_workspace {
     float *mix;                   /* [T, n * (2 + n)] */
     float *post, *comb;           /* [T, n], [T, n, n] of the place under way */
     float *cs_compressed;         /* [T, rope dim] */
-    float *pool_kv, *pool_gate;   /* [T, S * head_dim] */
+    float *pool_kv, *pool_gate;   /* [T, S * head_dim] what tokens offer, ape in the gate */
     float *index_kv, *index_gate; /* [T, S * W] */
     float *o_low;                 /* [T, o_groups * o_lora_rank] */
     float *scratch;               /* [n_threads, scratch_floats] for streams and for pooling */
@@ -473,17 +479,29 @@ void fs_hc_post(fs_network *net, fs_workspace *ws);
 /* Streams -> ws->x. */
 void fs_hc_head(fs_network *net, fs_workspace *ws, const fs_hc *hc);
 
-/* Where one layer keeps what one sequence remembers; every pointer is 64-byte aligned. Rows stand by position, so that
- * a lower n_tokens is all it takes to rewind. */
+/* What tokens offer to one compressor: kv and gate rows of series * width, ape in the gate, of the last n_rows positions,
+ * position p in row p % n_rows: an open window, and what was one FS_CACHE_REWIND tokens before. Where windows overlap, also
+ * the first series of the last window before every multiple of FS_V4_BORDER, from where a cache rewound further goes on. */
+#define FS_V4_BORDER 128
+typedef struct fs_v4_offers {
+    const fs_compressor *compressor;
+    float *kv, *gate;
+    float *borders; /* [ctx / FS_V4_BORDER, 2, ratio, width]; NULL: no overlap */
+    size_t n_rows;
+} fs_v4_offers;
+
+/* Where one layer keeps what one sequence remembers; every pointer is 64-byte aligned. */
 typedef struct fs_v4_cache {
-    float *kv;                    /* [ctx, head_dim] */
-    float *pool_kv, *pool_gate;   /* [ctx, S * head_dim] what the compressor pools; ape is in the gate */
-    float *entries;               /* [ctx / ratio, head_dim] */
-    float *index_kv, *index_gate; /* [ctx, S * W] */
-    float *index_keys;            /* panels [ctx / ratio / 16][W][16] */
+    float *kv;             /* [ctx, head_dim] */
+    float *entries;        /* [ctx / ratio, head_dim] */
+    float *index_keys;     /* panels [ctx / ratio / 16][W][16] */
+    fs_v4_offers pooled, index;
 } fs_v4_cache;
 fs_v4_cache fs_v4_cache_at(const fs_network *net, const fs_v4 *v4, const fs_cache *c);
-size_t fs_v4_layer_floats(const fs_config *c, uint32_t ratio);
+size_t fs_v4_layer_floats(const fs_config *c, uint32_t ratio);       /* a token */
+size_t fs_v4_layer_fixed_floats(const fs_config *c, uint32_t ratio); /* besides */
+/* Takes back into the rows of o what its border at position holds. */
+void fs_v4_offers_restore(const fs_v4_offers *o, uint32_t position);
 /* ws->h and ws->q_a -> new entries of both compressors in the caches, and ws->selected for tokens that see more than
  * index_topk of them. */
 void fs_v4_compress(fs_network *net, fs_workspace *ws, const fs_v4 *v4);

@@ -86,6 +86,8 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
         goto fail;
     net->plan.weights_bytes = l.used_bytes;
     token_floats = arch->cache_floats ? arch->cache_floats(net) : (net->n_cache_heads * ((size_t)net->k_dim + net->v_dim) + net->index_dim) * net->n_cache_layers;
+    if (arch->cache_fixed_floats)
+        net->plan.kv_fixed_bytes = arch->cache_fixed_floats(net) * sizeof(float);
     if (!fs_mul_size(token_floats, sizeof(float), &net->plan.kv_token_bytes)) {
         rc = fs_fail(err, FS_ERR_FORMAT, "the KV cache of one token would not fit in the address space");
         goto fail;

@@ -24,6 +24,7 @@ typedef struct fs_network_options {
 typedef struct fs_network_plan {
     size_t weights_bytes;  /* packed */
     size_t kv_token_bytes; /* cache a token, all layers */
+    size_t kv_fixed_bytes; /* cache a sequence besides */
 } fs_network_plan;
 
 /* Checks every tensor the model needs (names, shapes, dtypes) and computes the plan; allocates next to nothing. */
@@ -39,17 +40,25 @@ size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden s
 const char *fs_network_activations(const fs_network *net);
 
 /* ---- cache: what one sequence remembers ---- */
+#define FS_CACHE_REWIND 32 /* tokens that any cache takes back without running others again */
+
 typedef struct fs_cache {
     uint32_t ctx_tokens; /* room: a multiple of FS_KV_BLOCK */
     uint32_t ctx_limit;  /* positions that may be used, <= ctx_tokens */
-    uint32_t n_tokens;   /* rows that are valid; steps append, lowering it forgets */
+    uint32_t n_tokens;   /* rows that are valid; steps append, fs_cache_rewind forgets */
     uint32_t n_mtp_tokens;
+    uint32_t rewind_min; /* fs_cache_rewind goes to any position from here on as it is asked */
     float *memory;
     size_t memory_bytes;
 } fs_cache;
 
 fs_status fs_cache_init(fs_cache *c, const fs_network *net, uint32_t ctx_tokens, fs_error *err);
 void fs_cache_done(fs_cache *c);
+/* Forgets the rows from n_tokens on, those of the MTP layer too. Returns the position, now c->n_tokens, from which tokens must
+ * be run again to stand at n_tokens: n_tokens itself, and for caches of rows by position always so. V4's compressors keep
+ * only their open windows and what FS_CACHE_REWIND tokens back were those: further back it is the multiple of 128 at or
+ * below n_tokens. The same tokens run again give the same bits. */
+uint32_t fs_cache_rewind(const fs_network *net, fs_cache *c, uint32_t n_tokens);
 
 /* ---- step ---- */
 /* Room for the activations of one step; planned once, so that a step allocates nothing. */
@@ -73,7 +82,7 @@ typedef struct fs_step_rows {
 /* Appends the rows of several sequences in one forward pass. The same rows give the same bits whatever stands
  * beside them and however they are cut into steps.
  * FS_ERR_ARGUMENT: an id outside the vocabulary; FS_ERR_CONTEXT_FULL: a cache is too short (nothing was changed);
- * FS_ERR_NUMERIC: a NaN in the result (the caches have not grown). The sum of n is at most tokens_max, n_rows at
+ * FS_ERR_NUMERIC: a NaN in the result (the caches have not grown; V4's may have gone back as by fs_cache_rewind). The sum of n is at most tokens_max, n_rows at
  * most sequences_max, every n > 0 (assert). */
 fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err);
 

@@ -158,11 +158,9 @@ fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows 
     else
         run_layers(net, ws);
     rc = head_rows(net, ws, err);
-    if (rc)
-        return rc;
     for (size_t r = 0; r < n_rows; r++)
-        rows[r].cache->n_tokens += rows[r].n;
-    return FS_OK;
+        fs_cache_written(net, rows[r].cache, rows[r].cache->n_tokens + rows[r].n, !rc);
+    return rc;
 }
 
 /* The input of eh_proj: [enorm(embedding) | hnorm(hidden)] a row. The embedding half stands first. */

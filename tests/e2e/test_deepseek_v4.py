@@ -104,6 +104,8 @@ def test_inspect_knows_the_parts(farseek):
     assert r["parts"]["hyper-connections"]["parameters"] == 10 * (24 * n * size + 24 + 3) + n * n * size + n + 1
     assert r["parts"]["router"]["parameters"] == 5 * 8 * size + 3 * 8
     assert "dense mlp" not in r["parts"] and "other" not in r["parts"]
-    per_token = 5 * 32 + 2 * (4 * 32 + 8 + 4 * 16 + 4) + (2 * 32 + 1)
-    assert r["kv_bytes_per_token"] == 4 * per_token
+    borders = 3  # 2 * 4 * (32 + 16) floats every 128 tokens: 2 and 1 whole floats a token
+    assert r["kv_bytes_per_token"] == 4 * (5 * 32 + 2 * (8 + 4 + borders) + 1)
+    open_windows = 2 * (40 * 2 * 2 * (32 + 16)) + 160 * 2 * 32
+    assert r["memory"]["kv"] == r["kv_bytes_per_token"] * r["memory"]["ctx"] + 4 * open_windows
     assert "a window of 16" in farseek("inspect", VECTORS / "ds_v4")

@@ -2,7 +2,10 @@
 #include "unit.h"
 
 #include "alloc_fail.h"
-#include "engine/engine.h"
+#include "base/file.h"
+#include "engine/internal.h"
+
+#include <unistd.h>
 
 static const char *const fixtures[] = { "qwen3", "llama3", "ds_v2_lite", "ds_v3", "ds_v3_fp8", "ds_v32", "deepseek_moe", "ds_v4_mtp" };
 #define N_FIXTURES (sizeof fixtures / sizeof *fixtures)
@@ -102,6 +105,119 @@ static void rewinding_forgets_at_any_token(void **state)
         free(got);
         fs_model_close(m);
     }
+}
+
+/* V4 keeps rows of its compressors for its open windows alone. To every position, from as far behind it as cuts says, with
+ * other text in between and steps of several lengths: the logits from there on are those of a run that never went back. */
+static void rewinding_to_every_position_gives_the_same_bits(void **state)
+{
+    enum { N = 300, AFTER = 9 };
+    static const uint32_t cuts[] = { 1, 5, 17, FS_CACHE_REWIND, FS_CACHE_REWIND + 1, 130, 290 }, chunks[] = { 0, 1, 7, 50 };
+    fs_model *m = open_fixture("ds_v4", 2);
+    size_t v = (size_t)fs_model_vocab_size(m);
+    float *want = malloc((N + AFTER) * v * sizeof *want), *got = malloc(AFTER * v * sizeof *got);
+    int32_t text[N + AFTER], other[N];
+    fs_session *s;
+    fs_error err;
+
+    (void)state;
+    for (int i = 0; i < N + AFTER; i++)
+        text[i] = (i * 37 + i / 5) % (int32_t)v;
+    for (int i = 0; i < N; i++)
+        other[i] = (i * 11 + 200) % (int32_t)v;
+    assert_ok(fs_session_new(m, 2 * N + AFTER, &s, &err), err);
+    assert_ok(fs_session_eval(s, text, N + AFTER, 0, want, NULL, NULL, &err), err);
+    for (uint32_t p = 0; p < N; p++) {
+        uint32_t cut = cuts[p % 7], chunk = chunks[p / 7 % 4], done;
+        fs_session_truncate(s, (int)p);
+        done = (uint32_t)fs_session_n_tokens(s);
+        assert_int_equal(done, p);
+        assert_ok(fs_session_eval(s, other, cut, chunk, NULL, NULL, NULL, &err), err);
+        fs_session_truncate(s, (int)p + 1); /* twice in a row, the first one into what is forgotten again */
+        fs_session_truncate(s, (int)p);
+        assert_int_equal(fs_session_n_tokens(s), p);
+        assert_int_equal(s->cache.n_tokens, cut <= FS_CACHE_REWIND ? p : p - p % 128); /* where steps go on from */
+        assert_ok(fs_session_eval(s, text + p, AFTER, chunk, got, NULL, NULL, &err), err);
+        if (memcmp(got, want + p * v, AFTER * v * sizeof *got) != 0)
+            fail_msg("%u tokens back to %u: other bits", cut, p);
+    }
+    fs_session_free(s);
+    free(want);
+    free(got);
+    fs_model_close(m);
+}
+
+/* ds_v4 in a new folder, with infinity in the embedding of token `id`. */
+static void write_infinite(char *folder, int id)
+{
+    static const char *const names[] = { "config.json", "model.safetensors" };
+
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 2; i++) {
+        char from[64];
+        fs_buf b = { 0 };
+        char *path = fs_path_join(folder, names[i]), *entry;
+        unsigned long begin;
+        uint64_t header;
+        fs_error err;
+        snprintf(from, sizeof from, "tests/vectors/ds_v4/%s", names[i]);
+        assert_ok(fs_file_read(from, (size_t)1 << 26, &b, &err), err);
+        if (i == 1) {
+            memcpy(&header, b.data, sizeof header);
+            entry = memmem(b.data + 8, (size_t)header, "\"embed.weight\"", 14);
+            assert_non_null(entry);
+            assert_int_equal(sscanf(strstr(entry, "data_offsets"), "data_offsets\":[%lu", &begin), 1);
+            memcpy(b.data + 8 + header + begin + (size_t)id * 64 * 2, "\x80\x7f", 2);
+        }
+        assert_ok(fs_file_write_atomic(path, fs_buf_bytes(&b), &err), err);
+        fs_buf_done(&b);
+        free(path);
+    }
+}
+
+/* A step that ends in a NaN has written over rows of the windows before it; what it wrote never shows. */
+static void a_failed_step_leaves_what_stood_before(void **state)
+{
+    enum { N = 140, FAILED = 60, AFTER = 9, BAD = 319 };
+    char folder[] = "/tmp/farseek-test-XXXXXX";
+    fs_model *m = NULL;
+    fs_session *s, *fresh;
+    int32_t text[N + AFTER], bad[FAILED];
+    float *want, *got;
+    size_t v;
+    fs_error err;
+
+    (void)state;
+    write_infinite(folder, BAD);
+    assert_ok(fs_model_open(folder, NULL, &m, &err), err);
+    v = (size_t)fs_model_vocab_size(m);
+    want = malloc(v * sizeof *want);
+    got = malloc(v * sizeof *got);
+    for (int i = 0; i < N + AFTER; i++)
+        text[i] = (i * 37 + i / 5) % 300;
+    for (int i = 0; i < FAILED; i++)
+        bad[i] = i + 1 < FAILED ? i : BAD;
+    for (int n = 5; n <= N; n += 27) {
+        assert_ok(fs_session_new(m, N + AFTER, &fresh, &err), err);
+        assert_ok(fs_session_eval(fresh, text, (size_t)n + AFTER, 0, NULL, want, NULL, &err), err);
+        assert_ok(fs_session_new(m, N + FAILED, &s, &err), err);
+        assert_ok(fs_session_eval(s, text, (size_t)n, 0, NULL, NULL, NULL, &err), err);
+        assert_int_equal(fs_session_eval(s, bad, FAILED, 0, NULL, got, NULL, &err), FS_ERR_NUMERIC);
+        assert_int_equal(fs_session_n_tokens(s), n);
+        assert_ok(fs_session_eval(s, text + n, AFTER, 4, NULL, got, NULL, &err), err);
+        assert_memory_equal(got, want, v * sizeof *got);
+        fs_session_free(s);
+        fs_session_free(fresh);
+    }
+    free(want);
+    free(got);
+    fs_model_close(m);
+    for (int i = 0; i < 2; i++) {
+        char *path = fs_path_join(folder, i ? "model.safetensors" : "config.json");
+        unlink(path);
+        free(path);
+    }
+    rmdir(folder);
 }
 
 static void neighbours_change_nothing(void **state)
@@ -297,6 +413,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(truncate_keeps_the_prefix),
         cmocka_unit_test(rewinding_forgets_at_any_token),
+        cmocka_unit_test(rewinding_to_every_position_gives_the_same_bits),
+        cmocka_unit_test(a_failed_step_leaves_what_stood_before),
         cmocka_unit_test(neighbours_change_nothing),
         cmocka_unit_test(threads_and_cuts_of_attention_change_nothing),
         cmocka_unit_test(a_full_context_is_a_sentence_and_changes_nothing),
