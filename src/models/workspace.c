@@ -106,7 +106,7 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     ARRAY(gate, t, ffn_floats);
     ARRAY(up, t, ffn_floats);
     if (net->lora_rank) {
-        ws->lora_rows = max_size(max_size(t, t * k), LOGIT_ROWS_MAX);
+        ws->lora_rows = max_size(max_size(t, t * max_size(k, net->mtp.present && c->hc_mult ? c->hc_mult : 1)), LOGIT_ROWS_MAX);
         ARRAY(lora, FS_PRODUCTS_MAX * ws->lora_rows, net->lora_rank);
         ARRAY(lora_tile, (size_t)ws->n_threads, FS_LORA_TILE_FLOATS);
     }
