@@ -7,19 +7,19 @@
 #include <string.h>
 
 static const fs_codes_layout layouts[FS_DTYPE_END] = {
-    [FS_DTYPE_Q4_0] = { { 2, 16, 4, 0 }, { 0, 2, 2, 0 } },
-    [FS_DTYPE_Q4_1] = { { 4, 16, 4, 0 }, { 0, 2, 2, 0 }, { 2, 2, 2, 0 } },
-    [FS_DTYPE_Q5_0] = { { 6, 16, 4, 0 }, { 2, 4, 4, FS_CODES_PLANES }, { 0, 2, 2, 0 } },
-    [FS_DTYPE_Q5_1] = { { 8, 16, 4, 0 }, { 4, 4, 4, FS_CODES_PLANES }, { 0, 2, 2, 0 }, { 2, 2, 2, 0 } },
-    [FS_DTYPE_Q8_0] = { { 2, 32, 4, FS_CODES_BIASED }, { 0, 2, 2, 0 } },
-    [FS_DTYPE_Q2_K] = { { 16, 64, 4, 0 }, { 0, 16, 1, 0 }, { 80, 4, 2, 0 } },
-    [FS_DTYPE_Q3_K] = { { 32, 64, 4, 0 }, { 0, 32, 4, 0 }, { 96, 12, 1, 0 }, { 108, 2, 2, 0 } },
-    [FS_DTYPE_Q4_K] = { { 16, 128, 4, 0 }, { 4, 12, 1, 0 }, { 0, 4, 2, 0 } },
-    [FS_DTYPE_Q5_K] = { { 48, 128, 4, 0 }, { 16, 32, 4, 0 }, { 4, 12, 1, 0 }, { 0, 4, 2, 0 } },
-    [FS_DTYPE_Q6_K] = { { 0, 128, 4, 0 }, { 128, 64, 4, 0 }, { 192, 16, 1, 0 }, { 208, 2, 2, 0 } },
-    [FS_DTYPE_IQ4_NL] = { { 2, 16, 4, 0 }, { 0, 2, 2, 0 } },
-    [FS_DTYPE_IQ4_XS] = { { 8, 128, 4, 0 }, { 4, 4, 1, 0 }, { 2, 2, 2, 0 }, { 0, 2, 2, 0 } },
-    [FS_DTYPE_MXFP4] = { { 1, 16, 4, 0 }, { 0, 1, 1, 0 } },
+    [FS_DTYPE_Q4_0] = { { 0, 2, 2, 0 }, { 2, 16, 4, 0 } },
+    [FS_DTYPE_Q4_1] = { { 0, 4, 2, 0 }, { 4, 16, 4, 0 } },
+    [FS_DTYPE_Q5_0] = { { 0, 2, 2, 0 }, { 2, 4, 4, FS_CODES_PLANES }, { 6, 16, 4, 0 } },
+    [FS_DTYPE_Q5_1] = { { 0, 4, 2, 0 }, { 4, 4, 4, FS_CODES_PLANES }, { 8, 16, 4, 0 } },
+    [FS_DTYPE_Q8_0] = { { 0, 2, 2, 0 }, { 2, 32, 4, FS_CODES_BIASED } },
+    [FS_DTYPE_Q2_K] = { { 0, 16, 1, 0 }, { 16, 64, 4, 0 }, { 80, 4, 2, 0 } },
+    [FS_DTYPE_Q3_K] = { { 96, 12, 1, 0 }, { 0, 32, 4, 0 }, { 32, 64, 4, 0 }, { 108, 2, 2, 0 } },
+    [FS_DTYPE_Q4_K] = { { 4, 12, 1, 0 }, { 16, 128, 4, 0 }, { 0, 4, 2, 0 } },
+    [FS_DTYPE_Q5_K] = { { 4, 12, 1, 0 }, { 16, 32, 4, 0 }, { 48, 128, 4, 0 }, { 0, 4, 2, 0 } },
+    [FS_DTYPE_Q6_K] = { { 192, 16, 1, 0 }, { 0, 64, 4, 0 }, { 128, 32, 4, 0 }, { 64, 64, 4, 0 }, { 160, 32, 4, 0 }, { 208, 2, 2, 0 } },
+    [FS_DTYPE_IQ4_NL] = { { 0, 2, 2, 0 }, { 2, 16, 4, 0 } },
+    [FS_DTYPE_IQ4_XS] = { { 4, 4, 1, 0 }, { 2, 2, 2, 0 }, { 8, 128, 4, 0 }, { 0, 2, 2, 0 } },
+    [FS_DTYPE_MXFP4] = { { 0, 1, 1, 0 }, { 1, 16, 4, 0 } },
 };
 
 const fs_codes_field *fs_codes_layout_of(fs_dtype t)
@@ -104,9 +104,9 @@ INLINE void pack_field(const fs_codes_field *f, const uint8_t *const src[FS_PANE
 
 void fs_codes_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end)
 {
-    static const uint8_t zeros[FS_TILE];
+    static const uint8_t zeros[256];
     const fs_dtype_info *info = fs_dtype_get(m->dtype);
-    size_t n_blocks = m->k / info->block_elems, per_tile = FS_TILE / info->block_elems;
+    size_t n_blocks = m->k / info->block_elems, per_unit = FS_CODES_UNIT(info->block_elems);
 
     assert(t->dtype == m->dtype);
     for (size_t p = panel_begin; p < panel_end; p++) {
@@ -115,8 +115,8 @@ void fs_codes_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pa
 
         for (size_t r = 0; r < FS_PANEL; r++)
             src[r] = p * FS_PANEL + r < m->n ? fs_tensor_row_data(t, row0 + p * FS_PANEL + r) : NULL;
-        for (size_t b0 = 0; b0 < n_blocks; b0 += per_tile) {
-            size_t n = n_blocks - b0 < per_tile ? n_blocks - b0 : per_tile;
+        for (size_t b0 = 0; b0 < n_blocks; b0 += per_unit) {
+            size_t n = n_blocks - b0 < per_unit ? n_blocks - b0 : per_unit;
             for (const fs_codes_field *f = layouts[m->dtype]; f->elem; f++)
                 for (size_t b = b0; b < b0 + n; b++, dst += FS_PANEL * (size_t)f->bytes) {
                     const uint8_t *blocks[FS_PANEL];
@@ -131,8 +131,8 @@ void fs_codes_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pa
 void fs_codes_unpack(const fs_mat *m, size_t p, size_t i, size_t r, uint8_t *ret_block)
 {
     const fs_dtype_info *info = fs_dtype_get(m->dtype);
-    size_t n_blocks = m->k / info->block_elems, per_tile = FS_TILE / info->block_elems, b0 = i / per_tile * per_tile;
-    size_t n = n_blocks - b0 < per_tile ? n_blocks - b0 : per_tile;
+    size_t n_blocks = m->k / info->block_elems, per_unit = FS_CODES_UNIT(info->block_elems), b0 = i / per_unit * per_unit;
+    size_t n = n_blocks - b0 < per_unit ? n_blocks - b0 : per_unit;
     const uint8_t *src = m->data + p * m->panel_bytes + b0 * FS_PANEL * info->block_bytes;
 
     for (const fs_codes_field *f = layouts[m->dtype]; f->elem; src += n * FS_PANEL * f->bytes, f++) {

@@ -1,15 +1,17 @@
 /* Inside the family quants: the panels of codes, and the implementations that fs_quant_kernels_init chooses from.
  *
- * A panel is its tiles of 256 inputs in rising k. A tile (the last may be shorter: fewer blocks of 32) is its fields
- * in the order of fs_codes_layout; a field is that part of each block in turn; a part is [bytes / elem][16 rows][elem]:
- * where elem is 4, sixteen rows times four neighbouring inputs fill 64 bytes, the shape of an int8 dot product.
- * Codes are unsigned, their offset is undone with the sums of the activations. */
+ * A panel is its units of rising k: two blocks of 32 (the last unit may have one) or a block of 256. A unit is its
+ * fields in the order of fs_codes_layout_of; a field is that part of each block in turn; a part is
+ * [bytes / elem][16 rows][elem]: where elem is 4, sixteen rows times four neighbouring inputs fill 64 bytes, the shape
+ * of an int8 dot product. The fields stand in the order in which a kernel wants them, so that it reads memory in one
+ * ascending stream. Codes are unsigned, their offset is undone with the sums of the activations. */
 #ifndef FS_KERNELS_QUANTS_ISA_H
 #define FS_KERNELS_QUANTS_ISA_H
 
 #include "kernels/quants.h"
 
-#define FS_TILE 256
+#define FS_TILE 256 /* inputs of the largest block */
+#define FS_CODES_UNIT(block_elems) ((block_elems) == 32 ? 2 : 1) /* blocks */
 
 enum fs_codes_how {
     FS_CODES_PLAIN,
@@ -23,9 +25,9 @@ typedef struct fs_codes_field {
     uint8_t how;
 } fs_codes_field;
 
-#define FS_CODES_FIELDS 4
+#define FS_CODES_FIELDS 6
 typedef fs_codes_field fs_codes_layout[FS_CODES_FIELDS + 1];
-/* The fields of t: codes first, then planes of high bits, sub-scales, and the f16 scales, that of the minima last. */
+/* The fields of t; f16 scales of a block: that of the codes, then that of the minima. */
 const fs_codes_field *fs_codes_layout_of(fs_dtype t);
 
 /* Panels of codes: fs_mat_pack for m->block. */

@@ -7,7 +7,8 @@
  *                                q, of 32 or of each 16) or, without an offset, d and (float)sum of q; see layout()
  *   d [T], then pairs of int16 sums [T][8]
  * A kernel takes one panel and one group: codes are unpacked into eight registers and swept by the group, so that the
- * dot unit also gets just the two multiplications that the definition wants. */
+ * dot unit also gets just the two multiplications that the definition wants. It reads the panel as one ascending
+ * stream, which the hardware fetches ahead; fetching by software on top of it was slower. */
 #include "kernels/quants_isa.h"
 #include "kernels/transpose.h"
 #include "tensor/blocks.h"
@@ -156,8 +157,14 @@ INLINE __m512i table16(const int8_t *values, const int offset)
     return _mm512_broadcast_i32x4((__m128i)v);
 }
 
-/* The unsigned codes of sub-block j (32 inputs) of a tile of n blocks, four inputs a register. */
-INLINE void codes_of(const fs_dtype t, const uint8_t *tile, const size_t n, const int j, __m512i w[8])
+/* Bytes before the codes that 16 rows have in a unit for each block. */
+INLINE size_t head_bytes(const fs_dtype t)
+{
+    return t == FS_DTYPE_MXFP4 ? 16 : t == FS_DTYPE_Q4_1 ? 64 : t == FS_DTYPE_Q5_0 || t == FS_DTYPE_IQ4_XS ? 96 : t == FS_DTYPE_Q5_1 ? 128 : 32;
+}
+
+/* The unsigned codes of sub-block j (32 inputs) of a unit of n blocks, four inputs a register. */
+INLINE void codes_of(const fs_dtype t, const uint8_t *unit, const size_t n, const int j, __m512i w[8])
 {
     const uint8_t *p;
     __m512i table = _mm512_setzero_si512(), high = _mm512_setzero_si512();
@@ -165,22 +172,22 @@ INLINE void codes_of(const fs_dtype t, const uint8_t *tile, const size_t n, cons
     switch (t) {
     case FS_DTYPE_Q8_0:
         UNROLL for (int g = 0; g < 8; g++)
-            w[g] = load(tile + j * 512 + g * 64);
+            w[g] = load(unit + n * 32 + j * 512 + g * 64);
         return;
     case FS_DTYPE_Q4_K:
     case FS_DTYPE_Q5_K:
         UNROLL for (int g = 0; g < 8; g++)
         {
-            w[g] = bits(load(tile + j / 2 * 512 + g * 64), j % 2 * 4, 4);
+            w[g] = bits(load(unit + (t == FS_DTYPE_Q5_K ? 704 : 192) + j / 2 * 512 + g * 64), j % 2 * 4, 4);
             if (t == FS_DTYPE_Q5_K)
-                w[g] = with_bit(w[g], load(tile + 2048 + g * 64), j, 4);
+                w[g] = with_bit(w[g], load(unit + 192 + g * 64), j, 4);
         }
         return;
     case FS_DTYPE_Q6_K:
         UNROLL for (int g = 0; g < 8; g++)
         {
-            __m512i two = load(tile + 2048 + j / 4 * 512 + g * 64);
-            w[g] = bits(load(tile + j / 4 * 1024 + j % 2 * 512 + g * 64), j % 4 / 2 * 4, 4);
+            __m512i two = load(unit + 256 + j / 4 * 1536 + 1024 + g * 64);
+            w[g] = bits(load(unit + 256 + j / 4 * 1536 + j % 2 * 512 + g * 64), j % 4 / 2 * 4, 4);
             if (j % 4 < 2)
                 two = _mm512_slli_epi16(two, (unsigned)(4 - 2 * (j % 4)));
             else if (j % 4 == 3)
@@ -192,19 +199,19 @@ INLINE void codes_of(const fs_dtype t, const uint8_t *tile, const size_t n, cons
     case FS_DTYPE_Q3_K:
         UNROLL for (int g = 0; g < 8; g++)
         {
-            w[g] = bits(load(tile + j / 4 * 512 + g * 64), 2 * (j % 4), 2);
+            w[g] = bits(load(unit + (t == FS_DTYPE_Q3_K ? 704 : 256) + j / 4 * 512 + g * 64), 2 * (j % 4), 2);
             if (t == FS_DTYPE_Q3_K)
-                w[g] = with_bit(w[g], load(tile + 1024 + g * 64), j, 2);
+                w[g] = with_bit(w[g], load(unit + 192 + g * 64), j, 2);
         }
         return;
     default: /* blocks of 16 bytes of nibbles: inputs 4g + i low, 16 + 4g + i high */
-        p = tile + j * 256;
+        p = unit + n * head_bytes(t) + j * 256;
         if (t == FS_DTYPE_IQ4_NL || t == FS_DTYPE_IQ4_XS)
             table = table16(fs_iq4_values, 128);
         if (t == FS_DTYPE_MXFP4)
             table = table16(fs_e2m1_doubled, 16);
         if (t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1)
-            high = load(tile + n * 256 + (size_t)j * 64);
+            high = load(p - j * 256 - (n - (size_t)j) * 64);
         UNROLL for (int g = 0; g < 4; g++)
         {
             __m512i v = load(p + g * 64);
@@ -227,22 +234,21 @@ INLINE __m512 halves(const uint8_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
 
-/* d and m of block j of a tile of n blocks of 32. */
-INLINE void factors_of(const fs_dtype t, const uint8_t *tile, const size_t n, const int j, __m512 *ret_d, __m512 *ret_m)
+/* d and m of block j of a unit of n blocks of 32. */
+INLINE void factors_of(const fs_dtype t, const uint8_t *unit, const size_t n, const int j, __m512 *ret_d, __m512 *ret_m)
 {
-    const size_t codes = FS_PANEL * (t == FS_DTYPE_Q8_0 ? 32 : t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1 ? 20 : 16);
-    const uint8_t *p = tile + n * codes;
-
     if (t == FS_DTYPE_MXFP4) { /* 2^(e - 128) */
-        __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + j * 16)));
+        __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(unit + j * 16)));
         __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
         __m512i denormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), e);
         *ret_d = _mm512_castsi512_ps(_mm512_mask_mov_epi32(normal, _mm512_cmplt_epu32_mask(e, _mm512_set1_epi32(2)), denormal));
-        return;
+        (void)n;
+    } else if (shape_of(t).has_min) {
+        *ret_d = halves(unit + j * 64);
+        *ret_m = halves(unit + j * 64 + 32);
+    } else {
+        *ret_d = halves(unit + j * 32);
     }
-    *ret_d = halves(p + j * 32);
-    if (shape_of(t).has_min)
-        *ret_m = halves(p + n * 32 + (size_t)j * 32);
 }
 
 /* A superblock's sub-scales as int32, its minima as pairs of int16, and its factors. */
@@ -267,9 +273,9 @@ INLINE void pairs_of(__m512i four, __m512i ret[2])
         ret[i] = _mm512_or_si512(bytes_at(four, 2 * i, false), _mm512_slli_epi32(bytes_at(four, 2 * i + 1, false), 16));
 }
 
-INLINE void supers_of(const fs_dtype t, const uint8_t *tile, struct supers *ret)
+INLINE void supers_of(const fs_dtype t, const uint8_t *p, struct supers *ret)
 {
-    const uint8_t *p = tile + FS_PANEL * (t == FS_DTYPE_Q2_K ? 64 : t == FS_DTYPE_Q3_K ? 96 : t == FS_DTYPE_Q5_K ? 160 : t == FS_DTYPE_Q6_K ? 192 : 128);
+    const uint8_t *end = p + tile_bytes_of(t);
     const __m512i six = _mm512_set1_epi8(63), four = _mm512_set1_epi8(15);
     __m512i scale[4], min[4];
 
@@ -283,8 +289,8 @@ INLINE void supers_of(const fs_dtype t, const uint8_t *tile, struct supers *ret)
             ret->scale[j] = bytes_at(scale[j / 4], j % 4, false);
         pairs_of(min[0], ret->min);
         pairs_of(min[1], ret->min + 2);
-        ret->d = halves(p + 192);
-        ret->m = halves(p + 224);
+        ret->d = halves(end - 64);
+        ret->m = halves(end - 32);
     } else if (t == FS_DTYPE_Q2_K) {
         UNROLL for (int i = 0; i < 4; i++)
         {
@@ -294,8 +300,8 @@ INLINE void supers_of(const fs_dtype t, const uint8_t *tile, struct supers *ret)
         }
         UNROLL for (int s = 0; s < 16; s++)
             ret->scale[s] = bytes_at(scale[s / 4], s % 4, false);
-        ret->d = halves(p + 256);
-        ret->m = halves(p + 288);
+        ret->d = halves(end - 64);
+        ret->m = halves(end - 32);
     } else if (t == FS_DTYPE_Q3_K) {
         __m512i s0 = load(p), s1 = load(p + 64), s2 = load(p + 128), top = _mm512_set1_epi8(0x30), bias = _mm512_set1_epi8(32);
         scale[0] = _mm512_ternarylogic_epi32(_mm512_and_si512(s0, four), _mm512_slli_epi16(s2, 4), top, 0xf8);
@@ -304,11 +310,11 @@ INLINE void supers_of(const fs_dtype t, const uint8_t *tile, struct supers *ret)
         scale[3] = _mm512_ternarylogic_epi32(bits(s1, 4, 4), _mm512_srli_epi16(s2, 2), top, 0xf8);
         UNROLL for (int s = 0; s < 16; s++)
             ret->scale[s] = bytes_at(_mm512_sub_epi8(scale[s / 4], bias), s % 4, true);
-        ret->d = halves(p + 192);
+        ret->d = halves(end - 32);
     } else if (t == FS_DTYPE_Q6_K) {
         UNROLL for (int s = 0; s < 16; s++)
             ret->scale[s] = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + s * 16)));
-        ret->d = halves(p + 256);
+        ret->d = halves(end - 32);
     } else { /* IQ4_XS */
         __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p + 64)));
         UNROLL for (int j = 0; j < 8; j++)
@@ -318,7 +324,7 @@ INLINE void supers_of(const fs_dtype t, const uint8_t *tile, struct supers *ret)
             low = j % 2 ? _mm512_srli_epi32(low, 4) : _mm512_and_si512(low, _mm512_set1_epi32(15));
             ret->scale[j] = _mm512_sub_epi32(_mm512_or_si512(low, _mm512_slli_epi32(up, 4)), _mm512_set1_epi32(32));
         }
-        ret->d = halves(p + 96);
+        ret->d = halves(end - 32);
     }
 }
 
@@ -409,48 +415,45 @@ INLINE void dots(const __m512i w[8], const int g0, const int g1, const uint8_t *
             acc[i] = _mm512_dpbusd_epi32(acc[i], w[g], word(sub + (t0 + i) * 32 + g * 4));
 }
 
-/* Fetches what a step will read so many bytes later: the fields of a tile are more streams than the hardware follows. */
-#ifndef AHEAD
-#define AHEAD 4096
-#endif
-INLINE void fetch(const uint8_t *p, const size_t n_bytes)
+INLINE void block32(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const uint8_t *sub, __m512 y[ROWS_MAX])
 {
-    UNROLL for (size_t i = 0; i < n_bytes; i += 64)
-        _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+    const shape s = shape_of(t);
+    __m512i w[8];
+    __m512 d, m = _mm512_setzero_ps();
+
+    codes_of(t, unit, n, j, w);
+    factors_of(t, unit, n, j, &d, &m);
+    UNROLL for (int t0 = 0; t0 < rows; t0 += 4)
+    {
+        const int count = rows - t0 < 4 ? rows - t0 : 4;
+        __m512i acc[4];
+        UNROLL for (int i = 0; i < count; i++)
+            acc[i] = s.offset ? word(sub + rows * 32 + (t0 + i) * 4) : _mm512_setzero_si512();
+        dots(w, 0, 8, sub, t0, count, acc);
+        UNROLL for (int i = 0; i < count; i++)
+        {
+            __m512 d_a = number(sub + rows * 36 + (t0 + i) * 4);
+            y[t0 + i] = _mm512_fmadd_ps(_mm512_mul_ps(d, d_a), _mm512_cvtepi32_ps(acc[i]), y[t0 + i]);
+            if (s.has_min)
+                y[t0 + i] = _mm512_fmadd_ps(_mm512_mul_ps(m, d_a), number(sub + rows * 32 + (t0 + i) * 4), y[t0 + i]);
+        }
+    }
 }
 
 INLINE void blocks32(const fs_dtype t, const int rows, const struct piece *p, __m512 y[ROWS_MAX])
 {
-    const shape s = shape_of(t);
-    const size_t tile_bytes = tile_bytes_of(t);
-    const uint8_t *tile = p->panel, *x = p->x;
+    const size_t unit_bytes = tile_bytes_of(t) / 4;
+    const uint8_t *unit = p->panel, *sub = p->x;
 
-    for (size_t left = p->n_blocks; left; tile += tile_bytes, x += TILE_BYTES(rows)) {
-        const size_t n = left < 8 ? left : 8;
-        const uint8_t *sub = x;
-        for (int j = 0; j < (int)n; j++, sub += SUB_BYTES(rows)) {
-            __m512i w[8];
-            __m512 d, m = _mm512_setzero_ps();
-            fetch(tile + (size_t)j * (tile_bytes / 8), tile_bytes / 8);
-            codes_of(t, tile, n, j, w);
-            factors_of(t, tile, n, j, &d, &m);
-            UNROLL for (int t0 = 0; t0 < rows; t0 += 4)
-            {
-                const int count = rows - t0 < 4 ? rows - t0 : 4;
-                __m512i acc[4];
-                UNROLL for (int i = 0; i < count; i++)
-                    acc[i] = s.offset ? word(sub + rows * 32 + (t0 + i) * 4) : _mm512_setzero_si512();
-                dots(w, 0, 8, sub, t0, count, acc);
-                UNROLL for (int i = 0; i < count; i++)
-                {
-                    __m512 d_a = number(sub + rows * 36 + (t0 + i) * 4);
-                    y[t0 + i] = _mm512_fmadd_ps(_mm512_mul_ps(d, d_a), _mm512_cvtepi32_ps(acc[i]), y[t0 + i]);
-                    if (s.has_min)
-                        y[t0 + i] = _mm512_fmadd_ps(_mm512_mul_ps(m, d_a), number(sub + rows * 32 + (t0 + i) * 4), y[t0 + i]);
-                }
-            }
-        }
-        left -= n;
+    for (size_t b = 0; b < p->n_blocks; b += 2, unit += unit_bytes) {
+        if (b && b % 8 == 0)
+            sub += TILE_BYTES(rows) - 8 * SUB_BYTES(rows);
+        block32(t, rows, unit, p->n_blocks - b == 1 ? 1 : 2, 0, sub, y);
+        sub += SUB_BYTES(rows);
+        if (p->n_blocks - b == 1)
+            return;
+        block32(t, rows, unit, 2, 1, sub, y);
+        sub += SUB_BYTES(rows);
     }
 }
 
@@ -472,7 +475,6 @@ INLINE void blocks256(const fs_dtype t, const int rows, const struct piece *p, _
         {
             const uint8_t *sub = x + (size_t)j * SUB_BYTES(rows);
             __m512i w[8];
-            fetch(tile + (size_t)j * (tile_bytes / 8), tile_bytes / 8);
             codes_of(t, tile, 1, j, w);
             UNROLL for (int h = 0; h < 32 / s.sub; h++)
                 UNROLL for (int t0 = 0; t0 < rows; t0 += 4)
@@ -519,9 +521,13 @@ INLINE void kernel(const fs_dtype t, const int rows, const struct piece *p)
 typedef void kernel_fn(const struct piece *p);
 
 /* Group sizes that have kernels; a smaller group is filled up with zeros. */
+#ifndef EACH_SIZE
 #define EACH_SIZE(F, t) F(t, 1) F(t, 2) F(t, 3) F(t, 4) F(t, 6) F(t, 8)
+#endif
+#ifndef EACH_TYPE
 #define EACH_TYPE(F)                                                                                                   \
     F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
+#endif
 #define DEFINE(t, rows)                                   \
     static void kernel_##t##_##rows(const struct piece *p) \
     {                                                     \
