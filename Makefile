@@ -163,6 +163,7 @@ help:
 	@echo 'make run         fetch a small model and chat; with text piped in, the answer alone'
 	@echo 'make test        everything CI runs          make unit   the unit tests of this build'
 	@echo 'make san         unit tests under ASan and UBSan'
+	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
 	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-tokenizer, ulp: bench/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'

@@ -86,6 +86,14 @@ int fs_session_n_tokens(const fs_session *s);
 /* Drops all tokens from n_tokens on. */
 void fs_session_truncate(fs_session *s, int n_tokens);
 
+typedef enum fs_speculation { FS_SPECULATE_OFF, FS_SPECULATE_LOOKUP, FS_SPECULATE_MTP } fs_speculation;
+#define FS_DRAFT_MAX 32
+/* How the session's generations guess tokens ahead, so that one step checks several: what followed the last tokens where
+ * they stood before, or what the model's multi-token-prediction layer says (FS_ERR_UNSUPPORTED where none is loaded).
+ * n_draft tokens a step at most, up to FS_DRAFT_MAX; 0: 8 looked up, 1 by the layer. A guess counts only where it is the
+ * very token that is drawn, so that answers are the same, token for token. */
+fs_status fs_session_speculate(fs_session *s, fs_speculation how, int n_draft, fs_error *err);
+
 typedef struct fs_sampling {
     float temperature; /* 0: greedy */
     int top_k;         /* 0: off */
@@ -101,6 +109,7 @@ fs_sampling fs_sampling_default(void); /* greedy */
 
 typedef struct fs_generation {
     int n_prompt_tokens, n_prompt_cached, n_tokens;
+    int n_drafted, n_accepted; /* tokens guessed ahead, and those of them that were drawn */
     double prompt_seconds, seconds;
     enum { FS_STOP_EOS, FS_STOP_LENGTH, FS_STOP_STRING, FS_STOP_CALLBACK } stop;
 } fs_generation;

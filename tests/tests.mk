@@ -5,6 +5,10 @@ $(BUILD)/tools/%: tests/tools/%.c $(BUILD)/libfarseek.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(LDSAN) $< $(BUILD)/libfarseek.a $(LDLIBS_LIB) -o $@
 
+# Speculative decoding against plain decoding, over more prompts than `make unit` takes.
+speculation: $(BUILD)/unit/test_speculate
+	FARSEEK_TEST_PROMPTS=4000 $(RUNNER) $<
+
 # Every tests/fuzz/fuzz_X.c with libFuzzer, from the seeds in tests/fuzz/corpus/X; what it finds stays in build-fuzz.
 # Linked with the modules that read foreign bytes, so that no kernel is compiled again.
 #   FUZZ_RUNS=20000   inputs each             FUZZ_SECONDS=n   or until n seconds have passed
@@ -22,4 +26,4 @@ fuzz-run: $(FUZZ_BIN)
 	  $$t -runs=$(FUZZ_RUNS) $(if $(FUZZ_SECONDS),-max_total_time=$(FUZZ_SECONDS)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
 	  -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n >$(BUILD)/$$n.log 2>&1 || { tail -40 $(BUILD)/$$n.log; exit 1; }; \
 	  echo "$$n: $$(grep -o 'executed_units.*' $(BUILD)/$$n.log)"; done
-.PHONY: fuzz fuzz-run
+.PHONY: fuzz fuzz-run speculation

@@ -15,8 +15,8 @@
 #include <sys/resource.h>
 
 static struct {
-    int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk;
-    const char *isa;
+    int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk, n_draft;
+    const char *isa, *speculate;
     bool exact, limits, json;
 } opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3, .limits = true };
 
@@ -28,6 +28,8 @@ static const fs_option options[] = {
     FS_OPT_INT("batch", 'b', opt.n_batch, 1, FS_STEP_SEQUENCES, "N", "sequences that write at once (default 1)"),
     FS_OPT_INT("runs", 'r', opt.n_runs, 1, 100, "N", "measure N times and take the median (default 3)"),
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
+    FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "write the model's own likeliest tokens, guessing ahead (default off)"),
+    FS_OPT_INT("draft", 0, opt.n_draft, 0, FS_DRAFT_MAX, "N", "tokens guessed at once; 0: 8 by lookup, 1 by mtp (default 0)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("limits", 0, opt.limits, "measure what the machine can, too (default; 1 s, 1 GiB)"),
@@ -47,6 +49,8 @@ typedef struct bench {
     int32_t *ids;   /* of one eval: depth or the prompt */
     float *logits;  /* [batch, V] */
     uint64_t seed;
+    fs_speculation speculation;
+    int n_drafted, n_accepted; /* of one run */
     double open_s, first_token_s, prompt_s[RUNS_MAX], tokens_s[RUNS_MAX];
     double rss_mib;
     fs_tallies tallies;
@@ -105,6 +109,29 @@ static fs_status write_tokens(bench *b, int n, fs_error *err)
     return rc;
 }
 
+static bool go_on(void *ud, int32_t id)
+{
+    (void)ud;
+    (void)id;
+    return !fs_interrupted();
+}
+
+/* Behind the tokens at depth, or behind one. */
+static fs_status write_guessing(bench *b, int n, fs_error *err)
+{
+    size_t n_before = opt.n_depth ? (size_t)opt.n_depth : 1;
+    fs_generation g = { 0 };
+    fs_status rc = opt.n_depth ? FS_OK : read_tokens(b, 0, 1, err);
+
+    if (!rc)
+        rc = fs_generate_tokens(b->sessions[0], fs_session_tokens(b->sessions[0]), n_before, NULL, n, go_on, NULL, &g, err);
+    if (!rc && g.stop == FS_STOP_CALLBACK)
+        rc = fs_fail(err, FS_ERR_INTERRUPTED, "stopped");
+    b->n_drafted = g.n_drafted;
+    b->n_accepted = g.n_accepted;
+    return rc;
+}
+
 static void rewind_to_depth(bench *b)
 {
     for (int i = 0; i < opt.n_batch; i++)
@@ -114,14 +141,19 @@ static void rewind_to_depth(bench *b)
 /* Up to the first token: the model, a session, the logits after one token. */
 static fs_status bench_open(bench *b, const char *model, fs_error *err)
 {
-    int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens);
+    int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens) + 1;
     int ids_max = opt.n_depth > opt.n_prompt ? opt.n_depth : opt.n_prompt;
     fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact };
     char *path = NULL;
     size_t n;
     double start = fs_seconds_now();
-    fs_status rc = fs_model_path(model, &path, err);
+    fs_status rc = fs_speculation_from_name(opt.speculate, &b->speculation, err);
 
+    if (!rc && b->speculation && opt.n_batch > 1)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "--speculate writes one sequence, --batch is %d", opt.n_batch);
+    if (!rc)
+        rc = fs_model_path(model, &path, err);
+    o.mtp = b->speculation == FS_SPECULATE_MTP;
     if (!rc)
         rc = fs_model_open(path, &o, &b->model, err);
     free(path);
@@ -134,6 +166,8 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
     if (!b->ids || !b->logits)
         return fs_fail_memory(err, n);
     rc = fs_session_new(b->model, ctx_tokens, &b->sessions[0], err);
+    if (!rc)
+        rc = fs_session_speculate(b->sessions[0], b->speculation, opt.n_draft, err);
     if (!rc)
         rc = read_tokens(b, 0, 1, err);
     b->first_token_s = fs_seconds_now() - start;
@@ -165,7 +199,7 @@ static fs_status measure(bench *b, fs_error *err)
         rewind_to_depth(b);
         start = fs_seconds_now();
         if (!rc)
-            rc = write_tokens(b, opt.n_tokens, err);
+            rc = b->speculation ? write_guessing(b, opt.n_tokens, err) : write_tokens(b, opt.n_tokens, err);
         b->tokens_s[i] = fs_seconds_now() - start;
     }
     return rc;
@@ -259,6 +293,9 @@ static void print(bench *b, const char *name)
         if (b->read_bytes_s > 0)
             printf(": %.0f %% of reading", 100 * bytes_s / b->read_bytes_s);
         putchar('\n');
+        if (b->speculation)
+            printf("%-16s %8.0f %%      %d of %d\n", "guesses right", b->n_drafted ? 100.0 * b->n_accepted / b->n_drafted : 0.0,
+                   b->n_accepted, b->n_drafted);
         printf("%-16s %8.1f MB\n", "a token reads", bytes / 1e6);
     }
     printf("%-16s %8.2f s        first token after %.2f s\n%-16s %8.1f MiB\n", "opening", b->open_s, b->first_token_s, "memory, peak",
@@ -283,6 +320,8 @@ static void print_json(bench *b)
     if (opt.n_tokens)
         printf("\"tg_tok_s\": %.2f, \"tg_tok_s_min\": %.2f, \"tg_tok_s_max\": %.2f, \"tg_bytes_s\": %.0f, \"token_bytes\": %.0f, ",
                tg.median, tg.min, tg.max, (step / opt.n_batch + cache_bytes(b)) * tg.median, step / opt.n_batch + cache_bytes(b));
+    if (b->speculation)
+        printf("\"drafted\": %d, \"accepted\": %d, ", b->n_drafted, b->n_accepted);
     if (opt.limits)
         printf("\"limit_read_bytes_s\": %.0f, \"limit_f32_ops_s\": %.0f, \"limit_int8_ops_s\": %.0f, ", b->read_bytes_s, b->f32_ops_s,
                b->int8_ops_s);

@@ -22,8 +22,8 @@
 extern const fs_command fs_command_run;
 
 static struct {
-    const char *model, *system, *adapter, *format;
-    int ctx_tokens, n_threads;
+    const char *model, *system, *adapter, *format, *speculate;
+    int ctx_tokens, n_threads, n_draft;
     double memory_gib;
     bool json, raw, exact, sandbox;
     fs_run_settings settings;
@@ -54,6 +54,8 @@ static const fs_option options[] = {
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
+    FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "guess tokens ahead: the answer is the same, it may come faster (default off)"),
+    FS_OPT_INT("draft", 0, opt.n_draft, 0, FS_DRAFT_MAX, "N", "tokens guessed at once; 0: 8 by lookup, 1 by mtp (default 0)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
@@ -110,11 +112,15 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
                            .exact_activations = opt.exact, .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
+    fs_speculation speculation = FS_SPECULATE_OFF;
     char *path = NULL;
-    fs_status rc = fs_model_path(model, &path, err);
+    fs_status rc = fs_speculation_from_name(opt.speculate, &speculation, err);
 
+    if (!rc)
+        rc = fs_model_path(model, &path, err);
     if (rc)
         return rc;
+    o.mtp = speculation == FS_SPECULATE_MTP;
     rc = fs_model_open(path, &o, &r->model, err);
     free(path);
     if (shown)
@@ -137,6 +143,8 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     if (!opt.raw && fs_model_chat_format(r->model) == FS_CHAT_NONE)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "model '%.200s' has no chat format that is known here; --raw continues a text", model);
     rc = fs_session_new(r->model, r->ctx_tokens, &r->session, err);
+    if (!rc)
+        rc = fs_session_speculate(r->session, speculation, opt.n_draft, err);
     if (!rc && opt.system)
         rc = fs_talk_set_system(&r->talk, fs_bytes_str(opt.system), err);
     if (!rc)
@@ -181,9 +189,9 @@ static fs_status print_json(const fs_run *r, fs_error *err)
     if (!rc)
         rc = fs_buf_printf(&out, err,
                            ", \"stop\": \"%s\", \"seed\": %" PRIu64 ", \"temperature\": %g, \"prompt_tokens\": %d, \"tokens\": %d, "
-                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f, \"activations\": \"%s\"}\n",
+                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f, \"drafted\": %d, \"accepted\": %d, \"activations\": \"%s\"}\n",
                            stop_name(g), r->settings->seed, r->settings->temperature, g->n_prompt_tokens, g->n_tokens,
-                           g->prompt_seconds, g->seconds, fs_model_activations(r->model));
+                           g->prompt_seconds, g->seconds, g->n_drafted, g->n_accepted, fs_model_activations(r->model));
     if (!rc)
         fwrite(out.data, 1, out.n_bytes, stdout);
     fs_buf_done(&out);

@@ -284,6 +284,18 @@ fs_status fs_run_reply(fs_run *r, fs_error *err)
     return rc;
 }
 
+fs_status fs_speculation_from_name(const char *name, fs_speculation *ret, fs_error *err)
+{
+    static const char *const names[] = { "off", "lookup", "mtp" };
+
+    for (int i = 0; i < 3; i++)
+        if (!name || strcmp(name, names[i]) == 0) {
+            *ret = (fs_speculation)i;
+            return FS_OK;
+        }
+    return fs_fail(err, FS_ERR_ARGUMENT, "--speculate '%.60s' is none of off, lookup, mtp", name);
+}
+
 void fs_run_print_speed(const fs_run *r, FILE *out)
 {
     const fs_generation *g = &r->generation;
@@ -292,4 +304,6 @@ void fs_run_print_speed(const fs_run *r, FILE *out)
     if (g->seconds > 0 && g->n_tokens > 0)
         fprintf(out, ", %.1f tokens/s", g->n_tokens / g->seconds);
     fprintf(out, "; prompt %d tokens (%d cached) in %.2f s", g->n_prompt_tokens, g->n_prompt_cached, g->prompt_seconds);
+    if (g->n_drafted)
+        fprintf(out, "; %d of %d guesses right (%.0f %%)", g->n_accepted, g->n_drafted, 100.0 * g->n_accepted / g->n_drafted);
 }

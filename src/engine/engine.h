@@ -45,6 +45,12 @@ fs_status fs_session_mtp_eval(fs_session *s, const float *hidden, const int32_t 
 const int32_t *fs_session_tokens(const fs_session *s);
 int fs_session_ctx_tokens(const fs_session *s);
 
+/* fs_generate without text: fn gets every id as it is drawn, those that end an answer too; false stops. sampling NULL:
+ * greedy. ret->stop is FS_STOP_LENGTH or FS_STOP_CALLBACK, the latter for an interrupt too. */
+typedef bool fs_token_fn(void *ud, int32_t id);
+fs_status fs_generate_tokens(fs_session *s, const int32_t *prompt, size_t n_prompt, const fs_sampling *sampling, int max_tokens,
+                             fs_token_fn *fn, void *ud, fs_generation *ret, fs_error *err);
+
 /* One step over several sessions of one model, each with its own new ids: sum of n at most FS_STEP_TOKENS, at most
  * FS_STEP_SEQUENCES sessions. Logits of the last n_logits ids of each go to ret_logits [n_logits, V]. */
 typedef struct fs_batch_item {

@@ -70,21 +70,8 @@ static size_t common_prefix(const fs_session *s, const int32_t *ids, size_t n)
     return i;
 }
 
-fs_status fs_generate(fs_session *s, const int32_t *prompt, size_t n_prompt, const fs_sampling *sampling, int max_tokens,
-                      const char *const *stop_strings, fs_text_fn *fn, void *ud, fs_generation *ret, fs_error *err)
+static fs_status check_request(const fs_session *s, size_t n_prompt, const fs_sampling *o, fs_error *err)
 {
-    fs_model *m = s->model;
-    fs_generation g = { .stop = FS_STOP_LENGTH, .n_prompt_tokens = (int)n_prompt };
-    fs_sampling greedy = fs_sampling_default();
-    const fs_sampling *o = sampling ? sampling : &greedy;
-    struct output out = { .detok = { .tokenizer = m->tokenizer, .skip_special = true }, .stops = stop_strings, .fn = fn, .ud = ud };
-    bool stop_string = false, stop_callback = false;
-    double start = seconds();
-    size_t cached;
-    fs_status rc;
-
-    if (!m->tokenizer)
-        return fs_fail(err, FS_ERR_NOT_FOUND, "the model's files hold no tokenizer");
     if (n_prompt == 0)
         return fs_fail(err, FS_ERR_ARGUMENT, "an empty prompt has nothing to continue");
     if (n_prompt > s->cache.ctx_limit)
@@ -92,52 +79,104 @@ fs_status fs_generate(fs_session *s, const int32_t *prompt, size_t n_prompt, con
     if (!(o->temperature >= 0) || !(o->top_p > 0) || !(o->repetition_penalty > 0) || !(o->min_p >= 0 && o->min_p <= 1) || o->top_k < 0)
         return fs_fail(err, FS_ERR_ARGUMENT, "sampling makes no sense: temperature %g, top_p %g, min_p %g, top_k %d, repetition_penalty %g",
                        (double)o->temperature, (double)o->top_p, (double)o->min_p, o->top_k, (double)o->repetition_penalty);
+    return FS_OK;
+}
+
+fs_status fs_generate_tokens(fs_session *s, const int32_t *prompt, size_t n_prompt, const fs_sampling *sampling, int max_tokens,
+                             fs_token_fn *fn, void *ud, fs_generation *ret, fs_error *err)
+{
+    fs_generation g = { .stop = FS_STOP_LENGTH, .n_prompt_tokens = (int)n_prompt };
+    fs_sampling greedy = fs_sampling_default();
+    const fs_sampling *o = sampling ? sampling : &greedy;
+    double start = seconds();
+    size_t cached;
+    fs_status rc = check_request(s, n_prompt, o, err);
+
+    if (rc)
+        return rc;
     atomic_store(&s->interrupted, false);
-    cached = common_prefix(s, prompt, n_prompt - 1); /* the last token is always run: its logits are needed */
-    fs_session_truncate(s, (int)cached);
+    cached = fs_draft_resume(s, common_prefix(s, prompt, n_prompt - 1)); /* the last token is always run: its logits are needed */
     g.n_prompt_cached = (int)cached;
-    rc = fs_buf_reserve(&out.held, HELD_BYTES, err); /* so that the loop below allocates nothing */
-    if (!rc)
-        rc = fs_session_eval(s, prompt + cached, n_prompt - cached, 0, NULL, s->logits, NULL, err);
+    rc = fs_draft_prompt(s, prompt + cached, n_prompt - cached, err);
     g.prompt_seconds = seconds() - start;
     start = seconds();
     while (!rc && g.n_tokens < max_tokens) {
-        uint32_t position = s->n_tokens;
-        int32_t id = fs_sampler_draw(s->sampler, o, 0, position, s->logits, s->tokens, position, NULL);
+        uint32_t position = fs_draft_position(s);
+        int32_t id = fs_sampler_draw(s->sampler, o, 0, position, fs_draft_logits(s), s->tokens, position, NULL);
         g.n_tokens++;
-        if (fs_model_is_stop(m, id)) {
-            g.stop = FS_STOP_EOS;
-            break;
-        }
-        rc = fs_detok_push(&out.detok, id, &out.held, err);
-        if (!rc)
-            emit(&out, false, &stop_string, &stop_callback);
-        if (rc || stop_string || stop_callback)
-            break;
-        if (atomic_load(&s->interrupted)) {
-            stop_callback = true;
+        if (!fn(ud, id) || atomic_load(&s->interrupted)) {
+            g.stop = FS_STOP_CALLBACK;
             break;
         }
         if (g.n_tokens == max_tokens)
             break; /* its logits are not needed */
-        rc = fs_session_eval(s, &id, 1, 1, NULL, s->logits, NULL, err);
-        if (rc == FS_ERR_INTERRUPTED) {
-            stop_callback = true;
-            rc = FS_OK;
-            break;
-        }
+        rc = fs_draft_next(s, o, id, max_tokens - g.n_tokens, err);
     }
-    if (!stop_string && !stop_callback && (!rc || rc == FS_ERR_CONTEXT_FULL)) {
-        fs_error ignored;
-        if (fs_detok_flush(&out.detok, &out.held, &ignored) == FS_OK)
-            emit(&out, true, &stop_string, &stop_callback);
-    }
-    if (stop_string)
-        g.stop = FS_STOP_STRING;
-    if (stop_callback)
+    if (rc == FS_ERR_INTERRUPTED && g.n_tokens) {
         g.stop = FS_STOP_CALLBACK;
+        rc = FS_OK;
+    }
+    fs_draft_finish(s);
+    g.n_drafted = s->draft.n_drafted;
+    g.n_accepted = s->draft.n_accepted;
     g.seconds = seconds() - start;
-    fs_buf_done(&out.held);
+    if (ret)
+        *ret = g;
+    return rc;
+}
+
+/* What the drawn tokens come to. */
+struct reply {
+    const fs_model *model;
+    struct output out;
+    bool eos, stop_string, stop_callback;
+    fs_status rc;
+    fs_error *err;
+};
+
+static bool take_token(void *ud, int32_t id)
+{
+    struct reply *r = ud;
+
+    r->eos = fs_model_is_stop(r->model, id);
+    if (r->eos)
+        return false;
+    r->rc = fs_detok_push(&r->out.detok, id, &r->out.held, r->err);
+    if (!r->rc)
+        emit(&r->out, false, &r->stop_string, &r->stop_callback);
+    return !r->rc && !r->stop_string && !r->stop_callback;
+}
+
+fs_status fs_generate(fs_session *s, const int32_t *prompt, size_t n_prompt, const fs_sampling *sampling, int max_tokens,
+                      const char *const *stop_strings, fs_text_fn *fn, void *ud, fs_generation *ret, fs_error *err)
+{
+    fs_model *m = s->model;
+    fs_generation g = { .stop = FS_STOP_LENGTH, .n_prompt_tokens = (int)n_prompt };
+    struct reply r = { .model = m, .err = err,
+                       .out = { .detok = { .tokenizer = m->tokenizer, .skip_special = true }, .stops = stop_strings, .fn = fn, .ud = ud } };
+    bool interrupted;
+    fs_status rc;
+
+    if (!m->tokenizer)
+        return fs_fail(err, FS_ERR_NOT_FOUND, "the model's files hold no tokenizer");
+    rc = fs_buf_reserve(&r.out.held, HELD_BYTES, err); /* so that tokens allocate nothing */
+    if (!rc)
+        rc = fs_generate_tokens(s, prompt, n_prompt, sampling, max_tokens, take_token, &r, &g, err);
+    if (!rc)
+        rc = r.rc;
+    interrupted = g.stop == FS_STOP_CALLBACK && !r.eos && !r.stop_string;
+    if (!r.stop_string && !interrupted && (!rc || rc == FS_ERR_CONTEXT_FULL)) {
+        fs_error ignored;
+        if (fs_detok_flush(&r.out.detok, &r.out.held, &ignored) == FS_OK)
+            emit(&r.out, true, &r.stop_string, &r.stop_callback);
+    }
+    if (r.eos)
+        g.stop = FS_STOP_EOS;
+    if (r.stop_string)
+        g.stop = FS_STOP_STRING;
+    if (r.stop_callback)
+        g.stop = FS_STOP_CALLBACK;
+    fs_buf_done(&r.out.held);
     if (ret)
         *ret = g;
     return rc;

@@ -46,6 +46,7 @@ void fs_session_free(fs_session *s)
         return;
     fs_cache_done(&s->cache);
     fs_sampler_free(s->sampler);
+    fs_draft_done(&s->draft);
     free(s->tokens);
     free(s->logits);
     free(s);
@@ -74,6 +75,7 @@ void fs_session_truncate(fs_session *s, int n_tokens)
         return;
     s->n_tokens = n;
     fs_cache_rewind(s->model->network, &s->cache, n);
+    fs_draft_truncate(&s->draft, n);
     if (n && s->cache.n_mtp_tokens == n)
         s->cache.n_mtp_tokens = n - 1; /* whose row had read the token at n */
 }

@@ -94,6 +94,15 @@ def test_a_chat_format_can_be_given(farseek, models):
     fails(farseek, 2, "unknown chat format 'vicuna' \\(farseek template --help lists them\\)", "run", models["base"], "--format", "vicuna", "hi")
 
 
+def test_guesses_ahead_change_nothing_and_are_counted(farseek, models):
+    run = lambda *args: json.loads(farseek("run", models["endless"], "hi", "-n", 40, "-T", 0.7, "--seed", 3, "--json", *args))
+    plain, guessed = run(), run("--speculate", "lookup", "--draft", 6)
+    assert guessed["answer"] == plain["answer"] and plain["drafted"] == 0
+    assert guessed["drafted"] >= guessed["accepted"] > 20
+    fails(farseek, 1, "the model has no multi-token-prediction layer, or it was not loaded", "run", models["hello"], "--speculate", "mtp", "hi")
+    fails(farseek, 2, ".*speculate.*", "run", models["hello"], "--speculate", "luck", "hi")
+
+
 def test_raw_continues_a_text(farseek, models):
     assert farseek("run", models["base"], "--raw", "x\n") == "Hello\n"
 
@@ -488,6 +497,13 @@ def test_bench_measures_what_is_asked_for(farseek, models):
     assert bench("--depth", 7, "-p", 3, "-n", 2)["depth"] == 7
     r = farseek("bench", models["hello"], "-p", 0, "-n", 0, check=False)
     assert r.returncode == 2 and "nothing to measure" in r.stderr
+
+
+def test_bench_counts_guesses(farseek, models):
+    r = json.loads(farseek("bench", models["endless"], "-p", 0, "-n", 30, "--speculate", "lookup", "-r", 1, "--no-limits", "--json"))
+    assert r["drafted"] >= r["accepted"] > 10 and r["tg_tok_s"] > 0
+    r = farseek("bench", models["endless"], "--speculate", "lookup", "--batch", 2, check=False)
+    assert r.returncode == 2 and "--batch is 2" in r.stderr
 
 
 def test_bench_counts_what_a_token_reads(farseek, models):

@@ -83,3 +83,13 @@ def test_opens_in_under_0_3_s(farseek, smollm2):
 
 def test_answers_a_question(farseek, smollm2):
     assert "Paris" in farseek("run", smollm2, stdin="What is the capital of France?")
+
+
+def test_guesses_ahead_change_nothing(farseek, smollm2):
+    """Block-quantised weights: a step of several rows gives the bits of steps of one."""
+    ask = "Repeat the following text exactly three times: 'The quick brown fox jumps over the lazy dog near the river bank.'"
+    run = lambda *args: json.loads(farseek("run", smollm2, ask, "--json", "-n", 60, *args))
+    for sampling in ([], ["-T", 0.8, "--seed", 5, "--repetition-penalty", 1.1]):
+        plain, guessed = run(*sampling), run(*sampling, "--speculate", "lookup")
+        assert guessed["answer"] == plain["answer"] and guessed["tokens"] == plain["tokens"]
+        assert sampling or guessed["accepted"] > 5
