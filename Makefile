@@ -102,6 +102,10 @@ bench-gemm: $(BUILD)/bench/gemm
 bench-limits: $(BUILD)/bench/limits
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/limits.csv
+# What a region of the pool costs, to bench/results/pool.csv.
+bench-pool: $(BUILD)/bench/pool
+	@mkdir -p bench/results
+	$< "$$(git describe --always --dirty)" > bench/results/pool.csv
 bench-attention: $(BUILD)/bench/attention
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/attention.csv
@@ -165,11 +169,11 @@ help:
 	@echo 'make san         unit tests under ASan and UBSan'
 	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
-	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-tokenizer, ulp: bench/'
+	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-tokenizer, ulp: bench/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'
 
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp bench-gemm bench-attention bench-limits bench-tokenizer run test san help install uninstall example clean
+.PHONY: all unit unit-build ulp bench-gemm bench-attention bench-limits bench-pool bench-tokenizer run test san help install uninstall example clean

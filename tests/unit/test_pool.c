@@ -6,6 +6,7 @@
 
 #include <fenv.h>
 #include <float.h>
+#include <time.h>
 
 #define ITEMS 10007
 
@@ -75,6 +76,50 @@ static void short_runs_in_a_row_lose_nothing(void **state)
     fs_pool_free(p);
 }
 
+struct stall {
+    atomic_int of_thread[2];
+    atomic_bool sleep;
+};
+
+static void sleepy(void *ud, size_t begin, size_t end, int thread)
+{
+    struct stall *s = ud;
+    struct timespec ms20 = { .tv_nsec = 20000000 }, us50 = { .tv_nsec = 50000 };
+
+    atomic_fetch_add(&s->of_thread[thread], (int)(end - begin));
+    if (thread && atomic_exchange(&s->sleep, false))
+        nanosleep(&ms20, NULL); /* off its core in the middle of a piece */
+    else
+        nanosleep(&us50, NULL);
+}
+
+/* A worker that keeps the caller waiting off its core is not given pieces for a while, then is again. */
+static void a_stalled_thread_rests_and_comes_back(void **state)
+{
+    struct stall s = { .sleep = true };
+    struct timespec ms2 = { .tv_nsec = 2000000 };
+    fs_error err;
+    fs_pool *p;
+    int tries;
+
+    (void)state;
+    assert_ok(fs_pool_new(2, &p, &err), err);
+    for (tries = 0; tries < 2000 && atomic_load(&s.sleep); tries++)
+        fs_pool_for(p, 16, 1, sleepy, &s);
+    assert_false(s.sleep);
+    assert_int_equal(s.of_thread[0] + s.of_thread[1], 16 * tries);
+    s.of_thread[0] = s.of_thread[1] = 0;
+    for (int i = 0; i < 3; i++)
+        fs_pool_for(p, 8, 1, sleepy, &s);
+    assert_int_equal(s.of_thread[0], 8 * 3);
+    for (tries = 0; tries < 2000 && s.of_thread[1] == 0; tries++) {
+        nanosleep(&ms2, NULL);
+        fs_pool_for(p, 16, 1, sleepy, &s);
+    }
+    assert_true(s.of_thread[1] > 0);
+    fs_pool_free(p);
+}
+
 static void a_failing_allocation_is_a_sentence(void **state)
 {
     fs_error err;
@@ -85,7 +130,7 @@ static void a_failing_allocation_is_a_sentence(void **state)
     for (; alloc_fail_at(n), fs_pool_new(3, &p, &err) != FS_OK; n++)
         assert_null(p);
     alloc_fail_off();
-    assert_true(n > 3);
+    assert_int_equal(n, 3);
     fs_pool_free(p);
     fs_pool_free(NULL);
 }
@@ -95,6 +140,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_item_once_whatever_the_threads),
         cmocka_unit_test(short_runs_in_a_row_lose_nothing),
+        cmocka_unit_test(a_stalled_thread_rests_and_comes_back),
         cmocka_unit_test(a_failing_allocation_is_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
