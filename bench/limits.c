@@ -1,5 +1,5 @@
 /* The limits of this machine: reading memory in huge and in small pages, multiply-adds of f32 and int8, on one thread and
- * on all CPUs. Writes CSV: one line a measurement, the best of ten.
+ * on all CPUs. Writes CSV: one line a measurement, the second best of ten.
  *
  *   limits COMMIT > results/limits.csv */
 #include "base/mem.h"
@@ -57,12 +57,12 @@ int main(int argc, char **argv)
                 fprintf(stderr, "limits: %s\n", err.message);
                 return 1;
             }
-            line(huge ? "read, huge pages" : "read, 4 KiB pages", threads, fs_isa_name(isa & FS_ISA_AVX512 ? FS_ISA_AVX512 : isa),
+            line(huge ? "read huge pages" : "read 4 KiB pages", threads, fs_isa_name(isa & FS_ISA_AVX512 ? FS_ISA_AVX512 : isa),
                  fs_limit_read_bytes_s(pool, isa, memory, READ_BYTES, RUNS), "GB/s", commit);
             for (unsigned i = 1; huge && i < FS_ISA_END; i <<= 1)
                 if (isa & i) {
-                    line("multiply-add, f32", threads, fs_isa_name(i), fs_limit_f32_ops_s(pool, i, RUNS), "Gop/s", commit);
-                    line("multiply-add, int8", threads, fs_isa_name(i), fs_limit_int8_ops_s(pool, i, RUNS), "Gop/s", commit);
+                    line("multiply-add f32", threads, fs_isa_name(i), fs_limit_f32_ops_s(pool, i, RUNS), "Gop/s", commit);
+                    line("multiply-add int8", threads, fs_isa_name(i), fs_limit_int8_ops_s(pool, i, RUNS), "Gop/s", commit);
                 }
             fs_pool_free(pool);
         }

@@ -40,7 +40,7 @@ static const fs_option options[] = {
 #define RUNS_MAX         100
 #define READ_BYTES_MAX   ((size_t)1 << 30)
 #define READ_BYTES_MIN   ((size_t)64 << 20)
-#define LIMIT_RUNS       5
+#define LIMIT_RUNS       7
 #define KV_SAMPLE_TOKENS 4096
 
 typedef struct bench {

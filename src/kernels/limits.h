@@ -26,8 +26,9 @@ typedef struct fs_limit_kernels {
 /* isa as in fs_kernels_init; the int8 loop also uses VNNI or dotprod where the CPU has it. */
 void fs_limit_kernels_init(fs_limit_kernels *k, unsigned isa);
 
-/* Of all threads of the pool together, the best of n_runs: a limit is what was reached at least once. Operations are
- * multiplications plus additions, two a multiply-add. */
+/* Of all threads of the pool together, the second best of n_runs: a limit is what was reached, and more than once, since on
+ * a virtual machine a run may be timed by a clock that was corrected meanwhile. Operations are multiplications plus
+ * additions, two a multiply-add. */
 double fs_limit_read_bytes_s(fs_pool *pool, unsigned isa, const uint8_t *memory, size_t n_bytes, int n_runs);
 double fs_limit_f32_ops_s(fs_pool *pool, unsigned isa, int n_runs);
 double fs_limit_int8_ops_s(fs_pool *pool, unsigned isa, int n_runs);

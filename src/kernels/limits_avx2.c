@@ -8,12 +8,9 @@ static uint64_t read_words(const uint8_t *memory, size_t n_bytes)
     __m256i sums[4] = { _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256() };
     uint64_t words[4];
 
-    for (size_t i = 0; i < n_bytes; i += 128) {
-        _mm_prefetch((const char *)memory + i + 2048, _MM_HINT_T0);
-        _mm_prefetch((const char *)memory + i + 2112, _MM_HINT_T0);
+    for (size_t i = 0; i < n_bytes; i += 128)
         for (int j = 0; j < 4; j++)
             sums[j] = _mm256_xor_si256(sums[j], _mm256_load_si256((const __m256i *)(const void *)(memory + i + 32 * j)));
-    }
     sums[0] = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
     _mm256_storeu_si256((__m256i *)(void *)words, sums[0]);
     return words[0] ^ words[1] ^ words[2] ^ words[3];

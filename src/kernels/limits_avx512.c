@@ -6,14 +6,12 @@
 static uint64_t read_words(const uint8_t *memory, size_t n_bytes)
 {
     __m512i sums[4] = { _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512() };
+    uint64_t words[8], x = 0;
 
     for (size_t i = 0; i < n_bytes; i += 256)
-        for (int j = 0; j < 4; j++) {
-            _mm_prefetch((const char *)memory + i + 2048 + 64 * j, _MM_HINT_T0);
+        for (int j = 0; j < 4; j++)
             sums[j] = _mm512_xor_si512(sums[j], _mm512_load_si512(memory + i + 64 * j));
-        }
     sums[0] = _mm512_xor_si512(_mm512_xor_si512(sums[0], sums[1]), _mm512_xor_si512(sums[2], sums[3]));
-    uint64_t words[8], x = 0;
     _mm512_storeu_si512(words, sums[0]);
     for (int i = 0; i < 8; i++)
         x ^= words[i];
