@@ -48,8 +48,8 @@ TESTS = {
     "memory": (list(MODELS), "MiB", "peak memory of read 512, write 128"),
 }
 # Tests that one process answers together.
-GROUPS = {"pp512": ("pp512", "tg128", "memory"), "pp4096": ("pp4096",), "tg32@4096": ("tg32@4096",), "batch8": ("batch8",),
-          "batch32": ("batch32",), "tg64 busy": ("tg64 busy",), "tg64 1 thread": ("tg64 1 thread",), "load": ("load",)}
+GROUPS = {"pp512": ("pp512", "tg128", "memory"), "batch8": ("batch8",), "batch32": ("batch32",), "load": ("load",), "tg64 busy": ("tg64 busy",),
+          "tg64 1 thread": ("tg64 1 thread",), "tg32@4096": ("tg32@4096",), "pp4096": ("pp4096",)}
 
 
 def flags(engine, model):
