@@ -21,9 +21,11 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ) Makefile
 	$(CC) $(CFLAGS_ALL) -Itests -fsanitize=fuzzer $(filter %.c %.o,$^) $(LDLIBS_LIB) -o $@
 fuzz:
 	$(MAKE) BUILD=build-fuzz CC=clang CFLAGS="-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzz-run
-fuzz-run: $(FUZZ_BIN)
-	@for t in $(FUZZ_BIN); do n=$${t##*/fuzz_}; mkdir -p $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n; \
-	  $$t -runs=$(FUZZ_RUNS) $(if $(FUZZ_SECONDS),-max_total_time=$(FUZZ_SECONDS)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
-	  -artifact_prefix=$(BUILD)/$$n- $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n >$(BUILD)/$$n.log 2>&1 || { tail -40 $(BUILD)/$$n.log; exit 1; }; \
-	  echo "$$n: $$(grep -o 'executed_units.*' $(BUILD)/$$n.log)"; done
+fuzz-run: $(FUZZ_BIN:$(BUILD)/fuzz/fuzz_%=fuzz-run-%)
+fuzz-run-%: $(BUILD)/fuzz/fuzz_%
+	@mkdir -p $(BUILD)/corpus/$* tests/fuzz/corpus/$*
+	@$< -runs=$(FUZZ_RUNS) $(if $(FUZZ_SECONDS),-max_total_time=$(FUZZ_SECONDS)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+	  -artifact_prefix=$(BUILD)/$*- $(BUILD)/corpus/$* tests/fuzz/corpus/$* >$(BUILD)/$*.log 2>&1 || { tail -40 $(BUILD)/$*.log; exit 1; }
+	@echo "$*: $$(grep -o 'executed_units.*' $(BUILD)/$*.log)"
+.SECONDARY: $(FUZZ_BIN)
 .PHONY: fuzz fuzz-run speculation

@@ -44,14 +44,29 @@ need_venv() {
     fi
 }
 
-unit() { # BUILD-folder runner...: every unit test of a build
-    local folder="$1" t
-    shift
-    for t in "$folder"/unit/test_*; do
-        [ -f "$t" ] && [ -x "$t" ] || continue
-        "$@" "$t" > "$t.log" 2>&1 || { cat "$t.log"; echo "FAILED: $t"; exit 1; }
+together() { # COMMAND...: COMMAND... LINE for every line of stdin, as many at once as there are CPUs; stops at a failure
+    local line running=0
+    while read -r line; do
+        "$@" "$line" < /dev/null &
+        running=$((running + 1))
         ok
+        if [ "$running" -ge "$jobs" ]; then
+            wait -n || exit 1
+            running=$((running - 1))
+        fi
     done
+    for (( ; running > 0; running--)); do wait -n || exit 1; done
+}
+
+unit_test() { # runner... TEST
+    local t="${*: -1}"
+    "$@" > "$t.log" 2>&1 || { cat "$t.log"; echo "FAILED: $t"; return 1; }
+}
+
+unit() { # BUILD-folder runner...: every unit test of a build; backwards, since products take longest
+    local folder="$1"
+    shift
+    together unit_test "$@" <<< "$(find "$folder/unit" -type f -name 'test_*' -perm -u+x | sort -r)"
     note "$folder: unit tests passed"
 }
 
@@ -68,14 +83,19 @@ blocks() { # models in GGUF's block types: quantised activations
     echo build/blocks/*.gguf
 }
 
+same_answer() { # BUILD-folder RUNNER MODEL
+    local folder="$1" runner="$2" m="$3" ask="--ids 1,2,3,4,5,6,7,8,9 --greedy 5 --json" want got
+    want="build/answers/$(basename "$m").json" got="$folder/answers/$(basename "$m").got"
+    mkdir -p build/answers "$folder/answers"
+    [ "$want" -nt build/farseek ] || build/farseek logits "$m" $ask --isa scalar --chunk 2 > "$want" || { echo "FAILED: build: $m"; return 1; }
+    $runner "$folder/farseek" logits "$m" $ask --threads 2 > "$got" || { echo "FAILED: $folder: $m"; return 1; }
+    cmp "$want" "$got" || { echo "FAILED: $folder: $m: other bits"; return 1; }
+}
+
 same_bits() { # BUILD-folder RUNNER MODEL...: what that build answers is what gcc's scalar code answers
-    local folder="$1" runner="$2" ask="--ids 1,2,3,4,5,6,7,8,9 --greedy 5 --json" m
+    local folder="$1" runner="$2"
     shift 2
-    for m in "$@"; do
-        $runner "$folder/farseek" logits "$m" $ask --threads 2 > "$folder/answer.json" || { echo "FAILED: $folder: $m"; exit 1; }
-        build/farseek logits "$m" $ask --isa scalar --chunk 2 | cmp - "$folder/answer.json" || { echo "FAILED: $folder: $m: other bits"; exit 1; }
-        ok
-    done
+    together same_answer "$folder" "$runner" <<< "$(printf '%s\n' "$@")"
     note "$folder: fixtures have the same bits"
 }
 
