@@ -106,6 +106,10 @@ bench-limits: $(BUILD)/bench/limits
 bench-pool: $(BUILD)/bench/pool
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/pool.csv
+# A draw over a large vocabulary, to bench/results/sampler.csv.
+bench-sampler: $(BUILD)/bench/sampler
+	@mkdir -p bench/results
+	$< "$$(git describe --always --dirty)" > bench/results/sampler.csv
 bench-attention: $(BUILD)/bench/attention
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/attention.csv
@@ -169,11 +173,11 @@ help:
 	@echo 'make san         unit tests under ASan and UBSan'
 	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
-	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-tokenizer, ulp: bench/'
+	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-sampler, bench-tokenizer, ulp: bench/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'
 
 clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp bench-gemm bench-attention bench-limits bench-pool bench-tokenizer run test san help install uninstall example clean
+.PHONY: all unit unit-build ulp bench-gemm bench-attention bench-limits bench-pool bench-sampler bench-tokenizer run test san help install uninstall example clean

@@ -3,16 +3,26 @@
 
 #include "kernels/math.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Probabilities are at most 1, the largest; a bucket holds those that share exponent and four bits of mantissa, bucket 0
+ * the largest. */
+#define BUCKET_SHIFT 19
+#define N_BUCKETS    ((0x3f800000u >> BUCKET_SHIFT) + 1)
+#define TOP_K_BLOCK  256 /* ids whose largest probability stands for them in a search for top-k */
+#define TOP_K_SEARCH 128 /* a larger top-k looks at every id */
+#define N_MARKS      128 /* running sums that are kept while all is summed up */
 
 struct fs_sampler {
     const fs_kernels *k;
     int32_t vocab_size;
-    float *p;       /* [V] exp(z - M) */
-    int32_t *heap;  /* [V] candidate ids */
-    int32_t *count; /* [V] of the history, zero between draws */
-    uint8_t *kept;  /* [V] zero between draws */
+    float *p;        /* [V] exp(z - M) */
+    int32_t *ids;    /* [V] candidates, ascending */
+    int32_t *ranked; /* [V] candidates by bucket; a bucket is in rank order once that has mattered */
+    int32_t *count;  /* [V] of the history, zero between draws */
+    uint32_t begin[N_BUCKETS + 1];
 };
 
 void fs_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
@@ -45,12 +55,12 @@ fs_status fs_sampler_new(const fs_kernels *k, int vocab_size, fs_sampler **ret, 
     s->k = k;
     s->vocab_size = vocab_size;
     s->p = malloc(v * sizeof *s->p);
-    s->heap = malloc(v * sizeof *s->heap);
+    s->ids = malloc(v * sizeof *s->ids);
+    s->ranked = malloc(v * sizeof *s->ranked);
     s->count = calloc(v, sizeof *s->count);
-    s->kept = calloc(v, 1);
-    if (!s->p || !s->heap || !s->count || !s->kept) {
+    if (!s->p || !s->ids || !s->ranked || !s->count) {
         fs_sampler_free(s);
-        return fs_fail_memory(err, v * (sizeof *s->p + sizeof *s->heap + sizeof *s->count + 1));
+        return fs_fail_memory(err, v * (sizeof *s->p + 3 * sizeof *s->ids));
     }
     *ret = s;
     return FS_OK;
@@ -61,9 +71,9 @@ void fs_sampler_free(fs_sampler *s)
     if (!s)
         return;
     free(s->p);
-    free(s->heap);
+    free(s->ids);
+    free(s->ranked);
     free(s->count);
-    free(s->kept);
     free(s);
 }
 
@@ -93,55 +103,241 @@ static bool before(const fs_sampler *s, int32_t a, int32_t b)
     return s->p[a] > s->p[b] || (s->p[a] == s->p[b] && a < b);
 }
 
-static void sift_down(const fs_sampler *s, size_t i, size_t n)
+/* Heap sort of ids into rank order. */
+static void sift_down(const fs_sampler *s, int32_t *a, size_t i, size_t n)
 {
-    int32_t id = s->heap[i];
+    int32_t id = a[i];
 
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && before(s, s->heap[child + 1], s->heap[child]))
+        if (child + 1 < n && before(s, a[child], a[child + 1]))
             child++;
-        if (!before(s, s->heap[child], id))
+        if (!before(s, id, a[child]))
             break;
-        s->heap[i] = s->heap[child];
+        a[i] = a[child];
     }
-    s->heap[i] = id;
+    a[i] = id;
 }
 
-/* Marks the kept set in s->kept. sum: order B sum of s->p. */
-static void truncate_set(fs_sampler *s, const fs_sampling *o, float sum)
+static void sort_by_rank(const fs_sampler *s, int32_t *a, size_t n)
 {
-    size_t n = 0, n_kept, k;
-    double total = (double)sum, running = 0;
-
-    for (int32_t i = 0; i < s->vocab_size; i++)
-        if (s->p[i] > 0 && s->p[i] >= o->min_p) /* the largest p is exp(0) = 1 */
-            s->heap[n++] = i;
     for (size_t i = n / 2; i-- > 0;)
-        sift_down(s, i, n);
-    k = o->top_k > 0 && (size_t)o->top_k < n ? (size_t)o->top_k : n;
-    /* Pop in rank order; popped ids gather at the end of the array, the first one last. */
-    for (n_kept = 0; n_kept < k; n_kept++) {
-        int32_t id = s->heap[0];
-        if (o->top_k <= 0 && o->top_p < 1 && n_kept > 0 && running >= (double)o->top_p * total)
-            break; /* without top-k the mass is that of the whole distribution */
-        running += (double)s->p[id];
-        n--;
-        s->heap[0] = s->heap[n];
-        s->heap[n] = id;
-        if (n)
-            sift_down(s, 0, n);
+        sift_down(s, a, i, n);
+    while (n-- > 1) {
+        int32_t last = a[n];
+        a[n] = a[0];
+        a[0] = last;
+        sift_down(s, a, 0, n);
+    }
+}
+
+/* Eight floats of any target. */
+typedef float v8f __attribute__((vector_size(32)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+
+static v8f load(const float *x)
+{
+    v8f v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+/* The ids with p >= floor, ascending, into s->ids. */
+static size_t collect(fs_sampler *s, float floor)
+{
+    size_t n = 0, v = (size_t)s->vocab_size, i = 0;
+    v8f f = { floor, floor, floor, floor, floor, floor, floor, floor };
+
+    for (; i + 8 <= v; i += 8) {
+        v8i hit = load(s->p + i) >= f;
+        uint64_t any[4];
+        memcpy(any, &hit, sizeof any);
+        if (!(any[0] | any[1] | any[2] | any[3]))
+            continue;
+        for (size_t j = 0; j < 8; j++) {
+            s->ids[n] = (int32_t)(i + j);
+            n += hit[j] != 0;
+        }
+    }
+    for (; i < v; i++)
+        if (s->p[i] >= floor)
+            s->ids[n++] = (int32_t)i;
+    return n;
+}
+
+static size_t bucket_of(float p)
+{
+    uint32_t bits;
+    memcpy(&bits, &p, sizeof bits);
+    return N_BUCKETS - 1 - (bits >> BUCKET_SHIFT);
+}
+
+/* s->ids [n] into s->ranked, by bucket. */
+static void fill_buckets(fs_sampler *s, size_t n)
+{
+    uint32_t at = 0;
+
+    memset(s->begin, 0, sizeof s->begin);
+    for (size_t i = 0; i < n; i++)
+        s->begin[bucket_of(s->p[s->ids[i]])]++;
+    for (size_t b = 0; b <= N_BUCKETS; b++) {
+        uint32_t count = s->begin[b];
+        s->begin[b] = at;
+        at += count;
+    }
+    for (size_t i = 0; i < n; i++)
+        s->ranked[s->begin[bucket_of(s->p[s->ids[i]])]++] = s->ids[i];
+    memmove(s->begin + 1, s->begin, N_BUCKETS * sizeof *s->begin);
+    s->begin[0] = 0;
+}
+
+/* Adds up p in rank order over the first limit candidates, until the sum reaches target; at least one. How many were
+ * added; *ret_sum is their running binary64 sum. The order inside a bucket is looked for only where it can show: while
+ * the sum is below 2^53 units of the smallest number in it, every addition is exact, in any order. */
+static size_t take_prefix(fs_sampler *s, size_t limit, double target, double *ret_sum)
+{
+    double sum = 0;
+    size_t n = 0;
+
+    for (size_t b = 0; b < N_BUCKETS && n < limit && (n == 0 || !(sum >= target)); b++) {
+        int32_t *a = s->ranked + s->begin[b];
+        size_t size = s->begin[b + 1] - s->begin[b], exponent = (N_BUCKETS - 1 - b) >> (23 - BUCKET_SHIFT);
+        double whole = sum, exact_below = 0;
+
+        if (size == 0)
+            continue;
+        if (exponent >= 97)
+            exact_below = (double)((uint64_t)1 << (exponent - 97)); /* 2^53 * 2^(exponent - 127 - 23) */
+        if (size <= limit - n) {
+            for (size_t i = 0; i < size; i++)
+                whole += (double)s->p[a[i]];
+            if (whole < exact_below && !(whole >= target)) {
+                sum = whole;
+                n += size;
+                continue;
+            }
+        }
+        sort_by_rank(s, a, size);
+        for (size_t i = 0; i < size && n < limit && (n == 0 || !(sum >= target)); i++, n++)
+            sum += (double)s->p[a[i]];
+    }
+    *ret_sum = sum;
+    return n;
+}
+
+/* A probability that at least k ids have, or 0: of k blocks of ids, the least of the largest. */
+static float top_k_floor(const fs_sampler *s, size_t k)
+{
+    float best[TOP_K_SEARCH]; /* falling */
+    size_t n = 0, v = (size_t)s->vocab_size;
+
+    if (k > TOP_K_SEARCH || k > v / TOP_K_BLOCK)
+        return 0;
+    for (size_t i = 0; i < v; i += TOP_K_BLOCK) {
+        float m = s->k->rows.max(s->p + i, v - i < TOP_K_BLOCK ? v - i : TOP_K_BLOCK);
+        size_t j = n < k ? n : k - 1;
+        if (n == k && !(m > best[k - 1]))
+            continue;
+        for (; j > 0 && m > best[j - 1]; j--)
+            best[j] = best[j - 1];
+        best[j] = m;
+        n += n < k;
+    }
+    return best[k - 1] > 0 ? best[k - 1] : 0;
+}
+
+/* The kept set, ascending, in s->ids; how many. sum: order B sum of s->p. */
+static size_t truncate_set(fs_sampler *s, const fs_sampling *o, float sum)
+{
+    float least = o->min_p > 0x1p-149f ? o->min_p : 0x1p-149f, floor = 0;
+    size_t n, n_kept, at = 0;
+    double total = (double)sum, running;
+    int32_t last;
+
+    /* Only the likeliest need be looked at: k of them, or those without which less than top-p's rest is missing. */
+    if (o->top_k > 0)
+        floor = top_k_floor(s, (size_t)o->top_k);
+    else if (o->top_p < 1)
+        floor = (1 - o->top_p) * sum / (4 * (float)s->vocab_size);
+    for (;; floor = 0) {
+        bool all = !(floor > least);
+        size_t limit;
+        n = collect(s, all ? least : floor);
+        limit = o->top_k > 0 && (size_t)o->top_k < n ? (size_t)o->top_k : n;
+        if (all && (n == 0 || (limit == n && o->top_p >= 1)))
+            return n;
+        if (n == 0)
+            continue;
+        fill_buckets(s, n);
+        n_kept = take_prefix(s, limit, o->top_k > 0 || o->top_p >= 1 ? (double)INFINITY : (double)o->top_p * total, &running);
+        if (all || (o->top_k > 0 ? limit == (size_t)o->top_k : running >= (double)o->top_p * total))
+            break;
     }
     if (o->top_k > 0 && o->top_p < 1) { /* top-p of what top-k left */
-        size_t first = n + n_kept;
         total = running;
-        running = 0;
-        for (k = 0; k < n_kept && (k == 0 || running < (double)o->top_p * total); k++)
-            running += (double)s->p[s->heap[first - 1 - k]];
-        n += n_kept - k;
-        n_kept = k;
+        n_kept = take_prefix(s, n_kept, (double)o->top_p * total, &running);
     }
-    for (size_t i = 0; i < n_kept; i++)
-        s->kept[s->heap[n + i]] = 1;
+    last = s->ranked[n_kept - 1];
+    for (size_t i = n_kept; i-- > 0 && bucket_of(s->p[s->ranked[i]]) == bucket_of(s->p[last]);)
+        if (before(s, last, s->ranked[i]))
+            last = s->ranked[i];
+    for (size_t i = 0; i < n; i++)
+        if (!before(s, last, s->ids[i]))
+            s->ids[at++] = s->ids[i];
+    return at;
+}
+
+/* Inverse CDF over ids [n], or over all n with NULL: the first whose running sum is above u times the whole, else the
+ * last that has weight; -1: none has. */
+static int32_t draw_from(const fs_sampler *s, const int32_t *ids, size_t n, double u)
+{
+    double marks[N_MARKS + 1] = { 0 }, sum = 0, target;
+    size_t step = n / N_MARKS + 1, n_marks = 0;
+
+    for (size_t i = 0; i < n; marks[++n_marks] = sum)
+        for (size_t end = n - i < step ? n : i + step; i < end; i++)
+            sum += (double)s->p[ids ? ids[i] : (int32_t)i];
+    target = u * sum;
+    for (size_t m = 0; m < n_marks; m++) {
+        if (!(marks[m + 1] > target))
+            continue;
+        sum = marks[m];
+        for (size_t i = m * step;; i++) {
+            sum += (double)s->p[ids ? ids[i] : (int32_t)i];
+            if (sum > target)
+                return ids ? ids[i] : (int32_t)i;
+        }
+    }
+    for (size_t i = n; i-- > 0;)
+        if (s->p[ids ? ids[i] : (int32_t)i] > 0)
+            return ids ? ids[i] : (int32_t)i;
+    return -1;
+}
+
+/* y = fl(x / d), then y = fl(x - d). */
+static void divide(float *x, float d, size_t n)
+{
+    v8f by = { d, d, d, d, d, d, d, d };
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        v8f y = load(x + i) / by;
+        memcpy(x + i, &y, sizeof y);
+    }
+    for (; i < n; i++)
+        x[i] = x[i] / d;
+}
+
+static void subtract(const float *x, float d, float *y, size_t n)
+{
+    v8f by = { d, d, d, d, d, d, d, d };
+    size_t i = 0;
+
+    for (; i + 8 <= n; i += 8) {
+        v8f z = load(x + i) - by;
+        memcpy(y + i, &z, sizeof z);
+    }
+    for (; i < n; i++)
+        y[i] = x[i] - d;
 }
 
 int32_t fs_sampler_draw(fs_sampler *s, const fs_sampling *o, uint32_t stream, uint32_t position, float *logits,
@@ -152,41 +348,23 @@ int32_t fs_sampler_draw(fs_sampler *s, const fs_sampling *o, uint32_t stream, ui
     bool truncated = o->top_k > 0 || o->top_p < 1 || o->min_p > 0;
     uint32_t counter[4] = { stream, 0, position, 0 }, key[2] = { (uint32_t)o->seed, (uint32_t)(o->seed >> 32) }, r[4];
     float max, sum;
-    double total = 0, running = 0, target;
-    int32_t choice = -1;
+    int32_t choice;
 
     penalise(s, o, logits, history, n_history);
     if (o->temperature > 0 && o->temperature != 1)
-        for (size_t i = 0; i < v; i++)
-            logits[i] = logits[i] / o->temperature;
+        divide(logits, o->temperature, v);
     if (o->temperature <= 0 && !ret_logprob)
         return (int32_t)rows->argmax(logits, v);
     max = rows->max(logits, v);
-    for (size_t i = 0; i < v; i++)
-        s->p[i] = logits[i] - max;
+    subtract(logits, max, s->p, v);
     rows->exp(s->p, s->p, v);
     sum = rows->sum(s->p, v);
     if (o->temperature <= 0) {
         choice = (int32_t)rows->argmax(logits, v);
     } else {
-        if (truncated)
-            truncate_set(s, o, sum);
-        for (size_t i = 0; i < v; i++)
-            if (!truncated || s->kept[i])
-                total += (double)s->p[i];
+        size_t n = truncated ? truncate_set(s, o, sum) : v;
         fs_philox(counter, key, r);
-        target = (double)(((uint64_t)r[0] << 21) ^ (r[1] >> 11)) * 0x1p-53 * total;
-        for (size_t i = 0; i < v; i++) {
-            if (truncated && !s->kept[i])
-                continue;
-            if (s->p[i] > 0)
-                choice = (int32_t)i; /* rounding may leave target at the total: the last one with weight */
-            running += (double)s->p[i];
-            if (running > target)
-                break;
-        }
-        if (truncated)
-            memset(s->kept, 0, v);
+        choice = draw_from(s, truncated ? s->ids : NULL, n, (double)(((uint64_t)r[0] << 21) ^ (r[1] >> 11)) * 0x1p-53);
     }
     if (choice < 0) /* an infinity among the logits leaves no distribution; the likeliest token is still known */
         choice = (int32_t)rows->argmax(logits, v);

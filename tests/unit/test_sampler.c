@@ -199,6 +199,98 @@ static void the_draw_never_meets_an_id_without_weight(void **state)
     }
 }
 
+/* RN1 section 7 word by word: sort all, keep a prefix, walk the ids. */
+static const float *rank_p;
+static int by_rank(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return rank_p[x] != rank_p[y] ? (rank_p[x] > rank_p[y] ? -1 : 1) : (x > y) - (x < y);
+}
+
+static int32_t plain_draw(const fs_sampling *o, uint32_t position, const float *logits, size_t v)
+{
+    const uint32_t counter[4] = { 0, 0, position, 0 }, key[2] = { (uint32_t)o->seed, (uint32_t)(o->seed >> 32) };
+    float *p = malloc(v * sizeof *p), max = -INFINITY, sum;
+    int32_t *ranks = malloc(v * sizeof *ranks), choice = -1;
+    bool *kept = calloc(v, sizeof *kept);
+    double running = 0, total = 0;
+    size_t n = 0, k;
+    uint32_t r[4];
+
+    for (size_t i = 0; i < v; i++)
+        max = logits[i] / o->temperature > max ? logits[i] / o->temperature : max;
+    for (size_t i = 0; i < v; i++)
+        p[i] = logits[i] / o->temperature - max;
+    kernels.rows.exp(p, p, v);
+    sum = kernels.rows.sum(p, v);
+    for (size_t i = 0; i < v; i++)
+        if (p[i] > 0 && p[i] >= o->min_p)
+            ranks[n++] = (int32_t)i;
+    rank_p = p;
+    qsort(ranks, n, sizeof *ranks, by_rank);
+    n = o->top_k > 0 && (size_t)o->top_k < n ? (size_t)o->top_k : n;
+    for (size_t i = 0; i < n; i++)
+        total += (double)p[ranks[i]];
+    if (o->top_k <= 0)
+        total = (double)sum;
+    for (k = 0; k < n && (o->top_p >= 1 || k == 0 || running < (double)o->top_p * total); k++) {
+        running += (double)p[ranks[k]];
+        kept[ranks[k]] = true;
+    }
+    fs_philox(counter, key, r);
+    total = running = 0;
+    for (size_t i = 0; i < v; i++)
+        total += kept[i] ? (double)p[i] : 0;
+    for (size_t i = 0; i < v; i++) {
+        if (!kept[i])
+            continue;
+        choice = (int32_t)i;
+        running += (double)p[i];
+        if (running > (double)(((uint64_t)r[0] << 21) ^ (r[1] >> 11)) * 0x1p-53 * total)
+            break;
+    }
+    free(p);
+    free(ranks);
+    free(kept);
+    return choice;
+}
+
+static void every_shortcut_draws_what_a_full_sort_does(void **state)
+{
+    static const int vocab[] = { 1, 7, 100, 3001, 40000 }, top_k[] = { 0, 1, 3, 40, 500, 39999 };
+    static const float top_p[] = { 1, 0.95f, 0.5f, 0.9999f, 1e-6f }, min_p[] = { 0, 0.05f, 0.7f, 1e-30f };
+    uint32_t seed = 1, position = 0;
+
+    (void)state;
+    for (size_t a = 0; a < 5; a++) {
+        size_t v = (size_t)vocab[a];
+        float *logits = malloc(v * sizeof *logits), *copy = malloc(v * sizeof *copy);
+        fs_sampler *s;
+        assert_int_equal(fs_sampler_new(&kernels, vocab[a], &s, NULL), FS_OK);
+        for (int shape = 0; shape < 6; shape++) /* flat, ordinary, peaked, of few values, rising, far down */
+            for (size_t b = 0; b < 6 * 5 * 4; b++, position++) {
+                fs_sampling o = sampling(0.8f);
+                o.top_k = top_k[b % 6];
+                o.top_p = top_p[b / 6 % 5];
+                o.min_p = min_p[b / 30];
+                if (v > 5000 && b % 3 != (size_t)shape % 3)
+                    continue;
+                for (size_t i = 0; i < v; i++) {
+                    float x;
+                    seed = seed * 1664525u + 1013904223u;
+                    x = (float)(int32_t)seed * 0x1p-31f;
+                    logits[i] = shape == 0 ? x * 0.01f : shape == 1 ? x * 8 : shape == 2 ? x * x * x * 60 : shape == 3 ? (float)(int)(x * 4)
+                                : shape == 4 ? (float)i / (float)v * 12 : i % 100 ? -70 + x : x;
+                }
+                memcpy(copy, logits, v * sizeof *copy);
+                assert_int_equal(fs_sampler_draw(s, &o, 0, position, copy, NULL, 0, NULL), plain_draw(&o, position, logits, v));
+            }
+        fs_sampler_free(s);
+        free(logits);
+        free(copy);
+    }
+}
+
 static void a_failing_allocation_is_a_sentence(void **state)
 {
     fs_sampler *s = NULL;
@@ -248,6 +340,7 @@ int main(void)
         cmocka_unit_test(logprob_is_that_of_the_whole_distribution),
         cmocka_unit_test(penalties_count_the_history),
         cmocka_unit_test(the_draw_never_meets_an_id_without_weight),
+        cmocka_unit_test(every_shortcut_draws_what_a_full_sort_does),
         cmocka_unit_test(a_failing_allocation_is_a_sentence),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
