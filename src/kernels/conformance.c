@@ -250,7 +250,7 @@ static void feed_rows(run *r)
 
 /* ---- products.h ---- */
 
-/* The storage types that have panels, and where a block holds its f16 scales, which random bits would make NaN. */
+/* The storage types that have panels, in the order of the list, and where a block holds its f16 scales, which random bits would make NaN. */
 static const struct weight_type {
     const char *name;
     fs_dtype dtype;
@@ -264,7 +264,12 @@ static const struct weight_type {
     { "Q3_K", FS_DTYPE_Q3_K, { 108, -1 } },     { "Q4_K", FS_DTYPE_Q4_K, { 0, 2 } },
     { "Q5_K", FS_DTYPE_Q5_K, { 0, 2 } },        { "Q6_K", FS_DTYPE_Q6_K, { 208, -1 } },
     { "IQ4_NL", FS_DTYPE_IQ4_NL, { 0, -1 } },   { "IQ4_XS", FS_DTYPE_IQ4_XS, { 0, -1 } },
-    { "MXFP4", FS_DTYPE_MXFP4, { -1, -1 } },
+    { "MXFP4", FS_DTYPE_MXFP4, { -1, -1 } },    { "NVFP4", FS_DTYPE_NVFP4, { -1, -1 } },
+    { "IQ1_S", FS_DTYPE_IQ1_S, { 0, -1 } },     { "IQ1_M", FS_DTYPE_IQ1_M, { -1, -1 } },
+    { "IQ2_XXS", FS_DTYPE_IQ2_XXS, { 0, -1 } }, { "IQ2_XS", FS_DTYPE_IQ2_XS, { 0, -1 } },
+    { "IQ2_S", FS_DTYPE_IQ2_S, { 0, -1 } },     { "IQ3_XXS", FS_DTYPE_IQ3_XXS, { 0, -1 } },
+    { "IQ3_S", FS_DTYPE_IQ3_S, { 0, -1 } },     { "TQ1_0", FS_DTYPE_TQ1_0, { 52, -1 } },
+    { "TQ2_0", FS_DTYPE_TQ2_0, { 64, -1 } },
 };
 
 static void put_u16(uint8_t *p, uint32_t v)
@@ -308,25 +313,23 @@ static void random_block(run *r, const struct weight_type *w, size_t block_bytes
                 put_u16(p + w->f16_at[i], random_u32(r) & 0xbfff & (random_u32(r) & 15 ? 0xffff : 0x83ff));
         if (w->dtype == FS_DTYPE_MXFP4)
             p[0] = (uint8_t)(119 + random_u32(r) % 16);
+        for (int i = 0; w->dtype == FS_DTYPE_IQ1_M && i < 4; i++) /* its f16 is the high halves of four words */
+            p[49 + 2 * i] &= i == 3 ? 0xbf : 0xff;
         return;
     }
 }
 
-/* Weights [n, k] of a type times m rows, in two calls over the panels. */
-static void feed_product(run *r, const struct weight_type *w, uint32_t n, uint32_t k, size_t m, enum kind kind)
+/* Stored weights [n, k] of a type. */
+static fs_tensor random_weights(run *r, const struct weight_type *w, uint32_t n, uint32_t k, enum kind kind)
 {
     const fs_dtype_info *info = fs_dtype_get(w->dtype);
     fs_tensor t = { .name = w->name, .dtype = w->dtype, .n_dims = 2, .dims = { n, k } };
-    size_t mat_bytes = 0, panels, ldy = n + 3;
-    uint8_t *data, *panel_data;
-    float *x, *y, *bias;
-    void *scratch;
-    fs_mat mat;
+    uint8_t *data;
     bool ok;
 
-    begin(r);
     ok = fs_dtype_bytes(w->dtype, (uint64_t)n * k, &t.n_bytes);
     assert(ok);
+    (void)ok;
     data = fs_arena_alloc(&r->arena, t.n_bytes);
     for (size_t i = 0; i < t.n_bytes; i += info->block_bytes)
         random_block(r, w, info->block_bytes, kind, data + i);
@@ -341,14 +344,38 @@ static void feed_product(run *r, const struct weight_type *w, uint32_t n, uint32
         t.scale_rows = 32;
         t.scale_cols = 128;
     }
-    ok = fs_mat_bytes(w->dtype, n, k, t.scale_rows, t.scale_cols, &mat_bytes);
+    return t;
+}
+
+static fs_mat packed(run *r, const fs_tensor *t, bool codes)
+{
+    uint32_t n = (uint32_t)fs_tensor_rows(t);
+    size_t mat_bytes = 0;
+    bool ok = fs_mat_bytes(t->dtype, n, fs_tensor_cols(t), t->scale_rows, t->scale_cols, &mat_bytes);
+    fs_mat mat;
+
     assert(ok);
     (void)ok;
-    panel_data = fs_arena_alloc(&r->arena, mat_bytes);
-    fs_mat_init(&mat, &t, 0, n, panel_data);
-    panels = fs_mat_panels(&mat);
-    fs_mat_pack(&mat, &t, 0, 0, panels);
+    fs_mat_init(&mat, t, 0, n, fs_arena_alloc(&r->arena, mat_bytes));
+    if (codes)
+        fs_mat_take_codes(&mat);
+    fs_mat_pack(&mat, t, 0, 0, fs_mat_panels(&mat));
+    return mat;
+}
 
+/* Weights [n, k] of a type times m rows, in two calls over the panels. */
+static void feed_product(run *r, const struct weight_type *w, uint32_t n, uint32_t k, size_t m, enum kind kind)
+{
+    size_t panels, ldy = n + 3;
+    float *x, *y, *bias;
+    fs_tensor t;
+    void *scratch;
+    fs_mat mat;
+
+    begin(r);
+    t = random_weights(r, w, n, k, kind);
+    mat = packed(r, &t, false);
+    panels = fs_mat_panels(&mat);
     x = random_row(r, m * k, kind == SPECIAL ? PLAIN : kind);
     bias = random_row(r, n, kind);
     y = fs_arena_array(&r->arena, float, m * ldy);
@@ -378,6 +405,68 @@ static void feed_products(run *r)
                 feed_product(r, &weight_types[w], outputs[o], inputs[i], rows[(turn + 3) % 7], turn % KIND_END);
             }
         }
+    }
+}
+
+/* ---- quants.h ---- */
+
+/* Row t of quantised activations: its codes as bytes, scales, sums as 64-bit numbers. */
+static void feed_quants(run *r, const fs_quants *q, size_t t)
+{
+    fs_sha256_update(r->h, fs_quants_codes(q, t), q->k);
+    feed_row(r, fs_quants_scales(q, t), q->k / q->block);
+    for (size_t i = 0; i < q->k / 16; i++)
+        feed_u64(r, (uint64_t)(int64_t)fs_quants_sums(q, t)[i]);
+}
+
+/* Rows 1 .. m of m + 1 quantised ones times weights [n, k], in two calls over the panels. */
+static void feed_quantised(run *r, const struct weight_type *w, uint32_t n, uint32_t k, size_t m, enum kind kind)
+{
+    uint32_t block = fs_quants_block(w->dtype);
+    size_t panels, ldy = n + 3;
+    float *x, *y, *bias;
+    fs_quants q;
+    fs_tensor t;
+    void *scratch;
+    fs_mat mat;
+
+    begin(r);
+    t = random_weights(r, w, n, k, PLAIN);
+    mat = packed(r, &t, true);
+    panels = fs_mat_panels(&mat);
+    x = random_row(r, (m + 1) * k, kind);
+    q = fs_quants_init(k, block, fs_arena_alloc(&r->arena, (m + 1) * fs_quants_row_bytes(k, block)));
+    r->k.quants.quantize(&q, 0, m + 1, 0, k / block, x, k);
+    for (size_t i = 0; i <= m; i++)
+        feed_quants(r, &q, i);
+    bias = random_row(r, n, PLAIN);
+    y = fs_arena_array(&r->arena, float, m * ldy);
+    memset(y, 0, m * ldy * sizeof *y);
+    scratch = fs_arena_alloc(&r->arena, FS_GEMM_SCRATCH_BYTES);
+    r->k.quants.gemm(&mat, 0, panels / 2, &q, 1, m, m % 2 ? bias : NULL, y, ldy, scratch);
+    r->k.quants.gemm(&mat, panels / 2, panels, &q, 1, m, m % 2 ? bias : NULL, y, ldy, scratch);
+    feed_row(r, y, m * ldy);
+}
+
+static void feed_quantised_products(run *r)
+{
+    static const uint32_t outputs[] = { 1, 16, 17, 49 };
+    static const uint32_t inputs[] = { 32, 64, 96, 224, 256, 288, 512, 800 };
+    static const size_t rows[] = { 1, 2, 3, 5, 8, 13, 33 };
+    size_t turn = 0;
+
+    for (size_t w = 0; w < sizeof weight_types / sizeof *weight_types; w++) {
+        uint32_t block = fs_quants_block(weight_types[w].dtype);
+
+        if (!block)
+            continue;
+        feed_name(r, "quantised");
+        feed_name(r, weight_types[w].name);
+        for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+            for (size_t o = 0; inputs[i] % block == 0 && o < sizeof outputs / sizeof *outputs; o++, turn++) {
+                feed_quantised(r, &weight_types[w], outputs[o], inputs[i], rows[turn % 7], PLAIN);
+                feed_quantised(r, &weight_types[w], outputs[o], inputs[i], rows[(turn + 3) % 7], turn % KIND_END);
+            }
     }
 }
 
@@ -446,6 +535,7 @@ fs_status fs_conformance_feed(const fs_kernels *k, fs_sha256 *h, fs_error *err)
     feed_functions_f64(&r);
     feed_rows(&r);
     feed_products(&r);
+    feed_quantised_products(&r);
     feed_attentions(&r);
     fs_arena_done(&r.arena);
     return FS_OK;

@@ -1,7 +1,7 @@
 /* The operations of RN1, one implementation an ISA, all with the same bits.
  *
- * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit. The build gives the
- * files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
+ * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit, and so do *_vnni.c and
+ * *_dotprod.c, which are taken where an AVX-512 or NEON machine has those too. The build gives the files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
  * family: rows.h (sums, norms, elementwise), products.h (matrices), quants.h (matrices of block types with quantised
  * activations), attention.h. No kernel allocates or fails. */
 #ifndef FS_KERNELS_KERNELS_H

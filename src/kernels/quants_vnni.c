@@ -520,14 +520,10 @@ INLINE void kernel(const fs_dtype t, const int rows, const struct piece *p)
 
 typedef void kernel_fn(const struct piece *p);
 
-/* Group sizes that have kernels; a smaller group is filled up with zeros. */
-#ifndef EACH_SIZE
-#define EACH_SIZE(F, t) F(t, 1) F(t, 2) F(t, 3) F(t, 4) F(t, 6) F(t, 8)
-#endif
-#ifndef EACH_TYPE
+/* Group sizes that have kernels. */
+#define EACH_SIZE(F, t) F(t, 1) F(t, 2) F(t, 4) F(t, 8)
 #define EACH_TYPE(F)                                                                                                   \
     F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
-#endif
 #define DEFINE(t, rows)                                   \
     static void kernel_##t##_##rows(const struct piece *p) \
     {                                                     \
@@ -544,11 +540,12 @@ static kernel_fn *const kernels[FS_DTYPE_END][ROWS_MAX + 1] = { EACH_TYPE(NAMES)
 #define X_BYTES ((size_t)384 << 10)
 _Static_assert(X_BYTES <= FS_GEMM_SCRATCH_BYTES, "scratch");
 
-/* Rows a group for m rows that are left has. */
-static size_t group_rows(size_t m)
+/* Rows of x that the next group takes when m are left: those of the kernel in *ret_size, or fewer. Seven go to the
+ * kernel for eight and three to that for four, filled up with zeros. */
+static size_t next_group(size_t m, size_t *ret_size)
 {
-    static const uint8_t rows[ROWS_MAX + 1] = { 0, 1, 2, 3, 4, 6, 6, 8, 8 };
-    return rows[m < ROWS_MAX ? m : ROWS_MAX];
+    *ret_size = m >= 7 ? 8 : m >= 3 ? 4 : m;
+    return m < *ret_size ? m : *ret_size;
 }
 
 void fs_gemm_codes_vnni(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
@@ -568,9 +565,9 @@ void fs_gemm_codes_vnni(const fs_mat *w, size_t panel_begin, size_t panel_end, c
         size_t n_t = m - t0 < rows_at_once ? m - t0 : rows_at_once;
         for (size_t tile0 = 0; tile0 < n_tiles; tile0 += tiles) {
             size_t tile1 = tile0 + tiles < n_tiles ? tile0 + tiles : n_tiles;
-            for (size_t t = 0; t < n_t; t += ROWS_MAX) {
-                size_t n = n_t - t < ROWS_MAX ? n_t - t : ROWS_MAX;
-                layout(s, x, row + t0 + t, n, group_rows(n), tile0, tile1, (uint8_t *)scratch + t * tiles * TILE_BYTES(1));
+            for (size_t t = 0, n, size; t < n_t; t += n) {
+                n = next_group(n_t - t, &size);
+                layout(s, x, row + t0 + t, n, size, tile0, tile1, (uint8_t *)scratch + t * tiles * TILE_BYTES(1));
             }
             for (size_t p = panel_begin; p < panel_end; p++) {
                 size_t o = p * FS_PANEL, n_o = w->n - o < FS_PANEL ? w->n - o : FS_PANEL;
@@ -578,11 +575,11 @@ void fs_gemm_codes_vnni(const fs_mat *w, size_t panel_begin, size_t panel_end, c
                                        .n_blocks = (tile1 == n_tiles ? w->k / 32 : tile1 * 8) - tile0 * 8,
                                        .ldy = ldy, .lanes = (1u << n_o) - 1, .first = tile0 == 0,
                                        .bias = bias && tile1 == n_tiles ? bias + o : NULL };
-                for (size_t t = 0; t < n_t; t += ROWS_MAX) {
-                    piece.rows = n_t - t < ROWS_MAX ? n_t - t : ROWS_MAX;
+                for (size_t t = 0, size; t < n_t; t += piece.rows) {
+                    piece.rows = next_group(n_t - t, &size);
                     piece.x = (uint8_t *)scratch + t * tiles * TILE_BYTES(1);
                     piece.y = y + (t0 + t) * ldy + o;
-                    kernels[w->dtype][group_rows(piece.rows)](&piece);
+                    kernels[w->dtype][size](&piece);
                 }
             }
         }

@@ -5,7 +5,7 @@
 #include "unit.h"
 
 /* RN1's arithmetic. It changes only when vectors are added or the arithmetic gets a new version. */
-static const char expected[] = "dbf1e3b41a8f652b0098cb7a1ad9836c9848631b3cbd6b70bf1411666db70995";
+static const char expected[] = "dd959e6a051d0f94c06c230cb88d317b617e565b18f64f2ed788357cbae44978";
 
 static void every_isa_prints_the_hash(void **state)
 {

@@ -1,0 +1,4 @@
+/* Quantised products on aarch64 with sdot. */
+#define NAME(f) f##_dotprod
+#define DOTPROD 1
+#include "kernels/quants_neon_impl.h"

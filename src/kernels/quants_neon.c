@@ -1,0 +1,4 @@
+/* Quantised products on any aarch64. */
+#define NAME(f) f##_neon
+#define DOTPROD 0
+#include "kernels/quants_neon_impl.h"

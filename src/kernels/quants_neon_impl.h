@@ -1,0 +1,87 @@
+/* Quantised products on NEON: a panel is four vectors. A template over NAME(f), the names of the two functions, and
+ * DOTPROD, whether the CPU has sdot. */
+#include "kernels/quants_isa.h"
+#include "kernels/transpose.h"
+
+#include <arm_neon.h>
+#include <string.h>
+
+typedef float32x4_t VF;
+typedef int32x4_t VI;
+#define LANES 4
+#define UNITS 4
+
+#define vf_set1(f)      vdupq_n_f32(f)
+#define vf_load(p)      vld1q_f32(p)
+#define vf_store(p, v)  vst1q_f32(p, v)
+#define vf_mul(a, b)    vmulq_f32(a, b)
+#define vf_div(a, b)    vdivq_f32(a, b)
+#define vf_fma(a, b, c) vfmaq_f32(c, a, b)
+#define vf_of(v)        vcvtq_f32_s32(v)
+#define vi_of(v)        vcvtnq_s32_f32(v)
+#define vi_zero()       vdupq_n_s32(0)
+#define vi_set1(i)      vdupq_n_s32(i)
+#define vi_load(p)      vld1q_s32((const int32_t *)(const void *)(p))
+#define vi_store(p, v)  vst1q_s32((int32_t *)(void *)(p), v)
+#define vi_add(a, b)    vaddq_s32(a, b)
+#define vi_mul(a, b)    vmulq_s32(a, b)
+#define vi_and(a, b)    vandq_s32(a, b)
+#define vi_max(a, b)    vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
+
+static inline void from_f16(const uint8_t *src, VF *v)
+{
+    for (int u = 0; u < 4; u++)
+        v[u] = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(src + 8 * u)));
+}
+
+static inline void from_i8(v16u8 b, VI *v)
+{
+    int8x16_t s = vreinterpretq_s8_u8((uint8x16_t)b);
+    int16x8_t low = vmovl_s8(vget_low_s8(s)), high = vmovl_s8(vget_high_s8(s));
+    v[0] = vmovl_s16(vget_low_s16(low));
+    v[1] = vmovl_s16(vget_high_s16(low));
+    v[2] = vmovl_s16(vget_low_s16(high));
+    v[3] = vmovl_s16(vget_high_s16(high));
+}
+
+static inline v16u8 lookup(v16u8 table, v16u8 index)
+{
+    return (v16u8)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
+}
+
+INLINE void dots(const int limit, const int groups, const uint8_t *w, const int8_t *a, VI acc[4])
+{
+    (void)limit;
+    UNROLL for (int g = 0; g < groups; g++)
+    {
+        int32_t four;
+        int8x16_t q;
+        memcpy(&four, a + 4 * g, sizeof four);
+        q = vreinterpretq_s8_s32(vdupq_n_s32(four));
+        UNROLL for (int u = 0; u < 4; u++)
+        {
+            int8x16_t v = vreinterpretq_s8_u8(vld1q_u8(w + 64 * g + 16 * u));
+#if DOTPROD
+            acc[u] = vdotq_s32(acc[u], v, q);
+#else
+            int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(v), vget_low_s8(q)));
+            int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(v), vget_high_s8(q)));
+            acc[u] = vaddq_s32(acc[u], vpaddq_s32(low, high));
+#endif
+        }
+    }
+}
+
+#include "kernels/quants_simd.h"
+
+void NAME(fs_quantize)(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
+{
+    quantize(q, row, n_rows, block_begin, block_end, x, ldx);
+}
+
+void NAME(fs_gemm_codes)(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
+                         float *y, size_t ldy, void *scratch)
+{
+    (void)scratch;
+    gemm_codes(w, panel_begin, panel_end, x, row, m, bias, y, ldy);
+}

@@ -1,0 +1,380 @@
+/* Quantised products by vectors of any width. A template: the file that includes it has one ISA's vectors.
+ *
+ *   VF VI         vectors of LANES floats and int32; UNITS = 16 / LANES of them hold one value of each row of a panel
+ *   vf_load vf_store vf_set1 vf_mul vf_div vf_fma
+ *   vi_load vi_store vi_set1 vi_zero vi_add vi_mul vi_max (of unsigned) vi_and vf_of (VI: rounded) vi_of
+ *                 (VF: to nearest, half to even)
+ *   from_f16(const uint8_t *, VF *)    sixteen f16 to sixteen floats
+ *   from_i8(v16u8, VI *)               sixteen signed bytes to sixteen int32
+ *   lookup(table, index)               sixteen bytes out of sixteen, index < 16
+ *   dots(const int limit, const int groups, const uint8_t *w, const int8_t *a, VI *acc)
+ *                 sums over groups of four inputs of w [groups][16][4], int8, times a [groups][4]; |w| <= limit, which
+ *                 tells how many products fit int16; limit < 0: w >= 0 too
+ *
+ * 32 inputs of a panel are unpacked to signed codes in the first cache and swept by up to ROWS rows of x; the rows'
+ * sums stay in the cache beside them. */
+#ifndef FS_KERNELS_QUANTS_SIMD_H
+#define FS_KERNELS_QUANTS_SIMD_H
+
+#include "kernels/quants_isa.h"
+#include "kernels/transpose.h"
+#include "tensor/blocks.h"
+
+#include <string.h>
+
+#define EACH_UNIT UNROLL for (int u = 0; u < UNITS; u++)
+#define ROWS      ((size_t)64)
+
+/* ---- activations ---- */
+INLINE void quantize_block(const float *x, uint32_t block, int8_t *codes, float *ret_d, int16_t *sums)
+{
+    VI top = vi_zero();
+    uint32_t words[LANES], bits = 0;
+    float d;
+    VF divisor;
+    bool usable;
+
+    for (uint32_t i = 0; i < block; i += LANES)
+        top = vi_max(top, vi_and(vi_load(x + i), vi_set1(0x7fffffff)));
+    vi_store(words, top);
+    for (int i = 0; i < LANES; i++)
+        bits = words[i] > bits ? words[i] : bits;
+    memcpy(&d, &bits, sizeof d);
+    d /= 127.0f;
+    d = d < 0x1p-126f ? 0.0f : d;
+    *ret_d = d;
+    usable = d > 0.0f && d < __builtin_inff();
+    divisor = vf_set1(d);
+    for (uint32_t i = 0; i < block; i += 16) {
+        int32_t q[16] = { 0 }, sum = 0;
+        for (int u = 0; usable && u < UNITS; u++)
+            vi_store(q + u * LANES, vi_of(vf_div(vf_load(x + i + (uint32_t)u * LANES), divisor)));
+        for (int j = 0; j < 16; j++) {
+            codes[i + (uint32_t)j] = (int8_t)q[j];
+            sum += q[j];
+        }
+        sums[i / 16] = (int16_t)sum;
+    }
+}
+
+INLINE void quantize(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
+{
+    for (size_t t = 0; t < n_rows; t++, x += ldx)
+        for (size_t b = block_begin; b < block_end; b++)
+            quantize_block(x + b * q->block, q->block, fs_quants_codes(q, row + t) + b * q->block, fs_quants_scales(q, row + t) + b,
+                           fs_quants_sums(q, row + t) + b * q->block / 16);
+}
+
+/* ---- panels ---- */
+INLINE v16u8 at(const uint8_t *p)
+{
+    v16u8 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* Bit bit of each byte as its bit to. */
+INLINE v16u8 moved_bit(v16u8 v, const int bit, const int to)
+{
+    return ((v >> bit) & 1) << to;
+}
+
+/* Bytes before the codes (Q6_K: of its first half) in a unit of n blocks. */
+INLINE size_t head_bytes(const fs_dtype t, const size_t n)
+{
+    switch (t) {
+    case FS_DTYPE_MXFP4:
+        return n * 16;
+    case FS_DTYPE_Q4_1:
+        return n * 64;
+    case FS_DTYPE_Q5_0:
+        return n * 96;
+    case FS_DTYPE_Q5_1:
+        return n * 128;
+    case FS_DTYPE_Q2_K:
+    case FS_DTYPE_Q6_K:
+        return 256;
+    case FS_DTYPE_Q4_K:
+        return 192;
+    case FS_DTYPE_Q3_K:
+    case FS_DTYPE_Q5_K:
+        return 704;
+    case FS_DTYPE_IQ4_XS:
+        return 96;
+    default:
+        return n * 32;
+    }
+}
+
+/* Bytes of a unit of n blocks. */
+INLINE size_t unit_bytes(const fs_dtype t, const size_t n)
+{
+    return FS_PANEL * n * fs_dtype_get(t)->block_bytes;
+}
+
+/* The signed codes of sub-block j (32 inputs) of a unit of n blocks: dst [8][16][4]. */
+INLINE void unpack(const fs_dtype t, const uint8_t *unit, const size_t n, const size_t j, uint8_t *dst)
+{
+    const uint8_t *p = unit + head_bytes(t, n);
+    const int half = (int)(j / 4), quarter = (int)(j % 4);
+    v16u8 table = { 0 };
+
+    if (t == FS_DTYPE_IQ4_NL || t == FS_DTYPE_IQ4_XS)
+        memcpy(&table, fs_iq4_values, sizeof table);
+    if (t == FS_DTYPE_MXFP4)
+        memcpy(&table, fs_e2m1_doubled, sizeof table);
+    for (size_t i = 0; i < 512; i += 16) { /* group i / 64, rows i % 64 / 4 .. */
+        v16u8 q;
+        switch (t) {
+        case FS_DTYPE_Q8_0:
+            q = at(p + j * 512 + i) ^ 0x80;
+            break;
+        case FS_DTYPE_Q4_K:
+        case FS_DTYPE_Q5_K:
+            q = at(p + j / 2 * 512 + i);
+            q = j % 2 ? q >> 4 : q & 15;
+            if (t == FS_DTYPE_Q5_K)
+                q |= moved_bit(at(unit + 192 + i), (int)j, 4);
+            break;
+        case FS_DTYPE_Q6_K:
+            q = at(p + half * 1536 + quarter % 2 * 512 + i);
+            q = quarter / 2 ? q >> 4 : q & 15;
+            q |= (at(p + half * 1536 + 1024 + i) >> 2 * quarter & 3) << 4;
+            q -= 32;
+            break;
+        case FS_DTYPE_Q2_K:
+        case FS_DTYPE_Q3_K:
+            q = at(p + half * 512 + i) >> 2 * quarter & 3;
+            if (t == FS_DTYPE_Q3_K)
+                q = (q | moved_bit(at(unit + 192 + i), (int)j, 2)) - 4;
+            break;
+        default: /* nibbles: groups 0 .. 3 low, 4 .. 7 high */
+            q = at(p + j * 256 + i % 256);
+            q = i < 256 ? q & 15 : q >> 4;
+            if (t == FS_DTYPE_IQ4_NL || t == FS_DTYPE_IQ4_XS || t == FS_DTYPE_MXFP4)
+                q = lookup(table, q);
+            if (t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1)
+                q |= moved_bit(at(p - (n - j) * 64 + i % 64), (int)(i / 64), 4);
+            if (t == FS_DTYPE_Q4_0)
+                q -= 8;
+            if (t == FS_DTYPE_Q5_0)
+                q -= 16;
+        }
+        memcpy(dst + i, &q, sizeof q);
+    }
+}
+
+/* The largest |code|, negative when no code is below zero. */
+INLINE int limit_of(const fs_dtype t)
+{
+    switch (t) {
+    case FS_DTYPE_Q4_0:
+    case FS_DTYPE_Q5_0:
+    case FS_DTYPE_MXFP4:
+    case FS_DTYPE_Q3_K:
+        return 16;
+    case FS_DTYPE_Q4_1:
+    case FS_DTYPE_Q4_K:
+    case FS_DTYPE_Q2_K:
+        return -16;
+    case FS_DTYPE_Q5_1:
+    case FS_DTYPE_Q5_K:
+        return -32;
+    case FS_DTYPE_Q6_K:
+        return 32;
+    default:
+        return 128;
+    }
+}
+
+/* Types whose blocks have a minimum; their sub-blocks. */
+INLINE bool has_min(const fs_dtype t)
+{
+    return t == FS_DTYPE_Q4_1 || t == FS_DTYPE_Q5_1 || t == FS_DTYPE_Q2_K || t == FS_DTYPE_Q4_K || t == FS_DTYPE_Q5_K;
+}
+
+INLINE int sub_of(const fs_dtype t)
+{
+    return t == FS_DTYPE_Q2_K || t == FS_DTYPE_Q3_K || t == FS_DTYPE_Q6_K ? 16 : 32;
+}
+
+/* d and m of block j of a unit of n blocks of 32. */
+INLINE void factors_of(const fs_dtype t, const uint8_t *unit, const size_t j, VF d[UNITS], VF m[UNITS])
+{
+    if (t == FS_DTYPE_MXFP4) { /* 2^(e - 128) */
+        float scales[FS_PANEL];
+        for (size_t r = 0; r < FS_PANEL; r++) {
+            uint32_t e = unit[j * 16 + r], bits = e < 2 ? 0x00200000u << e : (e - 1) << 23;
+            memcpy(&scales[r], &bits, sizeof bits);
+        }
+        EACH_UNIT d[u] = vf_load(scales + u * LANES);
+    } else if (has_min(t)) {
+        from_f16(unit + j * 64, d);
+        from_f16(unit + j * 64 + 32, m);
+    } else {
+        from_f16(unit + j * 32, d);
+    }
+}
+
+/* The sub-scale of 32 or 16 inputs s of a superblock, and its minimum. */
+INLINE v16u8 scale_of(const fs_dtype t, const uint8_t *p, const int s, v16u8 *ret_min)
+{
+    switch (t) {
+    case FS_DTYPE_Q4_K:
+    case FS_DTYPE_Q5_K:
+        if (s < 4) {
+            *ret_min = at(p + 64 + s * 16) & 63;
+            return at(p + s * 16) & 63;
+        }
+        *ret_min = at(p + 64 + s * 16) >> 4 | at(p + s * 16) >> 6 << 4;
+        return (at(p + 64 + s * 16) & 15) | at(p + (s - 4) * 16) >> 6 << 4;
+    case FS_DTYPE_Q2_K:
+        *ret_min = at(p + s * 16) >> 4;
+        return at(p + s * 16) & 15;
+    case FS_DTYPE_Q3_K: {
+        v16u8 low = at(p + s % 8 * 16), high = at(p + 128 + s % 4 * 16);
+        return ((low >> s / 8 * 4 & 15) | (high >> s / 4 * 2 & 3) << 4) - 32;
+    }
+    case FS_DTYPE_Q6_K:
+        return at(p + s * 16);
+    default: { /* IQ4_XS */
+        v16u8 low = at(p + s / 2 * 16) >> s % 2 * 4 & 15, high = { 0 };
+        for (int r = 0; r < 16; r++)
+            high[r] = (uint8_t)(p[64 + 2 * r + s / 4] >> s % 4 * 2 & 3);
+        return (low | high << 4) - 32;
+    }
+    }
+}
+
+/* ---- kernels: one panel, up to ROWS rows ---- */
+struct sweep {
+    const fs_mat *w;
+    const fs_quants *x;
+    size_t row, m;
+    float y[ROWS][FS_PANEL];
+};
+
+/* y = fma(fl(factor * d), (float)i, y) */
+INLINE void add_scaled(float *y, const VF factor[UNITS], float d, const VI i[UNITS])
+{
+    EACH_UNIT vf_store(y + u * LANES, vf_fma(vf_mul(factor[u], vf_set1(d)), vf_of(i[u]), vf_load(y + u * LANES)));
+}
+
+INLINE void sweep32(const fs_dtype t, struct sweep *s, size_t panel)
+{
+    const size_t n_blocks = s->w->k / 32;
+    const uint8_t *unit = s->w->data + panel * s->w->panel_bytes;
+
+    for (size_t b = 0; b < n_blocks; b++) {
+        const size_t j = b % 2, n = n_blocks - (b - j) < 2 ? 1 : 2;
+        uint8_t codes[512] __attribute__((aligned(64)));
+        VF d[UNITS], m[UNITS];
+
+        unpack(t, unit, n, j, codes);
+        factors_of(t, unit, j, d, m);
+        for (size_t r = 0; r < s->m; r++) {
+            float d_a = fs_quants_scales(s->x, s->row + r)[b];
+            VI acc[UNITS];
+            EACH_UNIT acc[u] = vi_zero();
+            dots(limit_of(t), 8, codes, fs_quants_codes(s->x, s->row + r) + b * 32, acc);
+            add_scaled(s->y[r], d, d_a, acc);
+            if (has_min(t)) {
+                const int16_t *sums = fs_quants_sums(s->x, s->row + r) + b * 2;
+                EACH_UNIT acc[u] = vi_set1(sums[0] + sums[1]);
+                add_scaled(s->y[r], m, d_a, acc);
+            }
+        }
+        if (j)
+            unit += unit_bytes(t, 2);
+    }
+}
+
+INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
+{
+    const int n_subs = FS_TILE / sub_of(t);
+    const uint8_t *unit = s->w->data + panel * s->w->panel_bytes;
+    int32_t sums[ROWS][FS_PANEL];
+
+    for (size_t b = 0; b < s->w->k / FS_TILE; b++, unit += unit_bytes(t, 1)) {
+        VI scale[16][UNITS], min[16][UNITS];
+        VF d[UNITS], m[UNITS];
+
+        for (int i = 0; i < n_subs; i++) {
+            v16u8 low = { 0 };
+            from_i8(scale_of(t, unit, i, &low), scale[i]);
+            from_i8(low, min[i]);
+        }
+        from_f16(unit + unit_bytes(t, 1) - (has_min(t) ? 64 : 32), d);
+        if (has_min(t)) {
+            from_f16(unit + unit_bytes(t, 1) - 32, m);
+            EACH_UNIT m[u] = vf_mul(m[u], vf_set1(-1.0f));
+        }
+        memset(sums, 0, s->m * sizeof sums[0]);
+        for (size_t j = 0; j < 8; j++) {
+            uint8_t codes[512] __attribute__((aligned(64)));
+            unpack(t, unit, 1, j, codes);
+            for (size_t r = 0; r < s->m; r++) {
+                const int8_t *a = fs_quants_codes(s->x, s->row + r) + b * FS_TILE + j * 32;
+                for (int h = 0; h < 32 / sub_of(t); h++) {
+                    VI acc[UNITS];
+                    EACH_UNIT acc[u] = vi_zero();
+                    dots(limit_of(t), sub_of(t) / 4, codes + h * 256, a + h * 16, acc);
+                    EACH_UNIT vi_store(sums[r] + u * LANES, vi_add(vi_load(sums[r] + u * LANES), vi_mul(acc[u], scale[(int)j * 32 / sub_of(t) + h][u])));
+                }
+            }
+        }
+        for (size_t r = 0; r < s->m; r++) {
+            const int16_t *q_sums = fs_quants_sums(s->x, s->row + r) + b * 16;
+            float d_a = fs_quants_scales(s->x, s->row + r)[b];
+            VI i[UNITS];
+            EACH_UNIT i[u] = vi_load(sums[r] + u * LANES);
+            add_scaled(s->y[r], d, d_a, i);
+            if (!has_min(t))
+                continue;
+            EACH_UNIT i[u] = vi_zero();
+            for (int k = 0; k < n_subs; k++) {
+                VI sum = vi_set1(sub_of(t) == 16 ? q_sums[k] : q_sums[2 * k] + q_sums[2 * k + 1]);
+                EACH_UNIT i[u] = vi_add(i[u], vi_mul(min[k][u], sum));
+            }
+            add_scaled(s->y[r], m, d_a, i);
+        }
+    }
+}
+
+#define EACH_TYPE(F) F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
+#define DEFINE(t)                                                                                               \
+    static void sweep_##t(struct sweep *s, size_t panel)                                                        \
+    {                                                                                                           \
+        const fs_dtype type = FS_DTYPE_##t;                                                                     \
+        if (type >= FS_DTYPE_Q2_K && type <= FS_DTYPE_Q6_K)                                                     \
+            sweep256(type, s, panel);                                                                           \
+        else if (type == FS_DTYPE_IQ4_XS)                                                                       \
+            sweep256(type, s, panel);                                                                           \
+        else                                                                                                    \
+            sweep32(type, s, panel);                                                                            \
+    }
+EACH_TYPE(DEFINE)
+
+INLINE void gemm_codes(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
+                       float *y, size_t ldy)
+{
+    typedef void sweep_fn(struct sweep *s, size_t panel);
+#define SWEEP(t) [FS_DTYPE_##t] = sweep_##t,
+    static sweep_fn *const sweeps[FS_DTYPE_END] = { EACH_TYPE(SWEEP) };
+    struct sweep s = { .w = w, .x = x };
+
+    for (size_t t0 = 0; t0 < m; t0 += ROWS) {
+        s.row = row + t0;
+        s.m = m - t0 < ROWS ? m - t0 : ROWS;
+        for (size_t p = panel_begin; p < panel_end; p++) {
+            size_t o0 = p * FS_PANEL, n = w->n - o0 < FS_PANEL ? w->n - o0 : FS_PANEL;
+            memset(s.y, 0, s.m * sizeof s.y[0]);
+            sweeps[w->dtype](&s, p);
+            for (size_t r = 0; r < s.m; r++)
+                for (size_t o = 0; o < n; o++)
+                    y[(t0 + r) * ldy + o0 + o] = bias ? s.y[r][o] + bias[o0 + o] : s.y[r][o];
+        }
+    }
+}
+
+#endif
