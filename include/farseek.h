@@ -83,7 +83,7 @@ typedef struct fs_session fs_session;
 fs_status fs_session_new(fs_model *m, int ctx_tokens, fs_session **ret_session, fs_error *err);
 void fs_session_free(fs_session *s);
 int fs_session_n_tokens(const fs_session *s);
-/* Drops all tokens from n_tokens on. */
+/* Drops all tokens from n_tokens on. Of deepseek_v4, up to 127 tokens before them may have to be run again, with the next step. */
 void fs_session_truncate(fs_session *s, int n_tokens);
 
 typedef enum fs_speculation { FS_SPECULATE_OFF, FS_SPECULATE_LOOKUP, FS_SPECULATE_MTP } fs_speculation;
