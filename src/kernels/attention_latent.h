@@ -39,6 +39,8 @@ INLINE void latent_step(const int keys, const float *q, const float *k, size_t s
     for (; d + 4 <= n; d += 4) {
         lanes a[4];
         const float *x = k + d;
+        for (size_t c = d / 4 % 4; c < (size_t)keys; c += 4) /* the keys behind these: a line of each while one passes */
+            __builtin_prefetch((const void *)((uintptr_t)k + ((size_t)keys + c) * stride * sizeof *k + d / LANES * 64), 0, 2);
         UNROLL for (int i = 0; i < 4; i++)
             a[i] = lanes_load(q + (d + (size_t)i) * LANES);
         UNROLL for (int c = 0; c < keys; c++, x += stride)
