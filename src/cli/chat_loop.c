@@ -95,6 +95,22 @@ static fs_status say(chat *c, fs_bytes text, fs_error *err)
     return rc ? rc : answer(c, err);
 }
 
+/* A user's message instead of a result is the user's choice; a result without a call is none. */
+static fs_status do_result(chat *c, char *text, fs_error *err)
+{
+    fs_talk *t = &c->run->talk;
+    fs_status rc;
+
+    if (!fs_talk_n_open_calls(t))
+        return fs_fail(err, FS_ERR_ARGUMENT, "no call of a tool waits for its result");
+    if ((rc = fs_talk_add(t, FS_TALK_TOOL, fs_bytes_str(text), (fs_bytes){ 0 }, err)))
+        return rc;
+    if (!fs_talk_n_open_calls(t))
+        return answer(c, err);
+    printf("%zu more to come.\n", fs_talk_n_open_calls(t));
+    return FS_OK;
+}
+
 /* ---- commands ---- */
 
 static fs_status do_help(chat *c, char *text, fs_error *err)
@@ -328,6 +344,7 @@ static const chat_command commands[] = {
     { "/retry", "", "answer the last message again, with another seed", do_retry },
     { "/save", "FILE", "write the conversation as JSON", do_save },
     { "/load", "FILE", "go on with a saved conversation", do_load },
+    { "/result", "TEXT", "what a called tool gave; the model goes on after the last", do_result },
     { "/set", "[NAME VALUE]", "change a setting (/set temperature 0.7), or show them", do_set },
     { "/think", "", "let the model think first, or not", do_think },
     { "/fold", "", "show the thinking, or one line in its place", do_fold },

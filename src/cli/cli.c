@@ -261,6 +261,24 @@ fs_status fs_text_clean(fs_buf *out, fs_bytes text, fs_error *err)
     return rc;
 }
 
+fs_status fs_date_read(const char *text, struct tm *ret, fs_error *err)
+{
+    time_t seconds = time(NULL);
+    struct tm t = { .tm_isdst = -1 };
+    const char *end = text ? strptime(text, "%Y-%m-%d", &t) : NULL;
+
+    if (!text) {
+        localtime_r(&seconds, ret);
+        return FS_OK;
+    }
+    if (end && (*end == 'T' || *end == ' '))
+        end = strptime(end + 1, "%H:%M:%S", &t);
+    if (!end || *end || mktime(&t) == (time_t)-1)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--date '%.60s' is neither like 2026-01-31 nor like 2026-01-31T09:30:00", text);
+    *ret = t;
+    return FS_OK;
+}
+
 bool fs_colour_wanted(FILE *stream)
 {
     const char *term = getenv("TERM");

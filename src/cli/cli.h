@@ -10,6 +10,7 @@
 #include "base/options.h"
 
 #include <stdio.h>
+#include <time.h>
 
 typedef struct fs_command {
     fs_option_set set;
@@ -38,6 +39,9 @@ fs_status fs_folder_make(const char *folder, fs_error *err);
 
 /* Reads stdin to its end, at most max_bytes. */
 fs_status fs_stdin_read(size_t max_bytes, fs_buf *ret, fs_error *err);
+
+/* "2026-01-31" or "2026-01-31T09:30:00" (a blank will do for the T) as local time; NULL: now. */
+fs_status fs_date_read(const char *text, struct tm *ret, fs_error *err);
 
 /* Appends text with every control character but newline and tab taken out, and bytes that are no UTF-8 replaced: what
  * a model or a file says never drives the terminal. */

@@ -91,19 +91,15 @@ static fs_status find_chat_format(report *r, fs_error *err)
     const fs_gguf *g = fs_weights_gguf(r->weights);
     const char *model_type = fs_weights_config(r->weights)->model_type;
     fs_tokenizer *t = NULL;
-    fs_bytes template = { 0 };
-    fs_buf text = { 0 };
-    fs_status rc = g ? fs_gguf_string(g, "tokenizer.chat_template", &template, NULL, err)
-                     : fs_chat_template_read(fs_weights_folder(r->weights), &text, err);
+    fs_chat_config config = { .add_bos = -1 };
+    fs_status rc = g ? fs_chat_config_gguf(g, NULL, &config, err) : fs_chat_config_read(fs_weights_folder(r->weights), &config, err);
 
-    if (!g)
-        template = fs_buf_bytes(&text);
-    if (!rc && template.n_bytes == 0 && strncmp(model_type, "deepseek_v", 10) == 0)
+    if (!rc && config.source.n_bytes == 0 && strncmp(model_type, "deepseek_v", 10) == 0)
         rc = open_tokenizer(r, &t, err);
     if (!rc)
-        r->chat_format = fs_chat_format_detect(template, t, model_type);
+        r->chat_format = fs_chat_format_detect(fs_buf_bytes(&config.source), t, model_type);
     fs_tokenizer_close(t);
-    fs_buf_done(&text);
+    fs_chat_config_done(&config);
     return rc;
 }
 

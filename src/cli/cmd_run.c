@@ -3,8 +3,11 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 
+#include "base/file.h"
 #include "base/pool.h"
 #include "base/sandbox.h"
+#include "text/chat_template.h"
+#include "text/json_text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,6 +18,7 @@
 
 #define CTX_TOKENS_DEFAULT 4096
 #define STDIN_BYTES_MAX    ((size_t)64 << 20)
+#define TOOLS_BYTES_MAX    ((size_t)16 << 20)
 
 /* Values the parser never stores mean: not set, see fill_settings. */
 #define UNSET (-1)
@@ -22,7 +26,7 @@
 extern const fs_command fs_command_run;
 
 static struct {
-    const char *model, *system, *adapter, *format, *speculate;
+    const char *model, *system, *adapter, *format, *chat_template, *tools, *date, *speculate;
     int ctx_tokens, n_threads, n_draft;
     double memory_gib;
     bool json, raw, exact, sandbox;
@@ -56,6 +60,9 @@ static const fs_option options[] = {
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
     FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "guess tokens ahead: the answer is the same, it may come faster (default off)"),
     FS_OPT_INT("draft", 0, opt.n_draft, 0, FS_DRAFT_MAX, "N", "tokens guessed at once; 0: 8 by lookup, 1 by mtp (default 0)"),
+    FS_OPT_STR("chat-template", 0, opt.chat_template, "FILE", "run this Jinja chat template instead of the chat format"),
+    FS_OPT_STR("tools", 0, opt.tools, "FILE", "functions the model may call, a JSON list as the OpenAI API's tools"),
+    FS_OPT_STR("date", 0, opt.date, "DATE", "what a template's clock tells: 2026-01-31 or 2026-01-31T09:30:00 (default: local time)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
@@ -106,6 +113,51 @@ static bool on_progress(void *ud, double fraction)
     return !fs_interrupted();
 }
 
+static fs_status read_tools(fs_run *r, fs_error *err)
+{
+    fs_buf text = { 0 };
+    fs_bytes list;
+    fs_status rc = fs_file_read(opt.tools, TOOLS_BYTES_MAX, &text, err);
+
+    if (!rc && (!fs_json_text_valid(fs_buf_bytes(&text), &list) || list.data[0] != '['))
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%.300s' is not a JSON list of tools", opt.tools);
+    if (!rc)
+        rc = fs_buf_append(&r->tools, list.data, list.n_bytes, err);
+    fs_buf_done(&text);
+    return rc;
+}
+
+/* The chat format, its clock and the tools. */
+static fs_status prepare_chat(fs_run *r, const char *model, fs_error *err)
+{
+    const fs_error *why;
+    struct tm now;
+    fs_buf text = { 0 };
+    fs_status rc = FS_OK;
+
+    if (opt.chat_template) {
+        rc = fs_file_read(opt.chat_template, FS_JINJA_SOURCE_BYTES_MAX, &text, err);
+        if (!rc && (rc = fs_model_set_chat_template(r->model, fs_buf_bytes(&text), err)))
+            fs_fail_prefix(err, "'%.200s'", opt.chat_template);
+        fs_buf_done(&text);
+    } else if (opt.format) {
+        fs_chat_format f = fs_chat_format_from_name(opt.format);
+        if (f == FS_CHAT_NONE || f == FS_CHAT_FORMAT_END)
+            return fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s' (farseek template --help lists them)", opt.format);
+        rc = fs_model_set_chat_format(r->model, f, err);
+    }
+    why = fs_model_chat_error(r->model);
+    if (!rc && why)
+        return fs_fail(err, why->code, "model '%.100s': %.300s; --raw continues a text", model, why->message);
+    if (!rc && fs_model_chat_format(r->model) == FS_CHAT_NONE)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "model '%.200s' has no chat template; --raw continues a text, --chat-template brings one", model);
+    if (!rc && opt.date && !(rc = fs_date_read(opt.date, &now, err)))
+        fs_model_set_time(r->model, &now);
+    if (!rc && opt.tools)
+        rc = read_tools(r, err);
+    return rc;
+}
+
 static fs_status open_run(fs_run *r, const char *model, fs_error *err)
 {
     bool shown = isatty(STDERR_FILENO);
@@ -134,14 +186,8 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     if (r->ctx_tokens > fs_model_ctx_tokens_max(r->model))
         return fs_fail(err, FS_ERR_ARGUMENT, "--ctx is %d, the model was made for at most %d", r->ctx_tokens,
                        fs_model_ctx_tokens_max(r->model));
-    if (opt.format) {
-        fs_chat_format f = fs_chat_format_from_name(opt.format);
-        if (f == FS_CHAT_NONE || f == FS_CHAT_FORMAT_END)
-            return fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s' (farseek template --help lists them)", opt.format);
-        fs_model_set_chat_format(r->model, f);
-    }
-    if (!opt.raw && fs_model_chat_format(r->model) == FS_CHAT_NONE)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "model '%.200s' has no chat format that is known here; --raw continues a text", model);
+    if (!opt.raw && (rc = prepare_chat(r, model, err)))
+        return rc;
     rc = fs_session_new(r->model, r->ctx_tokens, &r->session, err);
     if (!rc)
         rc = fs_session_speculate(r->session, speculation, opt.n_draft, err);
@@ -169,6 +215,16 @@ static const char *stop_name(const fs_generation *g)
     return "interrupted";
 }
 
+/* The lines as a list. */
+static fs_status put_calls(fs_buf *out, const fs_buf *lines, fs_error *err)
+{
+    fs_status rc = fs_buf_append_str(out, ", \"calls\": [", err);
+
+    for (size_t i = 0; i < lines->n_bytes && !rc; i++)
+        rc = lines->data[i] != '\n' ? fs_buf_append(out, lines->data + i, 1, err) : i + 1 < lines->n_bytes ? fs_buf_append_str(out, ", ", err) : FS_OK;
+    return rc ? rc : fs_buf_append_str(out, "]", err);
+}
+
 static fs_status print_json(const fs_run *r, fs_error *err)
 {
     const fs_talk_turn *last = &r->talk.turns[r->talk.n_turns - 1];
@@ -186,6 +242,8 @@ static fs_status print_json(const fs_run *r, fs_error *err)
         rc = fs_buf_append_str(&out, ", \"reasoning\": ", err);
     if (!rc)
         rc = fs_json_quote(&out, fs_buf_bytes(&r->reasoning), err);
+    if (!rc && r->tools.n_bytes)
+        rc = put_calls(&out, &r->calls, err);
     if (!rc)
         rc = fs_buf_printf(&out, err,
                            ", \"stop\": \"%s\", \"seed\": %" PRIu64 ", \"temperature\": %g, \"prompt_tokens\": %d, \"tokens\": %d, "
@@ -271,6 +329,8 @@ static fs_status run(const fs_args *args, fs_error *err)
         return fs_fail(err, FS_ERR_ARGUMENT, "no model: farseek run MODEL, or 'model' in the configuration");
     if (chat && opt.raw)
         return fs_fail(err, FS_ERR_ARGUMENT, "--raw continues a text: give one as an argument or on stdin");
+    if (opt.raw && (opt.tools || opt.chat_template))
+        return fs_fail(err, FS_ERR_ARGUMENT, "--raw continues a text: it goes with neither --tools nor --chat-template");
     if (!chat)
         rc = read_prompt(words, &prompt, err);
     fs_interrupt_catch();

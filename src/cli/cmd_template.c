@@ -3,17 +3,15 @@
 #include "cli/cli.h"
 #include "cli/tokens.h"
 #include "base/file.h"
-#include "text/chat_template.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MESSAGES_MAX 100000
 
 static struct {
     bool json;
-    const char *format, *jinja;
+    const char *format, *jinja, *date;
 } opt;
 
 /* What the request owns beside its JSON: the calls, and the texts of arguments that came as objects. */
@@ -143,35 +141,58 @@ static fs_status read_request(request *r, fs_error *err)
     return read_messages(r, err);
 }
 
-/* The format by name, or the model's own with its tokenizer. */
-static fs_status choose(const char *name, fs_chat_format *ret, fs_tokenizer **ret_tokenizer, fs_error *err)
+/* The format by name, or the model's own with its tokenizer and what stands beside it. */
+static fs_status choose(const char *name, fs_chat_format *ret, fs_tokenizer **ret_tokenizer, fs_chat_config *ret_config, fs_error *err)
 {
-    fs_buf template = { 0 };
     fs_status rc;
 
     *ret = fs_chat_format_from_name(name);
-    if (*ret != FS_CHAT_FORMAT_END && *ret != FS_CHAT_NONE)
+    if (*ret != FS_CHAT_FORMAT_END && *ret != FS_CHAT_NONE && *ret != FS_CHAT_TEMPLATE)
         return FS_OK;
-    rc = fs_tokens_open(name, ret_tokenizer, &template, err);
+    rc = fs_tokens_open(name, ret_tokenizer, ret_config, err);
     if (!rc)
-        *ret = opt.format ? fs_chat_format_from_name(opt.format) : fs_chat_format_detect(fs_buf_bytes(&template), *ret_tokenizer, NULL);
+        *ret = opt.format ? fs_chat_format_from_name(opt.format) : fs_chat_format_detect(fs_buf_bytes(&ret_config->source), *ret_tokenizer, NULL);
     if (!rc && *ret == FS_CHAT_FORMAT_END)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "unknown chat format '%.100s' (farseek template --help lists them)", opt.format);
-    fs_buf_done(&template);
+    if (!rc && *ret == FS_CHAT_TEMPLATE && ret_config->source.n_bytes == 0)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "'%.300s' has no chat template", name);
     return rc;
 }
 
-/* The request through the template of --jinja, which may use whatever it says. */
-static fs_status render_jinja(const fs_tokenizer *t, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
+/* A request for a template, which may use whatever it says. The model's own tokens, add_generation_prompt and thinking
+ * are given where the request does not, as fs_chat_template_messages gives them. */
+static fs_status complete(struct json_object *request, const fs_chat_config *config, fs_error *err)
+{
+    struct json_object *thinking = fs_json_member(request, "thinking");
+    int failed = 0;
+
+    if (config->own) {
+        json_object_object_foreach(config->own, key, value)
+        {
+            if (!json_object_object_get_ex(request, key, NULL) && json_object_object_add(request, key, json_object_get(value)) != 0)
+                failed = 1;
+        }
+    }
+    if (!opt.jinja && !fs_json_member(request, "add_generation_prompt"))
+        failed |= json_object_object_add(request, "add_generation_prompt", json_object_new_boolean(true));
+    if (!opt.jinja && !thinking)
+        failed |= json_object_object_add(request, "thinking", json_object_new_boolean(true));
+    if (!opt.jinja && !fs_json_member(request, "enable_thinking"))
+        failed |= json_object_object_add(request, "enable_thinking", json_object_new_boolean(!thinking || json_object_get_boolean(thinking)));
+    return failed ? fs_fail_memory(err, sizeof(void *)) : FS_OK;
+}
+
+static fs_status render_jinja(const fs_tokenizer *t, const fs_chat_config *config, fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err)
 {
     struct json_object *request = NULL;
     fs_buf text = { 0 };
-    time_t seconds = time(NULL);
     struct tm now;
-    fs_status rc;
+    fs_status rc = fs_date_read(opt.date, &now, err);
 
-    if (!(rc = fs_file_read(opt.jinja, FS_JINJA_SOURCE_BYTES_MAX, &text, err)) && !(rc = fs_tokens_read_request(&request, err)))
-        rc = fs_chat_template_render(fs_buf_bytes(&text), t, request, localtime_r(&seconds, &now), ret_prompt, t ? ret_ids : NULL, err);
+    if (!rc && opt.jinja)
+        rc = fs_file_read(opt.jinja, FS_JINJA_SOURCE_BYTES_MAX, &text, err);
+    if (!rc && !(rc = fs_tokens_read_request(&request, err)) && !(rc = complete(request, config, err)))
+        rc = fs_chat_template_render(fs_buf_bytes(opt.jinja ? &text : &config->source), t, request, &now, ret_prompt, t ? ret_ids : NULL, err);
     json_object_put(request);
     fs_buf_done(&text);
     return rc;
@@ -188,11 +209,12 @@ static fs_status render(fs_chat_format f, const fs_tokenizer *t, fs_buf *ret_pro
     return rc;
 }
 
-static fs_status answer(fs_chat_format f, const fs_tokenizer *t, fs_buf *out, fs_error *err)
+static fs_status answer(fs_chat_format f, const fs_tokenizer *t, const fs_chat_config *config, fs_buf *out, fs_error *err)
 {
     fs_buf prompt = { 0 };
     fs_ids ids = { 0 };
-    fs_status rc = opt.jinja ? render_jinja(t, &prompt, &ids, err) : render(f, t, &prompt, &ids, err);
+    bool jinja = opt.jinja || f == FS_CHAT_TEMPLATE;
+    fs_status rc = jinja ? render_jinja(t, config, &prompt, &ids, err) : render(f, t, &prompt, &ids, err);
 
     if (rc)
         goto done;
@@ -214,6 +236,7 @@ done:
 static fs_status run(const fs_args *args, fs_error *err)
 {
     fs_chat_format f = FS_CHAT_NONE;
+    fs_chat_config config = { .add_bos = -1 };
     fs_tokenizer *t = NULL;
     fs_buf out = { 0 };
     fs_status rc = FS_OK;
@@ -221,12 +244,13 @@ static fs_status run(const fs_args *args, fs_error *err)
     if (args->n == 0 && !opt.jinja)
         return fs_fail(err, FS_ERR_ARGUMENT, "template needs a MODEL or a FORMAT, or --jinja");
     if (args->n)
-        rc = opt.jinja ? fs_tokens_open(args->items[0], &t, NULL, err) : choose(args->items[0], &f, &t, err);
+        rc = opt.jinja ? fs_tokens_open(args->items[0], &t, &config, err) : choose(args->items[0], &f, &t, &config, err);
     if (!rc)
-        rc = answer(f, t, &out, err);
+        rc = answer(f, t, &config, &out, err);
     if (!rc && out.n_bytes)
         fwrite(out.data, 1, out.n_bytes, stdout);
     fs_buf_done(&out);
+    fs_chat_config_done(&config);
     fs_tokenizer_close(t);
     return rc;
 }
@@ -234,6 +258,7 @@ static fs_status run(const fs_args *args, fs_error *err)
 static const fs_option options[] = {
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format of a MODEL (default: its own)"),
     FS_OPT_STR("jinja", 'j', opt.jinja, "FILE", "run this chat template instead (default: the chat format)"),
+    FS_OPT_STR("date", 0, opt.date, "DATE", "what a template's clock tells: 2026-01-31 or 2026-01-31T09:30:00 (default: local time)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer {\"prompt\": \"...\", \"ids\": [...]}"),
     FS_OPT_END
 };
@@ -245,7 +270,8 @@ const fs_command fs_command_template = {
              .text = "Stdin is a JSON object: {\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], \"thinking\": true, "
                      "\"add_generation_prompt\": true, \"reasoning_effort\": \"high\", \"tools\": [...]}, the messages and tools of the "
                      "OpenAI API. FORMAT is chatml, qwen2, qwen3, smollm2, llama3, deepseek-v3, deepseek-r1, deepseek-v3.1, deepseek-v3.2, "
-                     "deepseek-v4 or deepseek-v4.1; with a MODEL the answer has the token ids too.\n\n"
+                     "deepseek-v4 or deepseek-v4.1; with a MODEL the answer has the token ids too. A MODEL with another chat template, and "
+                     "--format template, run the template of its files.\n\n"
                      "With --jinja the template FILE is run; each member of the object is a variable of it (bos_token, "
                      "enable_thinking), and MODEL, which may be missing, gives the token ids. No word of messages, tools or documents "
                      "becomes a special token.",

@@ -1,7 +1,6 @@
 /* See the header. */
 #include "cli/reply.h"
 
-#include "cli/answer.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 
@@ -28,6 +27,8 @@ void fs_run_done(fs_run *r)
         return;
     fs_talk_done(&r->talk);
     fs_buf_done(&r->reasoning);
+    fs_buf_done(&r->calls);
+    fs_buf_done(&r->tools);
     fs_session_free(r->session);
     fs_model_close(r->model);
     *r = (fs_run){ 0 };
@@ -37,11 +38,13 @@ void fs_run_done(fs_run *r)
 
 typedef struct view {
     fs_run *run;
-    fs_answer answer;
+    fs_parser parser;
+    fs_buf reasoning, content;
     fs_error failure; /* of showing: memory, or stdout */
     bool reasoning_open; /* dim is on, or the folded line stands */
     double started, line_drawn;
     char last; /* the last byte written */
+    fs_talk called; /* one turn, with the calls */
 } view;
 
 static bool folded_line_wanted(const view *v)
@@ -72,7 +75,7 @@ static void end_reasoning(view *v)
     fs_run *r = v->run;
 
     r->reasoning_seconds = fs_seconds_now() - v->started;
-    r->n_reasoning_tokens = count_tokens(r->model, fs_buf_bytes(&v->answer.reasoning));
+    r->n_reasoning_tokens = count_tokens(r->model, fs_buf_bytes(&v->reasoning));
     if (!v->reasoning_open)
         return;
     v->reasoning_open = false;
@@ -103,19 +106,59 @@ static void show_reasoning(view *v, const char *text, size_t n_bytes)
     }
 }
 
-static bool show_part(void *ud, fs_answer_part part, const char *text, size_t n_bytes)
+/* A call is one line of JSON on its own: within valid JSON line ends are white space. */
+static fs_status keep_call(view *v, const fs_parsed *e)
+{
+    fs_buf line = { 0 };
+    fs_status rc = fs_buf_append_str(&line, "{\"name\": ", &v->failure);
+
+    if (!rc)
+        rc = fs_json_quote(&line, e->name, &v->failure);
+    if (!rc)
+        rc = fs_buf_append_str(&line, ", \"arguments\": ", &v->failure);
+    if (!rc)
+        rc = fs_buf_append(&line, e->arguments.data, e->arguments.n_bytes, &v->failure);
+    if (!rc)
+        rc = fs_buf_append_str(&line, "}", &v->failure);
+    for (size_t i = 0; i < line.n_bytes && !rc; i++)
+        if (strchr("\r\n\t", line.data[i]))
+            line.data[i] = ' ';
+    if (!rc)
+        rc = fs_buf_append(&v->run->calls, line.data, line.n_bytes, &v->failure);
+    if (!rc)
+        rc = fs_buf_append(&v->run->calls, "\n", 1, &v->failure);
+    if (!rc)
+        rc = fs_talk_add_call(&v->called, e->name, e->arguments, &v->failure);
+    if (!rc && v->run->show) {
+        if (v->last != '\n')
+            putchar('\n');
+        write_clean(v, line.data, line.n_bytes);
+        putchar('\n');
+        v->last = '\n';
+    }
+    fs_buf_done(&line);
+    return rc;
+}
+
+static bool show_part(void *ud, const fs_parsed *e)
 {
     view *v = ud;
+    const char *text = (const char *)e->text.data;
 
-    if (part == FS_ANSWER_CONTENT && v->run->reasoning_seconds < 0 && v->answer.reasoning.n_bytes)
+    if (e->part != FS_PART_REASONING && v->run->reasoning_seconds < 0 && v->reasoning.n_bytes)
         end_reasoning(v);
-    if (!v->run->show)
-        return true;
-    if (part == FS_ANSWER_REASONING)
-        show_reasoning(v, text, n_bytes);
-    else
-        write_clean(v, text, n_bytes);
-    if (!v->failure.code && (fflush(stdout) != 0 || ferror(stdout)))
+    if (e->part == FS_PART_CALL) {
+        if (keep_call(v, e))
+            return false;
+    } else if (fs_buf_append(e->part == FS_PART_REASONING ? &v->reasoning : &v->content, text, e->text.n_bytes, &v->failure)) {
+        return false;
+    } else if (v->run->show) {
+        if (e->part == FS_PART_REASONING)
+            show_reasoning(v, text, e->text.n_bytes);
+        else
+            write_clean(v, text, e->text.n_bytes);
+    }
+    if (v->run->show && !v->failure.code && (fflush(stdout) != 0 || ferror(stdout)))
         fs_fail_errno(&v->failure, errno, "cannot write the answer");
     return !v->failure.code;
 }
@@ -128,7 +171,7 @@ static bool on_text(void *ud, const char *text, size_t n_bytes)
 
     if (fs_interrupted())
         return false;
-    rc = fs_answer_push(&v->answer, text, n_bytes, show_part, v, &e);
+    rc = fs_parser_push(&v->parser, text, n_bytes, show_part, v, &e);
     if (rc && rc != FS_ERR_INTERRUPTED)
         v->failure = e;
     return !rc;
@@ -136,62 +179,46 @@ static bool on_text(void *ud, const char *text, size_t n_bytes)
 
 /* ---- tokens and generation ---- */
 
-/* Calls tokenize twice: for the number, then for the ids, into a new array (free). */
-typedef fs_status tokenize_fn(fs_run *r, int32_t *ids, size_t capacity, size_t *ret_n, fs_error *err);
-
-static fs_status chat_tokens(fs_run *r, int32_t *ids, size_t capacity, size_t *ret_n, fs_error *err)
+static fs_chat_options chat_options(const fs_run *r)
 {
-    fs_chat_message *messages;
+    return (fs_chat_options){ .thinking = r->settings->thinking, .add_generation_prompt = true, .tools = fs_buf_bytes(&r->tools) };
+}
+
+static fs_status chat_tokens(fs_run *r, fs_ids *ret, fs_error *err)
+{
+    fs_chat_options o = chat_options(r);
+    fs_message *messages;
     size_t n;
     fs_status rc = fs_talk_messages(&r->talk, &messages, &n, err);
 
     if (rc)
         return rc;
-    rc = fs_chat_tokens(r->model, messages, n, r->settings->thinking, ids, capacity, ret_n, err);
+    rc = fs_model_chat(r->model, messages, n, &o, NULL, ret, err);
     free(messages);
     return rc;
 }
 
-static fs_status raw_tokens(fs_run *r, int32_t *ids, size_t capacity, size_t *ret_n, fs_error *err)
+static fs_status raw_tokens(fs_run *r, fs_ids *ret, fs_error *err)
 {
     const fs_tokenizer *t = fs_model_tokenizer(r->model);
-    fs_ids list = { 0 };
-    fs_status rc;
 
     if (!t)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "model '%.200s' has no tokenizer", r->name);
-    rc = fs_tokenizer_encode(t, fs_buf_bytes(&r->talk.turns[r->talk.n_turns - 1].content), FS_ENCODE_BOS, &list, err);
-    if (!rc) {
-        if (capacity)
-            memcpy(ids, list.data, (list.n < capacity ? list.n : capacity) * sizeof *ids);
-        *ret_n = list.n;
-    }
-    fs_ids_done(&list);
-    return rc;
+    return fs_tokenizer_encode(t, fs_buf_bytes(&r->talk.turns[r->talk.n_turns - 1].content), FS_ENCODE_BOS, ret, err);
 }
 
-static fs_status prompt_tokens(fs_run *r, int32_t **ret, size_t *ret_n, fs_error *err)
+static fs_status prompt_tokens(fs_run *r, fs_parser *ret_parser, fs_ids *ret, fs_error *err)
 {
-    tokenize_fn *tokenize = r->raw ? raw_tokens : chat_tokens;
-    int32_t *ids;
-    size_t n = 0, again;
-    fs_status rc = tokenize(r, NULL, 0, &n, err);
+    fs_chat_options o = chat_options(r);
+    fs_status rc = r->raw ? raw_tokens(r, ret, err) : chat_tokens(r, ret, err);
 
-    if (rc)
-        return rc;
-    if (n == 0)
-        return fs_fail(err, FS_ERR_ARGUMENT, "the prompt has no tokens");
-    ids = calloc(n, sizeof *ids);
-    if (!ids)
-        return fs_fail_memory(err, n * sizeof *ids);
-    rc = tokenize(r, ids, n, &again, err);
-    if (rc) {
-        free(ids);
-        return rc;
-    }
-    *ret = ids;
-    *ret_n = n;
-    return FS_OK;
+    if (!rc && ret->n == 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the prompt has no tokens");
+    if (r->raw || rc)
+        fs_parser_init(ret_parser, FS_CHAT_NONE, false, false);
+    else
+        fs_model_parser_init(r->model, ret->data, ret->n, &o, ret_parser);
+    return rc;
 }
 
 static fs_sampling sampling_of(const fs_run_settings *s)
@@ -210,15 +237,18 @@ static fs_sampling sampling_of(const fs_run_settings *s)
 static fs_status generate(fs_run *r, view *v, fs_error *err)
 {
     fs_sampling sampling = sampling_of(r->settings);
-    int32_t *ids = NULL;
-    size_t n = 0;
+    fs_ids ids = { 0 };
+    size_t n;
     int room;
-    fs_status rc = prompt_tokens(r, &ids, &n, err);
+    fs_status rc = prompt_tokens(r, &v->parser, &ids, err);
 
-    if (rc)
+    n = ids.n;
+    if (rc) {
+        fs_ids_done(&ids);
         return rc;
+    }
     if (n >= (size_t)r->ctx_tokens) {
-        free(ids);
+        fs_ids_done(&ids);
         return fs_fail(err, FS_ERR_CONTEXT_FULL,
                        "the context is full: the conversation has %zu tokens, the context %d (--ctx sets a larger one, the model "
                        "was made for %d; in a chat /clear begins anew)", n, r->ctx_tokens, fs_model_ctx_tokens_max(r->model));
@@ -227,14 +257,14 @@ static fs_status generate(fs_run *r, view *v, fs_error *err)
     if (r->settings->max_tokens > 0 && r->settings->max_tokens < room)
         room = r->settings->max_tokens;
     v->started = fs_seconds_now();
-    rc = fs_generate(r->session, ids, n, &sampling, room, NULL, on_text, v, &r->generation, err);
-    free(ids);
+    rc = fs_generate(r->session, ids.data, n, &sampling, room, NULL, on_text, v, &r->generation, err);
+    fs_ids_done(&ids);
     if (rc == FS_ERR_INTERRUPTED) {
         r->generation.stop = FS_STOP_CALLBACK;
         rc = FS_OK;
     }
     if (!rc)
-        rc = fs_answer_finish(&v->answer, show_part, v, err);
+        rc = fs_parser_finish(&v->parser, show_part, v, err);
     if (!v->failure.code)
         return rc == FS_ERR_INTERRUPTED ? FS_OK : rc;
     if (err)
@@ -253,34 +283,47 @@ static void end_show(view *v)
     fflush(stdout);
 }
 
+/* The answer as a turn of the talk. */
+static fs_status keep_answer(fs_run *r, view *v, fs_error *err)
+{
+    const fs_talk_turn *called = v->called.turns;
+    fs_status rc = fs_talk_add(&r->talk, FS_TALK_ASSISTANT, fs_buf_bytes(&v->content), fs_buf_bytes(&v->reasoning), err);
+
+    for (size_t i = 0; !rc && i < called->n_calls; i++) {
+        rc = fs_talk_add_call(&r->talk, fs_buf_bytes(&called->calls[i].name), fs_buf_bytes(&called->calls[i].arguments), err);
+        if (rc)
+            fs_talk_pop(&r->talk);
+    }
+    return rc;
+}
+
 fs_status fs_run_reply(fs_run *r, fs_error *err)
 {
     view v = { .run = r, .last = '\n' };
-    fs_bytes open = { 0 }, close = { 0 };
-    bool open_in_prompt = false;
     fs_status rc;
 
-    if (!r->raw)
-        fs_chat_reasoning(fs_model_chat_format(r->model), r->settings->thinking, &open, &close, &open_in_prompt);
-    fs_answer_init(&v.answer, open, close, open_in_prompt);
     r->generation = (fs_generation){ 0 };
     r->reasoning_seconds = -1;
     r->n_reasoning_tokens = 0;
-    rc = generate(r, &v, err);
-    if (!rc && r->reasoning_seconds < 0 && v.answer.reasoning.n_bytes && !v.reasoning_open)
+    fs_buf_clear(&r->calls);
+    rc = fs_talk_add(&v.called, FS_TALK_ASSISTANT, (fs_bytes){ 0 }, (fs_bytes){ 0 }, err);
+    if (!rc)
+        rc = generate(r, &v, err);
+    if (!rc && r->reasoning_seconds < 0 && v.reasoning.n_bytes && !v.reasoning_open)
         end_reasoning(&v); /* for its length */
     end_show(&v);
     r->n_tokens_total += (uint64_t)r->generation.n_tokens;
-    if (!rc && v.answer.content.n_bytes == 0 && v.answer.reasoning.n_bytes == 0 && r->generation.stop == FS_STOP_CALLBACK)
+    if (!rc && v.content.n_bytes == 0 && v.reasoning.n_bytes == 0 && r->calls.n_bytes == 0 && r->generation.stop == FS_STOP_CALLBACK)
         fs_talk_pop(&r->talk);
     else if (!rc)
-        rc = fs_talk_add(&r->talk, FS_TALK_ASSISTANT, fs_buf_bytes(&v.answer.content), fs_buf_bytes(&v.answer.reasoning), err);
+        rc = keep_answer(r, &v, err);
     if (rc)
         fs_talk_pop(&r->talk);
     fs_buf_done(&r->reasoning);
-    r->reasoning = v.answer.reasoning;
-    v.answer.reasoning = (fs_buf){ 0 };
-    fs_answer_done(&v.answer);
+    r->reasoning = v.reasoning;
+    fs_buf_done(&v.content);
+    fs_talk_done(&v.called);
+    fs_parser_done(&v.parser);
     return rc;
 }
 

@@ -22,6 +22,7 @@ typedef struct fs_run {
     int ctx_tokens;
     const fs_run_settings *settings; /* borrowed */
     fs_talk talk;
+    fs_buf tools;      /* a JSON array; empty: none */
     bool raw;          /* no chat format: the prompt is continued as text */
     bool sandbox;      /* a chat enters it before the first line is read */
     bool show;         /* write to stdout while it streams */
@@ -30,6 +31,7 @@ typedef struct fs_run {
     /* Of the last answer. */
     fs_generation generation;
     fs_buf reasoning;
+    fs_buf calls;      /* of tools, a line of JSON each */
     double reasoning_seconds;
     size_t n_reasoning_tokens;
     uint64_t n_tokens_total;
@@ -38,9 +40,9 @@ typedef struct fs_run {
 /* Frees the talk, the session and the model. */
 void fs_run_done(fs_run *r);
 
-/* Answers the talk's last turn, which must be the user's, and adds the answer as a turn. After Ctrl-C
- * (fs_interrupted) the part that came is kept; when nothing came, the user's turn is taken back; generation.stop is
- * FS_STOP_CALLBACK in both cases. On failure the talk is as it was before the user's turn. */
+/* Answers the talk's last turn, which must be the user's or a tool's, and adds the answer as a turn. After Ctrl-C
+ * (fs_interrupted) the part that came is kept; when nothing came, that turn is taken back; generation.stop is
+ * FS_STOP_CALLBACK in both cases. On failure the talk is as it was before that turn. */
 fs_status fs_run_reply(fs_run *r, fs_error *err);
 
 /* "off", "lookup" or "mtp"; NULL is off. */

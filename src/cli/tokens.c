@@ -4,7 +4,6 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "formats/weights.h"
-#include "text/chat_template.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,15 +21,11 @@ static bool ends_with(const char *s, const char *end)
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
-static fs_status open_gguf(const fs_gguf *g, const char *path, fs_tokenizer **ret, fs_buf *ret_template, fs_error *err)
+static fs_status open_gguf(const fs_gguf *g, const char *path, fs_tokenizer **ret, fs_chat_config *config, fs_error *err)
 {
-    fs_bytes text = { 0 };
     fs_status rc = fs_tokenizer_open_gguf(g, path, ret, err);
 
-    if (rc || !ret_template)
-        return rc;
-    rc = fs_gguf_string(g, "tokenizer.chat_template", &text, NULL, err);
-    return rc ? rc : fs_buf_append(ret_template, text.data, text.n_bytes, err);
+    return rc ? rc : fs_chat_config_gguf(g, *ret, config, err);
 }
 
 static fs_status open_file(const char *path, fs_tokenizer **ret, fs_error *err)
@@ -48,7 +43,7 @@ static fs_status open_file(const char *path, fs_tokenizer **ret, fs_error *err)
 }
 
 /* A GGUF by itself needs no architecture that this program knows. */
-static fs_status open_gguf_file(const char *path, fs_tokenizer **ret, fs_buf *ret_template, fs_error *err)
+static fs_status open_gguf_file(const char *path, fs_tokenizer **ret, fs_chat_config *config, fs_error *err)
 {
     fs_map map = { 0 };
     fs_gguf *g = NULL;
@@ -57,13 +52,13 @@ static fs_status open_gguf_file(const char *path, fs_tokenizer **ret, fs_buf *re
     if (!rc)
         rc = fs_gguf_open(map.bytes, path, &g, err);
     if (!rc)
-        rc = open_gguf(g, path, ret, ret_template, err);
+        rc = open_gguf(g, path, ret, config, err);
     fs_gguf_close(g);
     fs_map_close(&map);
     return rc;
 }
 
-static fs_status open_folder(const char *path, fs_tokenizer **ret, fs_buf *ret_template, fs_error *err)
+static fs_status open_folder(const char *path, fs_tokenizer **ret, fs_chat_config *config, fs_error *err)
 {
     char *json = fs_path_join(path, "tokenizer.json");
     fs_weights *w = NULL;
@@ -73,22 +68,25 @@ static fs_status open_folder(const char *path, fs_tokenizer **ret, fs_buf *ret_t
         return fs_fail_memory(err, strlen(path));
     if (fs_file_exists(json)) {
         rc = open_file(json, ret, err);
-        if (!rc && ret_template)
-            rc = fs_chat_template_read(path, ret_template, err);
+        if (!rc)
+            rc = fs_chat_config_read(path, config, err);
+        if (!rc)
+            fs_chat_config_set_bos(config, *ret);
     } else {
         rc = fs_weights_open(path, &w, err);
         if (!rc && !fs_weights_gguf(w))
             rc = fs_fail(err, FS_ERR_NOT_FOUND, "'%.300s' has no tokenizer.json", path);
         if (!rc)
-            rc = open_gguf(fs_weights_gguf(w), path, ret, ret_template, err);
+            rc = open_gguf(fs_weights_gguf(w), path, ret, config, err);
         fs_weights_close(w);
     }
     free(json);
     return rc;
 }
 
-fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_buf *ret_template, fs_error *err)
+fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_chat_config *ret_config, fs_error *err)
 {
+    fs_chat_config c = { .add_bos = -1 };
     fs_tokenizer *t = NULL;
     char *path = NULL;
     fs_status rc = fs_model_path(name, &path, err);
@@ -96,16 +94,20 @@ fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_buf *ret_templ
     if (rc)
         return rc;
     if (fs_file_is_folder(path))
-        rc = open_folder(path, &t, ret_template, err);
+        rc = open_folder(path, &t, &c, err);
     else if (ends_with(path, ".gguf"))
-        rc = open_gguf_file(path, &t, ret_template, err);
+        rc = open_gguf_file(path, &t, &c, err);
     else
         rc = open_file(path, &t, err);
     free(path);
+    if (rc || !ret_config)
+        fs_chat_config_done(&c);
     if (rc) {
         fs_tokenizer_close(t);
         return rc;
     }
+    if (ret_config)
+        *ret_config = c;
     *ret = t;
     return FS_OK;
 }

@@ -3,13 +3,12 @@
 #define FS_CLI_TOKENS_H
 
 #include "base/json.h"
-#include "text/chat.h"
-#include "text/tokenizer.h"
+#include "text/chat_template.h"
 
 /* name: a MODEL (folder with tokenizer.json or a GGUF; .gguf file; Hub id), a tokenizer.json, or a .tiktoken rank file,
  * which is taken with Qwen2's split expression, NFC, and <|endoftext|>, <|im_start|>, <|im_end|> after the last rank.
- * ret_template, if not NULL, gets the chat template's text, empty when there is none. */
-fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_buf *ret_template, fs_error *err);
+ * ret_config, if not NULL, gets what the files say about chats (fs_chat_config_done). */
+fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_chat_config *ret_config, fs_error *err);
 
 /* The JSON object on stdin. */
 fs_status fs_tokens_read_request(struct json_object **ret, fs_error *err);

@@ -6,6 +6,9 @@
 #include "engine/sampler.h"
 #include "models/network.h"
 #include "text/chat.h"
+#include "text/parse.h"
+
+#include <time.h>
 
 #define FS_STEP_TOKENS    512 /* tokens of one forward step at most */
 #define FS_STEP_SEQUENCES 64
@@ -15,7 +18,20 @@ const fs_config *fs_model_config(const fs_model *m);
 const fs_weights *fs_model_weights(const fs_model *m);
 const fs_tokenizer *fs_model_tokenizer(const fs_model *m); /* NULL: the files hold none */
 fs_chat_format fs_model_chat_format(const fs_model *m);
-void fs_model_set_chat_format(fs_model *m, fs_chat_format f);
+/* FS_CHAT_TEMPLATE is the model's own template, also where its format is known: fails when it has none of use. */
+fs_status fs_model_set_chat_format(fs_model *m, fs_chat_format f, fs_error *err);
+/* This template from now on, a Jinja source. On failure nothing changes. */
+fs_status fs_model_set_chat_template(fs_model *m, fs_bytes source, fs_error *err);
+/* Why the model's own template is of no use, where that leaves it without a chat format; else NULL. */
+const fs_error *fs_model_chat_error(const fs_model *m);
+/* What a template's clock tells: at first the local time when the model was opened, so that a chat's prompts do not
+ * change with the clock and keep their computed tokens. */
+void fs_model_set_time(fs_model *m, const struct tm *now);
+/* A conversation as the model's prompt; each of ret_prompt and ret_ids is appended to, or NULL. Errors: fs_chat_render's. */
+fs_status fs_model_chat(const fs_model *m, const fs_message *messages, size_t n_messages, const fs_chat_options *options, fs_buf *ret_prompt,
+                        fs_ids *ret_ids, fs_error *err);
+/* For the answer to that prompt. Without tools calls are content. */
+void fs_model_parser_init(const fs_model *m, const int32_t *prompt, size_t n_prompt, const fs_chat_options *options, fs_parser *ret);
 const fs_kernels *fs_model_kernels(const fs_model *m);
 fs_pool *fs_model_pool(const fs_model *m);
 bool fs_model_has_mtp(const fs_model *m);

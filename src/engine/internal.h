@@ -3,6 +3,7 @@
 #define FS_ENGINE_INTERNAL_H
 
 #include "engine/engine.h"
+#include "text/chat_template.h"
 
 #include <stdatomic.h>
 
@@ -16,9 +17,13 @@ struct fs_model {
     fs_workspace *workspace; /* shared by the sessions: steps are one at a time */
     fs_tokenizer *tokenizer;
     fs_chat_format chat_format;
+    fs_chat_config chat_config;
+    fs_chat_template *chat_template; /* NULL: none was needed, or chat_error says why it is of no use */
+    fs_error chat_error;
+    struct tm now; /* what a template's clock tells */
     fs_sampling sampling;
     bool has_sampling;
-    int32_t stop_ids[16];
+    int32_t stop_ids[16 + FS_CHAT_STOP_IDS_MAX];
     int n_stop_ids, n_config_stop_ids; /* the format's come after the config's */
 };
 

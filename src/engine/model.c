@@ -3,7 +3,6 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "text/chat_template.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -96,32 +95,50 @@ static fs_status read_json_beside(const fs_model *m, const char *name, size_t by
     return rc;
 }
 
+/* A template that is of no use leaves the model without a chat format: it may still continue a text. */
+static fs_status choose_chat_format(fs_model *m, fs_error *err)
+{
+    fs_bytes source = fs_buf_bytes(&m->chat_config.source);
+    fs_status rc;
+
+    m->chat_format = fs_chat_format_detect(source, m->tokenizer, fs_weights_config(m->weights)->model_type);
+    if (m->chat_format != FS_CHAT_TEMPLATE)
+        return FS_OK;
+    rc = fs_chat_template_open(source, m->chat_config.own, &m->chat_template, &m->chat_error);
+    if (rc)
+        m->chat_format = FS_CHAT_NONE;
+    if (rc == FS_ERR_MEMORY && err)
+        *err = m->chat_error;
+    return rc == FS_ERR_MEMORY ? rc : FS_OK;
+}
+
 static fs_status open_text(fs_model *m, const char *path, fs_error *err)
 {
     const fs_gguf *g = fs_weights_gguf(m->weights);
-    fs_buf text = { 0 }, template = { 0 };
-    fs_bytes template_text = { 0 };
+    time_t seconds = time(NULL);
+    fs_buf text = { 0 };
     bool found = false;
     fs_status rc = FS_OK;
 
+    localtime_r(&seconds, &m->now);
     if (g) {
         found = fs_gguf_find(g, "tokenizer.ggml.model") != NULL;
         if (found)
             rc = fs_tokenizer_open_gguf(g, path, &m->tokenizer, err);
         if (!rc)
-            rc = fs_gguf_string(g, "tokenizer.chat_template", &template_text, NULL, err);
+            rc = fs_chat_config_gguf(g, m->tokenizer, &m->chat_config, err);
     } else {
         rc = read_json_beside(m, "tokenizer.json", TOKENIZER_BYTES_MAX, &text, &found, err);
         if (!rc && found)
             rc = fs_tokenizer_open_json(fs_buf_bytes(&text), "tokenizer.json", &m->tokenizer, err);
         if (!rc)
-            rc = fs_chat_template_read(fs_weights_folder(m->weights), &template, err);
-        template_text = fs_buf_bytes(&template);
+            rc = fs_chat_config_read(fs_weights_folder(m->weights), &m->chat_config, err);
+        if (!rc && m->tokenizer)
+            fs_chat_config_set_bos(&m->chat_config, m->tokenizer);
     }
     if (!rc && m->tokenizer)
-        m->chat_format = fs_chat_format_detect(template_text, m->tokenizer, fs_weights_config(m->weights)->model_type);
+        rc = choose_chat_format(m, err);
     fs_buf_done(&text);
-    fs_buf_done(&template);
     return rc;
 }
 
@@ -172,9 +189,10 @@ static void add_stop(fs_model *m, int32_t id)
         m->stop_ids[m->n_stop_ids++] = id;
 }
 
-void fs_model_set_chat_format(fs_model *m, fs_chat_format f)
+static void set_chat_format(fs_model *m, fs_chat_format f)
 {
-    int32_t ids[4];
+    int32_t ids[FS_CHAT_STOP_IDS_MAX];
+    struct json_object *eos = fs_json_member(m->chat_config.own, "eos_token");
     int n;
 
     m->chat_format = f;
@@ -184,6 +202,32 @@ void fs_model_set_chat_format(fs_model *m, fs_chat_format f)
     n = fs_chat_stop_ids(f, m->tokenizer, ids);
     for (int i = 0; i < n; i++)
         add_stop(m, ids[i]);
+    if (f == FS_CHAT_TEMPLATE && eos)
+        add_stop(m, fs_tokenizer_id(m->tokenizer, (fs_bytes){ (const uint8_t *)json_object_get_string(eos), (size_t)json_object_get_string_len(eos) }));
+}
+
+fs_status fs_model_set_chat_template(fs_model *m, fs_bytes source, fs_error *err)
+{
+    fs_chat_template *new = NULL;
+    fs_status rc = fs_chat_template_open(source, m->chat_config.own, &new, err);
+
+    if (rc)
+        return rc;
+    fs_chat_template_close(m->chat_template);
+    m->chat_template = new;
+    set_chat_format(m, FS_CHAT_TEMPLATE);
+    return FS_OK;
+}
+
+fs_status fs_model_set_chat_format(fs_model *m, fs_chat_format f, fs_error *err)
+{
+    if (f == FS_CHAT_TEMPLATE && !m->chat_template) {
+        if (m->chat_config.source.n_bytes == 0)
+            return fs_fail(err, FS_ERR_NOT_FOUND, "the model's files hold no chat template");
+        return fs_model_set_chat_template(m, fs_buf_bytes(&m->chat_config.source), err);
+    }
+    set_chat_format(m, f);
+    return FS_OK;
 }
 
 /* ---- open ---- */
@@ -253,7 +297,7 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
     for (int i = 0; i < c->n_eos_token_ids; i++)
         add_stop(m, c->eos_token_ids[i]);
     m->n_config_stop_ids = m->n_stop_ids;
-    fs_model_set_chat_format(m, m->chat_format);
+    set_chat_format(m, m->chat_format);
     *ret_model = m;
     return FS_OK;
 }
@@ -264,6 +308,8 @@ void fs_model_close(fs_model *m)
         return;
     fs_workspace_free(m->workspace);
     fs_network_free(m->network);
+    fs_chat_template_close(m->chat_template);
+    fs_chat_config_done(&m->chat_config);
     fs_tokenizer_close(m->tokenizer);
     fs_adapter_close(m->adapter);
     fs_weights_close(m->weights);
@@ -305,6 +351,16 @@ const fs_tokenizer *fs_model_tokenizer(const fs_model *m)
 fs_chat_format fs_model_chat_format(const fs_model *m)
 {
     return m->chat_format;
+}
+
+const fs_error *fs_model_chat_error(const fs_model *m)
+{
+    return m->chat_format == FS_CHAT_NONE && m->chat_error.code ? &m->chat_error : NULL;
+}
+
+void fs_model_set_time(fs_model *m, const struct tm *now)
+{
+    m->now = *now;
 }
 
 const fs_kernels *fs_model_kernels(const fs_model *m)
@@ -387,6 +443,46 @@ fs_status fs_detokenize(const fs_model *m, const int32_t *ids, size_t n_ids, cha
     return rc;
 }
 
+fs_status fs_model_chat(const fs_model *m, const fs_message *messages, size_t n_messages, const fs_chat_options *options, fs_buf *ret_prompt,
+                        fs_ids *ret_ids, fs_error *err)
+{
+    fs_status rc = need_tokenizer(m, err);
+
+    if (rc)
+        return rc;
+    if (m->chat_format == FS_CHAT_TEMPLATE)
+        return fs_chat_template_messages(m->chat_template, m->tokenizer, messages, n_messages, options, &m->now, ret_prompt, ret_ids, err);
+    return fs_chat_render(m->chat_format, m->tokenizer, messages, n_messages, options, ret_prompt, ret_ids, err);
+}
+
+/* Nothing but white space after the last <think>. Nobody's words are those tokens. */
+static bool is_thinking(const fs_model *m, const int32_t *prompt, size_t n_prompt, int32_t think)
+{
+    while (n_prompt && prompt[n_prompt - 1] != think) {
+        fs_bytes text = fs_tokenizer_bytes(m->tokenizer, prompt[--n_prompt]);
+        for (size_t i = 0; i < text.n_bytes; i++)
+            if (!strchr(" \t\r\n", text.data[i]) || !text.data[i])
+                return false;
+    }
+    return n_prompt > 0;
+}
+
+void fs_model_parser_init(const fs_model *m, const int32_t *prompt, size_t n_prompt, const fs_chat_options *options, fs_parser *ret)
+{
+    fs_chat_format calls = FS_CHAT_NONE;
+    int32_t think, end;
+
+    if (m->chat_format != FS_CHAT_TEMPLATE) {
+        fs_parser_init(ret, m->chat_format, options->thinking, options->tools.n_bytes > 0);
+        return;
+    }
+    think = fs_tokenizer_id(m->tokenizer, FS_BYTES_LIT("<think>"));
+    end = fs_tokenizer_id(m->tokenizer, FS_BYTES_LIT("</think>"));
+    if (options->tools.n_bytes)
+        calls = fs_chat_template_calls(m->chat_template);
+    fs_parser_init_template(ret, think < 0 || end < 0 ? FS_PARSE_CONTENT : is_thinking(m, prompt, n_prompt, think) ? FS_PARSE_REASONING : FS_PARSE_START, calls);
+}
+
 fs_status fs_chat_tokens(const fs_model *m, const fs_chat_message *messages, size_t n_messages, bool thinking, int32_t *ret_ids,
                          size_t capacity, size_t *ret_n, fs_error *err)
 {
@@ -413,7 +509,7 @@ fs_status fs_chat_tokens(const fs_model *m, const fs_chat_message *messages, siz
             rc = fs_fail(err, FS_ERR_ARGUMENT, "role '%s' is none of system, user, assistant", role);
     }
     if (!rc)
-        rc = fs_chat_render(m->chat_format, m->tokenizer, list, n_messages, &o, NULL, &ids, err);
+        rc = fs_model_chat(m, list, n_messages, &o, NULL, &ids, err);
     if (!rc)
         give_ids(&ids, ret_ids, capacity, ret_n);
     free(list);

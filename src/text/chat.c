@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const char *const names[FS_CHAT_FORMAT_END] = {
-    [FS_CHAT_NONE] = "none",     [FS_CHAT_CHATML] = "chatml", [FS_CHAT_QWEN2] = "qwen2",
+    [FS_CHAT_NONE] = "none",     [FS_CHAT_TEMPLATE] = "template", [FS_CHAT_CHATML] = "chatml", [FS_CHAT_QWEN2] = "qwen2",
     [FS_CHAT_QWEN3] = "qwen3",   [FS_CHAT_SMOLLM2] = "smollm2", [FS_CHAT_LLAMA3] = "llama3",
     [FS_CHAT_DEEPSEEK_V3] = "deepseek-v3", [FS_CHAT_DEEPSEEK_R1] = "deepseek-r1",
     [FS_CHAT_DEEPSEEK_V31] = "deepseek-v3.1", [FS_CHAT_DEEPSEEK_V32] = "deepseek-v3.2",
@@ -66,10 +66,10 @@ static fs_chat_format detect_deepseek(fs_bytes chat_template)
             return f;
     }
     if (holds(chat_template, FS_MARK_DSML))
-        return FS_CHAT_NONE;
+        return FS_CHAT_TEMPLATE;
     /* V3.1 chooses with a variable what follows <｜Assistant｜>. */
     if (holds(chat_template, "thinking"))
-        return holds(chat_template, FS_MARK_THINK_END) ? FS_CHAT_DEEPSEEK_V31 : FS_CHAT_NONE;
+        return holds(chat_template, FS_MARK_THINK_END) ? FS_CHAT_DEEPSEEK_V31 : FS_CHAT_TEMPLATE;
     return holds(chat_template, FS_MARK_THINK_END) || holds(chat_template, FS_MARK_THINK) ? FS_CHAT_DEEPSEEK_R1 : FS_CHAT_DEEPSEEK_V3;
 }
 
@@ -78,21 +78,22 @@ fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer 
     if (chat_template.n_bytes == 0)
         return detect_by_tokens(t, model_type);
     if (holds(chat_template, FS_MARK_ASSISTANT))
-        return has_token(t, FS_MARK_USER) && has_token(t, FS_MARK_ASSISTANT) ? detect_deepseek(chat_template) : FS_CHAT_NONE;
+        return has_token(t, FS_MARK_USER) && has_token(t, FS_MARK_ASSISTANT) ? detect_deepseek(chat_template) : FS_CHAT_TEMPLATE;
+    /* Llama 3.1 and later put dates into the system message: their template says how. */
     if (holds(chat_template, "<|start_header_id|>"))
-        return has_token(t, "<|start_header_id|>") ? FS_CHAT_LLAMA3 : FS_CHAT_NONE;
+        return has_token(t, "<|start_header_id|>") && !holds(chat_template, "Cutting Knowledge Date") ? FS_CHAT_LLAMA3 : FS_CHAT_TEMPLATE;
     if (holds(chat_template, "<|im_start|>")) {
         if (!has_token(t, "<|im_start|>"))
-            return FS_CHAT_NONE;
+            return FS_CHAT_TEMPLATE;
         if (holds(chat_template, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."))
             return FS_CHAT_QWEN2;
         if (holds(chat_template, "You are a helpful AI assistant named SmolLM, trained by Hugging Face"))
             return FS_CHAT_SMOLLM2;
         if (holds(chat_template, "enable_thinking"))
             return FS_CHAT_QWEN3;
-        return holds(chat_template, FS_MARK_THINK) ? FS_CHAT_NONE : FS_CHAT_CHATML;
+        return holds(chat_template, FS_MARK_THINK) ? FS_CHAT_TEMPLATE : FS_CHAT_CHATML;
     }
-    return FS_CHAT_NONE;
+    return FS_CHAT_TEMPLATE;
 }
 
 bool fs_effort_from_name(fs_bytes name, fs_effort *ret)
@@ -174,7 +175,7 @@ static fs_status render(fs_chat_format f, const fs_tokenizer *t, const fs_messag
     size_t prompt_bytes = ret_prompt ? ret_prompt->n_bytes : 0, n_ids = ret_ids ? ret_ids->n : 0;
     fs_status rc;
 
-    if (f == FS_CHAT_NONE || f >= FS_CHAT_FORMAT_END)
+    if (f == FS_CHAT_NONE || f == FS_CHAT_TEMPLATE || f >= FS_CHAT_FORMAT_END)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "the model has no chat format that is known here");
     if (n == 0)
         return fs_fail(err, FS_ERR_ARGUMENT, "a conversation of 0 messages");
@@ -210,8 +211,12 @@ fs_status fs_chat_render_reply(fs_chat_format f, const fs_tokenizer *t, const fs
     return render(f, t, message, 1, true, options, ret_prompt, ret_ids, err);
 }
 
-int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4])
+int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[FS_CHAT_STOP_IDS_MAX])
 {
+    /* What ends a turn or a message in the templates that llama.cpp knows (its end-of-generation tokens). */
+    static const char *const any[] = { "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<turn|>", "<|endoftext|>", "<|end_of_text|>",
+                                       "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>", FS_MARK_EOS, "<|eom_id|>", "<|return|>", "<|call|>",
+                                       "<|flush|>", "<|calls|>", "<|eot|>", "<|endofturn|>", "<|END_OF_TURN_TOKEN|>", NULL };
     static const char *const im[] = { "<|im_end|>", "<|endoftext|>", NULL };
     static const char *const llama3[] = { "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", NULL };
     static const char *const deepseek[] = { FS_MARK_EOS, NULL };
@@ -225,9 +230,11 @@ int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4]
         markers = llama3;
     else if (is_deepseek(f))
         markers = deepseek;
+    else if (f == FS_CHAT_TEMPLATE)
+        markers = any;
     for (; *markers; markers++) {
         int32_t id = fs_tokenizer_id(t, fs_bytes_str(*markers));
-        if (id >= 0)
+        if (id >= 0 && (f != FS_CHAT_TEMPLATE || fs_tokenizer_is_special(t, id)))
             ret_ids[n++] = id;
     }
     return n;

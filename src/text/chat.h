@@ -11,6 +11,7 @@
 
 typedef enum fs_chat_format {
     FS_CHAT_NONE, /* no format known: a base model */
+    FS_CHAT_TEMPLATE, /* the model's own template through text/chat_template.h; fs_chat_render does not know it */
     FS_CHAT_CHATML,  /* no default system prompt */
     FS_CHAT_QWEN2,   /* ChatML with Qwen2.5's default system prompt */
     FS_CHAT_QWEN3,   /* ChatML with <think> handling */
@@ -29,7 +30,7 @@ typedef enum fs_chat_format {
 const char *fs_chat_format_name(fs_chat_format f);
 /* FS_CHAT_FORMAT_END when unknown. */
 fs_chat_format fs_chat_format_from_name(const char *name);
-/* From the Jinja template's text, and from the tokens the tokenizer has (t may be NULL: then the template alone). Without a
+/* FS_CHAT_TEMPLATE for a template that is none of the other formats. From the Jinja template's text, and from the tokens the tokenizer has (t may be NULL: then the template alone). Without a
  * template, which V3.2 and later do not publish, from the tokens and the config's model_type (may be NULL). */
 fs_chat_format fs_chat_format_detect(fs_bytes chat_template, const fs_tokenizer *t, const char *model_type);
 
@@ -73,8 +74,10 @@ fs_status fs_chat_render(fs_chat_format f, const fs_tokenizer *t, const fs_messa
  * inverse of text/parse.h. message is an assistant's; its reasoning is said when options->thinking. */
 fs_status fs_chat_render_reply(fs_chat_format f, const fs_tokenizer *t, const fs_message *message, const fs_chat_options *options,
                                fs_buf *ret_prompt, fs_ids *ret_ids, fs_error *err);
-/* Ids that end an assistant turn in this format, beyond the config's eos; at most 4. Returns how many. */
-int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[4]);
+#define FS_CHAT_STOP_IDS_MAX 24
+/* Ids that end an assistant turn in this format, beyond the config's eos; of FS_CHAT_TEMPLATE those special tokens of the
+ * vocabulary that end a turn in some known template. Returns how many. */
+int fs_chat_stop_ids(fs_chat_format f, const fs_tokenizer *t, int32_t ret_ids[FS_CHAT_STOP_IDS_MAX]);
 /* The marker texts around reasoning ("<think>", "</think>") or empty; open_in_prompt tells that the generation prompt
  * already holds the opening one. */
 void fs_chat_reasoning(fs_chat_format f, bool thinking, fs_bytes *ret_open, fs_bytes *ret_close, bool *ret_open_in_prompt);

@@ -44,24 +44,31 @@ static fs_parse_tags tags_of(const fs_parser *p)
     return t;
 }
 
-void fs_parser_init(fs_parser *p, fs_chat_format f, bool thinking, bool tools)
+static void init(fs_parser *p, fs_chat_format f, fs_parse_state begin, bool trim)
 {
-    fs_bytes open, close;
-    bool open_in_prompt;
-
-    *p = (fs_parser){ .format = f, .state = FS_PARSE_CONTENT };
-    fs_chat_reasoning(f, thinking, &open, &close, &open_in_prompt);
-    if (close.n_bytes)
-        p->state = open_in_prompt ? FS_PARSE_REASONING : FS_PARSE_START;
-    p->trim = f == FS_CHAT_DEEPSEEK_R1 || f == FS_CHAT_QWEN3;
-    p->skip_newlines = p->trim && p->state == FS_PARSE_REASONING;
-    if (!tools || f == FS_CHAT_NONE || f == FS_CHAT_LLAMA3)
+    *p = (fs_parser){ .format = f, .state = begin, .trim = trim, .skip_newlines = trim && begin == FS_PARSE_REASONING };
+    if (f == FS_CHAT_NONE || f == FS_CHAT_TEMPLATE || f == FS_CHAT_LLAMA3)
         p->markup = FS_MARKUP_NONE;
     else if (f >= FS_CHAT_DEEPSEEK_V32)
         p->markup = FS_MARKUP_DSML;
     else
         p->markup = f >= FS_CHAT_DEEPSEEK_V3 ? FS_MARKUP_MARKERS : FS_MARKUP_JSON;
     p->tags = tags_of(p);
+}
+
+void fs_parser_init(fs_parser *p, fs_chat_format f, bool thinking, bool tools)
+{
+    fs_bytes open, close;
+    bool open_in_prompt;
+
+    fs_chat_reasoning(f, thinking, &open, &close, &open_in_prompt);
+    init(p, tools ? f : FS_CHAT_NONE, close.n_bytes == 0 ? FS_PARSE_CONTENT : open_in_prompt ? FS_PARSE_REASONING : FS_PARSE_START,
+         f == FS_CHAT_DEEPSEEK_R1 || f == FS_CHAT_QWEN3);
+}
+
+void fs_parser_init_template(fs_parser *p, fs_parse_state begin, fs_chat_format calls)
+{
+    init(p, calls, begin, true);
 }
 
 void fs_parser_done(fs_parser *p)

@@ -67,6 +67,9 @@ typedef struct fs_parser {
 
 /* thinking as in the options of the prompt that is answered. Without tools their markup is content. */
 void fs_parser_init(fs_parser *p, fs_chat_format f, bool thinking, bool tools);
+/* For a template of no known format: begin says whether reasoning is open (FS_PARSE_REASONING), may open (FS_PARSE_START)
+ * or not (FS_PARSE_CONTENT); calls have the markup of that format, FS_CHAT_NONE: of none. */
+void fs_parser_init_template(fs_parser *p, fs_parse_state begin, fs_chat_format calls);
 void fs_parser_done(fs_parser *p);
 /* FS_ERR_INTERRUPTED when fn said stop; after an error only fs_parser_done may follow. */
 fs_status fs_parser_push(fs_parser *p, const void *text, size_t n_bytes, fs_parse_fn *fn, void *ud, fs_error *err);

@@ -3,9 +3,13 @@ alone decides the next one. Written with nothing but the standard library."""
 import json
 import struct
 
-SPECIALS = ["<｜begin▁of▁sentence｜>", "<|im_end|>", "<|im_start|>", "<think>", "</think>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"]
+SPECIALS = ["<｜begin▁of▁sentence｜>", "<|im_end|>", "<|im_start|>", "<think>", "</think>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>",
+            "<start_of_turn>", "<end_of_turn>"]
 EOS = 1
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+GEMMA = ("{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+         "{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+         "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}")
 R1 = "{% for m in messages %}<｜User｜>{{ m.content }}{% endfor %}<｜Assistant｜><think>\n</think>"
 
 
@@ -27,9 +31,10 @@ def write_safetensors(path, tensors):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def write_model(folder, chain, loop=False, template=CHATML, fork=(), ctx=512):
+def write_model(folder, chain, loop=False, template=CHATML, fork=(), ctx=512, end=EOS, config=None, use_regex=False):
     """chain: the pieces (bytes) the model says after a prompt, each its own token; then it ends, or with loop begins
-    again. fork: pieces that stand in place of the first one with equal probability."""
+    again. fork: pieces that stand in place of the first one with equal probability. end: the token that ends an answer. config:
+    more of tokenizer_config.json. use_regex: text is cut by GPT-2's expression, which a GGUF has a name for."""
     folder.mkdir(parents=True, exist_ok=True)
     letters = alphabet()
     vocab = {letters[b]: len(SPECIALS) + b for b in range(256)}
@@ -51,8 +56,8 @@ def write_model(folder, chain, loop=False, template=CHATML, fork=(), ctx=512):
     for a, b in zip(main, main[1:]):
         following[a] = [b]
     for a in other:
-        following[a] = [main[1] if len(main) > 1 else EOS]
-    following[main[-1]] = [main[0] if loop else EOS]
+        following[a] = [main[1] if len(main) > 1 else end]
+    following[main[-1]] = [main[0] if loop else end]
     for b in range(256):  # whatever a text ends with, the chain begins after it
         following.setdefault(len(SPECIALS) + b, following[start])
     head = [0.0] * (size * size)
@@ -60,7 +65,7 @@ def write_model(folder, chain, loop=False, template=CHATML, fork=(), ctx=512):
         for b in nexts:
             head[b * size + a] = 10.0
     one_hot = [float(i == j) for i in range(size) for j in range(size)]
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": size, "hidden_size": size,
+    model_config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": size, "hidden_size": size,
               "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 16,
               "max_position_embeddings": ctx, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": False,
               "bos_token_id": 0, "eos_token_id": EOS, "hidden_act": "silu", "torch_dtype": "float32"}
@@ -74,14 +79,14 @@ def write_model(folder, chain, loop=False, template=CHATML, fork=(), ctx=512):
     for name, shape in shapes.items():
         tensors[f"{layer}{name}.weight"] = (shape, [0.0] * (shape[0] * shape[1]))
     write_safetensors(folder / "model.safetensors", tensors)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(model_config))
     added = [{"id": i, "content": s, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
               "special": "think" not in s} for i, s in enumerate(SPECIALS)]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
     tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
                  "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
                  "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": []}}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} if template else {}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(({"chat_template": template} if template else {}) | (config or {})))
     return folder

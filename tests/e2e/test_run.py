@@ -157,7 +157,7 @@ def test_wrong_usage(farseek, models):
 
 
 def test_a_base_model_has_no_chat(farseek, models):
-    fails(farseek, 1, "model '.*base' has no chat format that is known here; --raw continues a text", "run", models["base"], "hi")
+    fails(farseek, 1, "model '.*base' has no chat template; --raw continues a text, --chat-template brings one", "run", models["base"], "hi")
 
 
 def test_a_full_context_says_the_numbers(farseek, models):
@@ -273,6 +273,41 @@ def test_a_chat_answers_keeps_the_cache_and_ends_with_ctrl_d(terminal, models):
     assert int(re.search(r"\((\d+) cached\)", t.wait("tokens (") + "(" + t.wait(" in ") + " in ").group(1)) > 20
     t.wait("> ")
     t.send("\x04")
+    assert t.ends() == 0
+
+
+def test_a_chat_by_template_keeps_the_cache(terminal, tmp_path):
+    end = scripted.SPECIALS.index("<end_of_turn>")
+    t = terminal(scripted.write_model(tmp_path / "m", ["Hello", "!"], template=scripted.GEMMA, end=end, config={"bos_token": scripted.SPECIALS[0]}))
+    t.type("hi")
+    t.wait("Hello!")
+    t.wait("(0 cached)")
+    t.type("more")
+    t.wait("Hello!")
+    assert int(re.search(r"\((\d+) cached\)", t.wait("tokens (") + "(" + t.wait(" in ") + " in ").group(1)) > 15
+    t.wait("> ")
+    t.send("\x04")
+    assert t.ends() == 0
+
+
+def test_a_called_tool_gives_its_result(terminal, tmp_path):
+    (tmp_path / "tools.json").write_text('[{"name": "add", "parameters": {}}]')
+    m = scripted.write_model(tmp_path / "m", ['<tool_call>\n{"name": "add", "arguments": {}}', "\n</tool_call>"], ctx=4096)
+    t = terminal(m, "--tools", str(tmp_path / "tools.json"))
+    t.type("/result 3")
+    t.wait("no call of a tool waits")
+    t.type("1+2?")
+    t.wait('{"name": "add", "arguments": {}}')
+    t.type("/result 3")
+    t.wait('{"name": "add", "arguments": {}}')
+    t.type(f"/save {tmp_path}/c.json")
+    t.wait("Saved 4 messages")
+    saved = json.loads((tmp_path / "c.json").read_text())["messages"]
+    assert [m["role"] for m in saved] == ["user", "assistant", "tool", "assistant"] and saved[2]["content"] == "3"
+    assert saved[1]["tool_calls"] == [{"type": "function", "function": {"name": "add", "arguments": "{}"}}]
+    t.type(f"/load {tmp_path}/c.json")
+    t.wait("Loaded 4 messages")
+    t.type("/quit")
     assert t.ends() == 0
 
 

@@ -30,11 +30,21 @@ static bool hear(void *ud, const fs_parsed *e)
     return true;
 }
 
+static void init(fs_parser *p, uint8_t options)
+{
+    fs_chat_format f = (fs_chat_format)(options % FS_CHAT_FORMAT_END);
+
+    if (f == FS_CHAT_TEMPLATE)
+        fs_parser_init_template(p, options & 64 ? FS_PARSE_REASONING : FS_PARSE_START, options & 128 ? FS_CHAT_NONE : FS_CHAT_CHATML);
+    else
+        fs_parser_init(p, f, options & 64, !(options & 128));
+}
+
 static void parse(uint8_t options, fs_bytes text, unsigned chunk, heard *ret)
 {
     fs_parser p;
 
-    fs_parser_init(&p, (fs_chat_format)(options % FS_CHAT_FORMAT_END), options & 64, !(options & 128));
+    init(&p, options);
     for (size_t at = 0; at < text.n_bytes;) {
         size_t n = chunk ? 1 + (chunk = chunk * 1103515245u + 12345u) / 65536 % 7 : text.n_bytes;
         n = n < text.n_bytes - at ? n : text.n_bytes - at;
@@ -49,7 +59,7 @@ static void parse_bytes(uint8_t options, fs_bytes text, heard *ret)
 {
     fs_parser p;
 
-    fs_parser_init(&p, (fs_chat_format)(options % FS_CHAT_FORMAT_END), options & 64, !(options & 128));
+    init(&p, options);
     for (size_t at = 0; at < text.n_bytes; at++)
         HOLDS(fs_parser_push(&p, text.data + at, 1, hear, ret, NULL) == FS_OK);
     HOLDS(fs_parser_finish(&p, hear, ret, NULL) == FS_OK);
@@ -72,7 +82,7 @@ static void nothing_is_lost(uint8_t options, fs_bytes text, const heard *h)
 
     HOLDS(h->reasoning.n_bytes + h->content.n_bytes <= text.n_bytes);
     fs_chat_reasoning(f, options & 64, &open, &close, &in_prompt);
-    if (h->n_calls || f == FS_CHAT_DEEPSEEK_R1 || f == FS_CHAT_QWEN3)
+    if (h->n_calls || f == FS_CHAT_DEEPSEEK_R1 || f == FS_CHAT_QWEN3 || f == FS_CHAT_TEMPLATE)
         return;
     if (in_prompt) {
         const uint8_t *end = text.n_bytes ? memmem(text.data, text.n_bytes, mark, sizeof mark - 1) : NULL;

@@ -41,9 +41,9 @@ def dsml(calls, space):
     return f"c\n\n<｜DSML｜{calls}>\n{call}{call}</｜DSML｜{calls}> d"
 
 
-ANSWERS = [JSON, JSON, JSON, JSON, JSON, JSON, MARKERS % (OLD, "\n" + OLD), MARKERS % (OLD, "\n" + OLD), MARKERS % (NEW, NEW),
+ANSWERS = [JSON, JSON, JSON, JSON, JSON, JSON, JSON, MARKERS % (OLD, "\n" + OLD), MARKERS % (OLD, "\n" + OLD), MARKERS % (NEW, NEW),
            dsml("function_calls", ""), dsml("tool_calls", ""), dsml(" calls", " ")]
 for i, answer in enumerate(ANSWERS):
     (HERE / f"corpus/tool_parser/{i}").write_bytes(bytes([i, 7]) + answer.encode())
     thinking = next(k for k in range(64, 128) if k % len(ANSWERS) == i)
-    (HERE / f"corpus/tool_parser/{i}_thinking").write_bytes(bytes([thinking, 7]) + ("<think>\n" * (i == 3) + "r\n</think>\n\n" + answer).encode())
+    (HERE / f"corpus/tool_parser/{i}_thinking").write_bytes(bytes([thinking, 7]) + ("<think>\n" * (i in (1, 4)) + "r\n</think>\n\n" + answer).encode())

@@ -176,22 +176,23 @@ static void formats_are_known_by_name_and_by_template(void **state)
         const char *template;
         fs_chat_format format;
     } cases[] = {
-        { "{{ bos }}[INST] {{ m }}", FS_CHAT_NONE },
+        { "{{ bos }}[INST] {{ m }}", FS_CHAT_TEMPLATE },
         { "'<|im_start|>' + role", FS_CHAT_CHATML },
         { "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>", FS_CHAT_QWEN2 },
         { "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>", FS_CHAT_SMOLLM2 },
         { "<|im_start|> {% if enable_thinking is false %}<think>", FS_CHAT_QWEN3 },
-        { "<|im_start|>assistant\n<think>\n", FS_CHAT_NONE },
+        { "<|im_start|>assistant\n<think>\n", FS_CHAT_TEMPLATE },
         { "'<|start_header_id|>' + role", FS_CHAT_LLAMA3 },
+        { "'<|start_header_id|>' + role + 'Cutting Knowledge Date: '", FS_CHAT_TEMPLATE },
         { "'<｜User｜>' + c + '<｜Assistant｜>'", FS_CHAT_DEEPSEEK_V3 },
         { "'<｜User｜>' + c + '<｜Assistant｜><think>\\n'", FS_CHAT_DEEPSEEK_R1 },
         { "content.split('</think>')[-1] '<｜Assistant｜>'", FS_CHAT_DEEPSEEK_R1 },
         { "{% if thinking %}'<｜Assistant｜><think>'{% else %}'<｜Assistant｜></think>'", FS_CHAT_DEEPSEEK_V31 },
-        { "{% if thinking %}'<｜Assistant｜><think>'", FS_CHAT_NONE },
+        { "{% if thinking %}'<｜Assistant｜><think>'", FS_CHAT_TEMPLATE },
         { "thinking '<｜Assistant｜>' '</think>' '<｜DSML｜function_calls>'", FS_CHAT_DEEPSEEK_V32 },
         { "thinking '<｜Assistant｜>' '</think>' '<｜DSML｜tool_calls>'", FS_CHAT_DEEPSEEK_V4 },
         { "thinking '<｜Assistant｜>' '</think>' '<｜DSML｜ calls>'", FS_CHAT_DEEPSEEK_V41 },
-        { "thinking '<｜Assistant｜>' '</think>' '<｜DSML｜other>'", FS_CHAT_NONE },
+        { "thinking '<｜Assistant｜>' '</think>' '<｜DSML｜other>'", FS_CHAT_TEMPLATE },
     };
     fs_tokenizer *t = with_markers(N_MARKERS), *bare = NULL;
     fs_error err;
@@ -201,7 +202,7 @@ static void formats_are_known_by_name_and_by_template(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), t, "deepseek_v4"), cases[i].format);
         assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), NULL, NULL), cases[i].format);
-        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), bare, NULL), FS_CHAT_NONE);
+        assert_int_equal(fs_chat_format_detect(fs_bytes_str(cases[i].template), bare, NULL), FS_CHAT_TEMPLATE);
     }
     /* Without a template the tokens tell. */
     for (size_t n = 0; n <= N_MARKERS; n++) {
@@ -241,6 +242,7 @@ static void what_cannot_be_said_is_a_sentence(void **state)
     assert_ok(fs_buf_append_str(&prompt, "before", &err), err);
     assert_ok(fs_ids_push(&ids, 5, &err), err);
     assert_int_equal(fs_chat_render(FS_CHAT_NONE, t, &m, 1, &o, &prompt, &ids, &err), FS_ERR_UNSUPPORTED);
+    assert_int_equal(fs_chat_render(FS_CHAT_TEMPLATE, t, &m, 1, &o, &prompt, &ids, &err), FS_ERR_UNSUPPORTED);
     assert_int_equal(fs_chat_render(FS_CHAT_CHATML, t, &m, 0, &o, &prompt, &ids, &err), FS_ERR_ARGUMENT);
     assert_int_equal(fs_chat_render(FS_CHAT_LLAMA3, t, &tool, 1, &o, &prompt, &ids, &err), FS_ERR_UNSUPPORTED);
     assert_sentence(err, "message 0");
@@ -278,7 +280,7 @@ static void stops_and_reasoning(void **state)
     fs_tokenizer *t = with_markers(N_MARKERS);
     fs_bytes open, close;
     bool in_prompt;
-    int32_t ids[4];
+    int32_t ids[FS_CHAT_STOP_IDS_MAX];
 
     (void)state;
     assert_int_equal(fs_chat_stop_ids(FS_CHAT_QWEN2, t, ids), 2);

@@ -13,6 +13,10 @@ static fs_status fill(fs_talk *t)
         rc = fs_talk_add(t, FS_TALK_USER, (fs_bytes){ (const uint8_t *)"a\0b", 3 }, (fs_bytes){ 0 }, &error);
     if (!rc)
         rc = fs_talk_add(t, FS_TALK_ASSISTANT, FS_BYTES_LIT("h\xc3\xa9"), FS_BYTES_LIT("hm"), &error);
+    if (!rc)
+        rc = fs_talk_add_call(t, FS_BYTES_LIT("f"), FS_BYTES_LIT("{\"a\": \"\\n\"}"), &error);
+    if (!rc)
+        rc = fs_talk_add_call(t, FS_BYTES_LIT("g"), FS_BYTES_LIT("{}"), &error);
     return rc;
 }
 
@@ -28,6 +32,8 @@ static void the_file_reads_back_as_it_was(void **state)
     assert_int_equal(back.turns[0].content.n_bytes, 3);
     assert_memory_equal(back.turns[0].content.data, "a\0b", 3);
     assert_string_equal(back.turns[1].reasoning.data, "hm");
+    assert_int_equal(back.turns[1].n_calls, 2);
+    assert_string_equal(back.turns[1].calls[0].arguments.data, "{\"a\": \"\\n\"}");
     assert_string_equal(back.system.data, "Be \"brief\".\n");
     assert_int_equal(fs_talk_to_json(&back, "m", &second, &error), FS_OK);
     assert_string_equal(first.data, second.data);
@@ -45,8 +51,10 @@ static void a_bad_file_is_a_sentence_and_changes_nothing(void **state)
         { "{\"messages\": [{\"content\": \"\"}]}", "c.json: message 1 of 1: no 'role'" },
         { "{\"messages\": [{\"role\": \"user\", \"content\": \"\"}, {\"role\": \"system\", \"content\": \"\"}]}",
           "c.json: message 2 of 2: a system message that is not the first" },
-        { "{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}",
-          "c.json: message 1 of 1: role is 'tool', known are system, user and assistant" },
+        { "{\"messages\": [{\"role\": \"root\", \"content\": \"\"}]}",
+          "c.json: message 1 of 1: role is 'root', known are system, user, assistant and tool" },
+        { "{\"messages\": [{\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": 1}]}", "c.json: message 1 of 1: 'tool_calls' is not a list" },
+        { "{\"messages\": [{\"role\": \"assistant\", \"content\": \"\", \"tool_calls\": [{}]}]}", "c.json: message 1 of 1: a tool call without a name" },
         { "{\"messages\": [3]}", "c.json: message 1 of 1: no 'role'" },
         { "{\"messages\": [{\"role\": \"user\", \"content\": 1}]}", "c.json: message 1 of 1: 'content' is not a string" },
     };
@@ -63,22 +71,40 @@ static void a_bad_file_is_a_sentence_and_changes_nothing(void **state)
 
 static void messages_are_in_order_with_the_system_prompt_first(void **state)
 {
-    fs_chat_message *m;
+    fs_message *m;
     fs_talk t = { 0 };
     size_t n;
     (void)state;
     assert_int_equal(fill(&t), FS_OK);
     assert_int_equal(fs_talk_messages(&t, &m, &n, &error), FS_OK);
     assert_int_equal(n, 3);
-    assert_string_equal(m[0].role, "system");
-    assert_string_equal(m[1].role, "user");
-    assert_int_equal(m[1].content_bytes, 3);
-    assert_string_equal(m[2].role, "assistant");
+    assert_int_equal(m[0].role, FS_ROLE_SYSTEM);
+    assert_int_equal(m[1].role, FS_ROLE_USER);
+    assert_int_equal(m[1].content.n_bytes, 3);
+    assert_int_equal(m[2].role, FS_ROLE_ASSISTANT);
+    assert_int_equal(m[2].n_calls, 2);
+    assert_true(fs_bytes_equal(m[2].calls[1].name, FS_BYTES_LIT("g")) && fs_bytes_equal(m[2].reasoning, FS_BYTES_LIT("hm")));
     free(m);
     fs_talk_pop(&t);
     fs_talk_clear(&t);
     assert_int_equal(t.n_turns, 0);
     assert_true(t.system.n_bytes > 0);
+    fs_talk_done(&t);
+}
+
+static void results_are_counted(void **state)
+{
+    fs_talk t = { 0 };
+    (void)state;
+    assert_int_equal(fs_talk_n_open_calls(&t), 0);
+    assert_int_equal(fill(&t), FS_OK);
+    for (size_t left = 2; left > 0; left--) {
+        assert_int_equal(fs_talk_n_open_calls(&t), left);
+        assert_int_equal(fs_talk_add(&t, FS_TALK_TOOL, FS_BYTES_LIT("21"), (fs_bytes){ 0 }, &error), FS_OK);
+    }
+    assert_int_equal(fs_talk_n_open_calls(&t), 0);
+    assert_int_equal(fs_talk_add(&t, FS_TALK_USER, FS_BYTES_LIT("?"), (fs_bytes){ 0 }, &error), FS_OK);
+    assert_int_equal(fs_talk_n_open_calls(&t), 0);
     fs_talk_done(&t);
 }
 
@@ -109,6 +135,7 @@ int main(void)
         cmocka_unit_test(the_file_reads_back_as_it_was),
         cmocka_unit_test(a_bad_file_is_a_sentence_and_changes_nothing),
         cmocka_unit_test(messages_are_in_order_with_the_system_prompt_first),
+        cmocka_unit_test(results_are_counted),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
