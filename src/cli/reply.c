@@ -3,6 +3,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "text/parse.h"
 
 #include <errno.h>
 #include <stdlib.h>

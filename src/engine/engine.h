@@ -6,7 +6,6 @@
 #include "engine/sampler.h"
 #include "models/network.h"
 #include "text/chat.h"
-#include "text/parse.h"
 
 #include <time.h>
 
@@ -30,7 +29,8 @@ void fs_model_set_time(fs_model *m, const struct tm *now);
 /* A conversation as the model's prompt; each of ret_prompt and ret_ids is appended to, or NULL. Errors: fs_chat_render's. */
 fs_status fs_model_chat(const fs_model *m, const fs_message *messages, size_t n_messages, const fs_chat_options *options, fs_buf *ret_prompt,
                         fs_ids *ret_ids, fs_error *err);
-/* For the answer to that prompt. Without tools calls are content. */
+/* For the answer to that prompt (text/parse.h). Without tools calls are content. */
+typedef struct fs_parser fs_parser;
 void fs_model_parser_init(const fs_model *m, const int32_t *prompt, size_t n_prompt, const fs_chat_options *options, fs_parser *ret);
 const fs_kernels *fs_model_kernels(const fs_model *m);
 fs_pool *fs_model_pool(const fs_model *m);

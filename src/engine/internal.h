@@ -4,6 +4,7 @@
 
 #include "engine/engine.h"
 #include "text/chat_template.h"
+#include "text/parse.h"
 
 #include <stdatomic.h>
 

@@ -119,6 +119,34 @@ static void v3_and_r1_call_tools(void **state)
     fs_buf_done(&prompt);
 }
 
+/* V3.1's template knows no tools: its model card says how they stand behind the system message. */
+static void v31_describes_tools_as_its_model_card(void **state)
+{
+    fs_message m[] = { { .role = FS_ROLE_SYSTEM, .content = FS_BYTES_LIT("S") }, { .role = FS_ROLE_USER, .content = FS_BYTES_LIT("q") } };
+    fs_chat_options o = { .add_generation_prompt = true,
+                          .tools = FS_BYTES_LIT("[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"the \\\"weather\\\"\","
+                                                "\"parameters\":{\"type\":\"object\",\"properties\":{\"城\":{\"type\":\"string\"}}}}},"
+                                                "{\"name\":\"now\",\"description\":\"\",\"parameters\":{}}]") };
+    fs_tokenizer *t = with_markers(N_MARKERS);
+    fs_buf prompt = { 0 };
+    fs_ids ids = { 0 };
+    fs_error err;
+
+    (void)state;
+    assert_ok(fs_chat_render(FS_CHAT_DEEPSEEK_V31, t, m, 2, &o, &prompt, &ids, &err), err);
+    assert_string_equal(prompt.data,
+                        "<｜begin▁of▁sentence｜>S\n\n## Tools\nYou have access to the following tools:\n\n### get_weather\nDescription: the \"weather\"\n\n"
+                        "Parameters: {\"type\": \"object\", \"properties\": {\"城\": {\"type\": \"string\"}}}\n\n### now\nDescription: \n\nParameters: {}\n\n"
+                        "IMPORTANT: ALWAYS adhere to this exact format for tool use:\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>"
+                        "tool_call_arguments<｜tool▁call▁end｜>{additional_tool_calls}<｜tool▁calls▁end｜>\n\nWhere:\n- `tool_call_name` must be an exact match "
+                        "to one of the available tools\n- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
+                        "- For multiple tool calls, chain them directly without separators or spaces\n<｜User｜>q<｜Assistant｜></think>");
+    assert_int_equal(count_markers(&ids), 9);
+    fs_buf_done(&prompt);
+    fs_ids_done(&ids);
+    fs_tokenizer_close(t);
+}
+
 static void nobodys_words_become_a_marker(void **state)
 {
     fs_tokenizer *t = with_markers(N_MARKERS);
@@ -341,6 +369,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_those_of_the_published_templates),
         cmocka_unit_test(v3_and_r1_call_tools),
+        cmocka_unit_test(v31_describes_tools_as_its_model_card),
         cmocka_unit_test(nobodys_words_become_a_marker),
         cmocka_unit_test(formats_are_known_by_name_and_by_template),
         cmocka_unit_test(what_cannot_be_said_is_a_sentence),

@@ -192,9 +192,10 @@ static void make_arguments(fs_buf *out, fs_buf *scratch)
     assert_ok(fs_buf_append_str(out, "}", &err), err);
 }
 
+static const char *const names[] = { "f", "get_weather", "运行", "db.query", "a b" };
+
 static void made_answers_come_back(void **state)
 {
-    static const char *const names[] = { "f", "get_weather", "运行", "db.query", "a b" };
     fs_buf reasoning = { 0 }, content = { 0 }, scratch = { 0 }, arguments[4] = { { 0 } };
     size_t n_calls = 0;
 
@@ -229,6 +230,164 @@ static void made_answers_come_back(void **state)
     fs_buf_done(&scratch);
     for (size_t k = 0; k < 4; k++)
         fs_buf_done(&arguments[k]);
+}
+
+/* ---- whole conversations ---- */
+
+#define ROUNDS_MAX 4
+#define CALLS_MAX  3
+
+/* The words of one conversation, and of the same one put together from what was parsed. */
+typedef struct words {
+    fs_message messages[2 + ROUNDS_MAX * (2 + CALLS_MAX)];
+    fs_tool_call calls[2 + ROUNDS_MAX * (2 + CALLS_MAX)][CALLS_MAX];
+    fs_buf texts[8 * ROUNDS_MAX * (2 + CALLS_MAX)];
+    size_t n, n_texts;
+} words;
+
+static fs_buf *new_text(words *w)
+{
+    assert_true(w->n_texts < sizeof w->texts / sizeof *w->texts);
+    return &w->texts[w->n_texts++];
+}
+
+static void words_done(words *w)
+{
+    for (size_t i = 0; i < w->n_texts; i++)
+        fs_buf_done(&w->texts[i]);
+}
+
+static fs_bytes made_text(words *w, size_t n_max, bool plain_ends)
+{
+    fs_buf *b = new_text(w);
+
+    make_text(b, n_max, plain_ends);
+    return b->data ? fs_buf_bytes(b) : FS_BYTES_LIT("");
+}
+
+/* A question or an answer's turn, with as many results as calls. */
+static void make_round(words *w, fs_chat_format f, bool calls)
+{
+    static const char *const ids[CALLS_MAX] = { "call_0", "call_1", "call_2" };
+    bool trim = f == FS_CHAT_QWEN3 || f == FS_CHAT_DEEPSEEK_R1;
+    fs_message *m;
+    size_t n;
+
+    w->messages[w->n++] = (fs_message){ .role = FS_ROLE_USER, .content = made_text(w, 8, false) };
+    do {
+        fs_buf scratch = { 0 };
+        n = calls && w->n < 2 + ROUNDS_MAX ? draw(CALLS_MAX + 1) : 0;
+        m = &w->messages[w->n];
+        *m = (fs_message){ .role = FS_ROLE_ASSISTANT, .content = made_text(w, 8, trim), .reasoning = made_text(w, 8, trim), .calls = w->calls[w->n], .n_calls = n };
+        for (size_t k = 0; k < n; k++) {
+            fs_buf *arguments = new_text(w);
+            make_arguments(arguments, &scratch);
+            w->calls[w->n][k] = (fs_tool_call){ fs_bytes_str(ids[k]), fs_bytes_str(names[draw(5)]), fs_buf_bytes(arguments) };
+        }
+        w->n++;
+        for (size_t k = 0; k < n; k++)
+            w->messages[w->n++] = (fs_message){ .role = FS_ROLE_TOOL, .content = made_text(w, 6, false), .call_id = fs_bytes_str(ids[k]) };
+        fs_buf_done(&scratch);
+    } while (n);
+}
+
+typedef struct heard_turn {
+    words *w;
+    fs_message *m;
+    fs_tool_call *calls; /* of m */
+    fs_buf *reasoning, *content;
+} heard_turn;
+
+static bool hear_turn(void *ud, const fs_parsed *e)
+{
+    heard_turn *h = ud;
+    fs_error err;
+
+    if (e->part == FS_PART_CALL) {
+        fs_buf *name = new_text(h->w), *arguments = new_text(h->w);
+        assert_ok(fs_buf_append(name, e->name.data, e->name.n_bytes, &err), err);
+        assert_ok(fs_buf_append(arguments, e->arguments.data, e->arguments.n_bytes, &err), err);
+        assert_true(h->m->n_calls < CALLS_MAX);
+        h->calls[h->m->n_calls].name = fs_buf_bytes(name);
+        h->calls[h->m->n_calls++].arguments = fs_buf_bytes(arguments);
+    } else {
+        assert_ok(fs_buf_append(e->part == FS_PART_REASONING ? h->reasoning : h->content, e->text.data, e->text.n_bytes, &err), err);
+    }
+    return true;
+}
+
+/* The assistant's message i of said, as a client of the stream has it, into heard. */
+static void hear_message(fs_chat_format f, bool thinking, const words *said, size_t i, words *heard)
+{
+    heard_turn h = { .w = heard, .m = &heard->messages[i], .calls = heard->calls[i], .reasoning = new_text(heard), .content = new_text(heard) };
+    fs_chat_options o = { .thinking = thinking };
+    size_t end = strlen(f >= FS_CHAT_DEEPSEEK_V3 ? "<｜end▁of▁sentence｜>" : "<|im_end|>");
+    fs_buf text = { 0 };
+    fs_parser p;
+    fs_error err;
+
+    *h.m = (fs_message){ .role = FS_ROLE_ASSISTANT, .calls = heard->calls[i] };
+    for (size_t k = 0; k < CALLS_MAX; k++)
+        h.calls[k].id = said->calls[i][k].id;
+    assert_ok(fs_chat_render_reply(f, NULL, &said->messages[i], &o, &text, NULL, &err), err);
+    fs_parser_init(&p, f, thinking, true);
+    for (size_t at = 0; at < text.n_bytes - end;) {
+        size_t n = 1 + draw(9), left = text.n_bytes - end - at;
+        n = n < left ? n : left;
+        assert_ok(fs_parser_push(&p, text.data + at, n, hear_turn, &h, &err), err);
+        at += n;
+    }
+    assert_ok(fs_parser_finish(&p, hear_turn, &h, &err), err);
+    fs_parser_done(&p);
+    fs_buf_done(&text);
+    h.m->content = h.content->data ? fs_buf_bytes(h.content) : FS_BYTES_LIT("");
+    h.m->reasoning = h.reasoning->data ? fs_buf_bytes(h.reasoning) : said->messages[i].reasoning.n_bytes ? (fs_bytes){ 0 } : FS_BYTES_LIT("");
+}
+
+/* A client that keeps what it parsed sends the same conversation as one that keeps what was said, after every turn. */
+static void made_conversations_come_back(void **state)
+{
+    size_t n_calls = 0, n_results = 0, n_turns = 0;
+
+    (void)state;
+    for (fs_chat_format f = FS_CHAT_CHATML; f < FS_CHAT_FORMAT_END; f++) {
+        if (f == FS_CHAT_LLAMA3)
+            continue;
+        seed = 0xb5297a4d3f84d5b5u + (uint64_t)f;
+        for (int i = 0; i < N_MADE; i++) {
+            bool thinking = draw(2);
+            fs_chat_options o = { .thinking = thinking, .add_generation_prompt = true, .tools = FS_BYTES_LIT("[{\"name\": \"f\", \"parameters\": {}}]") };
+            words said = { .n = 0 }, heard = { .n = 0 };
+            if (draw(2))
+                said.messages[said.n++] = (fs_message){ .role = FS_ROLE_SYSTEM, .content = made_text(&said, 6, false) };
+            for (size_t r = 1 + draw(ROUNDS_MAX - 1); r > 0; r--)
+                make_round(&said, f, r > 1);
+            for (size_t k = 0; k < said.n; k++) {
+                fs_buf a = { 0 }, b = { 0 };
+                fs_error err;
+                heard.messages[k] = said.messages[k];
+                n_results += said.messages[k].role == FS_ROLE_TOOL;
+                if (said.messages[k].role != FS_ROLE_ASSISTANT)
+                    continue;
+                n_turns++;
+                n_calls += said.messages[k].n_calls;
+                hear_message(f, thinking, &said, k, &heard);
+                if (!thinking) /* nobody hears reasoning that was not said */
+                    heard.messages[k].reasoning = said.messages[k].reasoning;
+                if (said.messages[k].n_calls || k + 1 == said.n)
+                    continue;
+                assert_ok(fs_chat_render(f, NULL, said.messages, k + 2, &o, &a, NULL, &err), err);
+                heard.messages[k + 1] = said.messages[k + 1];
+                assert_ok(fs_chat_render(f, NULL, heard.messages, k + 2, &o, &b, NULL, &err), err);
+                assert_same(fs_chat_format_name(f), fs_buf_bytes(&a), &b, &a);
+                fs_buf_done(&a);
+                fs_buf_done(&b);
+            }
+            words_done(&said);
+            words_done(&heard);
+        }
+    }
+    assert_true(n_calls > 5 * N_MADE && n_results == n_calls && n_turns > 15 * N_MADE);
 }
 
 #define OPEN   "\n\n<｜DSML｜tool_calls>\n"
@@ -372,6 +531,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_answer_of_the_vectors_comes_back),
         cmocka_unit_test(made_answers_come_back),
+        cmocka_unit_test(made_conversations_come_back),
         cmocka_unit_test(malformed_markup_is_content),
         cmocka_unit_test(good_calls_are_told_among_bad_ones),
         cmocka_unit_test(reasoning_ends_at_its_marker),
