@@ -60,6 +60,14 @@ static inline void from_e4m3(const uint8_t *src, VF *v)
     v[1] = _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(half, 1)), _mm256_set1_ps(256.0f));
 }
 
+static inline void bits_of_e4m3(const uint8_t *src, VF *v)
+{
+    for (int u = 0; u < 2; u++) {
+        __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(src + 8 * u)));
+        v[u] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(wide, 20), _mm256_set1_epi32((int)0x87f00000u)));
+    }
+}
+
 #define ROWS            6
 #define PANELS          1
 #define PANELS_OF(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)

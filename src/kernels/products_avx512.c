@@ -54,6 +54,12 @@ static inline void from_e4m3(const uint8_t *src, VF *v)
     *v = _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0f));
 }
 
+static inline void bits_of_e4m3(const uint8_t *src, VF *v)
+{
+    __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)src));
+    *v = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(wide, 20), _mm512_set1_epi32((int)0x87f00000u)));
+}
+
 #define ROWS           12
 #define PANELS         2
 #define PANELS_OF(rows) ((rows) <= 2 ? 8 : (rows) <= 6 ? 4 : 2)

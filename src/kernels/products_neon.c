@@ -66,6 +66,18 @@ static inline void from_e4m3(const uint8_t *src, VF *v)
     }
 }
 
+static inline void bits_of_e4m3(const uint8_t *src, VF *v)
+{
+    int8x16_t b = vreinterpretq_s8_u8(vld1q_u8(src));
+    for (int i = 0; i < 2; i++) {
+        int16x8_t wide = vmovl_s8(i ? vget_high_s8(b) : vget_low_s8(b));
+        for (int j = 0; j < 2; j++) {
+            int32x4_t w = vshlq_n_s32(vmovl_s16(j ? vget_high_s16(wide) : vget_low_s16(wide)), 20);
+            v[2 * i + j] = vreinterpretq_f32_s32(vandq_s32(w, vdupq_n_s32((int32_t)0x87f00000)));
+        }
+    }
+}
+
 #define ROWS            6
 #define PANELS          1
 #define PANELS_OF(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)

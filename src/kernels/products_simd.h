@@ -23,7 +23,7 @@ _Static_assert((PANELS_MAX * TILE_FLOATS + BLOCK_ROWS * BLOCK_STRIDE) * sizeof(f
 _Static_assert(BLOCK_ROWS % ROWS == 0 && PANELS <= PANELS_MAX, "blocks");
 
 /* How the values of a panel are read: as they are, or widened on the way. */
-enum read { READ_F32, READ_BF16, READ_F16 };
+enum read { READ_F32, READ_BF16, READ_F16, READ_E4M3 };
 
 INLINE void read_panel(enum read kind, const uint8_t *w, VF v[UNITS])
 {
@@ -95,6 +95,76 @@ INLINE void chunk(const int rows, const int panels, const enum read kind, const 
     add_up(to, (size_t)rows, (size_t)panels, sums);
 }
 
+typedef uint8_t v64u8 __attribute__((vector_size(64)));
+
+/* Sets bit 7 of a byte of *nan where n <= 64 codes have a NaN, 0x7f or 0xff. */
+INLINE void find_nan(const uint8_t *w, const size_t n, v64u8 *nan)
+{
+    v64u8 v = { 0 };
+
+    memcpy(&v, w, n);
+    *nan |= (v & 0x7f) + 1;
+}
+
+/* A chunk straight from e4m3, whose bits, moved into an f32's, are the value times 2^-120, denormals included: one exact
+ * scaling of the scale makes up for it, w = fl(q * scale) is one multiplication. False, and nothing done, where a code
+ * is NaN or a scale too large for that. */
+INLINE bool chunk_e4m3(const int rows, const int panels, const fs_mat *w, size_t panel, size_t k0, const float *x, size_t ldx, size_t n_k,
+                       const struct sink *to)
+{
+    const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL;
+    float sums[ROWS * PANELS_MAX * FS_PANEL] __attribute__((aligned(64)));
+    VF s[ROWS][PANELS_MAX][UNITS];
+    uint64_t words[8], any = 0;
+    v64u8 nan = { 0 };
+
+    for (int p = 0; p < panels; p++) {
+        for (size_t i = n_k & ~(size_t)3; i < n_k; i++)
+            find_nan(src + (size_t)p * w->panel_bytes + i * FS_PANEL, FS_PANEL, &nan);
+        for (size_t k = k0, end; k < k0 + n_k; k = end) {
+            float scale = fs_mat_scale(w, panel + (size_t)p, k, &end);
+            if (!(scale > -128.0f && scale < 128.0f))
+                return false;
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int p = 0; p < panels; p++)
+            EACH_UNIT s[r][p][u] = vf_zero();
+    for (size_t k = 0, end; k < n_k; k = end) {
+        VF factor[PANELS_MAX];
+        UNROLL for (int p = 0; p < panels; p++)
+            factor[p] = vf_set1(fs_mat_scale(w, panel + (size_t)p, k0 + k, &end) * 0x1p120f);
+        end = end - k0 < n_k ? end - k0 : n_k;
+        for (size_t i = k; i < end; i++) {
+            VF v[PANELS_MAX][UNITS];
+            if (i % 4 == 0 && i + 4 <= n_k)
+                UNROLL for (int p = 0; p < panels; p++)
+                    find_nan(src + (size_t)p * w->panel_bytes + i * FS_PANEL, sizeof nan, &nan);
+            UNROLL for (int p = 0; p < panels; p++)
+            {
+                bits_of_e4m3(src + (size_t)p * w->panel_bytes + i * FS_PANEL, v[p]);
+                EACH_UNIT v[p][u] = vf_mul(v[p][u], factor[p]);
+            }
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                VF a = vf_set1(x[(size_t)r * ldx + i]);
+                UNROLL for (int p = 0; p < panels; p++)
+                    EACH_UNIT s[r][p][u] = vf_fma(a, v[p][u], s[r][p][u]);
+            }
+        }
+    }
+    memcpy(words, &nan, sizeof words);
+    for (int j = 0; j < 8; j++)
+        any |= words[j];
+    if (any & UINT64_C(0x8080808080808080))
+        return false;
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int p = 0; p < panels; p++)
+            EACH_UNIT vf_store(sums + (r * panels + p) * FS_PANEL + u * LANES, s[r][p][u]);
+    add_up(to, (size_t)rows, (size_t)panels, sums);
+    return true;
+}
+
 struct product {
     const fs_mat *w;
     const float *x;
@@ -118,7 +188,7 @@ static inline struct sink sink_of(const struct product *g, size_t panel, size_t 
 INLINE void few(const struct product *g, const int rows, const int panels, const enum read kind, size_t panel)
 {
     const fs_mat *w = g->w;
-    const bool direct = kind != READ_F32 || w->dtype == FS_DTYPE_F32;
+    const bool direct = kind == READ_BF16 || kind == READ_F16 || w->dtype == FS_DTYPE_F32;
 
     for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
         size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
@@ -127,6 +197,8 @@ INLINE void few(const struct product *g, const int rows, const int panels, const
         const uint8_t *src = (const uint8_t *)g->scratch;
         size_t step = TILE_FLOATS * sizeof(float);
 
+        if (kind == READ_E4M3 && chunk_e4m3(rows, panels, w, panel, k0, g->x + k0, g->ldx, n_k, &to))
+            continue;
         if (direct) {
             src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * (kind == READ_F32 ? 4 : 2);
             step = w->panel_bytes;
@@ -134,7 +206,7 @@ INLINE void few(const struct product *g, const int rows, const int panels, const
             for (int p = 0; p < panels; p++)
                 tile(w, panel + (size_t)p, k0, k0 + n_k, g->scratch + (size_t)p * TILE_FLOATS);
         }
-        chunk(rows, panels, kind, src, step, g->x + k0, g->ldx, n_k, &to);
+        chunk(rows, panels, kind == READ_E4M3 ? READ_F32 : kind, src, step, g->x + k0, g->ldx, n_k, &to);
     }
 }
 
@@ -157,6 +229,8 @@ INLINE void few_rows(const struct product *g, const int rows, const enum read ki
             few_rows(g, rows, READ_BF16, panel_begin, panel_end);                              \
         else if (g->w->dtype == FS_DTYPE_F16)                                                  \
             few_rows(g, rows, READ_F16, panel_begin, panel_end);                               \
+        else if (g->w->dtype == FS_DTYPE_F8_E4M3 && (rows) <= 4)                               \
+            few_rows(g, rows, READ_E4M3, panel_begin, panel_end);                              \
         else                                                                                   \
             few_rows(g, rows, READ_F32, panel_begin, panel_end);                               \
     }

@@ -5,6 +5,7 @@
  *   vf_load vf_store vf_set1 vf_zero vf_add vf_sub vf_mul vf_fma
  *   from_u8 from_i8 (v16u8, VF *)                  sixteen bytes to sixteen floats
  *   from_bf16 from_f16 from_e4m3 (const uint8_t *, VF *)   sixteen stored values to sixteen floats
+ *   bits_of_e4m3 (const uint8_t *, VF *)           sixteen e4m3 to sixteen floats that are 2^120 smaller, NaN apart
  *   lookup(table, index)                           sixteen bytes out of sixteen, index < 16
  *
  * Blocks of 16 rows stand side by side. Sixteen bytes of each are transposed, so that a vector holds byte j of

@@ -457,6 +457,34 @@ static void special_values_follow_ieee(void **state)
     }
 }
 
+/* Codes that are NaN and scales that a quick widening cannot take, zeros and denormals among them. */
+static void odd_fp8_equals_the_reference(void **state)
+{
+    static const float scales[] = { 1.0f, -0.0f, 127.0f, 128.0f, -0x1p100f, 0x1p-140f, 0x1.234568p-130f, 0x1p-126f };
+    static const struct form form = { FS_DTYPE_F8_E4M3, 16, 32, false };
+    (void)state;
+    for (size_t round = 0; round < 40; round++) {
+        const uint32_t n = 150, k = round % 2 ? 259 : 515;
+        size_t m = 1 + round % 5, n_scales = (n + 15) / 16 * ((k + 31) / 32);
+        fs_tensor t = random_tensor(&form, n, k);
+        uint8_t *data = (uint8_t *)(uintptr_t)t.data, *stored = (uint8_t *)(uintptr_t)t.scales;
+        float *x = random_floats(m * k);
+        fs_mat w;
+        for (size_t i = 0; i < n_scales; i++)
+            if (random_u32() % 4 == 0)
+                memcpy(stored + 4 * i, &scales[random_u32() % (round % 4 ? 8 : 3)], sizeof(float));
+        for (size_t i = 0; i < round % 3; i++)
+            data[random_u32() % (n * k)] = random_u32() % 2 ? 0x7f : 0xff;
+        if (round % 3)
+            data[(size_t)(n - 1) * k + k - 1] = 0xff; /* in the ragged end */
+        w = pack(&t, 0, n);
+        check_isas(&w, x, k, m, NULL);
+        free(x);
+        free_mat(&w);
+        free_tensor(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +496,7 @@ int main(void)
         cmocka_unit_test(long_batches_equal_the_reference),
         cmocka_unit_test(row_of_a_batch_is_the_single_product),
         cmocka_unit_test(special_values_follow_ieee),
+        cmocka_unit_test(odd_fp8_equals_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
