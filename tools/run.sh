@@ -41,4 +41,5 @@ with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as source, open(sys.
     rm -rf "$folder"
     trap - EXIT
 fi
-exec build/farseek run "$model" "$@"
+# So small a model feels eight-bit activations (docs/perplexity.md).
+exec build/farseek run "$model" --exact-activations "$@"
