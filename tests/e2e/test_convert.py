@@ -43,7 +43,7 @@ def converted(farseek, tmp_path_factory):
 
 
 def answer(farseek, path, ids, *args):
-    return farseek("logits", path, "--ids", ",".join(map(str, ids)), "--greedy", 8, "--json", *args)
+    return farseek("logits", path, "--ids", ",".join(map(str, ids)), "--greedy", 8, "--json", "--exact-activations", *args)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -33,6 +33,8 @@ def test_every_form_holds_the_same_configuration_and_weights(twins, model):
         subprocess.run(["make", "-s", "-C", ROOT, "build/tools/same_weights"], check=True)
     found = forms(twins, model)
     assert len(found) >= 3
+    if model == "ds_v4_mtp":  # its old form joins e_proj and h_proj: other tensors of the same values, whose answers test_twins holds
+        del found["old.gguf"]
     for form, path in found.items():
         r = subprocess.run([TOOL, VECTORS / model, path], capture_output=True, text=True)
         assert r.returncode == 0, f"{form}: {r.stdout}"
