@@ -5,12 +5,13 @@
 
 extern const fs_command fs_command_template;
 extern const fs_command fs_command_bench, fs_command_convert, fs_command_detokenize, fs_command_doctor, fs_command_help, fs_command_inspect;
-extern const fs_command fs_command_logits, fs_command_perplexity, fs_command_run, fs_command_tokenize;
+extern const fs_command fs_command_logits, fs_command_perplexity, fs_command_quantize, fs_command_run, fs_command_tokenize;
 
 const fs_command *const fs_commands[] = {
     &fs_command_run,
     &fs_command_inspect,
     &fs_command_convert,
+    &fs_command_quantize,
     &fs_command_bench,
     &fs_command_logits,
     &fs_command_perplexity,

@@ -3,9 +3,11 @@
 
 #include "base/file.h"
 #include "formats/config_write.h"
+#include "formats/encode.h"
 #include "formats/names.h"
 #include "formats/safetensors_write.h"
 #include "tensor/blocks.h"
+#include "tensor/quantize.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -56,6 +58,7 @@ typedef struct job {
     fs_safetensors_writer *safetensors;
     float *row, *head; /* head: a matrix of one head, for K_B and KV_B */
     uint8_t *bytes;
+    fs_encoder *encoder; /* of a quantisation */
 } job;
 
 static void job_done(job *j)
@@ -64,6 +67,7 @@ static void job_done(job *j)
     free(j->row);
     free(j->head);
     free(j->bytes);
+    fs_encoder_free(j->encoder);
 }
 
 static fs_status add(job *j, const item *it, fs_error *err)
@@ -170,6 +174,14 @@ static fs_status put(job *j, const item *it, const float *row, size_t n, fs_erro
 
     if (it->dtype == FS_DTYPE_F32)
         return put_bytes(j, row, n * sizeof *row, err);
+    if (fs_dtype_is_block(it->dtype)) {
+        const fs_dtype_info *info = fs_dtype_get(it->dtype);
+        fs_status rc = fs_encode_check(it->name, row, n, it->dtype, err);
+        if (rc)
+            return rc;
+        fs_quantize_row(it->dtype, row, NULL, n, j->bytes);
+        return put_bytes(j, j->bytes, n / info->block_elems * info->block_bytes, err);
+    }
     for (size_t i = 0; i < n; i++) {
         to[i] = it->dtype == FS_DTYPE_BF16 ? fs_f32_to_bf16(row[i]) : fs_f32_to_f16(row[i]);
         if (isfinite(row[i]) && (to[i] & 0x7fffu) >= (it->dtype == FS_DTYPE_BF16 ? 0x7f80u : 0x7c00u))
@@ -240,14 +252,23 @@ static fs_status put_ids(job *j, const item *it, fs_error *err)
     return rc;
 }
 
-static fs_status put_rows(job *j, const item *it, const fs_tensor *t, fs_error *err)
+static fs_status sink(void *ud, const void *data, size_t n_bytes, fs_error *err)
+{
+    return put_bytes(ud, data, n_bytes, err);
+}
+
+/* expert: of n_experts in one tensor. */
+static fs_status put_rows(job *j, const item *it, const fs_tensor *t, uint64_t expert, uint64_t n_experts, fs_error *err)
 {
     uint64_t n = fs_tensor_rows(t), d = it->rope_heads ? n / it->rope_heads : 0;
     size_t cols = (size_t)fs_tensor_cols(t);
     fs_status rc = FS_OK;
 
-    if (it->dtype == FS_DTYPE_MXFP4)
+    if (it->dtype == FS_DTYPE_MXFP4 && t->dtype == FS_DTYPE_FP4_E2M1)
         return put_mxfp4(j, t, err);
+    if (j->encoder)
+        return fs_encode_rows(j->encoder, it->name, t, it->rope_heads, it->dtype,
+                              j->o->quant->columns(j->o->quant->ud, it->name, expert, n_experts, cols), sink, j, err);
     for (uint64_t r = 0; r < n && !rc; r++) {
         uint64_t from = d ? r / d * d + r % 2 * (d / 2) + r % d / 2 : r;
         fs_tensor_row_f32(t, from, j->row);
@@ -290,7 +311,7 @@ static fs_status put_experts(job *j, const item *it, fs_error *err)
     for (uint64_t e = 0; e < it->dims[0] && !rc; e++) {
         rc = get_expert(j, it, e, &t, err);
         if (!rc)
-            rc = put_rows(j, it, t, err);
+            rc = put_rows(j, it, t, e, it->dims[0], err);
     }
     return rc;
 }
@@ -355,7 +376,7 @@ static fs_status put_item(job *j, const item *it, fs_error *err)
         return rc;
     switch (it->kind) {
     case PLAIN:
-        return put_rows(j, it, it->src, err);
+        return put_rows(j, it, it->src, 0, 1, err);
     case EXPERTS:
         return put_experts(j, it, err);
     case FREQS:
@@ -396,7 +417,9 @@ static fs_status plan(job *j, fs_error *err)
     j->row = malloc((row + 1) * sizeof *j->row);
     j->bytes = malloc((row + 1) * sizeof(float));
     j->head = malloc((head + 1) * sizeof *j->head);
-    return j->row && j->bytes && j->head ? FS_OK : fs_fail_memory(err, (2 * row + head) * sizeof(float));
+    if (!j->row || !j->bytes || !j->head)
+        return fs_fail_memory(err, (2 * row + head) * sizeof(float));
+    return j->o->quant ? fs_encoder_new(j->o->quant->pool, row, &j->encoder, err) : FS_OK;
 }
 
 /* ---- to GGUF ---- */
@@ -536,11 +559,26 @@ static fs_status check_header(const job *j, fs_error *err)
     return rc;
 }
 
+static fs_status choose_types(job *j, fs_error *err)
+{
+    const fs_convert_quant *q = j->o->quant;
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; q && i < j->n && !rc; i++) {
+        item *it = &j->items[i];
+        if (it->n_dims > 1 && it->kind != IDS)
+            rc = q->choose(q->ud, it->name, it->dtype, it->n_dims, it->dims, &it->dtype, err);
+    }
+    return rc || !q ? rc : q->check(q->ud, err);
+}
+
 /* llama.cpp's numbers. */
 static uint32_t file_type(const job *j)
 {
     fs_dtype d = main_dtype(j);
 
+    if (j->o->quant)
+        return j->o->quant->file_type;
     for (size_t i = 0; i < j->n; i++)
         if (j->items[i].dtype == FS_DTYPE_MXFP4)
             return 38;
@@ -572,7 +610,11 @@ fs_status fs_convert_to_gguf(const fs_weights *w, const char *path, const fs_con
     if (!rc && j.c->rope_type == FS_ROPE_LLAMA3)
         rc = add(&j, &freqs, err);
     if (!rc)
+        rc = choose_types(&j, err);
+    if (!rc)
         rc = fs_gguf_put_u32(j.gguf, "general.file_type", file_type(&j), err);
+    if (!rc && o->quant)
+        rc = fs_gguf_put_u32(j.gguf, "general.quantization_version", 2, err);
     if (!rc && o->metadata)
         rc = o->metadata(o->ud, j.gguf, err);
     if (!rc)

@@ -150,6 +150,24 @@ fs_status fs_gguf_put_item_f32(fs_gguf_writer *w, float v, fs_error *err)
     return put_le(&w->values, bits, 4, err);
 }
 
+fs_status fs_gguf_put_value(fs_gguf_writer *w, const fs_gguf_value *v, fs_error *err)
+{
+    fs_status rc = put_text(&w->values, v->key, err);
+
+    assert(!w->begun && w->items_left == 0);
+    if (!rc)
+        rc = put_le(&w->values, v->type, 4, err);
+    if (!rc && v->type == FS_GGUF_ARRAY)
+        rc = put_le(&w->values, v->item_type, 4, err);
+    if (!rc && (v->type == FS_GGUF_ARRAY || v->type == FS_GGUF_STRING))
+        rc = put_le(&w->values, v->type == FS_GGUF_ARRAY ? v->n_items : v->bytes.n_bytes, 8, err);
+    if (!rc)
+        rc = fs_buf_append(&w->values, v->bytes.data, v->bytes.n_bytes, err);
+    if (!rc)
+        w->n_values++;
+    return rc;
+}
+
 fs_status fs_gguf_put_tensor(fs_gguf_writer *w, const char *name, fs_dtype dtype, int n_dims, const uint64_t *dims, fs_error *err)
 {
     const fs_dtype_info *info = fs_dtype_get(dtype);

@@ -24,6 +24,9 @@ fs_status fs_gguf_put_item(fs_gguf_writer *w, fs_bytes v, fs_error *err);
 fs_status fs_gguf_put_item_i32(fs_gguf_writer *w, int32_t v, fs_error *err);
 fs_status fs_gguf_put_item_f32(fs_gguf_writer *w, float v, fs_error *err);
 
+/* A value as another file has it, key and all. */
+fs_status fs_gguf_put_value(fs_gguf_writer *w, const fs_gguf_value *v, fs_error *err);
+
 /* dims row-major, as everywhere here; the dtype must be one that GGUF has. */
 fs_status fs_gguf_put_tensor(fs_gguf_writer *w, const char *name, fs_dtype dtype, int n_dims, const uint64_t *dims, fs_error *err);
 uint64_t fs_gguf_writer_data_bytes(const fs_gguf_writer *w);

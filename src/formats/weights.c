@@ -736,6 +736,11 @@ const fs_gguf *fs_weights_gguf(const fs_weights *w)
     return w->n_parts ? w->parts[0].gguf : NULL;
 }
 
+const fs_gguf *fs_weights_gguf_part(const fs_weights *w, size_t i)
+{
+    return i < w->n_parts ? w->parts[i].gguf : NULL;
+}
+
 const char *fs_weights_folder(const fs_weights *w)
 {
     return w->folder;

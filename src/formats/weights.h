@@ -27,6 +27,8 @@ void fs_weights_close(fs_weights *w);
 const fs_config *fs_weights_config(const fs_weights *w);
 /* The metadata of the (first) GGUF, or NULL for safetensors. */
 const fs_gguf *fs_weights_gguf(const fs_weights *w);
+/* Part i of a GGUF that may be split; NULL behind the last, and for safetensors. */
+const fs_gguf *fs_weights_gguf_part(const fs_weights *w, size_t i);
 /* The folder that holds config.json, tokenizer.json, tokenizer_config.json, generation_config.json; for a GGUF
  * the folder of the file. */
 const char *fs_weights_folder(const fs_weights *w);
