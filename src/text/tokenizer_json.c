@@ -127,7 +127,9 @@ static fs_status read_model(reader *r, fs_error *err)
     size_t n = 0;
     bool more;
 
-    if (!rc && r->has_model)
+    if (rc)
+        return rc;
+    if (r->has_model)
         return fs_fail(err, FS_ERR_FORMAT, "two members are called 'model'");
     r->has_model = true;
     r->model = json_object_new_object();
