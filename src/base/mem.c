@@ -20,6 +20,13 @@ bool fs_bytes_equal(fs_bytes a, fs_bytes b)
     return a.n_bytes == b.n_bytes && (a.n_bytes == 0 || memcmp(a.data, b.data, a.n_bytes) == 0);
 }
 
+bool fs_ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), n_end = strlen(end);
+
+    return n >= n_end && memcmp(s + n - n_end, end, n_end) == 0;
+}
+
 bool fs_mul_size(size_t a, size_t b, size_t *ret)
 {
     size_t r;

@@ -17,6 +17,7 @@ typedef struct fs_bytes {
 #define FS_BYTES_LIT(s) ((fs_bytes){ (const uint8_t *)(s), sizeof(s) - 1 })
 fs_bytes fs_bytes_str(const char *s);
 bool fs_bytes_equal(fs_bytes a, fs_bytes b);
+bool fs_ends_with(const char *s, const char *end);
 
 /* *ret = a * b (a + b); false, *ret untouched, when it does not fit. */
 bool fs_mul_size(size_t a, size_t b, size_t *ret);

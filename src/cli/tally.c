@@ -13,12 +13,6 @@ static bool contains(const char *name, const char *piece)
     return strstr(name, piece) != NULL;
 }
 
-static bool ends_with(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
 static fs_part part_of(const char *name, uint32_t n_layers)
 {
     const char *layer = strstr(name, "layers.");
@@ -31,7 +25,7 @@ static fs_part part_of(const char *name, uint32_t n_layers)
         return FS_PART_EMBEDDING;
     if (contains(name, "lm_head") || strcmp(name, "output.weight") == 0 || strcmp(name, "head.weight") == 0)
         return FS_PART_HEAD;
-    if (ends_with(name, "norm.weight") || ends_with(name, "norm.bias"))
+    if (fs_ends_with(name, "norm.weight") || fs_ends_with(name, "norm.bias"))
         return FS_PART_NORMS;
     if (contains(name, ".shared_experts.") || contains(name, "_shexp."))
         return FS_PART_SHARED;
@@ -57,7 +51,7 @@ static void add(fs_tally *t, uint64_t n_params, uint64_t n_bytes)
 
 static bool is_no_parameter(const char *name)
 {
-    return ends_with(name, "_scale_inv") || ends_with(name, ".scale") || ends_with(name, ".tid2eid");
+    return fs_ends_with(name, "_scale_inv") || fs_ends_with(name, ".scale") || fs_ends_with(name, ".tid2eid");
 }
 
 void fs_tallies_add(fs_tallies *t, const fs_tensor *tensor, uint32_t n_layers)

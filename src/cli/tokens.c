@@ -14,13 +14,6 @@
 #define QWEN2_SPLIT                                                                                                       \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-
-    return n >= k && strcmp(s + n - k, end) == 0;
-}
-
 static fs_status open_gguf(const fs_gguf *g, const char *path, fs_tokenizer **ret, fs_chat_config *config, fs_error *err)
 {
     fs_status rc = fs_tokenizer_open_gguf(g, path, ret, err);
@@ -34,7 +27,7 @@ static fs_status open_file(const char *path, fs_tokenizer **ret, fs_error *err)
     fs_buf text = { 0 };
     fs_status rc = fs_file_read(path, TOKENIZER_BYTES_MAX, &text, err);
 
-    if (!rc && ends_with(path, ".tiktoken"))
+    if (!rc && fs_ends_with(path, ".tiktoken"))
         rc = fs_tokenizer_open_tiktoken(fs_buf_bytes(&text), QWEN2_SPLIT, true, specials, 3, path, ret, err);
     else if (!rc)
         rc = fs_tokenizer_open_json(fs_buf_bytes(&text), path, ret, err);
@@ -95,7 +88,7 @@ fs_status fs_tokens_open(const char *name, fs_tokenizer **ret, fs_chat_config *r
         return rc;
     if (fs_file_is_folder(path))
         rc = open_folder(path, &t, &c, err);
-    else if (ends_with(path, ".gguf"))
+    else if (fs_ends_with(path, ".gguf"))
         rc = open_gguf_file(path, &t, &c, err);
     else
         rc = open_file(path, &t, err);

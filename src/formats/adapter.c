@@ -223,16 +223,9 @@ static fs_status open_config(fs_adapter *a, const char *folder, fs_error *err)
     return rc;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), n_end = strlen(end);
-
-    return n >= n_end && strcmp(s + n - n_end, end) == 0;
-}
-
 static bool is_pair(const fs_tensor *t)
 {
-    return ends_with(t->name, ".lora_A.weight") || ends_with(t->name, ".lora_B.weight");
+    return fs_ends_with(t->name, ".lora_A.weight") || fs_ends_with(t->name, ".lora_B.weight");
 }
 
 /* Every tensor is one of a pair or a whole one; what is of neither form is refused here. */
@@ -387,7 +380,7 @@ static fs_status replace_one(fs_adapter *a, fs_weights *w, const fs_tensor *old,
     bool tied = fs_weights_config(w)->tie_word_embeddings;
     fs_tensor t = *new;
 
-    if (tied && (ends_with(old->name, "embed_tokens.weight") || strcmp(old->name, "lm_head.weight") == 0))
+    if (tied && (fs_ends_with(old->name, "embed_tokens.weight") || strcmp(old->name, "lm_head.weight") == 0))
         return fs_fail(err, FS_ERR_UNSUPPORTED, "adapter tensor '%s' is one of two that the model ties", new->name);
     if (new->n_dims != old->n_dims || memcmp(new->dims, old->dims, (size_t)old->n_dims * sizeof *old->dims) != 0)
         return fs_fail(err, FS_ERR_FORMAT, "adapter tensor '%s' is [%" PRIu64 ", %" PRIu64 "], the model's [%" PRIu64 ", %" PRIu64 "]",
@@ -414,7 +407,7 @@ fs_status fs_adapter_replace(fs_adapter *a, fs_weights *w, fs_error *err)
             continue;
         snprintf(stem, sizeof stem, "%.*s", (int)(dot - old->name), old->name);
         peft_name(stem, module, sizeof module);
-        new = find(a, module, ends_with(old->name, ".ffn.gate.bias") ? ".e_score_correction_bias" : dot);
+        new = find(a, module, fs_ends_with(old->name, ".ffn.gate.bias") ? ".e_score_correction_bias" : dot);
         if (new)
             rc = replace_one(a, w, old, new, err);
     }

@@ -53,11 +53,9 @@ static const fs_tensor *find_tensor(const reader *r, const char *name)
 static bool any_tensor_ends_with(const reader *r, const char *end)
 {
     for (size_t i = 0; i < r->n_parts; i++)
-        for (size_t k = 0; k < fs_gguf_n_tensors(r->parts[i]); k++) {
-            const char *name = fs_gguf_tensor_at(r->parts[i], k)->name;
-            if (strlen(name) >= strlen(end) && strcmp(name + strlen(name) - strlen(end), end) == 0)
+        for (size_t k = 0; k < fs_gguf_n_tensors(r->parts[i]); k++)
+            if (fs_ends_with(fs_gguf_tensor_at(r->parts[i], k)->name, end))
                 return true;
-        }
     return false;
 }
 

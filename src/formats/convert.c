@@ -84,13 +84,6 @@ static fs_status add(job *j, const item *it, fs_error *err)
     return FS_OK;
 }
 
-static bool ends_with(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
 /* Every scale is a power of two that keeps 8 bits of precision in a bf16: an fp8 or fp4 value times it is one. */
 static bool scales_are_powers(const fs_tensor *t)
 {
@@ -125,8 +118,8 @@ static fs_dtype dtype_of(const job *j, const fs_tensor *t)
 /* Vectors, routers and V4's small matrices are F32, as llama.cpp needs them. */
 static bool is_plain(const fs_tensor *t)
 {
-    return t->n_dims < 2 || ends_with(t->name, "mlp.gate.weight") || ends_with(t->name, "ffn.gate.weight") || ends_with(t->name, "_fn") ||
-           ends_with(t->name, "compressor.ape");
+    return t->n_dims < 2 || fs_ends_with(t->name, "mlp.gate.weight") || fs_ends_with(t->name, "ffn.gate.weight") || fs_ends_with(t->name, "_fn") ||
+           fs_ends_with(t->name, "compressor.ape");
 }
 
 /* What the output is said to be: the type of its embedding. */
@@ -143,7 +136,7 @@ static item plain_item(const job *j, const fs_tensor *t)
 
     memcpy(it.dims, t->dims, sizeof it.dims);
     it.dtype = is_plain(t) ? FS_DTYPE_F32 : dtype_of(j, t);
-    if (ends_with(t->name, ".tid2eid") && (t->dtype == FS_DTYPE_I32 || t->dtype == FS_DTYPE_I64)) {
+    if (fs_ends_with(t->name, ".tid2eid") && (t->dtype == FS_DTYPE_I32 || t->dtype == FS_DTYPE_I64)) {
         it.kind = IDS;
         it.dtype = j->gguf ? FS_DTYPE_I32 : FS_DTYPE_I64;
     }
@@ -443,10 +436,10 @@ static bool is_redundant(const job *j, const fs_tensor *t)
 {
     uint32_t layer;
 
-    if (j->v4 && sscanf(t->name, "layers.%5" SCNu32 ".ffn.gate.bias", &layer) == 1 && ends_with(t->name, ".ffn.gate.bias") &&
+    if (j->v4 && sscanf(t->name, "layers.%5" SCNu32 ".ffn.gate.bias", &layer) == 1 && fs_ends_with(t->name, ".ffn.gate.bias") &&
         layer < j->c->num_hash_layers)
         return true;
-    return ends_with(t->name, "_scale_inv") || ends_with(t->name, "rotary_emb.inv_freq") || (t->dtype == FS_DTYPE_F8_E8M0 && ends_with(t->name, ".scale")) ||
+    return fs_ends_with(t->name, "_scale_inv") || fs_ends_with(t->name, "rotary_emb.inv_freq") || (t->dtype == FS_DTYPE_F8_E8M0 && fs_ends_with(t->name, ".scale")) ||
            (j->c->tie_word_embeddings && strcmp(t->name, "lm_head.weight") == 0) || (j->o->no_mtp && is_mtp(j, t));
 }
 
@@ -482,9 +475,9 @@ static fs_status add_to_gguf(job *j, const fs_tensor *t, fs_error *err)
     item it = plain_item(j, t);
     fs_status rc;
 
-    if (j->v4 && is_mtp(j, t) && ends_with(t->name, ".e_proj.weight"))
+    if (j->v4 && is_mtp(j, t) && fs_ends_with(t->name, ".e_proj.weight"))
         return add_sides(j, t, err);
-    if (j->v4 && is_mtp(j, t) && ends_with(t->name, ".h_proj.weight"))
+    if (j->v4 && is_mtp(j, t) && fs_ends_with(t->name, ".h_proj.weight"))
         return FS_OK; /* with its e_proj */
     if (fs_expert_name_to_gguf(c, t->name, it.name, sizeof it.name, &expert)) {
         if (expert > 0) /* taken with the first */
@@ -503,14 +496,14 @@ static fs_status add_to_gguf(job *j, const fs_tensor *t, fs_error *err)
         return no_place(t, err);
     if (it.kind != IDS && !fs_dtype_get(t->dtype)->is_weight)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, which holds no weights", t->name, fs_dtype_get(t->dtype)->name);
-    if (permuted && (ends_with(t->name, ".self_attn.q_proj.weight") || ends_with(t->name, ".self_attn.k_proj.weight"))) {
-        it.rope_heads = ends_with(t->name, "q_proj.weight") ? c->num_attention_heads : c->num_key_value_heads;
+    if (permuted && (fs_ends_with(t->name, ".self_attn.q_proj.weight") || fs_ends_with(t->name, ".self_attn.k_proj.weight"))) {
+        it.rope_heads = fs_ends_with(t->name, "q_proj.weight") ? c->num_attention_heads : c->num_key_value_heads;
         if (t->n_dims != 2 || t->dims[0] != (uint64_t)it.rope_heads * c->head_dim)
             return no_place(t, err);
     }
-    if (permuted && (ends_with(t->name, ".self_attn.q_proj.bias") || ends_with(t->name, ".self_attn.k_proj.bias")))
+    if (permuted && (fs_ends_with(t->name, ".self_attn.q_proj.bias") || fs_ends_with(t->name, ".self_attn.k_proj.bias")))
         return no_place(t, err);
-    if (!ends_with(t->name, ".self_attn.kv_b_proj.weight"))
+    if (!fs_ends_with(t->name, ".self_attn.kv_b_proj.weight"))
         return add(j, &it, err);
 
     if (t->n_dims != 2 || t->dims[1] != c->kv_lora_rank ||
@@ -677,7 +670,7 @@ static fs_status add_to_hub(job *j, const fs_tensor *t, fs_error *err)
     const char *k_b = "self_attn.k_b_proj.weight";
     size_t stem;
 
-    if (strcmp(t->name, "rope_freqs.weight") == 0 || ends_with(t->name, "self_attn.v_b_proj.weight"))
+    if (strcmp(t->name, "rope_freqs.weight") == 0 || fs_ends_with(t->name, "self_attn.v_b_proj.weight"))
         return FS_OK; /* in config.json; with its k_b */
     if (j->o->no_mtp && is_mtp(j, t))
         return FS_OK;
@@ -685,12 +678,12 @@ static fs_status add_to_hub(job *j, const fs_tensor *t, fs_error *err)
         return no_place(t, err);
     if (it.kind != IDS && !fs_dtype_get(t->dtype)->is_weight)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' is %s, which holds no weights", t->name, fs_dtype_get(t->dtype)->name);
-    if (j->v4 && t->dtype == FS_DTYPE_MXFP4 && t->n_dims == 2 && j->o->type == FS_DTYPE_NONE && ends_with(t->name, ".weight"))
+    if (j->v4 && t->dtype == FS_DTYPE_MXFP4 && t->n_dims == 2 && j->o->type == FS_DTYPE_NONE && fs_ends_with(t->name, ".weight"))
         return add_fp4(j, t, err);
-    if (j->v4 && is_mtp(j, t) && ends_with(t->name, ".eh_proj.weight"))
+    if (j->v4 && is_mtp(j, t) && fs_ends_with(t->name, ".eh_proj.weight"))
         return add_columns(j, t, err);
     strcpy(it.name, t->name);
-    if (ends_with(t->name, k_b)) {
+    if (fs_ends_with(t->name, k_b)) {
         uint64_t heads = c->num_attention_heads, lora = c->kv_lora_rank, nope = c->qk_nope_head_dim, v = c->v_head_dim;
         char v_b[NAME_MAX_BYTES];
         fs_status rc;

@@ -193,16 +193,9 @@ static bool has(const char *name, const char *part)
     return strstr(name, part) != NULL;
 }
 
-static bool ends_with(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
 static bool may_quantize(const char *name, int n_dims)
 {
-    return n_dims > 1 && ends_with(name, ".weight") && !ends_with(name, "_norm.weight") && !has(name, "ffn_gate_inp.") &&
+    return n_dims > 1 && fs_ends_with(name, ".weight") && !fs_ends_with(name, "_norm.weight") && !has(name, "ffn_gate_inp.") &&
            !has(name, "tid2eid") && !has(name, "hc_") && !has(name, "compressor_ape");
 }
 
@@ -217,8 +210,8 @@ static fs_dtype mixed(const fs_quantizer *q, const char *name, int n_dims, const
     const fs_config *c = q->config;
     uint32_t n = c->num_hidden_layers, i = 0;
     bool head = strcmp(name, "output.weight") == 0 || (q->tied && strcmp(name, "token_embd.weight") == 0);
-    bool v = ends_with(name, "attn_v.weight") || ends_with(name, "attn_kv_b.weight"), down = has(name, "ffn_down");
-    bool out = ends_with(name, "attn_output.weight"), gqa4 = c->num_attention_heads / c->num_key_value_heads >= 4;
+    bool v = fs_ends_with(name, "attn_v.weight") || fs_ends_with(name, "attn_kv_b.weight"), down = has(name, "ffn_down");
+    bool out = fs_ends_with(name, "attn_output.weight"), gqa4 = c->num_attention_heads / c->num_key_value_heads >= 4;
     fs_dtype t = q->base;
 
     if (q->mix == FS_MIX_NONE)

@@ -43,13 +43,6 @@ typedef struct job {
     uint64_t done, total;
 } job;
 
-static bool ends_with(const char *name, const char *tail)
-{
-    size_t n = strlen(name), m = strlen(tail);
-
-    return n >= m && strcmp(name + n - m, tail) == 0;
-}
-
 /* What DeepSeek's own fp8 checkpoints have in fp8. */
 static kind kind_of(const job *j, const fs_tensor *t)
 {
@@ -60,14 +53,14 @@ static kind kind_of(const job *j, const fs_tensor *t)
         return RAW;
     if (!j->v4)
         return strncmp(t->name, "model.layers.", 13) == 0 &&
-                       ((ends_with(t->name, "_proj.weight") && !ends_with(t->name, "weights_proj.weight") && !ends_with(t->name, "eh_proj.weight")) ||
-                        ends_with(t->name, "_proj_with_mqa.weight") || ends_with(t->name, "indexer.wq_b.weight") ||
-                        ends_with(t->name, "indexer.wk.weight"))
+                       ((fs_ends_with(t->name, "_proj.weight") && !fs_ends_with(t->name, "weights_proj.weight") && !fs_ends_with(t->name, "eh_proj.weight")) ||
+                        fs_ends_with(t->name, "_proj_with_mqa.weight") || fs_ends_with(t->name, "indexer.wq_b.weight") ||
+                        fs_ends_with(t->name, "indexer.wk.weight"))
                    ? FP8 : RAW;
     if (strstr(t->name, ".ffn.experts."))
         return j->q->base == FS_DTYPE_FP4_E2M1 ? FP4 : FP8;
     for (size_t i = 0; i < sizeof v4_names / sizeof *v4_names; i++)
-        if (ends_with(t->name, v4_names[i]))
+        if (fs_ends_with(t->name, v4_names[i]))
             return FP8;
     return strstr(t->name, ".ffn.shared_experts.") ? FP8 : RAW;
 }

@@ -378,12 +378,6 @@ static fs_status find_sibling(const fs_weights *w, const char *name, size_t cut_
     return rc;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), n_end = strlen(end);
-    return n >= n_end && strcmp(s + n - n_end, end) == 0;
-}
-
 /* Gives the matrix t, which has a scale for each block of [block_rows, block_cols], its scales. */
 static fs_status attach_scale(const fs_weights *w, const fs_tensor *scale, fs_tensor *t, uint32_t block_rows, uint32_t block_cols,
                               fs_error *err)
@@ -449,9 +443,9 @@ static fs_status pair_scales(fs_weights *w, fs_error *err)
 
     for (size_t i = 0; i < w->n_tensors && !rc; i++) {
         const fs_tensor *t = &w->tensors[i];
-        if (ends_with(t->name, ".weight_scale_inv"))
+        if (fs_ends_with(t->name, ".weight_scale_inv"))
             rc = pair_scale_inv(w, t, err);
-        else if (ends_with(t->name, ".scale"))
+        else if (fs_ends_with(t->name, ".scale"))
             rc = pair_scale(w, t, err);
     }
     for (size_t i = 0; i < w->n_tensors && !rc && w->config.fp8; i++)
@@ -588,9 +582,9 @@ static fs_status open_part(fs_weights *w, const char *name, fs_error *err)
         return rc;
     if (p->map.bytes.n_bytes >= 4 && memcmp(p->map.bytes.data, "GGUF", 4) == 0)
         return open_gguf(w, err);
-    if (!ends_with(name, ".safetensors") && (p->map.bytes.n_bytes < 9 || p->map.bytes.data[8] != '{'))
+    if (!fs_ends_with(name, ".safetensors") && (p->map.bytes.n_bytes < 9 || p->map.bytes.data[8] != '{'))
         return fs_fail(err, FS_ERR_FORMAT, "%s: neither a GGUF nor a safetensors file%s", name,
-                       ends_with(name, ".json") ? "; a model in the Hub's layout is named by its folder" : "");
+                       fs_ends_with(name, ".json") ? "; a model in the Hub's layout is named by its folder" : "");
     rc = fs_safetensors_open(p->map.bytes, p->name, &p->safetensors, err);
     if (!rc)
         rc = read_config(w, err);
@@ -609,7 +603,7 @@ static fs_status find_gguf(const char *folder, char **ret, fs_error *err)
         return fs_fail_errno(err, errno, "cannot read the folder '%s'", folder);
     while (!rc && (e = readdir(d))) {
         unsigned no, count;
-        if (!ends_with(e->d_name, ".gguf") || (split_name(e->d_name, &no, &count) && no != 1))
+        if (!fs_ends_with(e->d_name, ".gguf") || (split_name(e->d_name, &no, &count) && no != 1))
             continue;
         if (name)
             rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' has several GGUF files, '%s' and '%s' among them; name one", folder, name, e->d_name);
