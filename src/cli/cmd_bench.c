@@ -4,8 +4,10 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/reply.h"
+#include "cli/score.h"
 #include "cli/tally.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/limits.h"
 
@@ -224,12 +226,6 @@ static void measure_limits(bench *b)
 
 /* ---- what it comes to ---- */
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 typedef struct rate {
     double median, min, max; /* tokens a second */
 } rate;
@@ -239,7 +235,7 @@ static rate rate_of(double n_tokens, double *times)
 {
     int n = opt.n_runs;
 
-    qsort(times, (size_t)n, sizeof *times, by_value);
+    fs_sort_f64(times, (size_t)n);
     return (rate){ n_tokens / (n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2), n_tokens / times[n - 1], n_tokens / times[0] };
 }
 

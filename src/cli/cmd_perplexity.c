@@ -3,10 +3,11 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/logits_file.h"
-#include "cli/reply.h"
 #include "cli/score.h"
 
+#include "base/clock.h"
 #include "base/file.h"
+#include "engine/engine.h"
 #include "kernels/math.h"
 
 #include <inttypes.h>

@@ -1,6 +1,7 @@
 /* See the header. */
 #include "cli/convert_cli.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "cli/interrupt.h"
 #include "text/tokenizer_convert.h"
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TEXT_BYTES_MAX ((size_t)256 << 20)
@@ -25,18 +25,10 @@ bool fs_convert_is_gguf_name(const char *path)
     return n > 5 && strcmp(path + n - 5, ".gguf") == 0;
 }
 
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool on_progress(void *ud, uint64_t done, uint64_t total)
 {
     fs_convert_progress *p = ud;
-    double t = now(), rate;
+    double t = fs_seconds_now(), rate;
 
     if (p->shown && t - p->last > 0.2 && done > 0) {
         p->last = t;
@@ -56,7 +48,7 @@ static fs_status add_tokenizer(void *ud, fs_gguf_writer *w, fs_error *err)
 
 void fs_convert_progress_start(fs_convert_progress *p, const fs_weights *w, bool no_tokenizer, fs_convert_options *o)
 {
-    *p = (fs_convert_progress){ .shown = isatty(STDERR_FILENO), .no_tokenizer = no_tokenizer, .start = now(), .weights = w };
+    *p = (fs_convert_progress){ .shown = isatty(STDERR_FILENO), .no_tokenizer = no_tokenizer, .start = fs_seconds_now(), .weights = w };
     o->metadata = add_tokenizer;
     o->progress = on_progress;
     o->ud = p;

@@ -3,24 +3,16 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "base/clock.h"
 #include "text/parse.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define DIM   "\033[2m"
 #define PLAIN "\033[0m"
 #define ERASE "\r\033[K"
-
-double fs_seconds_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void fs_run_done(fs_run *r)
 {

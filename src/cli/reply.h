@@ -51,6 +51,4 @@ fs_status fs_speculation_from_name(const char *name, fs_speculation *ret, fs_err
 /* "23 tokens, 41.2 tokens/s; prompt 31 tokens (12 cached) in 0.20 s; 9 of 12 guesses right (75 %)" */
 void fs_run_print_speed(const fs_run *r, FILE *out);
 
-double fs_seconds_now(void);
-
 #endif

@@ -1,18 +1,11 @@
 /* Generation: prompt, draw, text out. Text is held back while it could still become a stop string. */
 #include "engine/internal.h"
 
+#include "base/clock.h"
+
 #include <string.h>
-#include <time.h>
 
 #define HELD_BYTES 65536
-
-static double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Where in text, from byte `from` on, the first stop string begins; else text's length less the longest tail that begins
  * a stop string. *ret_whole tells which. */
@@ -88,7 +81,7 @@ fs_status fs_generate_tokens(fs_session *s, const int32_t *prompt, size_t n_prom
     fs_generation g = { .stop = FS_STOP_LENGTH, .n_prompt_tokens = (int)n_prompt };
     fs_sampling greedy = fs_sampling_default();
     const fs_sampling *o = sampling ? sampling : &greedy;
-    double start = seconds();
+    double start = fs_seconds_now();
     size_t cached;
     fs_status rc = check_request(s, n_prompt, o, err);
 
@@ -98,8 +91,8 @@ fs_status fs_generate_tokens(fs_session *s, const int32_t *prompt, size_t n_prom
     cached = fs_draft_resume(s, common_prefix(s, prompt, n_prompt - 1)); /* the last token is always run: its logits are needed */
     g.n_prompt_cached = (int)cached;
     rc = fs_draft_prompt(s, prompt + cached, n_prompt - cached, err);
-    g.prompt_seconds = seconds() - start;
-    start = seconds();
+    g.prompt_seconds = fs_seconds_now() - start;
+    start = fs_seconds_now();
     while (!rc && g.n_tokens < max_tokens) {
         uint32_t position = fs_draft_position(s);
         int32_t id = fs_sampler_draw(s->sampler, o, 0, position, fs_draft_logits(s), s->tokens, position, NULL);
@@ -119,7 +112,7 @@ fs_status fs_generate_tokens(fs_session *s, const int32_t *prompt, size_t n_prom
     fs_draft_finish(s);
     g.n_drafted = s->draft.n_drafted;
     g.n_accepted = s->draft.n_accepted;
-    g.seconds = seconds() - start;
+    g.seconds = fs_seconds_now() - start;
     if (ret)
         *ret = g;
     return rc;

@@ -3,6 +3,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 unsigned fs_isa_detect(void)
@@ -22,6 +25,17 @@ unsigned fs_isa_detect(void)
     isa |= FS_ISA_NEON; /* part of the base architecture */
 #endif
     return isa;
+}
+
+bool fs_isa_has_dot(void)
+{
+#if defined(__x86_64__)
+    return (fs_isa_detect() & FS_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return false;
+#endif
 }
 
 const char *fs_isa_name(unsigned isa)

@@ -21,6 +21,8 @@ enum fs_isa {
 
 /* What this CPU has (and the operating system saves). */
 unsigned fs_isa_detect(void);
+/* Sums of four products of bytes beside it: VNNI where there is FS_ISA_AVX512, dotprod where there is FS_ISA_NEON. */
+bool fs_isa_has_dot(void);
 /* "scalar", "avx2", "avx512", "neon" of a single bit or 0. */
 const char *fs_isa_name(unsigned isa);
 

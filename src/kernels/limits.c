@@ -1,14 +1,10 @@
 /* The choice of loops, and the clock around them. */
+#include "base/clock.h"
 #include "kernels/kernels.h"
 #include "kernels/limits_isa.h"
 
 #include <assert.h>
 #include <stdatomic.h>
-#include <time.h>
-#if defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
-#define HWCAP_DOTPROD (1ul << 20) /* asm/hwcap.h: HWCAP_ASIMDDP */
-#endif
 
 void fs_limit_kernels_init(fs_limit_kernels *k, unsigned isa)
 {
@@ -19,16 +15,14 @@ void fs_limit_kernels_init(fs_limit_kernels *k, unsigned isa)
         *k = fs_limits_avx2;
     if (isa & FS_ISA_AVX512) {
         *k = fs_limits_avx512;
-        if (__builtin_cpu_supports("avx512vnni"))
+        if (fs_isa_has_dot())
             k->int8 = fs_limits_int8_vnni;
     }
 #elif defined(__aarch64__)
     if (isa & FS_ISA_NEON) {
         *k = fs_limits_neon;
-#if defined(__linux__)
-        if (getauxval(AT_HWCAP) & HWCAP_DOTPROD)
+        if (fs_isa_has_dot())
             k->int8 = fs_limits_int8_dotprod;
-#endif
     }
 #endif
 }
@@ -65,24 +59,16 @@ static void count_pieces(void *ud, size_t begin, size_t end, int thread)
         atomic_fetch_add(&w->result, w->count(ROUNDS));
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* The time of the second fastest run. */
 static double second(fs_pool *pool, work *w, size_t n_pieces, fs_pool_fn *fn, int n_runs)
 {
     double least = 0, next = 0;
 
     for (int i = 0; i < n_runs; i++) {
-        double start = now_s(), s;
+        double start = fs_seconds_now(), s;
         atomic_store(&w->result, 0);
         fs_pool_for(pool, n_pieces, 1, fn, w);
-        s = now_s() - start;
+        s = fs_seconds_now() - start;
         if (i == 0 || s < least) {
             next = i ? least : s;
             least = s;

@@ -5,10 +5,6 @@
 
 #include <assert.h>
 #include <string.h>
-#if defined(__aarch64__)
-#include <asm/hwcap.h>
-#include <sys/auxv.h>
-#endif
 
 static const fs_codes_layout layouts[FS_DTYPE_END] = {
     [FS_DTYPE_Q4_0] = { { 0, 2, 2, 0 }, { 2, 16, 4, 0 } },
@@ -159,26 +155,16 @@ static bool has_avx2(void)
 {
     return (fs_isa_detect() & FS_ISA_AVX2) != 0;
 }
-
-static bool has_vnni(void)
-{
-    return (fs_isa_detect() & FS_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
-}
-#elif defined(__aarch64__)
-static bool has_dotprod(void)
-{
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-}
 #endif
 
 const fs_quants_isa fs_quants_isas[] = {
     { "scalar", 0, NULL, { fs_quantize_ref, fs_gemm_codes_ref } },
 #if defined(__x86_64__)
     { "avx2", FS_ISA_AVX2 | FS_ISA_AVX512, has_avx2, { fs_quantize_avx2, fs_gemm_codes_avx2 } },
-    { "avx512vnni", FS_ISA_AVX512, has_vnni, { fs_quantize_vnni, fs_gemm_codes_vnni } },
+    { "avx512vnni", FS_ISA_AVX512, fs_isa_has_dot, { fs_quantize_vnni, fs_gemm_codes_vnni } },
 #elif defined(__aarch64__)
     { "neon", FS_ISA_NEON, NULL, { fs_quantize_neon, fs_gemm_codes_neon } },
-    { "dotprod", FS_ISA_NEON, has_dotprod, { fs_quantize_dotprod, fs_gemm_codes_dotprod } },
+    { "dotprod", FS_ISA_NEON, fs_isa_has_dot, { fs_quantize_dotprod, fs_gemm_codes_dotprod } },
 #endif
 };
 const size_t fs_n_quants_isas = sizeof fs_quants_isas / sizeof *fs_quants_isas;
