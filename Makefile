@@ -91,29 +91,21 @@ include tests/tests.mk
 
 # Measuring programs: bench/X.c. `ulp` needs gcc on x86 for its quadruple precision.
 LIBS_ulp := -lquadmath
-$(BUILD)/bench/%: bench/%.c $(BUILD)/libfarseek.a Makefile
+$(BUILD)/bench/%: bench/%.c bench/measure.h $(BUILD)/libfarseek.a Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(LDSAN) $< $(BUILD)/libfarseek.a $(LIBS_$*) $(LDLIBS_LIB) -o $@
-# Products against OpenBLAS (Debian: libopenblas0), to bench/results/gemm.csv.
+# bench-X writes bench/results/X.csv.
 LIBS_gemm := -ldl
-bench-gemm: $(BUILD)/bench/gemm
+BENCHES   := attention gemm limits pool quants sampler
+bench-attention: # attention kernels on one core
+bench-gemm:      # products against OpenBLAS (Debian: libopenblas0)
+bench-limits:    # what the machine can
+bench-pool:      # what a region of the pool costs
+bench-quants:    # quantised products against the limits
+bench-sampler:   # a draw over a large vocabulary
+$(BENCHES:%=bench-%): bench-%: $(BUILD)/bench/%
 	@mkdir -p bench/results
-	$< "$$(git describe --always --dirty)" > bench/results/gemm.csv
-# What the machine can, to bench/results/limits.csv.
-bench-limits: $(BUILD)/bench/limits
-	@mkdir -p bench/results
-	$< "$$(git describe --always --dirty)" > bench/results/limits.csv
-# What a region of the pool costs, to bench/results/pool.csv.
-bench-pool: $(BUILD)/bench/pool
-	@mkdir -p bench/results
-	$< "$$(git describe --always --dirty)" > bench/results/pool.csv
-# A draw over a large vocabulary, to bench/results/sampler.csv.
-bench-sampler: $(BUILD)/bench/sampler
-	@mkdir -p bench/results
-	$< "$$(git describe --always --dirty)" > bench/results/sampler.csv
-bench-attention: $(BUILD)/bench/attention
-	@mkdir -p bench/results
-	$< "$$(git describe --always --dirty)" > bench/results/attention.csv
+	$< "$$(git describe --always --dirty)" > bench/results/$*.csv
 bench-tokenizer: $(BUILD)/bench/tokenizer # TOKENIZERS: the folder that tests/e2e/test_tokenizer.py fills
 	python3 bench/tokenizer.py $(or $(TOKENIZERS),$(HOME)/.cache/farseek-tests) $< bench/results/tokenizer.csv
 ulp: $(BUILD)/bench/ulp
@@ -181,4 +173,4 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp bench-gemm bench-attention bench-limits bench-pool bench-sampler bench-tokenizer run test san help install uninstall example clean
+.PHONY: all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run test san help install uninstall example clean

@@ -2,37 +2,12 @@
  *
  *   mla: V3's latent, 512 + 64, 16 heads; gqa: SmolLM2's 3 query heads a kv head of 64, and 8 of 128.
  * flops: 2 * (key_dim + value_dim) for every query, head and visible key. */
-#include "base/mem.h"
+#include "measure.h"
+
 #include "base/pool.h"
 #include "kernels/kernels.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
 #define RUNS 15
-
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static float *random_floats(size_t n)
-{
-    float *x = fs_alloc_aligned(n * sizeof *x);
-    uint32_t seed = 1;
-
-    if (!x)
-        exit(1);
-    for (size_t i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        x[i] = (float)(int32_t)seed * 0x1p-31f;
-    }
-    return x;
-}
 
 static void measure(const char *commit, unsigned isa, bool latent, size_t n_q, size_t n_heads, size_t key_dim, size_t value_dim, size_t pos0)
 {
@@ -50,9 +25,9 @@ static void measure(const char *commit, unsigned isa, bool latent, size_t n_q, s
         flops += 2.0 * (double)(key_dim + value_dim) * (double)n_heads * (double)(pos0 + i + 1);
     fs_attention_kernels_init(&kernels, isa);
     for (int run = 0; run < RUNS && scratch; run++) {
-        double start = seconds(), took;
+        double start = 1e-6 * thread_us(), took;
         (latent ? kernels.mla : kernels.gqa)(&t, scratch);
-        took = seconds() - start;
+        took = 1e-6 * thread_us() - start;
         best = took < best ? took : best;
     }
     printf("%s,%s,%s,%zu,%zu,%zu,%zu,%zu,%.6f,%.1f\n", commit, fs_isa_name(isa), latent ? "mla" : "gqa", n_q, n_heads, key_dim, value_dim,

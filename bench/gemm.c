@@ -9,15 +9,13 @@
  * the best this CPU runs, the second unset. On one thread times are the thread's CPU time, so that neighbours on the
  * machine cost neither; on two they are wall time, which means
  * little where load, the machine's load average, is above 2. Medians; percent is OpenBLAS's median time over ours. */
-#include "base/mem.h"
+#include "measure.h"
+
 #include "base/pool.h"
 #include "kernels/kernels.h"
 
 #include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
 typedef void sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
@@ -26,49 +24,13 @@ typedef void sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, 
 static sgemm_fn *sgemm;
 static void (*blas_threads)(int n);
 static const char *blas_core = "", *commit = "", *isa_name;
-static char cpu[128] = "";
 static fs_kernels kernels;
 static fs_pool *pool;
 static uint8_t *scratch;
 
 static double now_us(void)
 {
-    struct timespec t;
-    clock_gettime(fs_pool_threads(pool) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *us, size_t n)
-{
-    qsort(us, n, sizeof *us, by_value);
-    return us[n / 2];
-}
-
-static void *allocate(size_t n_bytes)
-{
-    void *p = fs_alloc_aligned(n_bytes);
-    if (!p) {
-        fprintf(stderr, "bench: no memory for %zu bytes\n", n_bytes);
-        exit(1);
-    }
-    return p;
-}
-
-static float *random_floats(size_t n)
-{
-    float *x = allocate(n * sizeof *x);
-    uint32_t s = 1;
-    for (size_t i = 0; i < n; i++) {
-        s = s * 1664525u + 1013904223u;
-        x[i] = (float)((int32_t)s >> 24) * 0x1p-7f; /* a bf16 too */
-    }
-    return x;
+    return fs_pool_threads(pool) == 1 ? thread_us() : wall_us();
 }
 
 struct job {
@@ -112,7 +74,7 @@ static void line(const char *what, const char *dtype, const struct job *j, doubl
     else
         printf(",,");
     getloadavg(&load, 1);
-    printf(",%.1f,\"%s\",%s\n", load, cpu, commit);
+    printf(",%.1f,\"%s\",%s\n", load, cpu_name(), commit);
     fflush(stdout);
 }
 
@@ -218,18 +180,6 @@ static void rates(fs_dtype dtype, uint32_t n, uint32_t k, size_t m)
     fs_free_aligned(data);
 }
 
-static void machine(void)
-{
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char text[256];
-
-    while (f && fgets(text, sizeof text, f))
-        if (sscanf(text, "model name : %127[^\n]", cpu) == 1)
-            break;
-    if (f)
-        fclose(f);
-}
-
 int main(int argc, char **argv)
 {
     static const fs_dtype blocks[] = { FS_DTYPE_Q4_0, FS_DTYPE_Q4_1, FS_DTYPE_Q5_0, FS_DTYPE_Q5_1, FS_DTYPE_Q8_0,
@@ -254,7 +204,6 @@ int main(int argc, char **argv)
     if (!sgemm || !blas_threads || !corename)
         return 1;
     blas_core = corename();
-    machine();
     if (getenv("BENCH_ISA"))
         isa = (unsigned)atoi(getenv("BENCH_ISA"));
     fs_kernels_init(&kernels, isa);

@@ -2,31 +2,16 @@
  * on all CPUs. Writes CSV: one line a measurement, the second best of ten.
  *
  *   limits COMMIT > results/limits.csv */
-#include "base/mem.h"
+#include "measure.h"
+
 #include "kernels/kernels.h"
 #include "kernels/limits.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define READ_BYTES ((size_t)1 << 30)
 #define RUNS       10
-
-static const char *cpu_name(void)
-{
-    static char name[128] = "unknown";
-    char line[256];
-    FILE *f = fopen("/proc/cpuinfo", "r");
-
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "model name : %127[^\n]", name) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return name;
-}
 
 static void line(const char *what, int threads, const char *isa, double rate, const char *unit, const char *commit)
 {

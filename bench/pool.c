@@ -1,19 +1,14 @@
 /* What a region of the pool costs: nanoseconds a region whose pieces do nothing, and one that follows a pause of the
  * caller, for 1 .. usable CPUs threads; medians of many, as CSV. */
-#include "base/pool.h"
+#include "measure.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+#include "base/pool.h"
 
 #define REGIONS 2001
 
 static double ns_now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e9 * (double)t.tv_sec + (double)t.tv_nsec;
+    return 1e3 * wall_us();
 }
 
 static void work(double ns)
@@ -32,12 +27,6 @@ static void piece(void *ud, size_t begin, size_t end, int thread)
         work(*(double *)ud);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The median time of a region of two pieces a thread, each of piece_ns, after pause_ns of the caller alone. */
 static double region_ns(fs_pool *p, double piece_ns, double pause_ns)
 {
@@ -52,8 +41,7 @@ static double region_ns(fs_pool *p, double piece_ns, double pause_ns)
         fs_pool_for(p, 2 * (size_t)fs_pool_threads(p), 1, piece, &piece_ns);
         times[i] = ns_now() - start;
     }
-    qsort(times, n, sizeof *times, by_value);
-    return times[n / 2];
+    return median(times, n);
 }
 
 int main(int argc, char **argv)

@@ -2,51 +2,32 @@
  *
  *   quants COMMIT [THREADS [DTYPE [M]]] > results/quants.csv
  *
- * limits: bytes a second that plain loads read from a gibibyte in huge pages, and int8 operations a second of a loop of
- * vpdpbusd on registers; each share is of the limit measured in the same run with as many threads. Every product goes
+ * limits: those of kernels/limits.h, memory in huge pages; each share is of the limit measured in the same run with as many threads. Every product goes
  * round over copies of its matrix, 256 MiB of them, so that weights come from memory as in a model. m = 1 .. 8 state
  * bytes of weights a second, m = 4 and more operations. On one thread times are the thread's CPU time, on two wall time, which
  * means little where load, the machine's load average, is above 2. Medians. */
-#include "base/mem.h"
+#include "measure.h"
+
 #include "base/pool.h"
 #include "kernels/kernels.h"
+#include "kernels/limits.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #define WEIGHTS_BYTES ((size_t)256 << 20)
 #define READ_BYTES    ((size_t)1 << 30)
+#define LIMIT_RUNS    10
 
 static fs_kernels kernels;
 static fs_pool *pool;
 static const char *commit = "";
-static char cpu[128] = "";
 static uint8_t *memory, *scratch;
 static double read_limit, dot_limit; /* GB/s, GOP/s; 0: not known */
 
 static double now_us(void)
 {
-    struct timespec t;
-    clock_gettime(fs_pool_threads(pool) == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *us, size_t n)
-{
-    qsort(us, n, sizeof *us, by_value);
-    return us[n / 2];
+    return fs_pool_threads(pool) == 1 ? thread_us() : wall_us();
 }
 
 static void line(const char *what, const char *dtype, size_t m, uint32_t n, uint32_t k, double us, double rate, const char *unit, double limit)
@@ -55,71 +36,16 @@ static void line(const char *what, const char *dtype, size_t m, uint32_t n, uint
 
     getloadavg(&load, 1);
     printf("%s,%s,%zu,%u,%u,%d,%.2f,%.2f,%s,%.1f,%.1f,\"%s\",%s\n", what, dtype, m, n, k, fs_pool_threads(pool), us, rate, unit,
-           limit > 0 ? 100 * rate / limit : 100, load, cpu, commit);
+           limit > 0 ? 100 * rate / limit : 100, load, cpu_name(), commit);
     fflush(stdout);
 }
 
-/* ---- limits ---- */
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static void read_piece(void *ud, size_t begin, size_t end, int thread)
-{
-    __m512i s[4] = { _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512() };
-
-    (void)thread;
-    for (const uint8_t *p = memory + (begin << 20); p < memory + (end << 20); p += 256)
-        for (int i = 0; i < 4; i++)
-            s[i] = _mm512_xor_si512(s[i], _mm512_load_si512(p + 64 * i));
-    for (int i = 0; i < 4; i++)
-        *(volatile long long *)ud += _mm512_reduce_add_epi64(s[i]);
-}
-
-#define DOTS 1000000
-__attribute__((target("avx512f,avx512vnni"))) static void dot_piece(void *ud, size_t begin, size_t end, int thread)
-{
-    __m512i s[12], a = _mm512_set1_epi32(0x01020304), b = _mm512_set1_epi32(0x01010101);
-
-    (void)begin;
-    (void)end;
-    (void)thread;
-    for (int i = 0; i < 12; i++)
-        s[i] = _mm512_set1_epi32(i);
-    for (int n = 0; n < DOTS / 12; n++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            s[i] = _mm512_dpbusd_epi32(s[i], a, b);
-        __asm__ volatile("" : "+v"(a), "+v"(b));
-    }
-    for (int i = 0; i < 12; i++)
-        *(volatile int *)ud += _mm512_reduce_add_epi32(s[i]);
-}
-#endif
-
 static void limits(void)
 {
-#if defined(__x86_64__)
-    double us[15];
-    long long sink[8];
-    size_t threads = (size_t)fs_pool_threads(pool);
-
-    if (!(fs_isa_detect() & FS_ISA_AVX512))
-        return;
-    for (int i = 0; i < 9; i++) {
-        double t0 = now_us();
-        fs_pool_for(pool, READ_BYTES >> 20, 16, read_piece, sink);
-        us[i] = now_us() - t0;
-    }
-    read_limit = 1e-3 * (double)READ_BYTES / median(us, 9);
-    line("read", "", 0, 0, 0, us[4], read_limit, "GB/s", 0);
-    if (!__builtin_cpu_supports("avx512vnni"))
-        return;
-    for (int i = 0; i < 15; i++) {
-        double t0 = now_us();
-        fs_pool_for(pool, threads, 1, dot_piece, sink);
-        us[i] = now_us() - t0;
-    }
-    dot_limit = 1e-3 * (double)threads * (DOTS / 12 * 12) * 128 / median(us, 15);
-    line("vpdpbusd", "", 0, 0, 0, us[7], dot_limit, "GOP/s", 0);
-#endif
+    read_limit = 1e-9 * fs_limit_read_bytes_s(pool, fs_isa_detect(), memory, READ_BYTES, LIMIT_RUNS);
+    line("read", "", 0, 0, 0, 1e-3 * (double)READ_BYTES / read_limit, read_limit, "GB/s", 0);
+    dot_limit = 1e-9 * fs_limit_int8_ops_s(pool, fs_isa_detect(), LIMIT_RUNS);
+    line("multiply-add int8", "", 0, 0, 0, 0, dot_limit, "GOP/s", 0);
 }
 
 /* ---- products ---- */
@@ -163,16 +89,6 @@ static size_t grain_of(size_t n)
 {
     size_t pieces = 4 * (size_t)fs_pool_threads(pool), grain = (n + pieces - 1) / pieces;
     return grain ? grain : 1;
-}
-
-static void *allocate(size_t n_bytes)
-{
-    void *p = fs_alloc_aligned(n_bytes);
-    if (!p) {
-        fprintf(stderr, "bench: no memory for %zu bytes\n", n_bytes);
-        exit(1);
-    }
-    return p;
 }
 
 static void measure(fs_dtype dtype, size_t m, uint32_t n, uint32_t k)
@@ -243,18 +159,6 @@ static void measure(fs_dtype dtype, size_t m, uint32_t n, uint32_t k)
     fs_free_aligned(j.q.data);
 }
 
-static void machine(void)
-{
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char text[256];
-
-    while (f && fgets(text, sizeof text, f))
-        if (sscanf(text, "model name : %127[^\n]", cpu) == 1)
-            break;
-    if (f)
-        fclose(f);
-}
-
 int main(int argc, char **argv)
 {
     static const fs_dtype dtypes[] = { FS_DTYPE_Q4_1, FS_DTYPE_Q8_0, FS_DTYPE_Q4_K, FS_DTYPE_Q6_K, FS_DTYPE_Q4_0, FS_DTYPE_Q5_0,
@@ -274,7 +178,6 @@ int main(int argc, char **argv)
     madvise(memory, READ_BYTES, MADV_HUGEPAGE);
     memset(memory, 1, READ_BYTES);
     commit = argc > 1 ? argv[1] : "";
-    machine();
     fs_kernels_init(&kernels, getenv("BENCH_ISA") ? (unsigned)atoi(getenv("BENCH_ISA")) : fs_isa_detect());
     puts("what,dtype,m,n,k,threads,median_us,rate,unit,percent,load,cpu,commit");
     for (int threads = 1; threads <= 2; threads++) {

@@ -1,20 +1,12 @@
 /* What a draw costs: microseconds of CPU time over a vocabulary of 102400 (V3-sized: 129280), the best of 20, as CSV.
  * peaked: logits as a language model has them, a few ids with most of the weight; flat: as random weights give. */
+#include "measure.h"
+
 #include "engine/sampler.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { V = 102400 };
-
-static double us_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
-}
 
 int main(int argc, char **argv)
 {
@@ -49,9 +41,9 @@ int main(int argc, char **argv)
             for (uint32_t run = 0; run < 20; run++) {
                 double start, took;
                 memcpy(copy, logits, sizeof copy);
-                start = us_now();
+                start = thread_us();
                 fs_sampler_draw(s, &cases[c].o, 0, run, copy, NULL, 0, NULL);
-                took = us_now() - start;
+                took = thread_us() - start;
                 best = took < best ? took : best;
             }
             printf("%s,%s,%s,%.0f\n", argc > 1 ? argv[1] : "", flat ? "flat" : "peaked", cases[c].name, best);
