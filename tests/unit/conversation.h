@@ -6,6 +6,24 @@
 
 #include "text/chat.h"
 
+/* The tiny tokenizer with n markers as added tokens from MARKER_BASE on, special or not by turns. */
+#define MARKER_BASE 1000
+static inline fs_tokenizer *tiny_with_markers(const char *const *markers, size_t n)
+{
+    fs_buf json = { 0 };
+    fs_tokenizer *t = NULL;
+    fs_error err;
+
+    assert_ok(fs_buf_append_str(&json, "[", &err), err);
+    for (size_t i = 0; i < n; i++)
+        assert_ok(fs_buf_printf(&json, &err, "%s{\"id\":%zu,\"content\":\"%s\",\"special\":%s,\"normalized\":false}", i ? "," : "",
+                                MARKER_BASE + i, markers[i], i % 2 ? "true" : "false"), err);
+    assert_ok(fs_buf_append_str(&json, "]", &err), err);
+    assert_ok(tiny_with("added_tokens", json.data, &t, &err), err);
+    fs_buf_done(&json);
+    return t;
+}
+
 typedef struct conversation {
     fs_message messages[64];
     fs_tool_call calls[128];

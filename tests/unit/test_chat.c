@@ -17,24 +17,11 @@ static const char *const markers[] = { "<|im_start|>", "<|im_end|>", "<|endoftex
                                        "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>",
                                        "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>", "<｜tool▁sep｜>", "｜DSML｜", "<｜latest_reminder｜>",
                                        "<｜System｜>" };
-#define N_MARKERS   (sizeof markers / sizeof *markers)
-#define MARKER_BASE 1000
+#define N_MARKERS (sizeof markers / sizeof *markers)
 
-/* The tiny tokenizer with every marker as an added token, special or not by turns. */
 static fs_tokenizer *with_markers(size_t n)
 {
-    fs_buf json = { 0 };
-    fs_tokenizer *t = NULL;
-    fs_error err;
-
-    assert_ok(fs_buf_append_str(&json, "[", &err), err);
-    for (size_t i = 0; i < n; i++)
-        assert_ok(fs_buf_printf(&json, &err, "%s{\"id\":%zu,\"content\":\"%s\",\"special\":%s,\"normalized\":false}", i ? "," : "",
-                                MARKER_BASE + i, markers[i], i % 2 ? "true" : "false"), err);
-    assert_ok(fs_buf_append_str(&json, "]", &err), err);
-    assert_ok(tiny_with("added_tokens", json.data, &t, &err), err);
-    fs_buf_done(&json);
-    return t;
+    return tiny_with_markers(markers, n);
 }
 
 static size_t count_markers(const fs_ids *ids)

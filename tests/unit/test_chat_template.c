@@ -13,23 +13,11 @@ static const char *const markers[] = { "<|im_start|>", "<|im_end|>", "<|endoftex
                                        "<｜Assistant｜>", "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
                                        "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
                                        "<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", "<｜tool▁output▁begin｜>", "<｜tool▁output▁end｜>", "<｜tool▁sep｜>" };
-#define N_MARKERS   (sizeof markers / sizeof *markers)
-#define MARKER_BASE 1000
+#define N_MARKERS (sizeof markers / sizeof *markers)
 
 static fs_tokenizer *with_markers(void)
 {
-    fs_buf json = { 0 };
-    fs_tokenizer *t = NULL;
-    fs_error err;
-
-    assert_ok(fs_buf_append_str(&json, "[", &err), err);
-    for (size_t i = 0; i < N_MARKERS; i++)
-        assert_ok(fs_buf_printf(&json, &err, "%s{\"id\":%zu,\"content\":\"%s\",\"special\":%s,\"normalized\":false}", i ? "," : "",
-                                MARKER_BASE + i, markers[i], i % 2 ? "true" : "false"), err);
-    assert_ok(fs_buf_append_str(&json, "]", &err), err);
-    assert_ok(tiny_with("added_tokens", json.data, &t, &err), err);
-    fs_buf_done(&json);
-    return t;
+    return tiny_with_markers(markers, N_MARKERS);
 }
 
 static struct json_object *own_tokens(void)

@@ -11,24 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
+#include "numbers.h"
+
 #include "kernels/kernels.h"
 #include "kernels/products_isa.h"
 #include "tensor/blocks.h"
-
-static uint64_t seed = 1;
-
-static uint32_t random_u32(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(seed >> 32);
-}
-
-static float random_float(void)
-{
-    float x = (float)(int32_t)random_u32() * 0x1p-31f;
-    return x * x * x + x;
-}
 
 static float *random_floats(size_t n)
 {
@@ -36,13 +23,6 @@ static float *random_floats(size_t n)
     for (size_t i = 0; i < n; i++)
         x[i] = random_float();
     return x;
-}
-
-static void *allocate(size_t n_bytes)
-{
-    void *p = fs_alloc_aligned(n_bytes ? n_bytes : 64);
-    assert_non_null(p);
-    return p;
 }
 
 struct form {
@@ -146,11 +126,6 @@ static void free_mat(fs_mat *m)
 }
 
 /* Which NaN is unspecified. */
-static bool same(float a, float b)
-{
-    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
-}
-
 static bool takes(fs_dtype dtype, size_t k)
 {
     return k % fs_dtype_get(dtype)->block_elems == 0;

@@ -12,36 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
+#include "numbers.h"
+
 #include "kernels/kernels.h"
 #include "kernels/quants_isa.h"
 #include "tensor/blocks.h"
-
-static uint64_t seed = 1;
-
-static uint32_t random_u32(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(seed >> 32);
-}
-
-static float random_float(void)
-{
-    float x = (float)(int32_t)random_u32() * 0x1p-31f;
-    return x * x * x + x;
-}
-
-static void *allocate(size_t n_bytes)
-{
-    void *p = fs_alloc_aligned(n_bytes ? n_bytes : 64);
-    assert_non_null(p);
-    return p;
-}
-
-static bool same(float a, float b)
-{
-    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
-}
 
 /* The types with an integer kernel, and where their f16 scales are; MXFP4's is a byte. */
 static const struct form {
