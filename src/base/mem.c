@@ -105,23 +105,36 @@ void fs_free_lazy(void *p, size_t n_bytes)
         munmap(p, lazy_bytes(n_bytes));
 }
 
-fs_status fs_arena_init(fs_arena *a, size_t n_bytes, fs_error *err)
+static fs_status arena_init(fs_arena *a, size_t n_bytes, bool lazy, fs_error *err)
 {
-    *a = (fs_arena){ 0 };
+    *a = (fs_arena){ .lazy = lazy };
     if (n_bytes == 0)
         n_bytes = 64;
-    a->base = fs_alloc_aligned(n_bytes);
+    a->base = lazy ? fs_alloc_lazy(n_bytes) : fs_alloc_aligned(n_bytes);
     if (!a->base)
         return fs_fail_memory(err, n_bytes);
     a->size_bytes = n_bytes;
     return FS_OK;
 }
 
+fs_status fs_arena_init(fs_arena *a, size_t n_bytes, fs_error *err)
+{
+    return arena_init(a, n_bytes, false, err);
+}
+
+fs_status fs_arena_init_lazy(fs_arena *a, size_t n_bytes, fs_error *err)
+{
+    return arena_init(a, n_bytes, true, err);
+}
+
 void fs_arena_done(fs_arena *a)
 {
     if (!a)
         return;
-    fs_free_aligned(a->base);
+    if (a->lazy)
+        fs_free_lazy(a->base, a->size_bytes);
+    else
+        fs_free_aligned(a->base);
     *a = (fs_arena){ 0 };
 }
 

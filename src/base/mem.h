@@ -38,9 +38,12 @@ void fs_free_lazy(void *p, size_t n_bytes);
 typedef struct fs_arena {
     uint8_t *base;
     size_t size_bytes, used_bytes, peak_bytes;
+    bool lazy;
 } fs_arena;
 
 fs_status fs_arena_init(fs_arena *a, size_t n_bytes, fs_error *err);
+/* Of fs_alloc_lazy's memory: what is never used takes no RAM. */
+fs_status fs_arena_init_lazy(fs_arena *a, size_t n_bytes, fs_error *err);
 void fs_arena_done(fs_arena *a);
 void *fs_arena_alloc(fs_arena *a, size_t n_bytes);
 static inline void fs_arena_reset(fs_arena *a)

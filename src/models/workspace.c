@@ -150,11 +150,7 @@ fs_status fs_workspace_new(const fs_network *net, uint32_t tokens_max, uint32_t 
     ws->sequences_max = sequences_max;
     ws->n_threads = fs_pool_threads(net->pool);
     rc = n_bytes == SIZE_MAX ? fs_fail(err, FS_ERR_MEMORY, "the activations of %u tokens would not fit in the address space", tokens_max)
-                             : FS_OK;
-    if (!rc) { /* what a model's steps never use takes no memory */
-        ws->arena = (fs_arena){ .base = fs_alloc_lazy(n_bytes), .size_bytes = n_bytes };
-        rc = ws->arena.base ? FS_OK : fs_fail_memory(err, n_bytes);
-    }
+                             : fs_arena_init_lazy(&ws->arena, n_bytes, err);
     if (rc) {
         fs_workspace_free(ws);
         return rc;
@@ -169,7 +165,7 @@ void fs_workspace_free(fs_workspace *ws)
 {
     if (!ws)
         return;
-    fs_free_lazy(ws->arena.base, ws->arena.size_bytes);
+    fs_arena_done(&ws->arena);
     free(ws);
 }
 

@@ -57,6 +57,11 @@ static void arena_is_aligned_and_resets(void **state)
     assert_int_equal(fs_arena_init(&a, 4096, &err), FS_ERR_MEMORY);
     alloc_fail_off();
     fs_arena_done(&a);
+    assert_ok(fs_arena_init_lazy(&a, (size_t)1 << 34, &err), err);
+    x = fs_arena_array(&a, float, (size_t)1 << 31);
+    x[0] = x[((size_t)1 << 31) - 1] = 1;
+    fs_arena_done(&a);
+    assert_null(a.base);
 }
 
 static void lazy_memory_is_zero_aligned_and_writable_to_its_end(void **state)
