@@ -206,6 +206,13 @@ static void follow_caller(fs_pool *p)
         pthread_setaffinity_np(p->workers[i].id, sizeof set, &set);
 }
 
+void fs_pool_unpin(fs_pool *p)
+{
+    p->caller_cpu = -1;
+    for (int i = 0; i < p->n_started; i++)
+        pthread_setaffinity_np(p->workers[i].id, sizeof p->cpus, &p->cpus);
+}
+
 static void wake_workers(fs_pool *p)
 {
     atomic_fetch_add(&p->wake, 1);

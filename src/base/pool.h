@@ -19,6 +19,9 @@ typedef struct fs_pool fs_pool;
 fs_status fs_pool_new(int n_threads, fs_pool **ret, fs_error *err);
 void fs_pool_free(fs_pool *p);
 int fs_pool_threads(const fs_pool *p);
+/* From now on threads run where the kernel puts them, instead of off the caller's CPU: before a sandbox, which would
+ * refuse to move them when the caller moves. */
+void fs_pool_unpin(fs_pool *p);
 
 /* Calls fn(ud, begin, end, thread) over pieces that together cover [0, n_items) once each, every piece at most
  * grain items, on all threads; returns when all are done. thread is in [0, fs_pool_threads), distinct for calls

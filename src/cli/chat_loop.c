@@ -2,7 +2,6 @@
 #include "cli/chat_loop.h"
 
 #include "base/file.h"
-#include "base/sandbox.h"
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
@@ -427,7 +426,7 @@ fs_status fs_chat_loop(fs_run *r, fs_run_settings *opt, const fs_option *setting
     rc = fs_input_open(history, words, &in, err);
     free(history);
     if (!rc && r->sandbox)
-        rc = fs_sandbox_enter(err);
+        rc = fs_model_sandbox(r->model, err);
     if (rc) {
         fs_input_close(in);
         return rc;

@@ -3,7 +3,6 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/sandbox.h"
 #include "cli/tokens.h"
 #include "engine/engine.h"
 
@@ -344,7 +343,7 @@ static fs_status run(const fs_args *args, fs_error *err)
     if (!rc && opt.batch_with)
         rc = read_neighbours(&r, err);
     if (!rc && opt.sandbox)
-        rc = fs_sandbox_enter(err);
+        rc = fs_model_sandbox(r.model, err);
     if (!rc)
         rc = answer(&r, &ids, err);
     if (!rc)

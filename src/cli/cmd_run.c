@@ -5,7 +5,6 @@
 
 #include "base/file.h"
 #include "base/pool.h"
-#include "base/sandbox.h"
 #include "text/chat_template.h"
 #include "text/json_text.h"
 
@@ -339,7 +338,7 @@ static fs_status run(const fs_args *args, fs_error *err)
     if (!rc)
         rc = fill_settings(r.model, watched, err);
     if (!rc && opt.sandbox && !chat) /* a chat opens its terminal first */
-        rc = fs_sandbox_enter(err);
+        rc = fs_model_sandbox(r.model, err);
     if (!rc)
         rc = chat ? fs_chat_loop(&r, &opt.settings, settings, err) : one_shot(&r, &prompt, err);
     fs_interrupt_stops(NULL);

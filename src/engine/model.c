@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/sandbox.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -371,6 +372,12 @@ const fs_kernels *fs_model_kernels(const fs_model *m)
 fs_pool *fs_model_pool(const fs_model *m)
 {
     return m->pool;
+}
+
+fs_status fs_model_sandbox(const fs_model *m, fs_error *err)
+{
+    fs_pool_unpin(m->pool);
+    return fs_sandbox_enter(err);
 }
 
 bool fs_model_has_mtp(const fs_model *m)

@@ -128,6 +128,40 @@ static void a_stalled_thread_rests_and_comes_back(void **state)
     fs_pool_free(p);
 }
 
+static void count_cpus(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct timespec us200 = { .tv_nsec = 200 * 1000 };
+
+    (void)end;
+    ((int *)ud)[begin] = fs_cpu_count() * 2 + (thread > 0);
+    nanosleep(&us200, NULL);
+}
+
+static void workers_keep_off_the_callers_cpu_until_they_need_not(void **state)
+{
+    int all = fs_cpu_count(), seen[64], by_workers[2] = { 0 };
+    fs_error err;
+    fs_pool *p;
+
+    (void)state;
+    if (all < 2)
+        skip();
+    assert_ok(fs_pool_new(2, &p, &err), err);
+    for (int unpinned = 0; unpinned < 2; unpinned++) {
+        for (int tries = 0; tries < 100 && !by_workers[unpinned]; tries++) {
+            fs_pool_for(p, 64, 1, count_cpus, seen);
+            for (int i = 0; i < 64; i++) {
+                bool worker = seen[i] % 2;
+                assert_int_equal(seen[i] / 2, worker && !unpinned ? all - 1 : all);
+                by_workers[unpinned] += worker;
+            }
+        }
+        assert_true(by_workers[unpinned] > 0);
+        fs_pool_unpin(p);
+    }
+    fs_pool_free(p);
+}
+
 static void a_failing_allocation_is_a_sentence(void **state)
 {
     fs_error err;
@@ -149,6 +183,7 @@ int main(void)
         cmocka_unit_test(every_item_once_whatever_the_threads),
         cmocka_unit_test(short_runs_in_a_row_lose_nothing),
         cmocka_unit_test(a_stalled_thread_rests_and_comes_back),
+        cmocka_unit_test(workers_keep_off_the_callers_cpu_until_they_need_not),
         cmocka_unit_test(a_failing_allocation_is_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
