@@ -21,7 +21,14 @@ typedef struct fs_command {
 /* In the order of the overview; ends with NULL. */
 extern const fs_command *const fs_commands[];
 const fs_command *fs_command_find(const char *name); /* NULL: none */
-/* FS_ERR_ARGUMENT and a sentence with the command most like name. */
+/* The command that argv [argc] starts with; a name may have two words ("data dedup"). *ret_n_words: how many of argv are
+ * its name. */
+const fs_command *fs_command_match(int argc, char *const *argv, int *ret_n_words);
+/* Whether commands of two words start with this one. */
+bool fs_command_is_group(const char *word);
+/* Appends the help of every command of a group. */
+fs_status fs_group_help(const char *group, fs_buf *out, fs_error *err);
+/* FS_ERR_ARGUMENT and a sentence with the command most like name, which may be a group. */
 fs_status fs_command_fail_unknown(const char *name, fs_error *err);
 
 /* 0 done; 1 failed; 2 wrong usage; 130 interrupted. */

@@ -18,9 +18,16 @@ static fs_status run(const fs_args *args, fs_error *err)
     fs_buf out = { 0 };
     fs_status rc = FS_OK;
 
-    if (args->n && !(c = fs_command_find(args->items[0])))
-        return fs_command_fail_unknown(args->items[0], err);
-    if (c)
+    if (args->n) {
+        char *words[2] = { (char *)args->items[0], args->n > 1 ? (char *)args->items[1] : NULL };
+        int n_words;
+        c = fs_command_match(args->n, words, &n_words);
+        if ((!c || n_words != args->n) && !(args->n == 1 && fs_command_is_group(args->items[0])))
+            return fs_command_fail_unknown(args->items[args->n - 1], err);
+    }
+    if (args->n && !c)
+        rc = fs_group_help(args->items[0], &out, err);
+    else if (c)
         rc = fs_options_help(&c->set, "farseek", &out, err);
     else if (opt.man)
         rc = fs_manual_page(&out, err);
@@ -39,6 +46,6 @@ const fs_command fs_command_help = {
              .usage = "[COMMAND]",
              .summary = "Show the commands, or one command's options.",
              .options = options,
-             .n_args_max = 1 },
+             .n_args_max = 2 },
     .run = run,
 };

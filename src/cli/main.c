@@ -92,6 +92,7 @@ static fs_status dispatch(int argc, char **argv, fs_error *err)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
     const fs_command *c;
+    int n_words;
 
     if (!word) {
         fs_buf out = { 0 };
@@ -107,8 +108,25 @@ static fs_status dispatch(int argc, char **argv, fs_error *err)
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
         word = "help";
-    c = fs_command_find(word);
-    return c ? run_command(c, argc - 2, argv + 2, err) : fs_command_fail_unknown(word, err);
+    if (strcmp(word, "help") == 0)
+        return run_command(fs_command_find(word), argc - 2, argv + 2, err);
+    c = fs_command_match(argc - 1, argv + 1, &n_words);
+    if (c)
+        return run_command(c, argc - 1 - n_words, argv + 1 + n_words, err);
+    if (fs_command_is_group(word) && argc > 2 && argv[2][0] != '-') {
+        char two[128];
+        snprintf(two, sizeof two, "%.60s %.60s", word, argv[2]);
+        return fs_command_fail_unknown(two, err);
+    }
+    if (fs_command_is_group(word) && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+        fs_buf out = { 0 };
+        fs_status rc = fs_group_help(word, &out, err);
+        if (!rc)
+            fwrite(out.data, 1, out.n_bytes, stdout);
+        fs_buf_done(&out);
+        return rc;
+    }
+    return fs_command_fail_unknown(word, err);
 }
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 /* See the header: RN1 section 7. */
 #include "engine/sampler.h"
 
+#include "base/philox.h"
 #include "kernels/math.h"
 
 #include <math.h>
@@ -24,26 +25,6 @@ struct fs_sampler {
     int32_t *count;  /* [V] of the history, zero between draws */
     uint32_t begin[N_BUCKETS + 1];
 };
-
-void fs_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4])
-{
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
-
-    for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)b;
-        c3 = (uint32_t)a;
-        c0 = n0;
-        c2 = n2;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    ret[0] = c0;
-    ret[1] = c1;
-    ret[2] = c2;
-    ret[3] = c3;
-}
 
 fs_status fs_sampler_new(const fs_kernels *k, int vocab_size, fs_sampler **ret, fs_error *err)
 {

@@ -17,7 +17,4 @@ void fs_sampler_free(fs_sampler *s);
 int32_t fs_sampler_draw(fs_sampler *s, const fs_sampling *o, uint32_t stream, uint32_t position, float *logits,
                         const int32_t *history, size_t n_history, float *ret_logprob);
 
-/* Philox4x32-10 (Salmon et al., SC'11). */
-void fs_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4]);
-
 #endif
