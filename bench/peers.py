@@ -110,10 +110,12 @@ class Farseek:
         self.program = program
 
     def command(self, path, model, test):
+        if test == "load":
+            return [self.program, "logits", path, "--ids", 1, "--json"]
         bench = [self.program, "bench", path, "--json", "--no-limits", "-r", 1]
         return bench + {"pp512": ["-p", 512, "-n", 128], "pp4096": ["-p", 4096, "-n", 0], "tg32@4096": ["-p", 0, "-n", 32, "-d", 4096],
                         "batch8": ["-p", 0, "-n", 32, "-d", 64, "--batch", 8], "batch32": ["-p", 0, "-n", 32, "-d", 64, "--batch", 32],
-                        "tg64 busy": ["-p", 0, "-n", 64], "tg64 1 thread": ["-p", 0, "-n", 64, "-t", 1], "load": ["-p", 0, "-n", 1]}[test]
+                        "tg64 busy": ["-p", 0, "-n", 64], "tg64 1 thread": ["-p", 0, "-n", 64, "-t", 1]}[test]
 
     def values(self, text, test):
         r = json.loads(text)

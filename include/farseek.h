@@ -44,6 +44,7 @@ typedef struct fs_model_options {
     const char *adapter;         /* a folder with a PEFT LoRA adapter to add; NULL: none */
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
+    bool mapped;                 /* leave the weights in the map of the file instead of a packed copy: little memory of its own, slower */
     uint64_t memory_bytes_max;   /* refuse to load above this; 0: what the machine has free */
     int ctx_tokens;              /* context the memory estimate counts with; 0: 4096 or the model's, if less */
     bool (*progress)(void *ud, double fraction); /* may be NULL; returning false stops the load */

@@ -19,7 +19,7 @@
 static struct {
     int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk, n_draft;
     const char *isa, *speculate;
-    bool exact, limits, json;
+    bool exact, mapped, limits, json;
 } opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3, .limits = true };
 
 static const fs_option options[] = {
@@ -34,6 +34,7 @@ static const fs_option options[] = {
     FS_OPT_INT("draft", 0, opt.n_draft, 0, FS_DRAFT_MAX, "N", "tokens guessed at once; 0: 8 by lookup, 1 by mtp (default 0)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_FLAG("limits", 0, opt.limits, "measure what the machine can, too (default; 1 s, 1 GiB)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
@@ -145,7 +146,8 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
 {
     int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens) + 1;
     int ids_max = opt.n_depth > opt.n_prompt ? opt.n_depth : opt.n_prompt;
-    fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact };
+    fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact,
+                           .mapped = opt.mapped };
     char *path = NULL;
     size_t n;
     double start = fs_seconds_now();
@@ -186,6 +188,7 @@ static fs_status measure(bench *b, fs_error *err)
     fs_status rc = FS_OK;
     double start;
 
+    fs_model_pack_all(b->model);
     for (int i = 0; i < opt.n_batch && !rc; i++)
         rc = read_tokens(b, i, opt.n_depth, err);
     if (!rc)

@@ -16,7 +16,7 @@
 static struct {
     const char *ids, *ids_file, *batch_with, *isa, *adapter;
     int top, greedy, n_threads, chunk;
-    bool mtp, exact, sandbox, json;
+    bool mtp, exact, mapped, sandbox, json;
 } opt = { .top = 10 };
 
 static const fs_option options[] = {
@@ -32,6 +32,7 @@ static const fs_option options[] = {
     FS_OPT_STR("batch-with", 0, opt.batch_with, "FILE", "neighbours in the same steps: {\"batch\":[[ids],...]}; they change nothing"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact,
                 "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
@@ -310,7 +311,7 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 static fs_status run(const fs_args *args, fs_error *err)
 {
     fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp,
-                            .exact_activations = opt.exact };
+                            .exact_activations = opt.exact, .mapped = opt.mapped };
     struct run r = { 0 };
     fs_ids ids = { 0 };
     char *path = NULL;

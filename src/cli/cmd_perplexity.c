@@ -23,7 +23,7 @@
 static struct {
     int ctx, stride, chunks, n_threads;
     const char *base, *save, *adapter;
-    bool exact, json;
+    bool exact, mapped, json;
 } opt;
 
 static const fs_option options[] = {
@@ -36,6 +36,7 @@ static const fs_option options[] = {
     FS_OPT_STR("adapter", 0, opt.adapter, "FOLDER", "add a LoRA adapter, as PEFT saves it"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
@@ -88,7 +89,7 @@ static void perplexity_done(perplexity *p)
 static fs_status open_model(const char *name, const char *adapter, bool exact, fs_model **ret, fs_error *err)
 {
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = adapter, .ctx_tokens = opt.ctx ? opt.ctx : CTX_DEFAULT,
-                           .exact_activations = exact };
+                           .exact_activations = exact, .mapped = opt.mapped };
     char *path = NULL;
     fs_status rc = fs_model_path(name, &path, err);
 

@@ -28,7 +28,7 @@ static struct {
     const char *model, *system, *adapter, *format, *chat_template, *tools, *date, *speculate;
     int ctx_tokens, n_threads, n_draft;
     double memory_gib;
-    bool json, raw, exact, sandbox;
+    bool json, raw, exact, mapped, sandbox;
     fs_run_settings settings;
 } opt = {
     .settings = { .temperature = UNSET, .top_p = UNSET, .min_p = UNSET, .repetition_penalty = UNSET, .top_k = UNSET, .thinking = true },
@@ -64,6 +64,7 @@ static const fs_option options[] = {
     FS_OPT_STR("date", 0, opt.date, "DATE", "what a template's clock tells: 2026-01-31 or 2026-01-31T09:30:00 (default: local time)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map: starts at once, little memory, slower"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
     FS_OPT_END
@@ -162,7 +163,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     bool shown = isatty(STDERR_FILENO);
     int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
-                           .exact_activations = opt.exact, .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
+                           .exact_activations = opt.exact, .mapped = opt.mapped, .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
     fs_speculation speculation = FS_SPECULATE_OFF;
     char *path = NULL;
     fs_status rc = fs_speculation_from_name(opt.speculate, &speculation, err);

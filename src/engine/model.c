@@ -256,7 +256,7 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
 {
     static const fs_model_options none;
     const fs_model_options *o = options ? options : &none;
-    fs_network_options net = { .mtp = o->mtp, .exact = o->exact_activations, .progress = o->progress, .ud = o->ud };
+    fs_network_options net = { .mtp = o->mtp, .exact = o->exact_activations, .mapped = o->mapped, .progress = o->progress, .ud = o->ud };
     fs_model *m = calloc(1, sizeof *m);
     const fs_config *c;
     fs_status rc;
@@ -362,6 +362,11 @@ const fs_error *fs_model_chat_error(const fs_model *m)
 void fs_model_set_time(fs_model *m, const struct tm *now)
 {
     m->now = *now;
+}
+
+void fs_model_pack_all(const fs_model *m)
+{
+    fs_network_pack_all(m->network);
 }
 
 const fs_kernels *fs_model_kernels(const fs_model *m)

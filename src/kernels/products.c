@@ -70,13 +70,14 @@ bool fs_mat_bytes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, u
            fs_add_size(panels, scales, ret_bytes);
 }
 
-void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, void *data)
+/* Geometry and scales of rows row0 .. row0+n-1; the scales go to scales, or behind the panels at data. */
+static void init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, uint8_t *data, float *scales)
 {
     fs_dtype dtype = fs_mat_dtype(t);
     bool scaled = dtype == FS_DTYPE_F8_E4M3 && t->scales;
     uint32_t scale_rows = scaled ? t->scale_rows : 0, scale_cols = scaled ? t->scale_cols : 0;
-    size_t panel_bytes = 0, panels = 0, scales = 0;
-    bool ok = sizes(dtype, n, fs_tensor_cols(t), scale_rows, scale_cols, &panel_bytes, &panels, &scales);
+    size_t panel_bytes = 0, panels = 0, scales_bytes = 0;
+    bool ok = sizes(dtype, n, fs_tensor_cols(t), scale_rows, scale_cols, &panel_bytes, &panels, &scales_bytes);
 
     assert(ok && row0 <= fs_tensor_rows(t) && n <= fs_tensor_rows(t) - row0);
     (void)ok;
@@ -84,12 +85,31 @@ void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, voi
                      .scale_rows = scale_rows, .scale_cols = scale_cols };
     if (scaled) {
         size_t rows = ((size_t)n + scale_rows - 1) / scale_rows, cols = ((size_t)ret->k + scale_cols - 1) / scale_cols;
-        float *dst = (float *)(void *)((uint8_t *)data + panels);
+        float *dst = scales ? scales : (float *)(void *)(data + panels);
         assert(row0 % scale_rows == 0 && !t->rope_heads);
         for (size_t i = 0; i < rows * cols; i++)
             dst[i] = fs_tensor_scale(t, (size_t)(row0 / scale_rows) * cols + i);
         ret->scales = dst;
     }
+}
+
+void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, void *data)
+{
+    init(ret, t, row0, n, data, NULL);
+}
+
+void fs_mat_init_stored(fs_mat *ret, const fs_tensor *t, void *scales)
+{
+    init(ret, t, 0, (uint32_t)fs_tensor_rows(t), NULL, scales);
+}
+
+size_t fs_mat_scales_bytes(const fs_tensor *t)
+{
+    size_t panel_bytes = 0, panels = 0, scales = 0;
+
+    if (fs_mat_dtype(t) == FS_DTYPE_F8_E4M3 && t->scales)
+        sizes(FS_DTYPE_F8_E4M3, fs_tensor_rows(t), fs_tensor_cols(t), t->scale_rows, t->scale_cols, &panel_bytes, &panels, &scales);
+    return scales;
 }
 
 void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data)

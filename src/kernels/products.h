@@ -36,6 +36,11 @@ bool fs_mat_bytes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, u
  * scales. Rows row0 .. row0+n-1 of t, in the Hub's order. row0 must be a multiple of scale_rows where t has scales
  * and keeps its dtype. */
 void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, void *data);
+/* The same of all of t without data: where to pack to is set later, data being where panel 0 would be. scales: 64-byte
+ * aligned, fs_mat_scales_bytes long. */
+void fs_mat_init_stored(fs_mat *ret, const fs_tensor *t, void *scales);
+/* Bytes of t's scales as f32, a multiple of 64; 0: fs_mat_pack's form has none. t is one that fs_mat_bytes takes. */
+size_t fs_mat_scales_bytes(const fs_tensor *t);
 /* Packs panels [panel_begin, panel_end). Threads may pack different panels at once. */
 void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end);
 /* The same from f32 rows: src [n, k], row stride src_stride floats. dtype F32, or BF16 / F16 when every value is

@@ -16,6 +16,7 @@ typedef struct fs_lora {
 
 typedef struct fs_linear {
     fs_mat mat;
+    const fs_tensor *stored; /* NULL: mat holds it. Else it is still where the file has it (stored.c), and mat.data is NULL */
     const float *bias; /* NULL: none */
     fs_lora lora;
 } fs_linear;
@@ -171,7 +172,8 @@ struct fs_network {
     fs_network_options options;
     fs_network_plan plan;
 
-    uint8_t *memory; /* every packed weight, plan.weights_bytes */
+    uint8_t *memory; /* every packed weight, plan.weights_bytes: first those that are packed at once */
+    size_t late_bytes, late_used; /* of those that are packed at their first use, in the order of that */
     fs_layer *layers;
     fs_mtp mtp;
     const fs_tensor *embed_tokens;
@@ -182,6 +184,7 @@ struct fs_network {
     fs_hc hc_head;           /* V4 */
     float softmax_scale;
 
+    size_t stored_panel_bytes; /* the largest panel of a linear that stays in the file; 0: none does */
     uint32_t lora_rank; /* the adapter's; 0: none */
     unsigned takes;     /* of all linears */
     uint32_t codes_k;   /* the longest input that is quantised */
@@ -195,6 +198,7 @@ struct fs_network {
 struct fs_loader {
     fs_network *net;
     bool planning;
+    bool later; /* linears may wait for their first use */
     size_t used_bytes;
 };
 
@@ -291,6 +295,8 @@ struct fs_workspace {
     int n_threads;
     uint8_t *scratch; /* n_threads of them */
     size_t scratch_bytes;
+    uint8_t *panels; /* n_threads of them: panels of weights that stay in the file */
+    size_t panels_bytes;
 
     /* The step under way. */
     const fs_step_rows *rows;
@@ -414,6 +420,13 @@ static inline size_t fs_down_align(const fs_linear *down)
     return down->mat.block ? down->mat.block / FS_PANEL : 1;
 }
 size_t fs_row_grain(const fs_network *net, size_t m);
+
+/* ---- stored.c: weights that are still where the file has them ---- */
+/* fs_linear_panels of a linear that has no place of its own. */
+void fs_stored_panels(const fs_network *net, const fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end,
+                      const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread);
+/* Gives those of n experts that wait their places, and packs them there. */
+void fs_experts_pack(fs_network *net, const fs_moe *moe, const uint32_t *experts, uint32_t n);
 
 /* ---- moe.c ---- */
 /* Of ws->in, which must have the codes that the layer takes. */

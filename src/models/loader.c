@@ -25,12 +25,21 @@ static fs_status carve(fs_loader *l, size_t n_bytes, void **ret, fs_error *err)
     return FS_OK;
 }
 
+/* Counts what fs_experts_pack will give a place. */
+static fs_status carve_late(fs_loader *l, size_t n_bytes, fs_error *err)
+{
+    if (l->planning && !fs_add_size(l->net->late_bytes, n_bytes, &l->net->late_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "the packed weights would not fit in the address space");
+    return FS_OK;
+}
+
 static fs_status report(fs_loader *l, fs_error *err)
 {
     const fs_network_options *o = &l->net->options;
 
-    if (!l->planning && o->progress && l->net->plan.weights_bytes &&
-        !o->progress(o->ud, (double)l->used_bytes / (double)l->net->plan.weights_bytes))
+    size_t n_bytes = l->net->plan.weights_bytes - l->net->late_bytes;
+
+    if (!l->planning && o->progress && n_bytes && !o->progress(o->ud, (double)l->used_bytes / (double)n_bytes))
         return fs_fail(err, FS_ERR_INTERRUPTED, "loading was stopped");
     return FS_OK;
 }
@@ -247,10 +256,12 @@ static void count_codes(fs_loader *l, const fs_mat *m)
 static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool exact, const char *prefix, const char *name,
                              fs_error *err)
 {
+    const bool mapped = l->net->options.mapped && !exact;
+    bool late;
     char full[FS_NAME_MAX];
     const fs_tensor *t;
     size_t n_bytes;
-    void *data;
+    void *data = NULL;
     fs_dtype dtype;
     fs_status rc;
 
@@ -262,20 +273,30 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     if (!fs_mat_bytes(dtype, n, k, t->scale_rows, t->scale_cols, &n_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' [%" PRIu64 ", %" PRIu64 "] cannot be packed as %s", full, n, k,
                        fs_dtype_get(dtype)->name);
-    rc = carve(l, n_bytes, &data, err);
+    late = l->later && !mapped && fs_dtype_is_block(dtype);
+    rc = late ? carve_late(l, n_bytes, err) : carve(l, mapped ? fs_mat_scales_bytes(t) : n_bytes, &data, err);
     if (rc)
         return rc;
     if (l->planning) { /* as much of it as the plan asks for */
         ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .block = exact ? 0 : quants_block(l, t) };
         count_codes(l, &ret->mat);
+        if (mapped && fs_mat_bytes(dtype, FS_PANEL, k, 0, 0, &n_bytes) && n_bytes > l->net->stored_panel_bytes)
+            l->net->stored_panel_bytes = n_bytes;
     } else {
         struct pack_job job = { &ret->mat, t, false };
         rc = scales_have_nan(t, err);
         if (rc)
             return rc;
-        fs_mat_init(&ret->mat, t, 0, (uint32_t)n, data);
+        if (mapped || late)
+            fs_mat_init_stored(&ret->mat, t, data);
+        else
+            fs_mat_init(&ret->mat, t, 0, (uint32_t)n, data);
         if (!exact && quants_block(l, t))
             fs_mat_take_codes(&ret->mat);
+        if (mapped || late) {
+            ret->stored = t;
+            return report(l, err);
+        }
         fs_pool_for(l->net->pool, fs_mat_panels(&ret->mat), 4, pack_panels, &job);
         if (job.nan)
             return fail_nan(t, err);
@@ -578,10 +599,12 @@ fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const
         if (!moe->experts)
             return fs_fail_memory(err, c->n_routed_experts * sizeof *moe->experts);
     }
+    l->later = true;
     for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
         snprintf(full, sizeof full, "%sexperts.%" PRIu32 ".", prefix, e);
         rc = fs_loader_ffn(l, &moe->experts[e], c->moe_intermediate_size, false, full, names, err);
     }
+    l->later = false;
     moe->has_shared = c->n_shared_experts > 0;
     snprintf(full, sizeof full, "%sshared_experts.", prefix);
     if (!rc && moe->has_shared)

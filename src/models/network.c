@@ -84,7 +84,10 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
         rc = fs_loader_run(&l, err);
     if (rc)
         goto fail;
-    net->plan.weights_bytes = l.used_bytes;
+    if (!fs_add_size(l.used_bytes, net->late_bytes, &net->plan.weights_bytes)) {
+        rc = fs_fail(err, FS_ERR_FORMAT, "the packed weights would not fit in the address space");
+        goto fail;
+    }
     token_floats = arch->cache_floats ? arch->cache_floats(net) : (net->n_cache_heads * ((size_t)net->k_dim + net->v_dim) + net->index_dim) * net->n_cache_layers;
     if (arch->cache_fixed_floats)
         net->plan.kv_fixed_bytes = arch->cache_fixed_floats(net) * sizeof(float);
@@ -108,4 +111,15 @@ fs_status fs_network_load(fs_network *net, fs_error *err)
     if (!net->memory)
         return fs_fail_memory(err, net->plan.weights_bytes);
     return fs_loader_run(&l, err);
+}
+
+void fs_network_pack_all(fs_network *net)
+{
+    const fs_config *c = net->config;
+
+    for (uint32_t i = 0; i < c->num_hidden_layers + (net->mtp.present ? 1 : 0); i++) {
+        const fs_layer *layer = i < c->num_hidden_layers ? &net->layers[i] : &net->mtp.layer;
+        for (uint32_t e = 0; layer->is_moe && e < c->n_routed_experts; e++)
+            fs_experts_pack(net, &layer->moe, &e, 1);
+    }
 }

@@ -15,6 +15,7 @@ typedef struct fs_network fs_network;
 typedef struct fs_network_options {
     bool mtp; /* load the multi-token-prediction layer too */
     bool exact; /* section 1 of RN1 for block types too, instead of section 6 */
+    bool mapped; /* linears stay in the file's map and are packed panel by panel whenever they are used */
     fs_adapter *adapter; /* added to the linears it names; may be NULL; borrowed for the life of the network */
     bool (*progress)(void *ud, double fraction); /* may be NULL; false stops with FS_ERR_INTERRUPTED */
     void *ud;
@@ -30,8 +31,11 @@ typedef struct fs_network_plan {
 /* Checks every tensor the model needs (names, shapes, dtypes) and computes the plan; allocates next to nothing. */
 fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kernels *kernels,
                          const fs_network_options *options, fs_network **ret, fs_network_plan *ret_plan, fs_error *err);
-/* Packs the weights. Call once. A NaN in a weight is a sentence. */
+/* Packs the weights, but for routed experts of block types, which wait for their first use. Call once. A NaN in a weight is a
+ * sentence; that of a block, or of a linear that stays in the map, shows in the results. */
 fs_status fs_network_load(fs_network *net, fs_error *err);
+/* Packs what still waits. Between steps. */
+void fs_network_pack_all(fs_network *net);
 void fs_network_free(fs_network *net);
 const fs_config *fs_network_config(const fs_network *net);
 bool fs_network_has_mtp(const fs_network *net);

@@ -87,7 +87,9 @@ void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_li
     const fs_kernels *k = net->kernels;
     void *scratch = fs_ws_scratch(ws, thread);
 
-    if (l->mat.block)
+    if (l->stored)
+        fs_stored_panels(net, ws, l, panel_begin, panel_end, in, row, m, y, ldy, thread);
+    else if (l->mat.block)
         k->quants.gemm(&l->mat, panel_begin, panel_end, &in->codes[l->mat.block == 256], row, m, l->bias, y, ldy, scratch);
     else
         k->products.gemm(&l->mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define LOGIT_ROWS_MAX 32
+#define STORED_BYTES   ((size_t)192 << 10) /* panels packed at once: they stay in the second cache */
 
 /* While planning, arrays are only counted. */
 struct fs_ws_walk {
@@ -51,6 +52,10 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     ws->scratch_bytes = max_size(FS_GEMM_SCRATCH_BYTES, fs_attention_scratch_bytes(net->k_dim, net->arch->is_mla ? c->kv_lora_rank : net->v_dim));
     ws->scratch_bytes = (ws->scratch_bytes + 4095) & ~(size_t)4095;
     ws->scratch = fs_ws_array(w, 1, (size_t)ws->n_threads, ws->scratch_bytes);
+    if (net->stored_panel_bytes) {
+        ws->panels_bytes = (max_size(STORED_BYTES, net->stored_panel_bytes) + 63) & ~(size_t)63;
+        ws->panels = fs_ws_array(w, 1, (size_t)ws->n_threads, ws->panels_bytes);
+    }
     ARRAY(ids, t, 1);
     ARRAY(positions, t, 1);
     ARRAY(row_of, t, 1);

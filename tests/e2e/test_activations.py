@@ -54,6 +54,9 @@ def test_equal_bits(farseek, made, tmp_path, form, kinds):
     for isa in json.loads(farseek("doctor", "--json"))["isa"]:
         assert run("--isa", isa, "--chunk", 7, "--threads", 2) == want
         assert run("--isa", isa, "--threads", 3) == want
+        assert run("--isa", isa, "--mmap", "--chunk", 7, "--threads", 2) == want
+    assert run("--sandbox") == want  # experts are packed at their first use
+    assert run("--sandbox", "--mmap") == want
     beside = tmp_path / "batch.json"
     beside.write_text(json.dumps({"batch": [[7, 8, 9], IDS[::-1], [300] * 30]}))
     assert run("--batch-with", beside) == want

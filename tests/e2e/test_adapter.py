@@ -38,7 +38,7 @@ def test_equal_bits(farseek, name, tmp_path):
                        "--json", *args)
 
     want = run("--threads", 1)
-    for args in (["--threads", 2], ["--threads", 3], ["--chunk", 1], ["--chunk", 7], ["--batch-with", neighbours]):
+    for args in (["--threads", 2], ["--threads", 3], ["--chunk", 1], ["--chunk", 7], ["--mmap"], ["--batch-with", neighbours]):
         assert run(*args) == want, args
     for isa in json.loads(farseek("doctor", "--json"))["isa"]:
         assert run("--isa", isa, "--chunk", 5) == want, isa

@@ -72,6 +72,8 @@ def test_equal_bits(farseek, model, tmp_path):
         assert run(*args) == want, args
     for chunk in (1, 7, 64, 256):
         assert run("--chunk", chunk) == want, f"chunk {chunk}"
+    assert run("--mmap") == want, "mapped"
+    assert run("--mmap", "--chunk", 3, "--threads", 3) == want, "mapped"
     for isa in isas(farseek):
         assert run("--isa", isa, "--chunk", 64) == want, isa
         assert run("--isa", isa, "--threads", 2) == want, isa

@@ -44,3 +44,4 @@ def test_blocks_have_equal_bits(farseek, twins, model):
         for isa in json.loads(farseek("doctor", "--json"))["isa"]:
             assert run("--isa", isa, "--chunk", 7, *mode) == want
             assert run("--isa", isa, "--threads", 2, *mode) == want
+            assert run("--isa", isa, "--mmap", *mode) == want
