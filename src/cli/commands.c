@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const fs_command fs_command_template;
+extern const fs_command fs_command_template, fs_command_tokenizer_train;
 extern const fs_command fs_command_bench, fs_command_convert, fs_command_detokenize, fs_command_doctor, fs_command_help, fs_command_inspect;
 extern const fs_command fs_command_logits, fs_command_perplexity, fs_command_quantize, fs_command_run, fs_command_tokenize;
 
@@ -19,6 +19,7 @@ const fs_command *const fs_commands[] = {
     &fs_command_tokenize,
     &fs_command_detokenize,
     &fs_command_template,
+    &fs_command_tokenizer_train,
     &fs_command_doctor,
     &fs_command_help,
     NULL,

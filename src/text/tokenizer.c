@@ -231,6 +231,29 @@ fs_status fs_tokenizer_encode(const fs_tokenizer *t, fs_bytes text, unsigned fla
     return rc;
 }
 
+void fs_pieces_done(fs_pieces *p)
+{
+    if (!p)
+        return;
+    fs_regex_scratch_done(&p->regex);
+    fs_buf_done(&p->repaired);
+    fs_buf_done(&p->normalized);
+}
+
+fs_status fs_pieces_of(fs_pieces *p, fs_bytes text, fs_split_fn *fn, void *ud, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    if (!fs_utf8_valid(text)) {
+        fs_buf_clear(&p->repaired);
+        rc = repair_utf8(text, &p->repaired, err);
+        text = fs_buf_bytes(&p->repaired);
+    }
+    if (!rc && p->tokenizer->nfc)
+        rc = fs_tokenizer_nfc(text, &p->normalized, &text, err);
+    return rc ? rc : fs_split_run(&p->tokenizer->split, text, &p->regex, fn, ud, err);
+}
+
 /* The next added token at `from` or later of one trie, within own bytes; kept until `from` passes it. */
 typedef struct marked_search {
     const fs_added *added;

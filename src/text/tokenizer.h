@@ -8,6 +8,7 @@
 
 #include "formats/gguf.h"
 #include "text/ids.h"
+#include "text/split.h"
 
 typedef struct fs_tokenizer fs_tokenizer;
 
@@ -48,6 +49,16 @@ fs_status fs_tokenizer_encode(const fs_tokenizer *t, fs_bytes text, unsigned fla
  * special or not, are found only within runs of own bytes; everything between two of them is encoded in one piece with
  * FS_ENCODE_PLAIN. text must be UTF-8. Errors as fs_tokenizer_encode's. */
 fs_status fs_tokenizer_encode_marked(const fs_tokenizer *t, fs_bytes text, const uint8_t *foreign, fs_ids *ids, fs_error *err);
+
+/* The pieces that merging works on: what the normaliser and the split expressions make of text, in order; added tokens in it
+ * are not looked for. Zeroed but for the tokenizer; one thread at a time. */
+typedef struct fs_pieces {
+    const fs_tokenizer *tokenizer;
+    fs_regex_scratch regex;
+    fs_buf repaired, normalized;
+} fs_pieces;
+void fs_pieces_done(fs_pieces *p);
+fs_status fs_pieces_of(fs_pieces *p, fs_bytes text, fs_split_fn *fn, void *ud, fs_error *err);
 
 /* Whole-text decoding: bytes of all ids (special ones skipped when skip_special), invalid UTF-8 replaced by U+FFFD. */
 fs_status fs_tokenizer_decode(const fs_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, fs_buf *out, fs_error *err);
