@@ -1,0 +1,117 @@
+"""farseek data make and data check, with the arithmetic done again in Python."""
+import collections
+import json
+import re
+
+import pytest
+
+TASKS = ("chain", "multiply", "sort", "countdown")
+
+
+def make(farseek, out, task, *options):
+    farseek("data", "make", task, out, *options)
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def chain(r):
+    values, value = [], int(r["prompt"][0])
+    for op, n in re.findall(r"([-+*])(\d)", r["prompt"]):
+        value = {"+": value + int(n), "-": value - int(n), "*": value * int(n)}[op] % 10
+        values.append(value)
+    assert re.fullmatch(r"\d([-+*]\d)+=", r["prompt"]) and len(values) == r["level"]
+    assert int(r["answer"]) == value and r["trace"] in ("", "".join(f"{v}>" for v in values[:-1]))
+
+
+def multiply(r):
+    a, b = (int(x[::-1]) for x in r["prompt"][:-1].split("*"))
+    assert int(r["answer"][::-1]) == a * b and not r["answer"].endswith("0") and len(str(a)) == len(str(b)) == r["level"]
+    if r["trace"]:
+        total = 0
+        for i, step in enumerate(r["trace"].rstrip(">").split("=")):
+            parts = [int(x[::-1]) for x in step.split("+")]
+            assert i == 0 or parts[0] == total
+            total = sum(parts)
+        assert total == a * b
+
+
+def sort(r):
+    numbers = [int(x) for x in r["prompt"][:-1].split(" ")]
+    assert [int(x) for x in r["answer"].split(" ")] == sorted(numbers) and len(numbers) == r["level"]
+    if r["trace"]:
+        steps = [[int(x) for x in s.split(" ")] for s in r["trace"].rstrip(">").split(",") if s]
+        assert steps == [sorted(numbers[: i + 1]) for i in range(len(numbers) - 1)]
+
+
+def countdown(r):
+    numbers, target = r["prompt"].split("=")
+    numbers = sorted(int(x) for x in numbers.split(" "))
+    assert len(numbers) == r["level"] and sorted(map(int, re.findall(r"\d+", r["answer"]))) == numbers
+    assert (eval(r["answer"]) == int(target)) == r["solved"]
+    assert r["trace"].endswith("<answer>")
+    if not r["trace"].startswith("<think>"):
+        return
+    tries = re.fullmatch(r"<think>(.*)</think><answer>", r["trace"])[1].split(";")
+    assert len(tries) == r["tries"] and len(set(tries)) == len(tries)
+    for i, t in enumerate(tries):
+        left = collections.Counter(numbers)
+        for a, op, b, v in re.findall(r"(\d+)([-+*])(\d+)=(\d+)", t):
+            assert eval(f"{a}{op}{b}") == int(v)
+            left.subtract([int(a), int(b)])
+            assert min(left.values()) >= 0
+            left[int(v)] += 1
+        assert t.count(",") == len(numbers) - 2 and +left == collections.Counter([int(v)])
+        assert (int(v) == int(target)) == (r["solved"] and i == len(tries) - 1)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_record_is_right(farseek, tmp_path, task):
+    records = make(farseek, tmp_path / "a.jsonl", task, "-n", 1500, "--seed", 11, "--traced", 0.6)
+    for i, r in enumerate(records):
+        globals()[task](r)
+        assert (r["task"], r["index"]) == (task, i)
+    levels = collections.Counter(r["level"] for r in records)
+    assert max(levels.values()) < 1.5 * min(levels.values())
+    later = make(farseek, tmp_path / "b.jsonl", task, "-n", 100, "--seed", 11, "--traced", 0.6, "--first", 500)
+    assert later == records[500:600]
+    assert make(farseek, tmp_path / "c.jsonl", task, "-n", 100, "--seed", 12) != records[:100]
+
+
+def test_budgets_set_how_long_a_search_is(farseek, tmp_path):
+    mean = {}
+    for budget in ("1", "4", "16", "4,16"):
+        records = make(farseek, tmp_path / "a.jsonl", "countdown", "-n", 400, "--budgets", budget)
+        assert max(r["tries"] for r in records) == int(budget.split(",")[-1])
+        mean[budget] = sum(r["solved"] for r in records) / 400
+    assert mean["1"] < mean["4"] < mean["4,16"] < mean["16"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_train_and_test_share_no_prompt(farseek, tmp_path, task):
+    train = make(farseek, tmp_path / "train.jsonl", task, "-n", 2000, "--split", "train", "--seed", 1)
+    test = make(farseek, tmp_path / "test.jsonl", task, "-n", 300, "--split", "test", "--seed", 2, "--distinct")
+    assert not {r["prompt"] for r in train} & {r["prompt"] for r in test}
+    assert len({r["prompt"] for r in test}) == 300
+    seen = make(farseek, tmp_path / "any.jsonl", task, "-n", 3000, "--seed", 2, "--distinct")
+    share = len({r["prompt"] for r in seen} - {r["prompt"] for r in make(farseek, tmp_path / "t.jsonl", task, "-n", 3000, "--seed", 2, "--split", "train")})
+    assert share > 0
+
+
+def test_check_judges_outputs_and_keeps_the_right_ones(farseek, tmp_path):
+    records = make(farseek, tmp_path / "a.jsonl", "chain", "-n", 90)
+    for i, r in enumerate(records):
+        r["output"] = (r["trace"] + r["answer"], str((int(r["answer"]) + 1) % 10), "I think " + r["answer"])[i % 3]
+    file, kept = tmp_path / "outputs.jsonl", tmp_path / "right.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert farseek("data", "check", "chain", file, kept) == f"{file}: 90 records, 30 right, 30 well-formed, 30 wrong\n"
+    assert [json.loads(x) for x in kept.read_text().splitlines()] == records[::3]
+    assert json.loads(farseek("data", "check", "chain", file, "--json"))["right"] == 30
+
+
+@pytest.mark.parametrize("args, word", [
+    (["chian", "OUT"], "'chian'"), (["chain", "OUT", "--min", "9", "--max", "5"], "9 to 5"), (["countdown", "OUT", "--budgets", "2,x"], "2,x"),
+    (["countdown", "OUT", "--max", "7"], "3 to 7"), (["chain", "OUT", "--min", "1", "--max", "1", "-n", "4000", "--distinct"], "different prompts"),
+    (["chain", "OUT", "--split", "test", "--test-share", "0"], "none of 10000"),
+])
+def test_wrong_settings_leave_nothing(farseek, tmp_path, args, word):
+    r = farseek("data", "make", *[tmp_path / "out.jsonl" if a == "OUT" else a for a in args], check=False)
+    assert r.returncode == 2 and word in r.stderr and not list(tmp_path.iterdir()), r.stderr
