@@ -19,7 +19,7 @@ BUILD   ?= $(if $(SAN),build-san,build)
 ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 
 # The modules, bottom to top: a folder uses only folders before it in this list.
-MODULES  := base crypto tensor kernels formats text data models engine cli
+MODULES  := base crypto tensor kernels formats text data models engine train cli
 PACKAGES := json-c libpcre2-8 libutf8proc libcrypto yaml-0.1
 PROGRAM_PACKAGES := libedit
 

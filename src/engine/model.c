@@ -232,26 +232,6 @@ fs_status fs_model_set_chat_format(fs_model *m, fs_chat_format f, fs_error *err)
 }
 
 /* ---- open ---- */
-static fs_status choose_kernels(fs_model *m, const char *isa, fs_error *err)
-{
-    unsigned have = fs_isa_detect(), want = have;
-
-    if (isa && strcmp(isa, "scalar") == 0) {
-        want = 0;
-    } else if (isa) {
-        unsigned bit = 1;
-        while (bit < FS_ISA_END && strcmp(fs_isa_name(bit), isa) != 0)
-            bit <<= 1;
-        if (bit >= FS_ISA_END)
-            return fs_fail(err, FS_ERR_ARGUMENT, "isa '%s' is none of scalar, avx2, avx512, neon", isa);
-        if (!(have & bit))
-            return fs_fail(err, FS_ERR_UNSUPPORTED, "this CPU has no %s", isa);
-        want = bit == FS_ISA_AVX512 ? FS_ISA_AVX2 | FS_ISA_AVX512 : bit;
-    }
-    fs_kernels_init(&m->kernels, want);
-    return FS_OK;
-}
-
 fs_status fs_model_open(const char *path, const fs_model_options *options, fs_model **ret_model, fs_error *err)
 {
     static const fs_model_options none;
@@ -263,7 +243,7 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
 
     if (!m)
         return fs_fail_memory(err, sizeof *m);
-    rc = choose_kernels(m, o->isa, err);
+    rc = fs_kernels_init_named(&m->kernels, o->isa, err);
     if (!rc)
         rc = fs_pool_new(o->n_threads, &m->pool, err);
     if (!rc)

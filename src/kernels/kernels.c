@@ -1,6 +1,8 @@
 /* CPU detection and choice. */
 #include "kernels/kernels.h"
 
+#include <string.h>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #elif defined(__aarch64__)
@@ -60,4 +62,25 @@ void fs_kernels_init(fs_kernels *k, unsigned isa)
     fs_product_kernels_init(&k->products, isa);
     fs_quant_kernels_init(&k->quants, isa);
     fs_attention_kernels_init(&k->attention, isa);
+    fs_grad_kernels_init(&k->grad, isa);
+}
+
+fs_status fs_kernels_init_named(fs_kernels *k, const char *isa, fs_error *err)
+{
+    unsigned have = fs_isa_detect(), want = have;
+
+    if (isa && strcmp(isa, "scalar") == 0) {
+        want = 0;
+    } else if (isa) {
+        unsigned bit = 1;
+        while (bit < FS_ISA_END && strcmp(fs_isa_name(bit), isa) != 0)
+            bit <<= 1;
+        if (bit >= FS_ISA_END)
+            return fs_fail(err, FS_ERR_ARGUMENT, "isa '%s' is none of scalar, avx2, avx512, neon", isa);
+        if (!(have & bit))
+            return fs_fail(err, FS_ERR_UNSUPPORTED, "this CPU has no %s", isa);
+        want = bit == FS_ISA_AVX512 ? FS_ISA_AVX2 | FS_ISA_AVX512 : bit;
+    }
+    fs_kernels_init(k, want);
+    return FS_OK;
 }

@@ -3,11 +3,12 @@
  * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit, and so do *_vnni.c and
  * *_dotprod.c, which are taken where an AVX-512 or NEON machine has those too. The build gives the files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
  * family: rows.h (sums, norms, elementwise), products.h (matrices), quants.h (matrices of block types with quantised
- * activations), attention.h. No kernel allocates or fails. */
+ * activations), attention.h, grad.h (backward of these, and optimisers). No kernel allocates or fails. */
 #ifndef FS_KERNELS_KERNELS_H
 #define FS_KERNELS_KERNELS_H
 
 #include "kernels/attention.h"
+#include "kernels/grad.h"
 #include "kernels/products.h"
 #include "kernels/quants.h"
 #include "kernels/rows.h"
@@ -32,9 +33,12 @@ typedef struct fs_kernels {
     fs_product_kernels products;
     fs_quant_kernels quants;
     fs_attention_kernels attention;
+    fs_grad_kernels grad;
 } fs_kernels;
 
 /* isa: bits of fs_isa_detect(), or fewer in tests; 0 gives the reference. */
 void fs_kernels_init(fs_kernels *k, unsigned isa);
+/* isa: "scalar", "avx2", "avx512" or "neon"; NULL: the best this CPU has. An unknown name, or one this CPU lacks, is a sentence. */
+fs_status fs_kernels_init_named(fs_kernels *k, const char *isa, fs_error *err);
 
 #endif

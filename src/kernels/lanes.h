@@ -32,6 +32,7 @@ static inline lanes lanes_div(lanes a, lanes b) { return _mm512_div_ps(a, b); }
 static inline lanes lanes_fma(lanes a, lanes b, lanes c) { return _mm512_fmadd_ps(a, b, c); }
 static inline lanes lanes_max(lanes a, lanes b) { return _mm512_max_ps(a, b); }
 static inline lanes lanes_min(lanes a, lanes b) { return _mm512_min_ps(a, b); }
+static inline lanes lanes_sqrt(lanes a) { return _mm512_sqrt_ps(a); }
 static inline lanes lanes_neg(lanes a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 static inline bool lanes_any_equal(lanes a, lanes b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ) != 0; }
 static inline bool lanes_any_nan(lanes a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
@@ -120,6 +121,11 @@ static inline void lanes_store(float *p, lanes a)
 static inline lanes lanes_fma(lanes a, lanes b, lanes c)
 {
     return (lanes){ _mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi) };
+}
+
+static inline lanes lanes_sqrt(lanes a)
+{
+    return (lanes){ _mm256_sqrt_ps(a.lo), _mm256_sqrt_ps(a.hi) };
 }
 
 static inline lanes lanes_neg(lanes a)
@@ -257,6 +263,11 @@ static inline lanes lanes_fma(lanes x, lanes y, lanes z)
 {
     return (lanes){ vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),
                     vfmaq_f32(z.d, x.d, y.d) };
+}
+
+static inline lanes lanes_sqrt(lanes x)
+{
+    return (lanes){ vsqrtq_f32(x.a), vsqrtq_f32(x.b), vsqrtq_f32(x.c), vsqrtq_f32(x.d) };
 }
 
 static inline lanes lanes_neg(lanes x)

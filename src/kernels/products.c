@@ -327,17 +327,43 @@ void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_
     }
 }
 
+void fs_mat_pack_columns(const fs_mat *m, const float *src, size_t src_stride, const uint32_t *index, size_t panel_begin, size_t panel_end)
+{
+    assert(panel_begin <= panel_end && panel_end <= fs_mat_panels(m) && m->dtype == FS_DTYPE_F32);
+    for (size_t p = panel_begin; p < panel_end; p++) {
+        size_t col = p * FS_PANEL, n = m->n - col < FS_PANEL ? m->n - col : FS_PANEL;
+        float *dst = (float *)(void *)((uint8_t *)(uintptr_t)m->data + p * m->panel_bytes);
+
+        for (size_t i = 0; i < m->k; i++, dst += FS_PANEL) {
+            const float *row = src + (index ? index[i] : i) * src_stride + col;
+            if (n == FS_PANEL) {
+                memcpy(dst, row, FS_PANEL * sizeof *dst); /* a constant length is one register's copy */
+            } else {
+                memcpy(dst, row, n * sizeof *dst);
+                memset(dst + n, 0, (FS_PANEL - n) * sizeof *dst);
+            }
+        }
+    }
+}
+
 void fs_product_kernels_init(fs_product_kernels *k, unsigned isa)
 {
     (void)isa;
     k->gemm = fs_gemm_ref;
+    k->gemm_add = fs_gemm_add_ref;
 #if defined(__x86_64__)
-    if (isa & FS_ISA_AVX2)
+    if (isa & FS_ISA_AVX2) {
         k->gemm = fs_gemm_avx2;
-    if (isa & FS_ISA_AVX512)
+        k->gemm_add = fs_gemm_add_avx2;
+    }
+    if (isa & FS_ISA_AVX512) {
         k->gemm = fs_gemm_avx512;
+        k->gemm_add = fs_gemm_add_avx512;
+    }
 #elif defined(__aarch64__)
-    if (isa & FS_ISA_NEON)
+    if (isa & FS_ISA_NEON) {
         k->gemm = fs_gemm_neon;
+        k->gemm_add = fs_gemm_add_neon;
+    }
 #endif
 }

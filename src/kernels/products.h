@@ -48,6 +48,10 @@ void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pane
 void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data);
 void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_t panel_begin, size_t panel_end);
 
+/* The transposed of rows: output c is column c, input i is row i, of k rows. m is F32 [n, k]. Row i is the one at
+ * src + (index ? index[i] : i) * src_stride, n floats. */
+void fs_mat_pack_columns(const fs_mat *m, const float *src, size_t src_stride, const uint32_t *index, size_t panel_begin, size_t panel_end);
+
 static inline size_t fs_mat_panels(const fs_mat *m)
 {
     return (m->n + FS_PANEL - 1) / FS_PANEL;
@@ -60,6 +64,10 @@ typedef struct fs_product_kernels {
      * Any split over panels and any m gives the same bits. */
     void (*gemm)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
                  const float *bias, float *y, size_t ldy, void *scratch);
+    /* The same chunks added to what stands in y, in order: y = fl(y + s) for each, s from +0. So a chain over an index that
+     * comes in pieces, as tokens do in training, is a call a piece that ends where a chunk ends. */
+    void (*gemm_add)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
+                     float *y, size_t ldy, void *scratch);
 } fs_product_kernels;
 
 #define FS_GEMM_SCRATCH_BYTES ((size_t)512 << 10)

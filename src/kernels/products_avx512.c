@@ -68,6 +68,13 @@ static inline void bits_of_e4m3(const uint8_t *src, VF *v)
 void fs_gemm_avx512(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
                     const float *bias, float *y, size_t ldy, void *scratch)
 {
-    struct product g = { w, x, ldx, bias, y, ldy, scratch };
+    struct product g = { w, x, ldx, bias, y, ldy, scratch, false };
+    gemm(&g, panel_begin, panel_end, m);
+}
+
+void fs_gemm_add_avx512(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m, float *y,
+                        size_t ldy, void *scratch)
+{
+    struct product g = { w, x, ldx, NULL, y, ldy, scratch, true };
     gemm(&g, panel_begin, panel_end, m);
 }

@@ -30,5 +30,8 @@ static inline float fs_mat_scale(const fs_mat *w, size_t p, size_t k0, size_t *r
 typedef void fs_gemm_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
                         const float *bias, float *y, size_t ldy, void *scratch);
 fs_gemm_fn fs_gemm_ref, fs_gemm_avx2, fs_gemm_avx512, fs_gemm_neon;
+typedef void fs_gemm_add_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m, float *y,
+                            size_t ldy, void *scratch);
+fs_gemm_add_fn fs_gemm_add_ref, fs_gemm_add_avx2, fs_gemm_add_avx512, fs_gemm_add_neon;
 
 #endif

@@ -49,31 +49,45 @@ void fs_mat_tile_ref(const fs_mat *w, size_t p, size_t k0, size_t k1, float *dst
     }
 }
 
+/* The chunks' sums of panel p onto y. */
+static void add_chunks(const fs_mat *w, size_t p, const float *x, size_t ldx, size_t m, float *y, size_t ldy, float *tile)
+{
+    size_t o0 = p * FS_PANEL, n = w->n - o0 < FS_PANEL ? w->n - o0 : FS_PANEL;
+
+    for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
+        size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
+        fs_mat_tile_ref(w, p, k0, k0 + n_k, tile);
+        for (size_t t = 0; t < m; t++) {
+            float s[FS_PANEL] = { 0 };
+            for (size_t k = 0; k < n_k; k++)
+                for (size_t o = 0; o < FS_PANEL; o++)
+                    s[o] = fmaf(x[t * ldx + k0 + k], tile[k * FS_PANEL + o], s[o]);
+            for (size_t o = 0; o < n; o++)
+                y[t * ldy + o0 + o] += s[o];
+        }
+    }
+}
+
 void fs_gemm_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
                  const float *bias, float *y, size_t ldy, void *scratch)
 {
-    float *tile = scratch;
-
     assert(!w->block);
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t o0 = p * FS_PANEL, n = w->n - o0 < FS_PANEL ? w->n - o0 : FS_PANEL;
         for (size_t t = 0; t < m; t++)
             for (size_t o = 0; o < n; o++)
                 y[t * ldy + o0 + o] = 0.0f;
-        for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
-            size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
-            fs_mat_tile_ref(w, p, k0, k0 + n_k, tile);
-            for (size_t t = 0; t < m; t++) {
-                float s[FS_PANEL] = { 0 };
-                for (size_t k = 0; k < n_k; k++)
-                    for (size_t o = 0; o < FS_PANEL; o++)
-                        s[o] = fmaf(x[t * ldx + k0 + k], tile[k * FS_PANEL + o], s[o]);
-                for (size_t o = 0; o < n; o++)
-                    y[t * ldy + o0 + o] += s[o];
-            }
-        }
+        add_chunks(w, p, x, ldx, m, y, ldy, scratch);
         for (size_t t = 0; bias && t < m; t++)
             for (size_t o = 0; o < n; o++)
                 y[t * ldy + o0 + o] += bias[o0 + o];
     }
+}
+
+void fs_gemm_add_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m, float *y,
+                     size_t ldy, void *scratch)
+{
+    assert(!w->block);
+    for (size_t p = panel_begin; p < panel_end; p++)
+        add_chunks(w, p, x, ldx, m, y, ldy, scratch);
 }

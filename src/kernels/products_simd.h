@@ -173,6 +173,7 @@ struct product {
     float *y;
     size_t ldy;
     float *scratch;
+    bool add; /* to what y holds */
 };
 
 static inline struct sink sink_of(const struct product *g, size_t panel, size_t row, size_t k0)
@@ -180,7 +181,7 @@ static inline struct sink sink_of(const struct product *g, size_t panel, size_t 
     size_t o = panel * FS_PANEL;
     bool last = g->w->k - k0 <= FS_CHAIN;
 
-    return (struct sink){ .y = g->y + row * g->ldy + o, .ldy = g->ldy, .n = g->w->n - o, .first = k0 == 0,
+    return (struct sink){ .y = g->y + row * g->ldy + o, .ldy = g->ldy, .n = g->w->n - o, .first = k0 == 0 && !g->add,
                           .bias = last && g->bias ? g->bias + o : NULL };
 }
 
@@ -302,6 +303,8 @@ INLINE void gemm(const struct product *g, size_t panel_begin, size_t panel_end, 
 #undef NAME
 
     assert(!g->w->block);
+    if (g->w->k == 0 && g->add)
+        return;
     if (g->w->k == 0) /* no chunk: y = +0 */
         fs_gemm_ref(g->w, panel_begin, panel_end, g->x, g->ldx, m, g->bias, g->y, g->ldy, g->scratch);
     else if (m > ROWS)

@@ -38,18 +38,28 @@ void fs_network_free(fs_network *net)
     free(net);
 }
 
+fs_status fs_network_check(const fs_config *c, fs_error *err)
+{
+    const fs_arch *arch = fs_arch_find(c->model_type);
+
+    if (!arch)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "model_type '%s' is not supported; supported are %s", c->model_type, fs_arch_names());
+    return arch->check(c, err);
+}
+
 fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kernels *kernels,
                          const fs_network_options *options, fs_network **ret, fs_network_plan *ret_plan, fs_error *err)
 {
     const fs_config *c = fs_weights_config(weights);
-    const fs_arch *arch = fs_arch_find(c->model_type);
+    const fs_arch *arch;
     fs_loader l = { .planning = true };
     fs_network *net;
     size_t token_floats;
-    fs_status rc;
+    fs_status rc = fs_network_check(c, err);
 
-    if (!arch)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "model_type '%s' is not supported; supported are %s", c->model_type, fs_arch_names());
+    if (rc)
+        return rc;
+    arch = fs_arch_find(c->model_type);
     net = calloc(1, sizeof *net);
     if (!net)
         return fs_fail_memory(err, sizeof *net);
@@ -61,8 +71,7 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     if (options)
         net->options = *options;
     net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0;
-    rc = arch->check(c, err);
-    if (!rc && !arch->init)
+    if (!arch->init)
         rc = fs_rope_init(&net->rope, c, arch->is_mla ? c->qk_rope_head_dim : c->head_dim, err);
     if (rc)
         goto fail;

@@ -37,6 +37,8 @@ fs_status fs_network_load(fs_network *net, fs_error *err);
 /* Packs what still waits. Between steps. */
 void fs_network_pack_all(fs_network *net);
 void fs_network_free(fs_network *net);
+/* A config whose model the code could not run is refused by name; fs_network_new does it too. */
+fs_status fs_network_check(const fs_config *c, fs_error *err);
 const fs_config *fs_network_config(const fs_network *net);
 bool fs_network_has_mtp(const fs_network *net);
 size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden state */

@@ -4,7 +4,7 @@
  *
  * Dynamic NTK scaling changes old keys as the text grows, which no cache and no equal-bits rule can have. Up to
  * max_position_embeddings it is plain rope; so it is plain rope here, and sessions end there. */
-#include "models/internal.h"
+#include "models/rope.h"
 
 #include "kernels/math.h"
 #include "tensor/blocks.h"
