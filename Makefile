@@ -19,8 +19,8 @@ BUILD   ?= $(if $(SAN),build-san,build)
 ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 
 # The modules, bottom to top: a folder uses only folders before it in this list.
-MODULES  := base crypto tensor kernels formats text data models engine train cli
-PACKAGES := json-c libpcre2-8 libutf8proc libcrypto yaml-0.1
+MODULES  := base crypto tensor kernels formats lineage text data models engine train cli
+PACKAGES := json-c libpcre2-8 libutf8proc libcrypto libsodium yaml-0.1
 PROGRAM_PACKAGES := libedit
 
 # No contraction anywhere, in gcc's or clang's intrinsics either: RN1 section 0. And no automatic vectoriser: gcc 12's
@@ -64,6 +64,14 @@ isa_of = $(foreach s,$(ALL_ISA),$(if $(filter %_$(s).o,$(1)),$(FLAGS_$(s))))
 $(BUILD)/%.o: src/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) $(if $(filter kernels tensor,$(firstword $(subst /, ,$*))),$(KERNEL_FLAGS)) $(call isa_of,$@) -c $< -o $@
+
+# Which source a record says made a model.
+$(BUILD)/cli/provenance.o: $(BUILD)/commit.h
+$(BUILD)/commit.h: FORCE
+	@mkdir -p $(@D)
+	@echo "#define FS_COMMIT \"$$(git describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null || echo unknown)\"" > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+FORCE:
 
 $(BUILD)/libfarseek.a: $(LIB_OBJ)
 	@rm -f $@
@@ -173,4 +181,4 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run test san help install uninstall example clean
+.PHONY: FORCE all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run test san help install uninstall example clean

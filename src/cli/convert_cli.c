@@ -6,6 +6,7 @@
 #include "cli/interrupt.h"
 #include "text/tokenizer_convert.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,15 +61,17 @@ void fs_convert_progress_end(const fs_convert_progress *p)
         fprintf(stderr, "\r%*s\r", 70, "");
 }
 
-static void remove_texts(const char *folder)
+/* A folder of our own and the files in it. */
+static void remove_folder(const char *folder)
 {
-    fs_tokenizer_hub_remove(folder);
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        char *path = fs_path_join(folder, texts[i]);
-        if (path)
-            unlink(path);
-        free(path);
-    }
+    DIR *d = opendir(folder);
+    struct dirent *e;
+
+    while (d && (e = readdir(d)) != NULL)
+        unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(folder);
 }
 
 fs_status fs_convert_in_folder(const fs_weights *w, const char *out, const fs_convert_options *o, fs_convert_make *make, void *ud, fs_error *err)
@@ -90,10 +93,8 @@ fs_status fs_convert_in_folder(const fs_weights *w, const char *out, const fs_co
     rc = make(ud, w, temp, o, err);
     if (!rc && (chmod(temp, 0755) != 0 || rename(temp, out) != 0))
         rc = fs_fail_errno(err, errno, "cannot rename '%s' to '%s'", temp, out);
-    if (rc) {
-        remove_texts(temp);
-        rmdir(temp);
-    }
+    if (rc)
+        remove_folder(temp);
     free(temp);
     return rc;
 }

@@ -21,20 +21,22 @@ void fs_sha256_update(fs_sha256 *h, const void *data, size_t n_bytes)
     (void)ok;
 }
 
+void fs_sha256_final(fs_sha256 *h, uint8_t ret[32])
+{
+    unsigned n = 0;
+    int ok = EVP_DigestFinal_ex(h->evp, ret, &n);
+
+    assert(ok == 1 && n == 32);
+    (void)ok;
+    fs_sha256_done(h);
+}
+
 void fs_sha256_final_hex(fs_sha256 *h, char ret_hex[65])
 {
-    static const char hex[] = "0123456789abcdef";
-    unsigned char d[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
+    uint8_t d[32];
 
-    EVP_DigestFinal_ex(h->evp, d, &n);
-    assert(n == 32);
-    for (unsigned i = 0; i < n; i++) {
-        ret_hex[2 * i] = hex[d[i] >> 4];
-        ret_hex[2 * i + 1] = hex[d[i] & 15];
-    }
-    ret_hex[64] = 0;
-    fs_sha256_done(h);
+    fs_sha256_final(h, d);
+    fs_hex(d, sizeof d, ret_hex);
 }
 
 void fs_sha256_done(fs_sha256 *h)
@@ -43,4 +45,33 @@ void fs_sha256_done(fs_sha256 *h)
         return;
     EVP_MD_CTX_free(h->evp);
     h->evp = NULL;
+}
+
+void fs_hex(const uint8_t *bytes, size_t n_bytes, char *ret)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < n_bytes; i++) {
+        ret[2 * i] = digits[bytes[i] >> 4];
+        ret[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    ret[2 * n_bytes] = 0;
+}
+
+static int digit(uint8_t c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool fs_hex_read(fs_bytes text, uint8_t *ret, size_t n_bytes)
+{
+    if (text.n_bytes != 2 * n_bytes)
+        return false;
+    for (size_t i = 0; i < n_bytes; i++) {
+        int high = digit(text.data[2 * i]), low = digit(text.data[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        ret[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
 }

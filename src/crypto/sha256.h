@@ -10,8 +10,14 @@ typedef struct fs_sha256 {
 
 fs_status fs_sha256_init(fs_sha256 *h, fs_error *err);
 void fs_sha256_update(fs_sha256 *h, const void *data, size_t n_bytes);
+/* Writes 32 bytes, and frees the state. */
+void fs_sha256_final(fs_sha256 *h, uint8_t ret[32]);
 /* Writes 64 hex digits and a NUL, and frees the state. */
 void fs_sha256_final_hex(fs_sha256 *h, char ret_hex[65]);
 void fs_sha256_done(fs_sha256 *h);
+
+void fs_hex(const uint8_t *bytes, size_t n_bytes, char *ret); /* ret [2 n_bytes + 1], lower case */
+/* false unless text is 2 n_bytes lower-case digits. */
+bool fs_hex_read(fs_bytes text, uint8_t *ret, size_t n_bytes);
 
 #endif

@@ -798,6 +798,37 @@ void fs_weights_replace(fs_weights *w, const fs_tensor *t)
     *old = *t;
 }
 
+static size_t n_in_part(const part *p)
+{
+    return p->gguf ? fs_gguf_n_tensors(p->gguf) : fs_safetensors_n_tensors(p->safetensors);
+}
+
+static int by_stored_name(const void *a, const void *b)
+{
+    const fs_tensor *const *x = a, *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+fs_status fs_weights_stored(const fs_weights *w, const fs_tensor ***ret, size_t *ret_n, fs_error *err)
+{
+    size_t n = 0, at = 0;
+    const fs_tensor **all;
+
+    for (size_t i = 0; i < w->n_parts; i++)
+        n += n_in_part(&w->parts[i]);
+    all = malloc((n ? n : 1) * sizeof *all);
+    if (!all)
+        return fs_fail_memory(err, n * sizeof *all);
+    for (size_t i = 0; i < w->n_parts; i++)
+        for (size_t k = 0; k < n_in_part(&w->parts[i]); k++)
+            all[at++] = w->parts[i].gguf ? fs_gguf_tensor_at(w->parts[i].gguf, k) : fs_safetensors_tensor_at(w->parts[i].safetensors, k);
+    qsort(all, n, sizeof(const fs_tensor *), by_stored_name);
+    *ret = all;
+    *ret_n = n;
+    return FS_OK;
+}
+
 size_t fs_weights_file_bytes(const fs_weights *w)
 {
     size_t n = 0;

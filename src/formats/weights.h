@@ -41,6 +41,9 @@ const fs_tensor *fs_weights_find(const fs_weights *w, const char *name); /* NULL
 fs_status fs_weights_get(const fs_weights *w, const char *name, const fs_tensor **ret, fs_error *err, int n_dims, ...);
 /* Puts t in the place of the tensor of that name, which is there; its bytes must outlive w. */
 void fs_weights_replace(fs_weights *w, const fs_tensor *t);
+/* What the files hold, under the names and types that they give, dims row-major, sorted by name. *ret [*ret_n] is a new
+ * array of borrowed tensors. */
+fs_status fs_weights_stored(const fs_weights *w, const fs_tensor ***ret, size_t *ret_n, fs_error *err);
 size_t fs_weights_file_bytes(const fs_weights *w);
 /* t's bytes have been copied: their pages of the map need not stay in memory. */
 void fs_weights_drop(const fs_weights *w, const fs_tensor *t);

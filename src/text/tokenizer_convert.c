@@ -533,6 +533,18 @@ static fs_status write_out(target *t, const char *folder, const char *name, fs_e
     return rc;
 }
 
+static void remove_files(const char *folder)
+{
+    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = fs_path_join(folder, names[i]);
+        if (path)
+            unlink(path);
+        free(path);
+    }
+}
+
 fs_status fs_tokenizer_to_hub(const fs_gguf *g, const fs_config *c, const char *folder, fs_error *err)
 {
     target t = { .g = g, .c = c };
@@ -556,18 +568,6 @@ fs_status fs_tokenizer_to_hub(const fs_gguf *g, const fs_config *c, const char *
     free(t.tokens);
     fs_buf_done(&t.out);
     if (rc)
-        fs_tokenizer_hub_remove(folder);
+        remove_files(folder);
     return rc;
-}
-
-void fs_tokenizer_hub_remove(const char *folder)
-{
-    static const char *const names[] = { "tokenizer.json", "tokenizer_config.json" };
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *path = fs_path_join(folder, names[i]);
-        if (path)
-            unlink(path);
-        free(path);
-    }
 }

@@ -11,7 +11,5 @@
 fs_status fs_tokenizer_to_gguf(const char *folder, const fs_config *c, fs_gguf_writer *w, fs_error *err);
 /* tokenizer.json and tokenizer_config.json into folder; nothing when g has no tokenizer. */
 fs_status fs_tokenizer_to_hub(const fs_gguf *g, const fs_config *c, const char *folder, fs_error *err);
-/* Removes the files that fs_tokenizer_to_hub makes. */
-void fs_tokenizer_hub_remove(const char *folder);
 
 #endif

@@ -1,0 +1,361 @@
+/* See the header. */
+#include "cli/provenance.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/interrupt.h"
+#include "commit.h"
+#include "crypto/sha256.h"
+#include "kernels/conformance.h"
+#include "kernels/kernels.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RECORD         "farseek.rec"
+#define ROOTS          "farseek.roots"
+#define SIGNATURE_END  ".minisig"
+#define NAMED_MAX      10
+#define FILE_BYTES_MAX ((size_t)1 << 30)
+
+static char *joined(const char *a, const char *b)
+{
+    char *s = malloc(strlen(a) + strlen(b) + 1);
+
+    if (s)
+        strcat(strcpy(s, a), b);
+    return s;
+}
+
+fs_status fs_provenance_paths_of(const char *model, fs_provenance_paths *ret, fs_error *err)
+{
+    bool folder = fs_file_is_folder(model);
+    fs_provenance_paths p = { 0 };
+
+    p.record = folder ? fs_path_join(model, RECORD) : joined(model, ".rec");
+    p.roots = folder ? fs_path_join(model, ROOTS) : joined(model, ".roots");
+    p.signature = p.record ? joined(p.record, SIGNATURE_END) : NULL;
+    if (!p.record || !p.roots || !p.signature) {
+        fs_provenance_paths_done(&p);
+        return fs_fail_memory(err, strlen(model) + 32);
+    }
+    *ret = p;
+    return FS_OK;
+}
+
+void fs_provenance_paths_done(fs_provenance_paths *p)
+{
+    if (!p)
+        return;
+    free(p->record);
+    free(p->roots);
+    free(p->signature);
+    *p = (fs_provenance_paths){ 0 };
+}
+
+/* ---- roots ---- */
+
+typedef struct line_of_progress {
+    double start, last;
+    bool shown;
+} line_of_progress;
+
+static bool on_progress(void *ud, uint64_t done, uint64_t total)
+{
+    line_of_progress *p = ud;
+    double t = fs_seconds_now(), rate;
+
+    if (p->shown && t - p->last > 0.2) {
+        p->last = t;
+        rate = (double)done / (t - p->start);
+        fprintf(stderr, "\r%3.0f %%  %.0f MiB/s  %.0f s left  (hashing)    ", 100 * (double)done / (double)total, rate / 1048576,
+                (double)(total > done ? total - done : 0) / rate);
+    }
+    return !fs_interrupted();
+}
+
+fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err)
+{
+    line_of_progress p = { .start = fs_seconds_now(), .shown = isatty(STDERR_FILENO) };
+    fs_weights *w = NULL;
+    fs_status rc = fs_weights_open(path, &w, err);
+
+    if (!rc)
+        rc = fs_roots_of(w, pool, on_progress, &p, ret, err);
+    if (p.last > 0)
+        fprintf(stderr, "\r%*s\r", 60, "");
+    fs_weights_close(w);
+    return rc;
+}
+
+fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err)
+{
+    fs_map m = { 0 };
+    fs_status rc = fs_map_open(&m, path, err);
+
+    if (!rc)
+        rc = fs_record_id(m.bytes, ret, err);
+    fs_map_close(&m);
+    return rc;
+}
+
+fs_status fs_provenance_arithmetic(char ret[65], fs_error *err)
+{
+    unsigned have = fs_isa_detect(), isa = 0;
+
+    for (unsigned bit = 1; bit < FS_ISA_END; bit <<= 1)
+        if (have & bit)
+            isa = bit;
+    return fs_conformance_hash(isa, false, ret, err);
+}
+
+/* ---- writing a record ---- */
+
+fs_status fs_provenance_begin(fs_record *r, const char *verb, fs_error *err)
+{
+    char hash[65];
+    fs_status rc = fs_provenance_arithmetic(hash, err);
+
+    if (!rc)
+        rc = fs_record_add(r, err, FS_RECORD_VERSION, "1");
+    if (!rc)
+        rc = fs_record_add(r, err, FS_RECORD_VERB, "%s", verb);
+    if (!rc)
+        rc = fs_record_add(r, err, FS_RECORD_ENGINE, "farseek %s %s", FS_VERSION, FS_COMMIT);
+    return rc ? rc : fs_record_add(r, err, FS_RECORD_ARITHMETIC, "RN1 %s", hash);
+}
+
+fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *roots, fs_error *err)
+{
+    char root[65], id_hex[65];
+    fs_record parent = { 0 };
+    fs_buf text = { 0 };
+    fs_root id, said;
+    fs_status rc = fs_provenance_read(path, &parent, &text, err);
+
+    fs_root_hex(&roots->model, root);
+    if (rc == FS_ERR_NOT_FOUND)
+        return fs_record_add(r, err, FS_RECORD_PARENT, "%s", root);
+    if (!rc)
+        rc = fs_record_id(fs_buf_bytes(&text), &id, err);
+    if (!rc) {
+        fs_record_result(&parent, &said);
+        fs_root_hex(&id, id_hex);
+        rc = !fs_root_equal(&said, &roots->model) ?
+                 fs_fail(err, FS_ERR_FORMAT, "'%s': its weights are not those of its record; farseek verify says which", path) :
+                 fs_record_add(r, err, FS_RECORD_PARENT, "%s %s", root, id_hex);
+    }
+    fs_record_done(&parent);
+    fs_buf_done(&text);
+    return rc;
+}
+
+/* Files whose hashes a record tells: what is beside the weights in a folder, and is no record. */
+static bool is_told(const char *name)
+{
+    return name[0] != '.' && !fs_ends_with(name, ".safetensors") && strncmp(name, RECORD, strlen(RECORD)) != 0 && strcmp(name, ROOTS) != 0;
+}
+
+static fs_status tell_file(fs_record *r, const char *path, const char *name, fs_error *err)
+{
+    char hex[65];
+    fs_root hash;
+    fs_status rc = fs_provenance_hash(path, &hash, err);
+
+    if (rc)
+        return rc;
+    fs_root_hex(&hash, hex);
+    return fs_record_add(r, err, FS_RECORD_FILE, "%s %s", hex, name);
+}
+
+static fs_status tell_folder(fs_record *r, const char *folder, fs_error *err)
+{
+    DIR *d = opendir(folder);
+    struct dirent *e;
+    struct stat st;
+    fs_status rc = FS_OK;
+
+    if (!d)
+        return fs_fail_errno(err, errno, "cannot read '%s'", folder);
+    while (!rc && (e = readdir(d)) != NULL) {
+        char *path;
+        if (!is_told(e->d_name))
+            continue;
+        path = fs_path_join(folder, e->d_name);
+        if (!path)
+            rc = fs_fail_memory(err, strlen(folder) + strlen(e->d_name) + 2);
+        else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
+            rc = tell_file(r, path, e->d_name, err);
+        free(path);
+    }
+    closedir(d);
+    return rc;
+}
+
+fs_status fs_provenance_end(fs_record *r, const char *path, fs_pool *pool, fs_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    fs_provenance_paths paths = { 0 };
+    fs_roots roots = { 0 };
+    fs_buf text = { 0 }, list = { 0 };
+    char hex[65];
+    fs_status rc = fs_provenance_paths_of(path, &paths, err);
+
+    if (!rc)
+        rc = fs_provenance_roots(path, pool, &roots, err);
+    if (!rc) {
+        fs_root_hex(&roots.model, hex);
+        rc = fs_record_add(r, err, FS_RECORD_RESULT, "%s %zu %" PRIu64, hex, roots.n, roots.n_bytes);
+    }
+    if (!rc)
+        rc = fs_file_is_folder(path) ? tell_folder(r, path, err) : tell_file(r, path, slash ? slash + 1 : path, err);
+    if (!rc)
+        rc = fs_record_add(r, err, FS_RECORD_CLASS, "A");
+    if (!rc)
+        rc = fs_record_write(r, &text, err);
+    if (!rc)
+        rc = fs_roots_write(&roots, &list, err);
+    if (!rc)
+        rc = fs_file_write_atomic(paths.roots, fs_buf_bytes(&list), err);
+    if (!rc) {
+        rc = fs_file_write_atomic(paths.record, fs_buf_bytes(&text), err);
+        if (rc)
+            unlink(paths.roots);
+    }
+    fs_buf_done(&text);
+    fs_buf_done(&list);
+    fs_roots_done(&roots);
+    fs_provenance_paths_done(&paths);
+    return rc;
+}
+
+/* ---- reading and checking ---- */
+
+fs_status fs_provenance_read(const char *path, fs_record *ret, fs_buf *ret_text, fs_error *err)
+{
+    fs_provenance_paths paths = { 0 };
+    fs_status rc = fs_provenance_paths_of(path, &paths, err);
+
+    if (!rc && !fs_file_exists(paths.record))
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "'%s' has no record: there is no '%s'", path, paths.record);
+    if (!rc)
+        rc = fs_file_read(paths.record, FS_RECORD_BYTES_MAX, ret_text, err);
+    if (!rc)
+        rc = fs_record_read(fs_buf_bytes(ret_text), paths.record, ret, err);
+    fs_provenance_paths_done(&paths);
+    return rc;
+}
+
+static void say(fs_provenance_say *fn, void *ud, size_t *n, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static void say(fs_provenance_say *fn, void *ud, size_t *n, const char *format, ...)
+{
+    fs_error e;
+    char sentence[sizeof e.message];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    fs_fail(&e, FS_ERR_FORMAT, "%s", sentence); /* without control characters */
+    fn(ud, e.message);
+    (*n)++;
+}
+
+void fs_provenance_compare(const fs_roots *want, const fs_roots *have, fs_provenance_say *fn, void *ud, size_t *ret_n)
+{
+    size_t i = 0, k = 0, n = 0, n_named = 0;
+
+    while (i < want->n || k < have->n) {
+        int c = i == want->n ? 1 : k == have->n ? -1 : strcmp(want->items[i].name, have->items[k].name);
+        bool differs = c != 0 || !fs_root_equal(&want->items[i].root, &have->items[k].root);
+        if (differs && n++ < NAMED_MAX) {
+            say(fn, ud, &n_named, c == 0 ? "tensor '%s' differs" : c < 0 ? "tensor '%s' is missing" : "tensor '%s' is not in the record",
+                c > 0 ? have->items[k].name : want->items[i].name);
+        }
+        i += c <= 0;
+        k += c >= 0;
+    }
+    if (n > NAMED_MAX)
+        say(fn, ud, &n_named, "%zu more tensors differ", n - NAMED_MAX);
+    *ret_n += n;
+}
+
+/* The tensors' names, where the list beside the record is that record's. */
+static fs_status compare_with_list(const fs_record *r, const char *path, const fs_roots *have, fs_provenance_say *fn, void *ud, size_t *n,
+                                   fs_error *err)
+{
+    fs_provenance_paths paths = { 0 };
+    fs_buf text = { 0 };
+    fs_roots want = { 0 };
+    fs_root result;
+    size_t before = *n;
+    fs_status rc = fs_provenance_paths_of(path, &paths, err);
+
+    if (rc)
+        return rc;
+    fs_record_result(r, &result);
+    if (fs_file_exists(paths.roots) && fs_file_read(paths.roots, FILE_BYTES_MAX, &text, NULL) == FS_OK &&
+        fs_roots_read(fs_buf_bytes(&text), paths.roots, &want, NULL) == FS_OK && fs_root_equal(&want.model, &result))
+        fs_provenance_compare(&want, have, fn, ud, n);
+    if (*n == before) {
+        char hex[65], other[65];
+        fs_root_hex(&have->model, hex);
+        fs_root_hex(&result, other);
+        say(fn, ud, n, "the weights' root is %s, the record says %s", hex, other);
+    }
+    fs_roots_done(&want);
+    fs_buf_done(&text);
+    fs_provenance_paths_done(&paths);
+    return FS_OK;
+}
+
+static bool is_plain(const char *name)
+{
+    return !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+static fs_status check_file(const char *value, const char *model, bool folder, fs_provenance_say *fn, void *ud, size_t *n, fs_error *err)
+{
+    fs_root want, have;
+    const char *name = fs_record_hashed(value, &want);
+    char *path;
+    fs_status rc = FS_OK;
+
+    if (folder && !is_plain(name)) {
+        say(fn, ud, n, "the record names a file '%s', which is no plain name", name);
+        return FS_OK;
+    }
+    path = folder ? fs_path_join(model, name) : strdup(model);
+    if (!path)
+        return fs_fail_memory(err, strlen(model) + strlen(name));
+    if (!fs_file_exists(path))
+        say(fn, ud, n, "file '%s' is missing", name);
+    else if ((rc = fs_provenance_hash(path, &have, err)) == FS_OK && !fs_root_equal(&want, &have))
+        say(fn, ud, n, "file '%s' differs", name);
+    free(path);
+    return rc;
+}
+
+fs_status fs_provenance_check(const fs_record *r, const char *path, const fs_roots *roots, fs_provenance_say *fn, void *ud, size_t *ret_n,
+                              fs_error *err)
+{
+    bool folder = fs_file_is_folder(path);
+    const char *value;
+    fs_root want;
+    fs_status rc = FS_OK;
+
+    *ret_n = 0;
+    fs_record_result(r, &want);
+    if (!fs_root_equal(&want, &roots->model))
+        rc = compare_with_list(r, path, roots, fn, ud, ret_n, err);
+    for (size_t i = 0; !rc && (value = fs_record_get(r, FS_RECORD_FILE, i)) != NULL; i++)
+        rc = check_file(value, path, folder, fn, ud, ret_n, err);
+    return rc;
+}
