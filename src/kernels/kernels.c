@@ -1,8 +1,8 @@
 /* CPU detection and choice. */
 #include "kernels/kernels.h"
 
+#include <stdatomic.h>
 #include <string.h>
-
 #if defined(__x86_64__)
 #include <cpuid.h>
 #elif defined(__aarch64__)
@@ -10,7 +10,7 @@
 #include <sys/auxv.h>
 #endif
 
-unsigned fs_isa_detect(void)
+static unsigned detect(void)
 {
     unsigned isa = 0;
 #if defined(__x86_64__)
@@ -27,6 +27,20 @@ unsigned fs_isa_detect(void)
     isa |= FS_ISA_NEON; /* part of the base architecture */
 #endif
     return isa;
+}
+
+unsigned fs_isa_detect(void)
+{
+#define KNOWN (1u << 31)
+    static atomic_uint known; /* to ask the CPU costs tens of microseconds in a virtual machine */
+    unsigned isa = atomic_load_explicit(&known, memory_order_relaxed);
+
+    if (!isa) {
+        isa = detect() | KNOWN;
+        atomic_store_explicit(&known, isa, memory_order_relaxed);
+    }
+    return isa & ~KNOWN;
+#undef KNOWN
 }
 
 bool fs_isa_has_dot(void)

@@ -32,6 +32,9 @@ const fs_codes_field *fs_codes_layout_of(fs_dtype t);
 
 /* Panels of codes: fs_mat_pack for m->block. */
 void fs_codes_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end);
+/* The blocks of sixteen rows as they stand in a panel: whole units from a panel's first or any other on. */
+typedef void fs_codes_blocks_fn(fs_dtype t, const uint8_t *const rows[FS_PANEL], size_t n_blocks, uint8_t *dst);
+fs_codes_blocks_fn fs_codes_blocks_avx512;
 /* Block i of row r of panel p, as in the file. */
 void fs_codes_unpack(const fs_mat *m, size_t p, size_t i, size_t r, uint8_t *ret_block);
 
