@@ -1,0 +1,219 @@
+/* The parts of a training pass. Private to train/.
+ * T tokens of a micro-batch, D hidden_size, H heads, V vocab, E routed experts, k experts a token, I an intermediate size. */
+#ifndef FS_TRAIN_INTERNAL_H
+#define FS_TRAIN_INTERNAL_H
+
+#include "models/rope.h"
+#include "train/trainer.h"
+
+#define FS_CHAIN_TOKENS 256 /* of RN1's A256 over the token index */
+
+/* Rows [row0, row0 + n) of a parameter [.., k] as operand of products, both ways. */
+typedef struct fs_operand {
+    fs_param *p;
+    uint32_t row0, n, k;
+    fs_mat rows; /* x W^T: n outputs */
+    fs_mat cols; /* y W: k outputs */
+} fs_operand;
+
+typedef struct fs_lin {
+    fs_operand w;
+    fs_param *bias; /* NULL: none */
+} fs_lin;
+
+typedef struct fs_lin_ffn {
+    fs_lin gate, up, down;
+} fs_lin_ffn;
+
+/* What a layer's forward keeps for its backward. */
+typedef struct fs_kept {
+    float *x, *x_mid; /* [T, D] before attention, before the feed-forward */
+    float *q, *k, *v; /* gqa: rope applied; mla: q [T, H, nope + rope] before rope, k [T, lora + rope] the cached rows */
+    float *q_raw, *k_raw; /* before their norms; mla: k_raw is kv_a's output, q_raw q_a's */
+    float *q_lat, *o_lat; /* mla: [T, H, lora + rope], [T, H, lora] */
+    float *m, *l;         /* [T, H] of the softmax */
+    float *att;           /* [T, H * v] */
+    float *gate, *up;     /* [T, I]; moe: the shared expert's */
+    float *scores, *top_weights;    /* [T, E], [T, k] */
+    int32_t *top_ids;               /* [T, k] ascending */
+    uint32_t *slot;                 /* [T, k] row by expert */
+    uint32_t *row_token;            /* [T * k] */
+    uint32_t *expert_begin;         /* [E + 1] */
+    float *expert_gate, *expert_up; /* [T * k, I] */
+} fs_kept;
+
+typedef struct fs_train_layer {
+    fs_param *input_norm, *post_norm;
+    fs_lin q, k, v, o;                        /* gqa; mla: q (or q_b) and o */
+    fs_param *q_norm, *k_norm;                /* qwen3 */
+    fs_lin q_a, kv_a;                         /* mla */
+    fs_param *q_a_norm, *kv_a_norm;
+    fs_operand *uk, *uv;                      /* [H] rows of kv_b_proj */
+    bool is_moe;
+    fs_lin_ffn ffn;                           /* dense, or the shared expert */
+    bool has_shared;
+    fs_lin router;
+    fs_param *correction_bias;                /* NULL: none */
+    fs_lin_ffn *experts;                      /* [E] */
+    uint64_t *load;                           /* [E] tokens since the step began */
+    fs_kept kept;
+} fs_train_layer;
+
+/* Runs of rows that are one chain each: [at[i], at[i + 1]), of one aligned block of token indices. */
+typedef struct fs_chains {
+    const uint32_t *at;
+    uint32_t n;
+} fs_chains;
+
+/* A sequence's place among the micro-batch's tokens. */
+typedef struct fs_span {
+    uint32_t token0, n;
+} fs_span;
+
+typedef struct fs_query_tile {
+    uint32_t span, pos0, n;
+} fs_query_tile;
+
+struct fs_trainer {
+    const fs_config *config;
+    fs_pool *pool;
+    const fs_kernels *kernels;
+    fs_trainer_options options;
+    fs_params *params;
+    fs_rope rope;
+    float softmax_scale, norm_eps;
+    size_t key_dim, value_dim, qk_dim; /* of attention's core; qk_dim: of a head of q */
+
+    fs_train_layer *layers; /* num_hidden_layers, and MTP's behind */
+    uint32_t n_layers;      /* all of them */
+    fs_param *embed, *norm;
+    fs_lin head;
+    fs_param *enorm, *hnorm, *mtp_norm; /* MTP */
+    fs_lin eh_proj;
+    float *embed_scatter;  /* [V, D] where embed and head are one tensor: the main scatter's own sum */
+    float *mtp_head_grad, *mtp_scatter; /* [V, D] the MTP layer's own sums */
+    float *grad_memory;
+    size_t grad_memory_bytes;
+
+    fs_operand **operands; /* every one of them */
+    size_t n_operands, operands_capacity;
+    struct fs_pack_item *pack_items;
+    size_t n_pack_items;
+    uint8_t *packed;
+    size_t packed_bytes;
+
+    /* The step. */
+    fs_train_totals totals;
+    double loss_sum, mtp_sum, balance_sum;
+
+    /* The micro-batch. */
+    uint32_t n_tokens, n_spans, n_tiles;
+    fs_span *spans;
+    fs_query_tile *tiles;
+    int32_t *ids, *targets, *next_ids, *next_targets; /* [T]; the latter are the MTP layer's */
+    uint32_t *positions;
+    uint64_t *index;     /* [T] token index */
+    uint32_t *chain_at;  /* [T + 1] */
+    fs_chains chains;
+    uint32_t *expert_chain_at, *expert_chain_begin; /* [T * k + 1], [E + 1] of the MoE layer under way */
+    float *cs, *cs_back; /* [positions, rope dim]: cos and sin, and with the sine negated */
+    uint32_t cs_positions;
+
+    float *memory; /* the activations */
+    size_t memory_bytes;
+    uint8_t *scratch; /* a thread's */
+    size_t scratch_bytes;
+    float *dx, *h, *dh, *y, *tmp;       /* [T, D]; tmp [T, widest] */
+    float *final_x, *final_h, *d_final; /* [T, D] */
+    float *mtp_cat, *d_mtp_cat;         /* [T, 2D] */
+    float *r;                           /* [T * H] factors of norms */
+    float *d_att, *dq, *dk, *dv, *dk_part, *dv_part, *dq_lat, *do_lat, *d_raw, *d_kv_raw, *q_normed; /* attention's backward */
+    float *k_panels;                    /* gqa forward */
+    float *mid, *d_gate, *d_up;         /* [rows, I] of the largest feed-forward */
+    float *gathered, *by_expert;        /* [T * k, D] */
+    float *router_grad;                 /* [T, E] */
+    float *expert_dw;                   /* [T * k] */
+    float *frequency;                   /* [spans, E] f_i of the balance loss */
+    float *pack_x, *turned;             /* operands of dW: panels of x, dy transposed */
+    float *logits;                      /* [256, V] */
+    float *nll, *mtp_nll;               /* [T] */
+};
+
+static inline void *fs_trainer_scratch(const fs_trainer *t, int thread)
+{
+    return t->scratch + (size_t)thread * t->scratch_bytes;
+}
+
+/* ---- operands.c ---- */
+fs_status fs_operand_add(fs_trainer *t, fs_operand *ret, fs_param *p, uint32_t row0, uint32_t n, fs_error *err);
+fs_status fs_lin_init(fs_trainer *t, fs_lin *ret, const char *prefix, const char *name, fs_error *err); /* ".weight", ".bias" where there is one */
+fs_status fs_operands_plan(fs_trainer *t, fs_error *err); /* once all are added: memory, and what fs_trainer_pack does */
+void fs_operands_done(fs_trainer *t);
+
+/* ---- products.c: each one region of the pool, or a few ---- */
+/* y [m, n] = x W^T (+ bias). */
+void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
+/* y = the A256 products of mat; y = fl(y + them). */
+void fs_product_set(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
+void fs_product_add(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
+/* g [n_o, n_i] goes on by dy^T x over the chains. same_x: x is what the last call had. */
+void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
+              const fs_chains *chains, bool same_x);
+/* The same for the rows of each expert, chains of them all in t->expert_chain_*: gradients of operand which of experts. */
+enum fs_expert_part { FS_EXPERT_GATE, FS_EXPERT_UP, FS_EXPERT_DOWN };
+void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
+                      size_t n_o, const float *x, size_t ldx, const uint32_t *x_index, size_t n_i, bool same_x);
+/* From one output of dy transposed to the next. */
+static inline size_t fs_turned_ld(size_t m)
+{
+    return ((m + 15) & ~(size_t)15) + 16;
+}
+/* dW and the bias of l from dy [T, n] and x. */
+void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x);
+
+/* ---- rows.c ---- */
+size_t fs_train_row_grain(const fs_trainer *t, size_t m);
+void fs_norm_forward(fs_trainer *t, const fs_param *w, float eps, const float *x, size_t ldx, float *y, size_t ldy, size_t n, size_t m);
+/* dx = fl(dx + backward), w's gradient; rows are m = T * per_token, per_token of a token in a chain. dy is lost. */
+void fs_norm_backward(fs_trainer *t, const fs_param *w, float eps, const float *x, size_t ldx, float *dy, size_t lddy, float *dx, size_t lddx,
+                      size_t n, size_t per_token);
+void fs_add_rows(fs_trainer *t, const float *a, const float *b, float *y, size_t n_floats); /* y = fl(a + b) */
+void fs_embed(fs_trainer *t, const int32_t *ids, float *y);
+void fs_embed_backward(fs_trainer *t, const int32_t *ids, const float *dy, size_t lddy, float *g); /* [V, D], ascending tokens */
+void fs_bias_backward(fs_trainer *t, const fs_param *bias, const float *dy, size_t lddy);
+
+/* ---- attention.c: the core, of heads that share keys ---- */
+typedef struct fs_heads {
+    size_t n_heads, group; /* heads of one kv head */
+    bool latent;           /* a key is a row of key_dim whose first value_dim are its value; one kv head */
+    size_t key_dim, value_dim;
+    const float *q; /* [T, H, key_dim] */
+    const float *k; /* [T, KV, key_dim] */
+    const float *v; /* [T, KV, value_dim]; latent: NULL */
+    float *o;       /* [T, H, value_dim] */
+    float *m, *l;   /* [T, H] */
+} fs_heads;
+size_t fs_attention_backward_bytes(size_t key_dim, size_t value_dim); /* scratch of a thread */
+uint32_t fs_attention_tile_queries(const fs_trainer *t);
+void fs_attention_forward(fs_trainer *t, const fs_heads *a);
+/* dq [T, H, key_dim]; dk [T, KV, key_dim], of latent rows with their values' part; dv [T, KV, value_dim]. */
+void fs_attention_backward(fs_trainer *t, const fs_heads *a, const float *d_o, float *dq, float *dk, float *dv);
+
+/* ---- the sublayers: y = f(t->h); from dy, t->dh = its input's gradient, with t->h as it was ---- */
+void fs_gqa_forward(fs_trainer *t, fs_train_layer *l, float *y);
+void fs_gqa_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
+void fs_latent_forward(fs_trainer *t, fs_train_layer *l, float *y);
+void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
+void fs_ffn_forward(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up, float *y);
+/* add: t->dh goes on. */
+void fs_ffn_backward(fs_trainer *t, const fs_lin_ffn *f, const float *gate, const float *up, const float *dy, bool add);
+void fs_experts_forward(fs_trainer *t, fs_train_layer *l, float *y);
+void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
+
+/* ---- loss.c ---- */
+/* Mean cross entropy of h [T, D] over the step's n_targets. nll [T] is filled; with d_h its gradient times weight, and that of
+ * the head in head_grad. */
+fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, double weight, uint64_t n_targets, float *nll, double *sum, float *d_h,
+                  float *head_grad, fs_error *err);
+
+#endif

@@ -1,0 +1,361 @@
+/* See the header. */
+#include "train/params.h"
+
+#include "base/philox.h"
+#include "kernels/math.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PI        3.14159265358979323846
+#define PARAM_NAME_MAX 192
+
+/* ---- the list ---- */
+struct list {
+    fs_params *p;
+    size_t capacity;
+    char prefix[64];
+    fs_error *err;
+    fs_status rc;
+};
+
+__attribute__((format(printf, 5, 6))) static fs_param *add(struct list *l, int n_dims, uint32_t rows, uint32_t cols, const char *format, ...)
+{
+    char name[PARAM_NAME_MAX];
+    fs_param *item;
+    va_list ap;
+    int at = snprintf(name, sizeof name, "%s", l->prefix);
+
+    if (l->rc)
+        return NULL;
+    va_start(ap, format);
+    vsnprintf(name + at, sizeof name - (size_t)at, format, ap);
+    va_end(ap);
+    if (l->p->n == l->capacity) {
+        size_t capacity = l->capacity ? 2 * l->capacity : 64;
+        fs_param *items = realloc(l->p->items, capacity * sizeof *items);
+        if (!items) {
+            l->rc = fs_fail_memory(l->err, capacity * sizeof *items);
+            return NULL;
+        }
+        l->p->items = items;
+        l->capacity = capacity;
+    }
+    item = &l->p->items[l->p->n];
+    *item = (fs_param){ .name = strdup(name), .n_dims = n_dims, .rows = rows, .cols = cols };
+    if (!item->name)
+        l->rc = fs_fail_memory(l->err, strlen(name));
+    else if (!fs_mul_size(rows, cols, &item->n))
+        l->rc = fs_fail(l->err, FS_ERR_FORMAT, "tensor '%s' would not fit in the address space", name);
+    else
+        l->p->n++;
+    if (l->rc)
+        free(item->name);
+    return l->rc ? NULL : item;
+}
+
+static void add_linear(struct list *l, uint64_t n, uint64_t k, bool bias, const char *name)
+{
+    if (n > UINT32_MAX || k > UINT32_MAX)
+        l->rc = l->rc ? l->rc : fs_fail(l->err, FS_ERR_FORMAT, "tensor '%s%s' has too many rows or columns", l->prefix, name);
+    add(l, 2, (uint32_t)n, (uint32_t)k, "%s.weight", name);
+    if (bias)
+        add(l, 1, 1, (uint32_t)n, "%s.bias", name);
+}
+
+static void add_norm(struct list *l, uint32_t n, const char *name)
+{
+    add(l, 1, 1, n, "%s.weight", name);
+}
+
+static void add_attention(struct list *l, const fs_config *c)
+{
+    uint64_t d = c->hidden_size, heads = c->num_attention_heads, hd = c->head_dim, kv = (uint64_t)c->num_key_value_heads * hd;
+    bool qwen2 = strcmp(c->model_type, "qwen2") == 0, bias = c->attention_bias;
+
+    if (c->kv_lora_rank) {
+        uint64_t q_dim = heads * (c->qk_nope_head_dim + c->qk_rope_head_dim);
+        if (c->q_lora_rank) {
+            add_linear(l, c->q_lora_rank, d, false, "self_attn.q_a_proj");
+            add_norm(l, c->q_lora_rank, "self_attn.q_a_layernorm");
+            add_linear(l, q_dim, c->q_lora_rank, false, "self_attn.q_b_proj");
+        } else {
+            add_linear(l, q_dim, d, false, "self_attn.q_proj");
+        }
+        add_linear(l, (uint64_t)c->kv_lora_rank + c->qk_rope_head_dim, d, false, "self_attn.kv_a_proj_with_mqa");
+        add_norm(l, c->kv_lora_rank, "self_attn.kv_a_layernorm");
+        add_linear(l, heads * (c->qk_nope_head_dim + c->v_head_dim), c->kv_lora_rank, false, "self_attn.kv_b_proj");
+        add_linear(l, d, heads * c->v_head_dim, false, "self_attn.o_proj");
+        return;
+    }
+    add_linear(l, heads * hd, d, qwen2 || bias, "self_attn.q_proj");
+    add_linear(l, kv, d, qwen2 || bias, "self_attn.k_proj");
+    add_linear(l, kv, d, qwen2 || bias, "self_attn.v_proj");
+    add_linear(l, d, heads * hd, !qwen2 && bias, "self_attn.o_proj");
+    if (strcmp(c->model_type, "qwen3") == 0) {
+        add_norm(l, c->head_dim, "self_attn.q_norm");
+        add_norm(l, c->head_dim, "self_attn.k_norm");
+    }
+}
+
+static void add_ffn(struct list *l, const fs_config *c, uint64_t width, bool bias, const char *name)
+{
+    static const char *const parts[3] = { "gate_proj", "up_proj", "down_proj" };
+    char full[64];
+
+    for (int i = 0; i < 3; i++) {
+        snprintf(full, sizeof full, "%s.%s", name, parts[i]);
+        add_linear(l, i < 2 ? width : c->hidden_size, i < 2 ? c->hidden_size : width, bias, full);
+    }
+}
+
+static void add_layer(struct list *l, const fs_config *c, uint32_t index)
+{
+    char name[32];
+
+    snprintf(l->prefix, sizeof l->prefix, "model.layers.%" PRIu32 ".", index);
+    add_norm(l, c->hidden_size, "input_layernorm");
+    add_attention(l, c);
+    add_norm(l, c->hidden_size, "post_attention_layernorm");
+    if (!(c->n_routed_experts && index >= c->first_k_dense_replace && index % c->moe_layer_freq == 0)) {
+        add_ffn(l, c, c->intermediate_size, c->mlp_bias, "mlp");
+        return;
+    }
+    add_linear(l, c->n_routed_experts, c->hidden_size, false, "mlp.gate");
+    if (c->topk_method == FS_TOPK_NOAUX_TC) {
+        fs_param *bias = add(l, 1, 1, c->n_routed_experts, "mlp.gate.e_score_correction_bias");
+        if (bias)
+            bias->fixed = true;
+    }
+    for (uint32_t e = 0; e < c->n_routed_experts && !l->rc; e++) {
+        snprintf(name, sizeof name, "mlp.experts.%" PRIu32, e);
+        add_ffn(l, c, c->moe_intermediate_size, false, name);
+    }
+    if (c->n_shared_experts)
+        add_ffn(l, c, (uint64_t)c->n_shared_experts * c->moe_intermediate_size, false, "mlp.shared_experts");
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const fs_param *)a)->name, ((const fs_param *)b)->name);
+}
+
+/* Every tensor begins at a multiple of 64 bytes. */
+static fs_status place(fs_params *p, fs_error *err)
+{
+    size_t at = 0, n_bytes;
+
+    for (size_t i = 0; i < p->n; i++) {
+        p->items[i].offset = at;
+        if (!fs_add_size(at, p->items[i].n, &at) || !fs_add_size(at, 15, &at))
+            return fs_fail(err, FS_ERR_FORMAT, "the parameters would not fit in the address space");
+        at &= ~(size_t)15;
+    }
+    p->n_floats = at;
+    if (!fs_mul_size(at, sizeof(float), &n_bytes))
+        return fs_fail(err, FS_ERR_FORMAT, "the parameters would not fit in the address space");
+    p->w = fs_alloc_lazy(n_bytes);
+    p->g = fs_alloc_lazy(n_bytes);
+    if (!p->w || !p->g)
+        return fs_fail_memory(err, n_bytes);
+    for (size_t i = 0; i < p->n; i++) {
+        p->items[i].w = p->w + p->items[i].offset;
+        p->items[i].g = p->g + p->items[i].offset;
+    }
+    return FS_OK;
+}
+
+fs_status fs_params_new(const fs_config *c, bool mtp, fs_params **ret, fs_error *err)
+{
+    struct list l = { .p = calloc(1, sizeof(fs_params)), .err = err };
+    uint32_t d = c->hidden_size;
+
+    if (!l.p)
+        return fs_fail_memory(err, sizeof *l.p);
+    add_linear(&l, c->vocab_size, d, false, "model.embed_tokens");
+    add_norm(&l, d, "model.norm");
+    if (!c->tie_word_embeddings)
+        add_linear(&l, c->vocab_size, d, false, "lm_head");
+    for (uint32_t i = 0; i < c->num_hidden_layers + (mtp ? 1 : 0) && !l.rc; i++)
+        add_layer(&l, c, i);
+    if (mtp) { /* the prefix is still that layer's */
+        add_norm(&l, d, "enorm");
+        add_norm(&l, d, "hnorm");
+        add_linear(&l, d, 2 * (uint64_t)d, false, "eh_proj");
+        add_norm(&l, d, "shared_head.norm");
+    }
+    if (!l.rc) {
+        qsort(l.p->items, l.p->n, sizeof *l.p->items, by_name);
+        l.rc = place(l.p, err);
+    }
+    if (l.rc) {
+        fs_params_free(l.p);
+        return l.rc;
+    }
+    *ret = l.p;
+    return FS_OK;
+}
+
+void fs_params_free(fs_params *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->n; i++)
+        free(p->items[i].name);
+    free(p->items);
+    fs_free_lazy(p->w, p->n_floats * sizeof(float));
+    fs_free_lazy(p->g, p->n_floats * sizeof(float));
+    fs_free_lazy(p->m, p->n_floats * sizeof(float));
+    fs_free_lazy(p->v, p->n_floats * sizeof(float));
+    free(p);
+}
+
+fs_status fs_params_add_moments(fs_params *p, fs_error *err)
+{
+    p->m = fs_alloc_lazy(p->n_floats * sizeof(float));
+    p->v = fs_alloc_lazy(p->n_floats * sizeof(float));
+    if (!p->m || !p->v)
+        return fs_fail_memory(err, p->n_floats * sizeof(float));
+    for (size_t i = 0; i < p->n; i++) {
+        p->items[i].m = p->m + p->items[i].offset;
+        p->items[i].v = p->v + p->items[i].offset;
+    }
+    return FS_OK;
+}
+
+fs_param *fs_params_find(const fs_params *p, const char *name)
+{
+    fs_param key = { .name = (char *)(uintptr_t)name };
+
+    return bsearch(&key, p->items, p->n, sizeof key, by_name);
+}
+
+/* ---- filling ---- */
+/* Files give the MTP layer copies of the embedding and the head, which are one with the model's here. */
+static fs_status check_copy(const fs_params *p, const fs_weights *w, uint32_t layer, const char *copy, const char *of, fs_error *err)
+{
+    const fs_param *own = fs_params_find(p, of);
+    char name[PARAM_NAME_MAX];
+    const fs_tensor *t;
+    float *row;
+    bool differs = false;
+    fs_status rc;
+
+    snprintf(name, sizeof name, "model.layers.%" PRIu32 ".%s", layer, copy);
+    if (!fs_weights_find(w, name))
+        return FS_OK;
+    own = own ? own : fs_params_find(p, "model.embed_tokens.weight"); /* a tied head */
+    rc = fs_weights_get(w, name, &t, err, 2, (uint64_t)own->rows, (uint64_t)own->cols);
+    if (rc)
+        return rc;
+    row = malloc(own->cols * sizeof *row);
+    if (!row)
+        return fs_fail_memory(err, own->cols * sizeof *row);
+    for (uint32_t r = 0; r < own->rows && !differs; r++) {
+        fs_tensor_row_f32(t, r, row);
+        differs = memcmp(row, own->w + (size_t)r * own->cols, own->cols * sizeof *row) != 0;
+    }
+    free(row);
+    return differs ? fs_fail(err, FS_ERR_UNSUPPORTED, "tensor '%s' differs from '%s': training keeps them as one", name, own->name) : FS_OK;
+}
+
+static fs_status check_copies(const fs_params *p, const fs_weights *w, fs_error *err)
+{
+    uint32_t layer = fs_weights_config(w)->num_hidden_layers;
+    char name[PARAM_NAME_MAX];
+    fs_status rc;
+
+    snprintf(name, sizeof name, "model.layers.%" PRIu32 ".eh_proj.weight", layer);
+    if (!fs_params_find(p, name))
+        return FS_OK;
+    rc = check_copy(p, w, layer, "embed_tokens.weight", "model.embed_tokens.weight", err);
+    return rc ? rc : check_copy(p, w, layer, "shared_head.head.weight", "lm_head.weight", err);
+}
+
+fs_status fs_params_load(fs_params *p, const fs_weights *w, fs_error *err)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        const fs_tensor *t;
+        fs_status rc = item->n_dims == 1 ? fs_weights_get(w, item->name, &t, err, 1, (uint64_t)item->cols)
+                                         : fs_weights_get(w, item->name, &t, err, 2, (uint64_t)item->rows, (uint64_t)item->cols);
+        if (rc)
+            return rc;
+        for (uint32_t r = 0; r < item->rows; r++)
+            fs_tensor_row_f32(t, r, item->w + (size_t)r * item->cols);
+        for (size_t j = 0; j < item->n; j++)
+            if (item->w[j] != item->w[j])
+                return fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' holds a NaN", item->name);
+        fs_weights_drop(w, t);
+    }
+    return check_copies(p, w, err);
+}
+
+/* Four words give two numbers by Box and Muller. */
+static void normal_pair(uint64_t seed, uint32_t tensor, uint64_t pair, double std, float ret[2])
+{
+    const uint32_t counter[4] = { (uint32_t)pair, (uint32_t)(pair >> 32), tensor, 1 }, key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    uint32_t r[4];
+    double u, angle, s, c;
+
+    fs_philox(counter, key, r);
+    u = ((double)(((uint64_t)r[0] << 21) ^ (r[1] >> 11)) + 0.5) * 0x1p-53;
+    angle = (double)(((uint64_t)r[2] << 21) ^ (r[3] >> 11)) * 0x1p-53 * 2 * PI;
+    fs_sincos64(angle, &s, &c);
+    u = sqrt(-2 * fs_log64(u)) * std;
+    ret[0] = (float)(u * c);
+    ret[1] = (float)(u * s);
+}
+
+void fs_params_init(fs_params *p, uint64_t seed, double std)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        size_t length = strlen(item->name);
+        bool is_norm = item->n_dims == 1 && length >= 7 && strcmp(item->name + length - 7, ".weight") == 0;
+
+        for (size_t j = 0; j < item->n; j += 2) {
+            float pair[2] = { is_norm ? 1.0f : 0.0f, is_norm ? 1.0f : 0.0f };
+            if (item->n_dims == 2)
+                normal_pair(seed, (uint32_t)i, j / 2, std, pair);
+            item->w[j] = pair[0];
+            if (j + 1 < item->n)
+                item->w[j + 1] = pair[1];
+        }
+    }
+}
+
+double fs_param_grad_squares(const fs_kernels *k, const fs_param *p)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < p->n; i += 256)
+        sum += (double)k->rows.sumsq(p->g + i, p->n - i < 256 ? p->n - i : 256);
+    return sum;
+}
+
+float fs_params_grad_norm(const fs_kernels *k, const fs_params *p)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < p->n; i++)
+        if (!p->items[i].fixed)
+            sum += fs_param_grad_squares(k, &p->items[i]);
+    return (float)sqrt(sum);
+}
+
+fs_status fs_params_check(const fs_kernels *k, const fs_params *p, fs_error *err)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const fs_param *item = &p->items[i];
+        size_t at = item->fixed ? 0 : k->rows.find_nan(item->g, item->n);
+        if (at)
+            return fs_fail(err, FS_ERR_NUMERIC, "the gradient of '%s' is a NaN at row %zu, column %zu", item->name, (at - 1) / item->cols,
+                           (at - 1) % item->cols);
+    }
+    return FS_OK;
+}

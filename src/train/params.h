@@ -1,0 +1,46 @@
+/* The parameters of a model under training: f32 masters, gradients and moments under the Hub's names. What each is for is
+ * trainer.h's; this is the list, its memory, and how it is filled. */
+#ifndef FS_TRAIN_PARAMS_H
+#define FS_TRAIN_PARAMS_H
+
+#include "base/pool.h"
+#include "formats/weights.h"
+#include "kernels/kernels.h"
+
+typedef struct fs_param {
+    char *name; /* the Hub's */
+    int n_dims; /* 1 or 2 */
+    uint32_t rows, cols; /* rows 1 where n_dims is 1 */
+    size_t n, offset;
+    bool fixed; /* no gradient: the router's correction bias, which moves by a rule of its own */
+    float *w, *g;
+    float *m, *v; /* moments; NULL before fs_params_add_moments */
+} fs_param;
+
+typedef struct fs_params {
+    fs_param *items; /* by name bytes: the order of every sum over tensors */
+    size_t n;
+    size_t n_floats; /* of one set, padding included */
+    float *w, *g, *m, *v;
+} fs_params;
+
+/* The tensors that a model of config c has; with mtp, those of its first multi-token-prediction layer too, whose embedding and
+ * head are the model's. Masters and gradients are zero. */
+fs_status fs_params_new(const fs_config *c, bool mtp, fs_params **ret, fs_error *err);
+void fs_params_free(fs_params *p);
+fs_status fs_params_add_moments(fs_params *p, fs_error *err);
+fs_param *fs_params_find(const fs_params *p, const char *name); /* NULL: absent */
+
+/* Masters from stored weights of any type, widened exactly; a missing tensor, another shape or a NaN is a sentence. */
+fs_status fs_params_load(fs_params *p, const fs_weights *w, fs_error *err);
+/* Masters from nothing: matrices normal(0, std) by Philox of (seed, number of the tensor, element), norms 1, the rest 0. */
+void fs_params_init(fs_params *p, uint64_t seed, double std);
+
+/* The sum of squares of a gradient: order B per 256 elements, the partial sums in a binary64 chain (RN1 section 8). */
+double fs_param_grad_squares(const fs_kernels *k, const fs_param *p);
+/* The norm of all gradients: the same chain through the tensors by name, rounded once to f32. */
+float fs_params_grad_norm(const fs_kernels *k, const fs_params *p);
+/* The name and place of the first NaN among the gradients, as a sentence; FS_OK when there is none. */
+fs_status fs_params_check(const fs_kernels *k, const fs_params *p, fs_error *err);
+
+#endif

@@ -1,0 +1,183 @@
+/* The products of a pass. Forward and dX go by blocks of rows, so that a thread's rows of x stay in its cache while the panels
+ * pass by; dW goes by blocks of outputs over tokens packed once for all threads. How they are cut moves no bit. */
+#include "train/internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define ROW_BLOCK   192 /* what a product kernel takes of x at once */
+#define OUT_BLOCK   96  /* rows of a gradient in one piece */
+#define MIN_PANELS  4
+
+/* ---- forward and dX ---- */
+struct product_job {
+    fs_trainer *t;
+    const fs_mat *mat;
+    const float *bias, *x;
+    size_t ldx, m;
+    float *y, *sum; /* sum: y is added to it, or NULL */
+    size_t ldy, ldsum, row_block, pieces;
+};
+
+static void product_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct product_job *job = ud;
+    const fs_kernels *k = job->t->kernels;
+    size_t panels = fs_mat_panels(job->mat);
+
+    for (size_t i = begin; i < end; i++) {
+        size_t row = i / job->pieces * job->row_block, piece = i % job->pieces;
+        size_t m = job->m - row < job->row_block ? job->m - row : job->row_block;
+        size_t p0 = panels * piece / job->pieces, p1 = panels * (piece + 1) / job->pieces, col = p0 * FS_PANEL;
+        size_t cols = (p1 * FS_PANEL < job->mat->n ? p1 * FS_PANEL : job->mat->n) - col;
+
+        k->products.gemm(job->mat, p0, p1, job->x + row * job->ldx, job->ldx, m, job->bias, job->y + row * job->ldy, job->ldy,
+                         fs_trainer_scratch(job->t, thread));
+        for (size_t r = row; job->sum && r < row + m; r++)
+            k->rows.add(job->sum + r * job->ldsum + col, job->y + r * job->ldy + col, job->sum + r * job->ldsum + col, cols);
+    }
+}
+
+static void product(struct product_job *job)
+{
+    size_t threads = (size_t)fs_pool_threads(job->t->pool), want = threads == 1 ? 1 : 4 * threads, blocks, panels = fs_mat_panels(job->mat);
+
+    job->row_block = job->m >= want * ROW_BLOCK || threads == 1 ? ROW_BLOCK : ROW_BLOCK / 2;
+    blocks = (job->m + job->row_block - 1) / job->row_block;
+    job->pieces = 1;
+    while (blocks * job->pieces < want && panels / (job->pieces + 1) >= MIN_PANELS)
+        job->pieces++;
+    fs_pool_for(job->t->pool, blocks * job->pieces, 1, product_piece, job);
+}
+
+void fs_product_set(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy)
+{
+    struct product_job job = { .t = t, .mat = mat, .x = x, .ldx = ldx, .m = m, .y = y, .ldy = ldy };
+
+    product(&job);
+}
+
+void fs_product_add(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy)
+{
+    struct product_job job = { .t = t, .mat = mat, .x = x, .ldx = ldx, .m = m, .y = t->tmp, .ldy = mat->n, .sum = y, .ldsum = ldy };
+
+    product(&job);
+}
+
+void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy)
+{
+    struct product_job job = { .t = t, .mat = &l->w.rows, .bias = l->bias ? l->bias->w : NULL, .x = x, .ldx = ldx, .m = m, .y = y, .ldy = ldy };
+
+    product(&job);
+}
+
+/* ---- dW ---- */
+struct outer_job {
+    fs_trainer *t;
+    float *g;             /* [n_o, n_i]; NULL: of experts */
+    fs_train_layer *layer;
+    enum fs_expert_part part;
+    const float *dy, *x;
+    const uint32_t *dy_index, *x_index; /* NULL: row i is row i */
+    size_t lddy, ldx, n_o, n_i, m, ld; /* ld: of dy transposed */
+    fs_mat mat;           /* columns of x */
+    size_t n_turns, blocks, pieces;
+    const fs_chains *chains;
+};
+
+/* Turns first, 16 rows each, then panels of x. */
+static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct outer_job *job = ud;
+    fs_trainer *t = job->t;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        if (i < job->n_turns) {
+            size_t row = i * 16, n = job->m - row < 16 ? job->m - row : 16;
+            fs_transpose(job->dy_index ? job->dy : job->dy + row * job->lddy, job->lddy, job->dy_index ? job->dy_index + row : NULL, n, job->n_o,
+                         t->turned + row, job->ld);
+        } else {
+            fs_mat_pack_columns(&job->mat, job->x, job->ldx, job->x_index, i - job->n_turns, i - job->n_turns + 1);
+        }
+    }
+}
+
+static float *expert_gradient(const struct outer_job *job, size_t e)
+{
+    const fs_lin_ffn *f = &job->layer->experts[e];
+
+    return (job->part == FS_EXPERT_GATE ? f->gate : job->part == FS_EXPERT_UP ? f->up : f->down).w.p->g;
+}
+
+/* Chains of 256 that follow one another are one call. */
+static void outer_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct outer_job *job = ud;
+    fs_trainer *t = job->t;
+    size_t panels = fs_mat_panels(&job->mat);
+
+    for (size_t i = begin; i < end; i++) {
+        size_t piece = i % job->pieces, block = i / job->pieces % job->blocks, expert = i / job->pieces / job->blocks;
+        size_t o = block * OUT_BLOCK, n_o = job->n_o - o < OUT_BLOCK ? job->n_o - o : OUT_BLOCK;
+        float *g = (job->g ? job->g : expert_gradient(job, expert)) + o * job->n_i;
+        fs_chains chains = job->g ? *job->chains
+                                  : (fs_chains){ t->expert_chain_at + t->expert_chain_begin[expert],
+                                                 t->expert_chain_begin[expert + 1] - t->expert_chain_begin[expert] };
+
+        for (uint32_t c = 0, next; c < chains.n; c = next) {
+            fs_mat part = job->mat;
+            for (next = c + 1; next < chains.n && chains.at[next] - chains.at[next - 1] == FS_CHAIN_TOKENS; next++)
+                ;
+            part.k = chains.at[next] - chains.at[c];
+            part.data += (size_t)chains.at[c] * FS_PANEL * sizeof(float);
+            t->kernels->products.gemm_add(&part, panels * piece / job->pieces, panels * (piece + 1) / job->pieces,
+                                          t->turned + o * job->ld + chains.at[c], job->ld, n_o, g, job->n_i,
+                                          fs_trainer_scratch(t, thread));
+        }
+    }
+}
+
+static void outer(struct outer_job *job, size_t n_experts, bool same_x)
+{
+    fs_trainer *t = job->t;
+    size_t threads = (size_t)fs_pool_threads(t->pool), want = threads == 1 ? 1 : 4 * threads, panels;
+
+    job->mat = (fs_mat){ .dtype = FS_DTYPE_F32, .n = (uint32_t)job->n_i, .k = (uint32_t)job->m, .data = (const uint8_t *)t->pack_x,
+                         .panel_bytes = job->m * FS_PANEL * sizeof(float) };
+    panels = fs_mat_panels(&job->mat);
+    job->n_turns = (job->m + 15) / 16;
+    job->ld = fs_turned_ld(job->m);
+    fs_pool_for(t->pool, job->n_turns + (same_x ? 0 : panels), 4, prepare_piece, job);
+    job->blocks = (job->n_o + OUT_BLOCK - 1) / OUT_BLOCK;
+    job->pieces = 1;
+    while (n_experts * job->blocks * job->pieces < want && panels / (job->pieces + 1) >= MIN_PANELS)
+        job->pieces++;
+    fs_pool_for(t->pool, n_experts * job->blocks * job->pieces, 1, outer_piece, job);
+}
+
+void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
+              const fs_chains *chains, bool same_x)
+{
+    struct outer_job job = { .t = t, .g = g, .dy = dy, .x = x, .lddy = lddy, .ldx = ldx, .n_o = n_o, .n_i = n_i, .m = chains->at[chains->n],
+                             .chains = chains };
+
+    assert(chains->at[0] == 0);
+    outer(&job, 1, same_x);
+}
+
+void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
+                      size_t n_o, const float *x, size_t ldx, const uint32_t *x_index, size_t n_i, bool same_x)
+{
+    struct outer_job job = { .t = t, .layer = layer, .part = part, .dy = dy, .x = x, .dy_index = dy_index, .x_index = x_index, .lddy = lddy,
+                             .ldx = ldx, .n_o = n_o, .n_i = n_i, .m = (size_t)t->n_tokens * t->config->num_experts_per_tok };
+
+    outer(&job, t->config->n_routed_experts, same_x);
+}
+
+void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x)
+{
+    fs_outer(t, l->w.p->g, dy, lddy, l->w.n, x, ldx, l->w.k, &t->chains, same_x);
+    if (l->bias)
+        fs_bias_backward(t, l->bias, dy, lddy);
+}

@@ -1,0 +1,65 @@
+/* Forward and backward of a model by hand, in exact f32 (RN1 section 8): loss and gradients of a step, a micro-batch at a time.
+ *
+ * It owns the parameters and every activation; it borrows the configuration, the pool and the kernels. The forward pass is the
+ * engine's arithmetic, so its logits are the engine's to the bit; sums over tokens go by token index, so no bit depends on
+ * threads, on the instruction set, or on how a step is cut into micro-batches.
+ * Architectures: llama, qwen2, qwen3, deepseek, deepseek_v2, deepseek_v3. */
+#ifndef FS_TRAIN_TRAINER_H
+#define FS_TRAIN_TRAINER_H
+
+#include "train/params.h"
+
+typedef struct fs_trainer fs_trainer;
+
+/* One document: positions 0 .. n-1. */
+typedef struct fs_train_sequence {
+    const int32_t *ids;     /* [n] */
+    const int32_t *targets; /* [n] the token that follows; -1: not learnt */
+    uint32_t n;
+    uint64_t index; /* the token index of its first token in the step: rows are packed to a length that is a multiple of 256 */
+} fs_train_sequence;
+
+typedef struct fs_trainer_options {
+    bool mtp;
+    double mtp_weight;     /* of its loss */
+    double balance_weight; /* alpha of the sequence-wise balance loss (DeepSeek-V3, eq. 17-20); 0: none */
+    uint32_t tokens_max, sequences_max; /* of a micro-batch */
+} fs_trainer_options;
+
+/* What a whole step adds up to. The means are over the targets of the step; 0 where there are none. */
+typedef struct fs_train_totals {
+    uint64_t n_targets, n_mtp_targets, n_sequences;
+} fs_train_totals;
+
+typedef struct fs_train_loss {
+    double loss, mtp, balance; /* unweighted but for balance; each rounded once to f32 */
+} fs_train_loss;
+
+/* FS_ERR_UNSUPPORTED names what cannot be trained. Nothing is loaded or initialised yet: fill the parameters, then pack. */
+fs_status fs_trainer_new(const fs_config *c, fs_pool *pool, const fs_kernels *kernels, const fs_trainer_options *options, fs_trainer **ret,
+                         fs_error *err);
+void fs_trainer_free(fs_trainer *t);
+fs_params *fs_trainer_params(fs_trainer *t);
+size_t fs_trainer_bytes(const fs_trainer *t); /* parameters, packed operands and activations */
+/* The masters have changed: makes the operands of products from them. */
+void fs_trainer_pack(fs_trainer *t);
+
+/* A step: begin, run each micro-batch in rising token index, end. A 256-aligned block of token indices lies in one micro-batch. */
+void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals);
+/* FS_ERR_ARGUMENT: an id or target outside the vocabulary; FS_ERR_NUMERIC: a loss that is a NaN. */
+fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, fs_error *err);
+/* Gradients are complete in the parameters. */
+void fs_trainer_end(fs_trainer *t, fs_train_loss *ret);
+
+/* Forward alone: ret_logits [tokens of all sequences, V]; with ret_mtp those of the MTP layer too. */
+fs_status fs_trainer_logits(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, float *ret_logits, float *ret_mtp,
+                            fs_error *err);
+/* The loss of the sequences without gradients: adds what fs_trainer_run would, between begin and end. */
+fs_status fs_trainer_evaluate(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, fs_error *err);
+
+/* Tokens that went to each expert since fs_trainer_begin: [E] of layer index (MTP's behind the others); NULL: a dense layer. */
+const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer);
+/* The aux-free balance rule (DeepSeek-V3, section 2.1.2): b_e = fl(b_e + rate * sign(mean load - load_e)), in every layer. */
+void fs_trainer_move_biases(fs_trainer *t, double rate);
+
+#endif

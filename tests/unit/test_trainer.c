@@ -1,0 +1,309 @@
+/* WRAP_ALLOC. Training passes over the fixtures: logits are the engine's to the bit, gradients foretell what the loss does,
+ * and no cut, thread or instruction set changes them. Run from the tree's root. */
+#include "unit.h"
+
+#include "alloc_fail.h"
+#include "engine/internal.h"
+#include "train/internal.h"
+
+#include <math.h>
+
+#define N_IDS 300 /* more than one block of keys */
+#define FEW   24
+
+static const char *const fixtures[] = { "qwen2", "qwen2_tied", "qwen3", "llama3", "llama_linear", "ds_v2_lite", "ds_v2_group", "ds_v3",
+                                        "ds_v3_fp8", "deepseek_moe", "long_ds_v3", "long_qwen2" };
+
+static int32_t ids[N_IDS], targets[N_IDS];
+
+static void make_ids(uint32_t vocab, uint32_t seed)
+{
+    for (int i = 0; i < N_IDS; i++) {
+        seed = seed * 1664525 + 1013904223;
+        ids[i] = (int32_t)(seed >> 8) % (int32_t)vocab;
+    }
+    memcpy(targets, ids + 1, sizeof targets - sizeof *targets);
+    targets[N_IDS - 1] = -1;
+}
+
+struct bed {
+    fs_pool *pool;
+    fs_kernels kernels;
+    fs_weights *weights;
+    fs_trainer *t;
+};
+
+static fs_status open_bed(struct bed *b, const char *fixture, int threads, unsigned isa, fs_trainer_options o, fs_error *err)
+{
+    char path[128];
+    fs_status rc;
+
+    *b = (struct bed){ 0 };
+    snprintf(path, sizeof path, "tests/vectors/%s", fixture);
+    fs_kernels_init(&b->kernels, isa);
+    rc = fs_pool_new(threads, &b->pool, err);
+    if (!rc)
+        rc = fs_weights_open(path, &b->weights, err);
+    if (!rc)
+        rc = fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &o, &b->t, err);
+    if (!rc)
+        rc = fs_params_load(fs_trainer_params(b->t), b->weights, err);
+    if (!rc)
+        fs_trainer_pack(b->t);
+    return rc;
+}
+
+static void close_bed(struct bed *b)
+{
+    fs_trainer_free(b->t);
+    fs_weights_close(b->weights);
+    fs_pool_free(b->pool);
+}
+
+static void logits_are_the_engines(void **state)
+{
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
+        bool mtp = strcmp(fixtures[f], "ds_v3") == 0;
+        fs_model_options o = { .n_threads = 2, .mtp = mtp };
+        struct bed b;
+        char path[128];
+        fs_model *m;
+        fs_session *s;
+        float *want, *got, *want_mtp, *got_mtp, *hidden;
+        size_t v, d, n = N_IDS;
+        snprintf(path, sizeof path, "tests/vectors/%s", fixtures[f]);
+        assert_ok(fs_model_open(path, &o, &m, &err), err);
+        if ((size_t)fs_model_ctx_tokens_max(m) < n)
+            n = (size_t)fs_model_ctx_tokens_max(m);
+        v = (size_t)fs_model_vocab_size(m);
+        d = fs_model_hidden_floats(m);
+        make_ids((uint32_t)v, 7);
+        want = malloc(n * v * sizeof *want);
+        got = malloc(n * v * sizeof *got);
+        want_mtp = malloc(n * v * sizeof *want_mtp);
+        got_mtp = malloc(n * v * sizeof *got_mtp);
+        hidden = malloc(n * d * sizeof *hidden);
+        assert_ok(fs_session_new(m, (int)n, &s, &err), err);
+        assert_ok(fs_session_eval(s, ids, n, 100, want, NULL, hidden, &err), err);
+        assert_ok(open_bed(&b, fixtures[f], 2, fs_isa_detect(), (fs_trainer_options){ .mtp = mtp, .tokens_max = N_IDS, .sequences_max = 1 }, &err), err);
+        assert_ok(fs_trainer_logits(b.t, &(fs_train_sequence){ ids, targets, (uint32_t)n, 0 }, 1, got, mtp ? got_mtp : NULL, &err), err);
+        assert_memory_equal(want, got, n * v * sizeof *want);
+        if (mtp) {
+            assert_ok(fs_session_mtp_eval(s, hidden, ids + 1, n - 1, want_mtp, &err), err);
+            assert_memory_equal(want_mtp, got_mtp, (n - 1) * v * sizeof *want);
+        }
+        close_bed(&b);
+        fs_session_free(s);
+        fs_model_close(m);
+        free(want);
+        free(got);
+        free(want_mtp);
+        free(got_mtp);
+        free(hidden);
+    }
+}
+
+/* Loss, MTP's and balance as the options weigh them. */
+static double step_of(fs_trainer *t, uint32_t n_ids, uint32_t rows, uint32_t per_run)
+{
+    fs_train_sequence seq[6];
+    fs_train_totals totals = { .n_sequences = rows };
+    fs_train_loss loss;
+    fs_error err;
+    uint32_t n = n_ids / rows;
+
+    for (uint32_t r = 0; r < rows; r++) {
+        seq[r] = (fs_train_sequence){ ids + r * n, targets + r * n, n, (uint64_t)r * 512 };
+        totals.n_targets += n - (targets[r * n + n - 1] < 0);
+        totals.n_mtp_targets += n - 1 - (targets[r * n + n - 1] < 0);
+    }
+    fs_trainer_begin(t, &totals);
+    for (uint32_t r = 0; r < rows; r += per_run)
+        assert_ok(fs_trainer_run(t, seq + r, rows - r < per_run ? rows - r : per_run, &err), err);
+    fs_trainer_end(t, &loss);
+    assert_true(loss.loss == (double)(float)(t->loss_sum / (double)totals.n_targets));
+    return t->loss_sum / (double)totals.n_targets + t->options.mtp_weight * t->mtp_sum / (double)totals.n_mtp_targets +
+           t->options.balance_weight * t->balance_sum / rows; /* not yet rounded to f32 */
+}
+
+static double step(fs_trainer *t, uint32_t rows, uint32_t per_run)
+{
+    return step_of(t, N_IDS, rows, per_run);
+}
+
+/* Along each tensor's gradient the loss changes by its norm: the whole backward against central differences. Few tokens: each
+ * has its expert choices, and one that stands near a border makes a step where a slope is measured. */
+static void gradients_foretell_the_loss(void **state)
+{
+    static const struct {
+        const char *fixture;
+        bool mtp;
+        double balance;
+    } cases[] = { { "ds_v3", true, 0.5 }, { "ds_v2_lite", false, 0.5 }, { "qwen3", false, 0 } };
+    fs_error err;
+
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        fs_trainer_options o = { .mtp = cases[c].mtp, .mtp_weight = cases[c].mtp ? 0.7 : 0, .balance_weight = cases[c].balance,
+                                 .tokens_max = N_IDS, .sequences_max = 6 };
+        struct bed b;
+        fs_params *p;
+        float *kept, *direction;
+        int n_checked = 0;
+        assert_ok(open_bed(&b, cases[c].fixture, 2, fs_isa_detect(), o, &err), err);
+        p = fs_trainer_params(b.t);
+        make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+        direction = malloc(p->n_floats * sizeof *direction);
+        kept = malloc(p->n_floats * sizeof *kept);
+        step_of(b.t, FEW, 2, 2);
+        memcpy(direction, p->g, p->n_floats * sizeof *direction);
+        memcpy(kept, p->w, p->n_floats * sizeof *kept);
+        for (size_t i = 0; i < p->n; i++) {
+            fs_param *item = &p->items[i];
+            static const double scales[5] = { 2e-3, 5e-4, 1e-4, 3e-5, 1e-5 }; /* a step over the border of an expert's choice is no slope */
+            double norm = 0, h = 0, up = 0, down = 0;
+            bool agree = false;
+            for (size_t j = 0; j < item->n; j++)
+                norm += (double)direction[item->offset + j] * (double)direction[item->offset + j];
+            norm = sqrt(norm);
+            if (norm < 0.05) /* too little to be seen in an f32 loss */
+                continue;
+            for (int scale = 0; scale < 5 && !agree; scale++) {
+                h = (norm < 1 ? 1 / norm : 1) * scales[scale];
+                for (int sign = 1; sign >= -1; sign -= 2) {
+                    for (size_t j = 0; j < item->n; j++)
+                        item->w[j] = (float)((double)kept[item->offset + j] + sign * h * (double)direction[item->offset + j] / norm);
+                    fs_trainer_pack(b.t);
+                    *(sign > 0 ? &up : &down) = step_of(b.t, FEW, 2, 2);
+                }
+                agree = fabs((up - down) / (2 * h) - norm) < 0.02 * norm;
+            }
+            memcpy(item->w, kept + item->offset, item->n * sizeof *kept);
+            if (!agree)
+                fail_msg("%s: %s: the loss moves by %g, the gradient's norm is %g", cases[c].fixture, item->name, (up - down) / (2 * h), norm);
+            n_checked++;
+        }
+        assert_true(n_checked > 20);
+        free(direction);
+        free(kept);
+        close_bed(&b);
+    }
+}
+
+static void no_cut_changes_a_bit(void **state)
+{
+    static const char *const names[] = { "ds_v3", "qwen3", "ds_v2_group", "qwen2_tied" };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
+        bool mtp = f == 0;
+        fs_trainer_options o = { .mtp = mtp, .mtp_weight = mtp ? 0.3 : 0, .balance_weight = mtp ? 1e-3 : 0, .tokens_max = N_IDS, .sequences_max = 6 };
+        float *want = NULL;
+        double loss = 0;
+        for (int turn = 0; turn < 7; turn++) {
+            static const unsigned isas[7] = { 0, FS_ISA_AVX2, FS_ISA_AVX2 | FS_ISA_AVX512, FS_ISA_NEON, ~0u, ~0u, ~0u };
+            static const int threads[7] = { 1, 1, 2, 2, 3, 2, 1 }, cuts[7] = { 6, 6, 6, 6, 6, 1, 4 };
+            struct bed b;
+            fs_params *p;
+            double got;
+            assert_ok(open_bed(&b, names[f], threads[turn], isas[turn] & fs_isa_detect(), o, &err), err);
+            p = fs_trainer_params(b.t);
+            make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+            got = step(b.t, 6, (uint32_t)cuts[turn]);
+            if (!want) {
+                want = malloc(p->n_floats * sizeof *want);
+                memcpy(want, p->g, p->n_floats * sizeof *want);
+                loss = got;
+            }
+            assert_true(got == loss);
+            assert_memory_equal(want, p->g, p->n_floats * sizeof *want);
+            close_bed(&b);
+        }
+        free(want);
+    }
+}
+
+/* The same gradients from 500 tokens in one document as from a plain sum would need a reference; that a second step leaves
+ * nothing behind does not. */
+static void a_step_leaves_nothing_behind(void **state)
+{
+    fs_trainer_options o = { .mtp = true, .mtp_weight = 0.3, .balance_weight = 1e-2, .tokens_max = N_IDS, .sequences_max = 6 };
+    struct bed b;
+    float *want;
+    fs_params *p;
+    fs_error err;
+
+    (void)state;
+    assert_ok(open_bed(&b, "ds_v3", 2, fs_isa_detect(), o, &err), err);
+    p = fs_trainer_params(b.t);
+    make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+    step(b.t, 1, 1);
+    want = malloc(p->n_floats * sizeof *want);
+    memcpy(want, p->g, p->n_floats * sizeof *want);
+    make_ids(fs_weights_config(b.weights)->vocab_size, 11);
+    step(b.t, 3, 2);
+    assert_true(memcmp(want, p->g, p->n_floats * sizeof *want) != 0);
+    make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+    step(b.t, 1, 1);
+    assert_memory_equal(want, p->g, p->n_floats * sizeof *want);
+    free(want);
+    close_bed(&b);
+}
+
+static void refusals_are_sentences(void **state)
+{
+    fs_trainer_options o = { .tokens_max = 8, .sequences_max = 1 };
+    int32_t bad[2] = { 1, 99999 };
+    struct bed b;
+    fs_error err;
+
+    (void)state;
+    assert_int_equal(open_bed(&b, "ds_v4", 1, 0, o, &err), FS_ERR_UNSUPPORTED);
+    assert_sentence(err, "deepseek_v4");
+    close_bed(&b);
+    o.mtp = true;
+    assert_int_equal(open_bed(&b, "qwen2", 1, 0, o, &err), FS_ERR_ARGUMENT);
+    close_bed(&b);
+    o.mtp = false;
+    assert_ok(open_bed(&b, "qwen2", 1, 0, o, &err), err);
+    assert_int_equal(fs_trainer_logits(b.t, &(fs_train_sequence){ bad, NULL, 2, 0 }, 1, NULL, NULL, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "99999");
+    fs_params_find(fs_trainer_params(b.t), "model.layers.0.mlp.up_proj.weight")->w[0] = NAN;
+    fs_trainer_pack(b.t);
+    fs_trainer_begin(b.t, &(fs_train_totals){ .n_targets = 1, .n_sequences = 1 });
+    bad[1] = 2;
+    assert_int_equal(fs_trainer_run(b.t, &(fs_train_sequence){ bad, bad, 2, 0 }, 1, &err), FS_ERR_NUMERIC);
+    close_bed(&b);
+}
+
+static void without_memory(void **state)
+{
+    fs_trainer_options o = { .mtp = true, .tokens_max = 8, .sequences_max = 1 };
+    struct bed b;
+    fs_error err;
+    fs_status rc;
+    int n_failures = 0;
+
+    (void)state;
+    for (long n = 1; alloc_fail_at(n), (rc = open_bed(&b, "ds_v3", 1, 0, o, &err)) != FS_OK; n++, n_failures++) {
+        alloc_fail_off();
+        assert_int_equal(rc, FS_ERR_MEMORY);
+        close_bed(&b);
+    }
+    alloc_fail_off();
+    assert_true(n_failures > 20);
+    close_bed(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_the_engines),      cmocka_unit_test(gradients_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
+        cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
