@@ -20,7 +20,7 @@ ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 
 # The modules, bottom to top: a folder uses only folders before it in this list.
 MODULES  := base crypto tensor kernels formats lineage text data models engine train cli
-PACKAGES := json-c libpcre2-8 libutf8proc libcrypto libsodium yaml-0.1
+PACKAGES := json-c libpcre2-8 libutf8proc libcrypto libsodium yaml-0.1 gmp mpfr
 PROGRAM_PACKAGES := libedit
 
 # No contraction anywhere, in gcc's or clang's intrinsics either: RN1 section 0. And no automatic vectoriser: gcc 12's

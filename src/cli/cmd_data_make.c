@@ -4,6 +4,7 @@
 #include "cli/data_cli.h"
 
 #include "base/json.h"
+#include "data/maths.h"
 #include "data/tasks.h"
 #include "data/word_count.h"
 #include "text/json_text.h"
@@ -46,7 +47,7 @@ static fs_status find_task(const char *name, fs_task *ret, fs_error *err)
 {
     *ret = fs_task_from_name(name);
     if (*ret == FS_TASK_END)
-        return fs_fail(err, FS_ERR_ARGUMENT, "no task is called '%.60s'; there are chain, multiply, sort and countdown", name);
+        return fs_fail(err, FS_ERR_ARGUMENT, "no task is called '%.60s'; there are chain, multiply, sort, countdown, and for checking maths", name);
     return FS_OK;
 }
 
@@ -163,6 +164,8 @@ static fs_status make(const fs_args *args, fs_error *err)
 
 /* ---- check ---- */
 
+#define MATHS FS_TASK_END /* answers that are compared as mathematics */
+
 typedef struct checking {
     fs_task task;
     fs_counts counts;
@@ -175,14 +178,15 @@ static fs_status check_record(void *ud, const fs_record *r, uint64_t index, fs_e
     static const char *const names[] = { "wrong", "well-formed", "right" };
     checking *c = ud;
     fs_bytes output;
-    fs_verdict v;
+    fs_verdict v = FS_VERDICT_WRONG;
+    fs_maths_verdict maths;
     fs_status rc;
 
     fs_buf_clear(&c->prompt);
     fs_buf_clear(&c->output);
     if (r->kind != FS_RECORD_PROBLEM)
         return fs_fail(err, FS_ERR_FORMAT, "record %" PRIu64 " is no problem: it needs 'prompt' and 'answer'", index + 1);
-    rc = fs_json_text_unquote(r->prompt, &c->prompt, err);
+    rc = fs_json_text_unquote(c->task == MATHS ? r->answer : r->prompt, &c->prompt, err);
     if (!rc && fs_json_text_member(r->json, "output", &output) && output.data[0] == '"') {
         rc = fs_json_text_unquote(output, &c->output, err);
     } else if (!rc) {
@@ -190,9 +194,14 @@ static fs_status check_record(void *ud, const fs_record *r, uint64_t index, fs_e
         if (!rc)
             rc = fs_json_text_unquote(r->answer, &c->output, err);
     }
+    if (!rc && c->task == MATHS) {
+        rc = fs_maths_verify(fs_buf_bytes(&c->prompt), fs_buf_bytes(&c->output), &maths, err);
+        v = rc || maths == FS_MATHS_NO_ANSWER ? FS_VERDICT_WRONG : maths == FS_MATHS_OTHER ? FS_VERDICT_WELL_FORMED : FS_VERDICT_RIGHT;
+    } else if (!rc) {
+        v = fs_task_verify(c->task, fs_buf_bytes(&c->prompt), fs_buf_bytes(&c->output));
+    }
     if (rc)
         return rc;
-    v = fs_task_verify(c->task, fs_buf_bytes(&c->prompt), fs_buf_bytes(&c->output));
     *fs_counts_of(&c->counts, "records") += 1;
     *fs_counts_of(&c->counts, names[v]) += 1;
     return v == FS_VERDICT_RIGHT && c->w ? fs_put_line(c->w, r->json, err) : FS_OK;
@@ -202,8 +211,8 @@ static fs_status check(const fs_args *args, fs_error *err)
 {
     const char *out = args->n > 2 ? args->items[2] : NULL;
     fs_writer w = { .fd = -1 };
-    checking c = { .w = out ? &w : NULL };
-    fs_status rc = find_task(args->items[0], &c.task, err);
+    checking c = { .task = MATHS, .w = out ? &w : NULL };
+    fs_status rc = strcmp(args->items[0], "maths") == 0 ? FS_OK : find_task(args->items[0], &c.task, err);
 
     for (int i = 0; i < 4; i++)
         fs_counts_of(&c.counts, ((const char *const[]){ "records", "right", "well-formed", "wrong" })[i]);
@@ -235,9 +244,10 @@ const fs_command fs_command_data_make = {
 const fs_command fs_command_data_check = {
     .set = { .name = "data check",
              .usage = "TASK FILE [OUT]",
-             .summary = "Check what a model answered to made problems.",
+             .summary = "Check what a model answered.",
              .text = "Of every record of FILE its output, what the model said after the prompt, is judged (a record without one: its trace and answer): right, "
-                     "well-formed, or wrong. OUT gets the records that are right.",
+                     "well-formed, or wrong. TASK maths compares the output's answer with the record's by mathematical value; wrong is then an output in "
+                     "which no answer was found. OUT gets the records that are right.",
              .options = check_options,
              .n_args_min = 2,
              .n_args_max = 3 },

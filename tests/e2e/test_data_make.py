@@ -115,3 +115,11 @@ def test_check_judges_outputs_and_keeps_the_right_ones(farseek, tmp_path):
 def test_wrong_settings_leave_nothing(farseek, tmp_path, args, word):
     r = farseek("data", "make", *[tmp_path / "out.jsonl" if a == "OUT" else a for a in args], check=False)
     assert r.returncode == 2 and word in r.stderr and not list(tmp_path.iterdir()), r.stderr
+
+
+def test_maths_is_judged_by_value(farseek, tmp_path):
+    rows = [("\\frac{1}{2}", "so \\boxed{0.5}", "right"), ("42", "The answer is 41.", "well-formed"), ("7", "no idea", "wrong"), ("1,000", "$10^3$", "right")]
+    file, kept = tmp_path / "outputs.jsonl", tmp_path / "right.jsonl"
+    file.write_text("".join(json.dumps({"prompt": "q", "answer": a, "output": o}) + "\n" for a, o, _ in rows))
+    assert json.loads(farseek("data", "check", "maths", file, kept, "--json")) == {"out": str(file), "records": 4, "right": 2, "well-formed": 1, "wrong": 1}
+    assert [json.loads(x)["answer"] for x in kept.read_text().splitlines()] == [a for a, _, v in rows if v == "right"]
