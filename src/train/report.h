@@ -1,0 +1,16 @@
+/* A page that shows what trainings told (metrics.h): self-contained HTML, its curves in SVG. Of one run a chart for each part
+ * before '/' in a metric's name ("reward", "reward/format" together), of several one for each name with a line a run; lists
+ * ("load/3") are maps of values over steps, for one run. */
+#ifndef FS_TRAIN_REPORT_H
+#define FS_TRAIN_REPORT_H
+
+#include "train/metrics.h"
+
+typedef struct fs_report_run {
+    const char *name;
+    fs_columns columns;
+} fs_report_run;
+
+fs_status fs_report_write(const fs_report_run *runs, size_t n_runs, const char *title, fs_buf *out, fs_error *err);
+
+#endif
