@@ -53,7 +53,7 @@ fs_status fs_put_line(fs_writer *w, fs_bytes line, fs_error *err)
 
 fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *what, fs_record_fn *fn, void *ud, fs_error *err)
 {
-    uint64_t n_bytes = 0, before = 0, index = 0;
+    uint64_t n_bytes = 0, before = 0;
     fs_work work;
     fs_status rc = FS_OK;
 
@@ -72,7 +72,7 @@ fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *
         rc = fs_map_open(&map, paths[i], err);
         lines.text = map.bytes;
         while (!rc && !(rc = fs_record_next(&lines, paths[i], &r, &more, err)) && more) {
-            rc = fn(ud, &r, index++, err);
+            rc = fn(ud, &r, paths[i], lines.number, err);
             if (!rc)
                 rc = fs_progress_tell(&work.progress, before + lines.at, n_bytes, err);
         }
