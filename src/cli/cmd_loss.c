@@ -83,7 +83,7 @@ static fs_status make_rows(struct json_object *list, struct batch *b, fs_error *
         rc = row_ids(row, i, ids, err);
         memcpy(targets, ids + 1, (length - 1) * sizeof *targets);
         targets[length - 1] = -1;
-        b->rows[i] = (fs_train_sequence){ ids, targets, length, (uint64_t)i * ((b->longest + 255) / 256 * 256) };
+        b->rows[i] = (fs_train_sequence){ .ids = ids, .targets = targets, .n = length, .index = (uint64_t)i * ((b->longest + 255) / 256 * 256) };
         at += length;
     }
     return rc;

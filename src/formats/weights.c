@@ -32,6 +32,7 @@ typedef struct part {
 struct fs_weights {
     char *folder;
     fs_config config;
+    bool in_memory; /* what config holds is another's */
     part *parts;
     size_t n_parts, parts_capacity;
     fs_tensor *tensors; /* names belong to the parts, or are in names */
@@ -700,6 +701,30 @@ fs_status fs_weights_open(const char *path, fs_weights **ret, fs_error *err)
     return FS_OK;
 }
 
+fs_status fs_weights_of_memory(const fs_config *c, const fs_tensor *tensors, size_t n, fs_weights **ret, fs_error *err)
+{
+    fs_weights *w = calloc(1, sizeof *w);
+    fs_status rc;
+
+    if (!w)
+        return fs_fail_memory(err, sizeof *w);
+    w->config = *c;
+    w->in_memory = true;
+    w->tensors = malloc((n ? n : 1) * sizeof *w->tensors);
+    rc = w->tensors ? FS_OK : fs_fail_memory(err, n * sizeof *w->tensors);
+    if (!rc && n > 0)
+        memcpy(w->tensors, tensors, n * sizeof *tensors);
+    w->n_tensors = rc ? 0 : n;
+    if (!rc)
+        rc = sort_tensors(w, err);
+    if (rc) {
+        fs_weights_close(w);
+        return rc;
+    }
+    *ret = w;
+    return FS_OK;
+}
+
 void fs_weights_close(fs_weights *w)
 {
     if (!w)
@@ -714,7 +739,8 @@ void fs_weights_close(fs_weights *w)
     free(w->tensors);
     free(w->names);
     free(w->folder);
-    fs_config_done(&w->config);
+    if (!w->in_memory)
+        fs_config_done(&w->config);
     free(w);
 }
 

@@ -22,6 +22,9 @@ typedef struct fs_weights fs_weights;
  * a .safetensors file (config.json beside it), a .gguf file (for a split one its first part). Shard names must be
  * plain file names in the same folder. Fails with a sentence on anything inconsistent. */
 fs_status fs_weights_open(const char *path, fs_weights **ret, fs_error *err);
+/* A model that is in memory: names, values, shapes and c are borrowed and may change between uses, but for the list itself. Of
+ * the functions below those about files are not for it. */
+fs_status fs_weights_of_memory(const fs_config *c, const fs_tensor *tensors, size_t n, fs_weights **ret, fs_error *err);
 void fs_weights_close(fs_weights *w);
 
 const fs_config *fs_weights_config(const fs_weights *w);

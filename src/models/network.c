@@ -116,7 +116,8 @@ fs_status fs_network_load(fs_network *net, fs_error *err)
 {
     fs_loader l = { .net = net };
 
-    net->memory = fs_alloc_lazy(net->plan.weights_bytes);
+    if (!net->memory)
+        net->memory = fs_alloc_lazy(net->plan.weights_bytes);
     if (!net->memory)
         return fs_fail_memory(err, net->plan.weights_bytes);
     return fs_loader_run(&l, err);

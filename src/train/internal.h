@@ -111,6 +111,7 @@ struct fs_trainer {
     fs_span *spans;
     fs_query_tile *tiles;
     int32_t *ids, *targets, *next_ids, *next_targets; /* [T]; the latter are the MTP layer's */
+    float *coefficients; /* [T] of each target's -log p in the loss */
     uint32_t *positions;
     uint64_t *index;     /* [T] token index */
     uint32_t *chain_at;  /* [T + 1] */
@@ -211,9 +212,9 @@ void fs_experts_forward(fs_trainer *t, fs_train_layer *l, float *y);
 void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
 
 /* ---- loss.c ---- */
-/* Mean cross entropy of h [T, D] over the step's n_targets. nll [T] is filled; with d_h its gradient times weight, and that of
- * the head in head_grad. */
-fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, double weight, uint64_t n_targets, float *nll, double *sum, float *d_h,
+/* Cross entropy of h [T, D]: nll [T] is filled and added to sum; with d_h the gradient of the sum of coefficients [T] * nll, or
+ * where that is NULL of coefficient * nll, and that of the head in head_grad. */
+fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const float *coefficients, float coefficient, float *nll, double *sum, float *d_h,
                   float *head_grad, fs_error *err);
 
 #endif

@@ -2,7 +2,8 @@
  * never stand for the whole micro-batch.
  *
  * A token with a target: M = max, L = order B of exp(z - M); nll = fl(log(L) - fl(z_target - M));
- * dz = fl(fl(exp / L) * c), of the target fl(fl(fl(exp / L) - 1) * c), c = the loss's weight / targets of the step, rounded once. */
+ * dz = fl(fl(exp / L) * c), of the target fl(fl(fl(exp / L) - 1) * c), c = the loss's weight / targets of the step, rounded once,
+ * or what the sequence says. */
 #include "train/internal.h"
 
 #include "kernels/math.h"
@@ -14,6 +15,7 @@ struct loss_job {
     fs_trainer *t;
     const int32_t *targets; /* of the first row */
     float *nll;
+    const float *coefficients; /* of the first row; NULL: c */
     float c;
     bool backward;
 };
@@ -26,7 +28,7 @@ static void rows_piece(void *ud, size_t begin, size_t end, int thread)
 
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        float *z = job->t->logits + i * v, m, l, of_target, p;
+        float *z = job->t->logits + i * v, m, l, of_target, p, c = job->coefficients ? job->coefficients[i] : job->c;
         int32_t target = job->targets[i];
         if (target < 0) {
             job->nll[i] = 0.0f;
@@ -40,8 +42,8 @@ static void rows_piece(void *ud, size_t begin, size_t end, int thread)
         if (!job->backward)
             continue;
         p = z[target] / l;
-        k->grad.div_scale(z, l, job->c, z, v);
-        z[target] = (p - 1.0f) * job->c;
+        k->grad.div_scale(z, l, c, z, v);
+        z[target] = (p - 1.0f) * c;
     }
 }
 
@@ -57,7 +59,7 @@ static double sum_by_index(const fs_trainer *t, const float *nll, double sum)
     return sum;
 }
 
-fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, double weight, uint64_t n_targets, float *nll, double *sum, float *d_h,
+fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const float *coefficients, float coefficient, float *nll, double *sum, float *d_h,
                   float *head_grad, fs_error *err)
 {
     size_t d = t->config->hidden_size, v = t->config->vocab_size, nan;
@@ -65,7 +67,7 @@ fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, double 
     for (uint32_t c = 0; c < t->chains.n; c++) {
         uint32_t row = t->chains.at[c], m = t->chains.at[c + 1] - row, own[2] = { 0, m };
         fs_chains one = { own, 1 };
-        struct loss_job job = { t, targets + row, nll + row, n_targets ? (float)(weight / (double)n_targets) : 0.0f, d_h != NULL };
+        struct loss_job job = { t, targets + row, nll + row, coefficients ? coefficients + row : NULL, coefficient, d_h != NULL };
         fs_lin_forward(t, &t->head, h + row * d, d, m, t->logits, v);
         fs_pool_for(t->pool, m, 1, rows_piece, &job);
         if (!d_h)

@@ -7,6 +7,11 @@
 #include <string.h>
 
 /* ---- taking the tokens ---- */
+static float coefficient(double weight, uint64_t n_targets)
+{
+    return n_targets ? (float)(weight / (double)n_targets) : 0.0f;
+}
+
 static fs_status take_token(fs_trainer *t, const fs_train_sequence *s, uint32_t i, uint32_t at, fs_error *err)
 {
     int64_t v = t->config->vocab_size;
@@ -17,6 +22,7 @@ static fs_status take_token(fs_trainer *t, const fs_train_sequence *s, uint32_t 
         return fs_fail(err, FS_ERR_ARGUMENT, "target %" PRId32 " is outside the vocabulary of %" PRId64, s->targets[i], v);
     t->ids[at] = s->ids[i];
     t->targets[at] = s->targets ? s->targets[i] : -1;
+    t->coefficients[at] = s->slopes ? -s->slopes[i] : coefficient(1, t->totals.n_targets);
     /* A position whose next token is not known predicts nothing: its stand-in id changes nothing. */
     t->next_ids[at] = i + 1 < s->n ? s->ids[i + 1] : t->targets[at] >= 0 ? t->targets[at] : 0;
     t->next_targets[at] = i + 1 < s->n && s->targets && t->targets[at] >= 0 ? s->targets[i + 1] : -1;
@@ -153,6 +159,13 @@ void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
             memset(t->layers[i].load, 0, t->config->n_routed_experts * sizeof *t->layers[i].load);
 }
 
+static void give_logp(const fs_trainer *t, const fs_train_sequence *sequences)
+{
+    for (uint32_t s = 0; s < t->n_spans; s++)
+        for (uint32_t i = 0; sequences[s].ret_logp && i < t->spans[s].n; i++)
+            sequences[s].ret_logp[i] = t->targets[t->spans[s].token0 + i] < 0 ? 0.0f : -t->nll[t->spans[s].token0 + i];
+}
+
 fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, fs_error *err)
 {
     size_t d = t->config->hidden_size, m;
@@ -162,10 +175,13 @@ fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint
         return rc;
     m = t->n_tokens;
     forward(t);
-    rc = fs_loss(t, t->final_h, t->targets, 1, t->totals.n_targets, t->nll, &t->loss_sum, t->d_final, t->head.w.p->g, err);
+    rc = fs_loss(t, t->final_h, t->targets, t->coefficients, 0, t->nll, &t->loss_sum, t->d_final, t->head.w.p->g, err);
+    if (!rc)
+        give_logp(t, sequences);
     if (!rc && t->options.mtp) {
         mtp_forward(t);
-        rc = fs_loss(t, t->h, t->next_targets, t->options.mtp_weight, t->totals.n_mtp_targets, t->mtp_nll, &t->mtp_sum, t->dh, t->mtp_head_grad, err);
+        rc = fs_loss(t, t->h, t->next_targets, NULL, coefficient(t->options.mtp_weight, t->totals.n_mtp_targets), t->mtp_nll, &t->mtp_sum, t->dh,
+                     t->mtp_head_grad, err);
         if (!rc)
             mtp_backward(t);
     }
@@ -204,11 +220,13 @@ fs_status fs_trainer_evaluate(fs_trainer *t, const fs_train_sequence *sequences,
     if (rc)
         return rc;
     forward(t);
-    rc = fs_loss(t, t->final_h, t->targets, 1, t->totals.n_targets, t->nll, &t->loss_sum, NULL, NULL, err);
+    rc = fs_loss(t, t->final_h, t->targets, NULL, 0, t->nll, &t->loss_sum, NULL, NULL, err);
+    if (!rc)
+        give_logp(t, sequences);
     if (rc || !t->options.mtp)
         return rc;
     mtp_forward(t);
-    return fs_loss(t, t->h, t->next_targets, 1, t->totals.n_mtp_targets, t->mtp_nll, &t->mtp_sum, NULL, NULL, err);
+    return fs_loss(t, t->h, t->next_targets, NULL, 0, t->mtp_nll, &t->mtp_sum, NULL, NULL, err);
 }
 
 fs_status fs_trainer_logits(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, float *ret_logits, float *ret_mtp,

@@ -230,6 +230,7 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->tiles, m, 1);
     TAKE(t->ids, m, 1);
     TAKE(t->targets, m, 1);
+    TAKE(t->coefficients, m, 1);
     TAKE(t->next_ids, m, 1);
     TAKE(t->next_targets, m, 1);
     TAKE(t->positions, m, 1);

@@ -15,6 +15,8 @@ typedef struct fs_trainer fs_trainer;
 typedef struct fs_train_sequence {
     const int32_t *ids;     /* [n] */
     const int32_t *targets; /* [n] the token that follows; -1: not learnt */
+    const float *slopes;    /* [n] d loss / d log p of each target, e.g. a policy's; NULL: -1 / targets of the step */
+    float *ret_logp;        /* [n] log p of each target, 0 where there is none; NULL: not wanted */
     uint32_t n;
     uint64_t index; /* the token index of its first token in the step: rows are packed to a length that is a multiple of 256 */
 } fs_train_sequence;

@@ -89,7 +89,7 @@ static void logits_are_the_engines(void **state)
         assert_ok(fs_session_new(m, (int)n, &s, &err), err);
         assert_ok(fs_session_eval(s, ids, n, 100, want, NULL, hidden, &err), err);
         assert_ok(open_bed(&b, fixtures[f], 2, fs_isa_detect(), (fs_trainer_options){ .mtp = mtp, .tokens_max = N_IDS, .sequences_max = 1 }, &err), err);
-        assert_ok(fs_trainer_logits(b.t, &(fs_train_sequence){ ids, targets, (uint32_t)n, 0 }, 1, got, mtp ? got_mtp : NULL, &err), err);
+        assert_ok(fs_trainer_logits(b.t, &(fs_train_sequence){ .ids = ids, .targets = targets, .n = (uint32_t)n }, 1, got, mtp ? got_mtp : NULL, &err), err);
         assert_memory_equal(want, got, n * v * sizeof *want);
         if (mtp) {
             assert_ok(fs_session_mtp_eval(s, hidden, ids + 1, n - 1, want_mtp, &err), err);
@@ -116,7 +116,7 @@ static double step_of(fs_trainer *t, uint32_t n_ids, uint32_t rows, uint32_t per
     uint32_t n = n_ids / rows;
 
     for (uint32_t r = 0; r < rows; r++) {
-        seq[r] = (fs_train_sequence){ ids + r * n, targets + r * n, n, (uint64_t)r * 512 };
+        seq[r] = (fs_train_sequence){ .ids = ids + r * n, .targets = targets + r * n, .n = n, .index = (uint64_t)r * 512 };
         totals.n_targets += n - (targets[r * n + n - 1] < 0);
         totals.n_mtp_targets += n - 1 - (targets[r * n + n - 1] < 0);
     }
@@ -270,13 +270,13 @@ static void refusals_are_sentences(void **state)
     close_bed(&b);
     o.mtp = false;
     assert_ok(open_bed(&b, "qwen2", 1, 0, o, &err), err);
-    assert_int_equal(fs_trainer_logits(b.t, &(fs_train_sequence){ bad, NULL, 2, 0 }, 1, NULL, NULL, &err), FS_ERR_ARGUMENT);
+    assert_int_equal(fs_trainer_logits(b.t, &(fs_train_sequence){ .ids = bad, .n = 2 }, 1, NULL, NULL, &err), FS_ERR_ARGUMENT);
     assert_sentence(err, "99999");
     fs_params_find(fs_trainer_params(b.t), "model.layers.0.mlp.up_proj.weight")->w[0] = NAN;
     fs_trainer_pack(b.t);
     fs_trainer_begin(b.t, &(fs_train_totals){ .n_targets = 1, .n_sequences = 1 });
     bad[1] = 2;
-    assert_int_equal(fs_trainer_run(b.t, &(fs_train_sequence){ bad, bad, 2, 0 }, 1, &err), FS_ERR_NUMERIC);
+    assert_int_equal(fs_trainer_run(b.t, &(fs_train_sequence){ .ids = bad, .targets = bad, .n = 2 }, 1, &err), FS_ERR_NUMERIC);
     close_bed(&b);
 }
 

@@ -1,0 +1,223 @@
+/* See the header. A step takes one token of each running sequence and whole pieces of new prompts, then all threads draw. */
+#include "train/rollout.h"
+
+#include "engine/sampler.h"
+#include "models/network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_TOKENS 512 /* of prompts and drawn tokens together, at least */
+
+typedef struct slot {
+    fs_cache cache;
+    fs_completion *item; /* NULL: free */
+    uint32_t done;       /* tokens of the prompt that have run */
+    float *logits;       /* [V] */
+} slot;
+
+struct fs_rollout {
+    fs_tensor *tensors; /* views of the masters */
+    fs_weights *weights;
+    fs_network *network;
+    fs_network_plan plan;
+    fs_workspace *workspace;
+    fs_pool *pool;
+    fs_rollout_options options;
+    slot *slots;
+    fs_step_rows *rows;     /* [sequences_max] */
+    uint32_t *row_slots;    /* [sequences_max] which slot a row is of */
+    fs_sampler **samplers;  /* [threads] */
+    float *logits;          /* [sequences_max, V] */
+    uint32_t vocab_size;
+};
+
+static fs_status view_params(fs_rollout *r, const fs_config *c, const fs_params *p, fs_error *err)
+{
+    r->tensors = calloc(p->n, sizeof *r->tensors);
+    if (!r->tensors)
+        return fs_fail_memory(err, p->n * sizeof *r->tensors);
+    for (size_t i = 0; i < p->n; i++) {
+        const fs_param *q = &p->items[i];
+        fs_tensor *t = &r->tensors[i];
+        *t = (fs_tensor){ .name = q->name, .dtype = FS_DTYPE_F32, .n_dims = q->n_dims, .data = (const uint8_t *)q->w, .n_bytes = q->n * sizeof *q->w };
+        t->dims[0] = q->n_dims == 1 ? q->cols : q->rows;
+        t->dims[1] = q->cols;
+    }
+    return fs_weights_of_memory(c, r->tensors, p->n, &r->weights, err);
+}
+
+static fs_status make_slots(fs_rollout *r, const fs_kernels *kernels, fs_error *err)
+{
+    size_t n = r->options.sequences_max, threads = (size_t)fs_pool_threads(r->pool);
+    fs_status rc = FS_OK;
+
+    r->slots = calloc(n, sizeof *r->slots);
+    r->rows = calloc(n, sizeof *r->rows);
+    r->row_slots = calloc(n, sizeof *r->row_slots);
+    r->samplers = calloc(threads, sizeof(fs_sampler *));
+    r->logits = fs_alloc_aligned(n * r->vocab_size * sizeof *r->logits);
+    if (!r->slots || !r->rows || !r->row_slots || !r->samplers || !r->logits)
+        return fs_fail_memory(err, n * (r->vocab_size + sizeof *r->slots));
+    for (size_t i = 0; i < n && !rc; i++) {
+        r->slots[i].logits = r->logits + i * r->vocab_size;
+        rc = fs_cache_init(&r->slots[i].cache, r->network, r->options.ctx_tokens, err);
+    }
+    for (size_t i = 0; i < threads && !rc; i++)
+        rc = fs_sampler_new(kernels, (int)r->vocab_size, &r->samplers[i], err);
+    return rc;
+}
+
+fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret,
+                         fs_error *err)
+{
+    fs_network_options options = { .exact = true };
+    fs_rollout *r = calloc(1, sizeof *r);
+    fs_status rc;
+
+    if (!r)
+        return fs_fail_memory(err, sizeof *r);
+    r->pool = pool;
+    r->options = *o;
+    r->vocab_size = c->vocab_size;
+    rc = view_params(r, c, p, err);
+    if (!rc)
+        rc = fs_network_new(r->weights, pool, kernels, &options, &r->network, &r->plan, err);
+    if (!rc)
+        rc = fs_network_load(r->network, err);
+    if (!rc)
+        rc = fs_workspace_new(r->network, o->sequences_max > STEP_TOKENS ? o->sequences_max : STEP_TOKENS, o->sequences_max, &r->workspace, err);
+    if (!rc)
+        rc = make_slots(r, kernels, err);
+    if (rc) {
+        fs_rollout_free(r);
+        return rc;
+    }
+    *ret = r;
+    return FS_OK;
+}
+
+void fs_rollout_free(fs_rollout *r)
+{
+    if (!r)
+        return;
+    for (uint32_t i = 0; r->slots && i < r->options.sequences_max; i++)
+        fs_cache_done(&r->slots[i].cache);
+    for (int i = 0; r->samplers && i < fs_pool_threads(r->pool); i++)
+        fs_sampler_free(r->samplers[i]);
+    free(r->slots);
+    free(r->rows);
+    free(r->row_slots);
+    free(r->samplers);
+    fs_free_aligned(r->logits);
+    fs_workspace_free(r->workspace);
+    fs_network_free(r->network);
+    fs_weights_close(r->weights);
+    free(r->tensors);
+    free(r);
+}
+
+fs_status fs_rollout_refresh(fs_rollout *r, fs_error *err)
+{
+    return fs_network_load(r->network, err);
+}
+
+size_t fs_rollout_bytes(const fs_rollout *r)
+{
+    return r->plan.weights_bytes +
+           r->options.sequences_max * (r->plan.kv_fixed_bytes + r->options.ctx_tokens * r->plan.kv_token_bytes + r->vocab_size * sizeof *r->logits) +
+           fs_workspace_bytes(r->network, fs_workspace_tokens_max(r->workspace), r->options.sequences_max);
+}
+
+/* ---- a run ---- */
+
+typedef struct drawing {
+    fs_rollout *r;
+    const fs_sampling *sampling;
+    const int32_t *stop_ids;
+    size_t n_stop_ids, n_rows;
+} drawing;
+
+/* The rows of the next step: running sequences first, then as much of the prompts as there is room for. */
+static size_t gather(fs_rollout *r, fs_completion *items, size_t n, size_t *next)
+{
+    uint32_t room = fs_workspace_tokens_max(r->workspace);
+    size_t n_rows = 0;
+
+    for (uint32_t i = 0; i < r->options.sequences_max; i++) {
+        slot *s = &r->slots[i];
+        if (s->item && s->done == s->item->n_prompt) {
+            r->row_slots[n_rows] = i;
+            r->rows[n_rows++] = (fs_step_rows){ &s->cache, s->item->ids + s->item->n - 1, 1, s->logits, 1, NULL };
+            room--;
+        }
+    }
+    for (uint32_t i = 0; i < r->options.sequences_max && room > 0; i++) {
+        slot *s = &r->slots[i];
+        uint32_t left;
+        if (!s->item && *next < n) {
+            s->item = &items[(*next)++];
+            s->item->n = s->done = 0;
+            s->item->stopped = false;
+            s->cache.n_tokens = s->cache.n_mtp_tokens = 0;
+        }
+        if (!s->item || s->done == s->item->n_prompt)
+            continue;
+        left = s->item->n_prompt - s->done;
+        left = left < room ? left : room;
+        r->row_slots[n_rows] = i;
+        r->rows[n_rows++] = (fs_step_rows){ &s->cache, s->item->prompt + s->done, left, s->logits, s->done + left == s->item->n_prompt, NULL };
+        s->done += left;
+        room -= left;
+    }
+    return n_rows;
+}
+
+static void draw(void *ud, size_t begin, size_t end, int thread)
+{
+    const drawing *d = ud;
+
+    for (size_t i = begin; i < end; i++) {
+        slot *s = &d->r->slots[d->r->row_slots[i]];
+        fs_completion *c = s->item;
+        float logp;
+        int32_t id;
+        if (!d->r->rows[i].n_logits)
+            continue;
+        id = fs_sampler_draw(d->r->samplers[thread], d->sampling, c->stream, c->n, s->logits, c->ids, c->n, &logp);
+        if (c->logp)
+            c->logp[c->n] = logp;
+        c->ids[c->n++] = id;
+        for (size_t k = 0; k < d->n_stop_ids; k++)
+            c->stopped = c->stopped || id == d->stop_ids[k];
+        if (c->stopped || c->n == c->n_max)
+            s->item = NULL;
+    }
+}
+
+static fs_status check(const fs_rollout *r, const fs_completion *c, fs_error *err)
+{
+    /* The last drawn token is not run any more. */
+    if (c->n_prompt == 0 || c->n_max == 0 || c->n_prompt > r->options.ctx_tokens || c->n_max - 1 > r->options.ctx_tokens - c->n_prompt)
+        return fs_fail(err, FS_ERR_CONTEXT_FULL, "a prompt of %u tokens and %u to draw, %u fit", c->n_prompt, c->n_max, r->options.ctx_tokens);
+    return FS_OK;
+}
+
+fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_completion *items, size_t n,
+                         fs_error *err)
+{
+    drawing d = { r, s, stop_ids, n_stop_ids, 0 };
+    size_t next = 0;
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = check(r, &items[i], err);
+    while (!rc && (d.n_rows = gather(r, items, n, &next)) > 0) {
+        rc = fs_network_step(r->network, r->workspace, r->rows, d.n_rows, err);
+        if (!rc)
+            fs_pool_for(r->pool, d.n_rows, 1, draw, &d);
+    }
+    for (uint32_t i = 0; i < r->options.sequences_max; i++)
+        r->slots[i].item = NULL;
+    return rc;
+}
