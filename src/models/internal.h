@@ -32,6 +32,7 @@ static inline unsigned fs_linear_takes(const fs_linear *l)
 
 typedef struct fs_ffn {
     fs_linear gate, up, down; /* [I, D], [I, D], [D, I] */
+    bool met; /* of a routed expert: a step has used it */
 } fs_ffn;
 
 typedef struct fs_moe {
@@ -165,7 +166,10 @@ struct fs_network {
     fs_network_plan plan;
 
     uint8_t *memory; /* every packed weight, plan.weights_bytes: first those that are packed at once */
-    size_t late_bytes, late_used; /* of those that are packed at their first use, in the order of that */
+    size_t late_bytes, late_used; /* of those that steps pack, in the order in which they do */
+    fs_linear **late;             /* those of them that are no experts: n_late, the first n_late_packed packed */
+    size_t n_late, n_late_packed, late_list_bytes;
+    bool stepped;
     fs_layer *layers;
     fs_mtp mtp;
     const fs_tensor *embed_tokens;
@@ -190,8 +194,8 @@ struct fs_network {
 struct fs_loader {
     fs_network *net;
     bool planning;
-    bool later; /* linears may wait for their first use */
-    size_t used_bytes;
+    bool expert; /* the linears are those of routed experts */
+    size_t used_bytes, n_late;
 };
 
 /* The adapter's pair for the linear name [n, k], if it has one; fs_loader_linear calls it. */
@@ -406,8 +410,9 @@ size_t fs_row_grain(const fs_network *net, size_t m);
 /* fs_linear_panels of a linear that has no place of its own. */
 void fs_stored_panels(const fs_network *net, const fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end,
                       const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread);
-/* Gives those of n experts that wait their places, and packs them there. */
-void fs_experts_pack(fs_network *net, const fs_moe *moe, const uint32_t *experts, uint32_t n);
+/* A step of n_tokens begins, or (stored.c's choice) the use of n experts in it: packs what is worth it by now. */
+void fs_stored_begin(fs_network *net, size_t n_tokens);
+void fs_stored_experts(fs_network *net, const fs_moe *moe, const uint32_t *experts, uint32_t n, size_t n_tokens);
 
 /* ---- moe.c ---- */
 /* Of ws->in, which must have the codes that the layer takes. */

@@ -25,11 +25,21 @@ static fs_status carve(fs_loader *l, size_t n_bytes, void **ret, fs_error *err)
     return FS_OK;
 }
 
-/* Counts what fs_experts_pack will give a place. */
-static fs_status carve_late(fs_loader *l, size_t n_bytes, fs_error *err)
+/* Counts, and lists, what a step will give a place. */
+static fs_status carve_late(fs_loader *l, fs_linear *linear, size_t n_bytes, fs_error *err)
 {
-    if (l->planning && !fs_add_size(l->net->late_bytes, n_bytes, &l->net->late_bytes))
+    fs_network *net = l->net;
+
+    if (l->planning && !fs_add_size(net->late_bytes, n_bytes, &net->late_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "the packed weights would not fit in the address space");
+    if (l->expert)
+        return FS_OK;
+    if (l->planning) {
+        net->n_late++;
+        net->late_list_bytes += n_bytes;
+    } else {
+        net->late[l->n_late++] = linear;
+    }
     return FS_OK;
 }
 
@@ -273,14 +283,14 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     if (!fs_mat_bytes(dtype, n, k, t->scale_rows, t->scale_cols, &n_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' [%" PRIu64 ", %" PRIu64 "] cannot be packed as %s", full, n, k,
                        fs_dtype_get(dtype)->name);
-    late = l->later && !mapped && fs_dtype_is_block(dtype);
-    rc = late ? carve_late(l, n_bytes, err) : carve(l, mapped ? fs_mat_scales_bytes(t) : n_bytes, &data, err);
+    late = !mapped && !exact && fs_dtype_is_block(dtype);
+    rc = late ? carve_late(l, ret, n_bytes, err) : carve(l, mapped ? fs_mat_scales_bytes(t) : n_bytes, &data, err);
     if (rc)
         return rc;
     if (l->planning) { /* as much of it as the plan asks for */
         ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .block = exact ? 0 : quants_block(l, t) };
         count_codes(l, &ret->mat);
-        if (mapped && fs_mat_bytes(dtype, FS_PANEL, k, 0, 0, &n_bytes) && n_bytes > l->net->stored_panel_bytes)
+        if ((mapped || late) && fs_mat_bytes(dtype, FS_PANEL, k, 0, 0, &n_bytes) && n_bytes > l->net->stored_panel_bytes)
             l->net->stored_panel_bytes = n_bytes;
     } else {
         struct pack_job job = { &ret->mat, t, false };
@@ -599,12 +609,13 @@ fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const
         if (!moe->experts)
             return fs_fail_memory(err, c->n_routed_experts * sizeof *moe->experts);
     }
-    l->later = true;
+    l->expert = true;
     for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
         snprintf(full, sizeof full, "%sexperts.%" PRIu32 ".", prefix, e);
         rc = fs_loader_ffn(l, &moe->experts[e], c->moe_intermediate_size, false, full, names, err);
+        moe->experts[e].met = false;
     }
-    l->later = false;
+    l->expert = false;
     moe->has_shared = c->n_shared_experts > 0;
     snprintf(full, sizeof full, "%sshared_experts.", prefix);
     if (!rc && moe->has_shared)

@@ -258,7 +258,7 @@ void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, 
     fs_products_run_in(net, ws, &router, 1, &ws->in, m);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), route_piece, &route);
     group_tokens(net, ws, m);
-    fs_experts_pack(net, moe, ws->active, ws->n_active);
+    fs_stored_experts(net, moe, ws->active, ws->n_active, m);
     job.n_routed = ws->n_active;
     job.in = ws->in; /* one row is every expert's */
     if (m > 1) {

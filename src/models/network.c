@@ -35,6 +35,7 @@ void fs_network_free(fs_network *net)
     fs_rope_done(&net->rope);
     fs_rope_done(&net->rope_compressed);
     fs_free_lazy(net->memory, net->plan.weights_bytes);
+    free(net->late);
     free(net);
 }
 
@@ -120,6 +121,12 @@ fs_status fs_network_load(fs_network *net, fs_error *err)
         net->memory = fs_alloc_lazy(net->plan.weights_bytes);
     if (!net->memory)
         return fs_fail_memory(err, net->plan.weights_bytes);
+    if (!net->late)
+        net->late = calloc(net->n_late + 1, sizeof *net->late);
+    net->late_used = net->n_late_packed = 0;
+    net->stepped = false;
+    if (!net->late)
+        return fs_fail_memory(err, net->n_late * sizeof *net->late);
     return fs_loader_run(&l, err);
 }
 
@@ -127,9 +134,10 @@ void fs_network_pack_all(fs_network *net)
 {
     const fs_config *c = net->config;
 
+    fs_stored_begin(net, SIZE_MAX);
     for (uint32_t i = 0; i < c->num_hidden_layers + (net->mtp.present ? 1 : 0); i++) {
         const fs_layer *layer = i < c->num_hidden_layers ? &net->layers[i] : &net->mtp.layer;
         for (uint32_t e = 0; layer->is_moe && e < c->n_routed_experts; e++)
-            fs_experts_pack(net, &layer->moe, &e, 1);
+            fs_stored_experts(net, &layer->moe, &e, 1, SIZE_MAX);
     }
 }

@@ -31,7 +31,7 @@ typedef struct fs_network_plan {
 /* Checks every tensor the model needs (names, shapes, dtypes) and computes the plan; allocates next to nothing. */
 fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kernels *kernels,
                          const fs_network_options *options, fs_network **ret, fs_network_plan *ret_plan, fs_error *err);
-/* Packs the weights, but for routed experts of block types, which wait for their first use. A NaN in a weight is a
+/* Packs the weights, but for linears of block types, which the first steps pack. A NaN in a weight is a
  * sentence; that of a block, or of a linear that stays in the map, shows in the results. Again, between steps, after stored
  * values have changed in place. */
 fs_status fs_network_load(fs_network *net, fs_error *err);

@@ -153,6 +153,7 @@ fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows 
 
     if (rc)
         return rc;
+    fs_stored_begin(net, ws->n_tokens);
     if (net->arch->run)
         net->arch->run(net, ws);
     else
