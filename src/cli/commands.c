@@ -6,6 +6,7 @@
 
 extern const fs_command fs_command_template, fs_command_tokenizer_train;
 extern const fs_command fs_command_data_make, fs_command_data_check, fs_command_data_tokenize, fs_command_data_rows;
+extern const fs_command fs_command_data_dedup, fs_command_data_decontaminate, fs_command_data_filter, fs_command_data_mix;
 extern const fs_command fs_command_bench, fs_command_convert, fs_command_detokenize, fs_command_doctor, fs_command_help, fs_command_inspect;
 extern const fs_command fs_command_logits, fs_command_loss, fs_command_perplexity, fs_command_quantize, fs_command_report, fs_command_run,
                         fs_command_sign, fs_command_tokenize, fs_command_verify;
@@ -28,6 +29,10 @@ const fs_command *const fs_commands[] = {
     &fs_command_tokenizer_train,
     &fs_command_data_make,
     &fs_command_data_check,
+    &fs_command_data_dedup,
+    &fs_command_data_decontaminate,
+    &fs_command_data_filter,
+    &fs_command_data_mix,
     &fs_command_data_tokenize,
     &fs_command_data_rows,
     &fs_command_doctor,

@@ -33,9 +33,17 @@ fs_status fs_counts_print(const fs_counts *c, const char *out, bool json, fs_err
     } else if (out) {
         rc = fs_buf_printf(&text, err, "%s: ", out);
     }
-    for (size_t i = 0; i < c->n && !rc; i++)
-        rc = json ? fs_buf_printf(&text, err, "%s\"%s\": %" PRIu64, i || out ? ", " : "", c->names[i], c->values[i])
-                  : fs_buf_printf(&text, err, "%s%" PRIu64 " %s", i ? ", " : "", c->values[i], c->names[i]);
+    for (size_t i = 0; i < c->n && !rc; i++) {
+        if (!json) {
+            rc = fs_buf_printf(&text, err, "%s%" PRIu64 " %s", i ? ", " : "", c->values[i], c->names[i]);
+            continue;
+        }
+        rc = i || out ? fs_buf_append_str(&text, ", ", err) : FS_OK;
+        if (!rc)
+            rc = fs_json_quote(&text, fs_bytes_str(c->names[i]), err);
+        if (!rc)
+            rc = fs_buf_printf(&text, err, ": %" PRIu64, c->values[i]);
+    }
     if (!rc)
         rc = fs_buf_append_str(&text, json ? "}\n" : "\n", err);
     if (!rc)
