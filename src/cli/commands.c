@@ -1,44 +1,42 @@
-/* The list of commands, and looking one up. A new command is one line in each of the two lists. */
+/* The list of commands, and looking one up. A new command is one line. */
 #include "cli/cli.h"
 
 #include <stdio.h>
 #include <string.h>
 
-extern const fs_command fs_command_template, fs_command_tokenizer_train;
-extern const fs_command fs_command_data_make, fs_command_data_check, fs_command_data_tokenize, fs_command_data_rows;
-extern const fs_command fs_command_data_dedup, fs_command_data_decontaminate, fs_command_data_filter, fs_command_data_mix;
-extern const fs_command fs_command_bench, fs_command_convert, fs_command_detokenize, fs_command_doctor, fs_command_help, fs_command_inspect;
-extern const fs_command fs_command_logits, fs_command_loss, fs_command_perplexity, fs_command_quantize, fs_command_report, fs_command_run,
-                        fs_command_sign, fs_command_tokenize, fs_command_verify;
+#define EACH(X) \
+    X(run) \
+    X(inspect) \
+    X(convert) \
+    X(quantize) \
+    X(verify) \
+    X(sign) \
+    X(bench) \
+    X(logits) \
+    X(loss) \
+    X(perplexity) \
+    X(tokenize) \
+    X(detokenize) \
+    X(template) \
+    X(eval) \
+    X(report) \
+    X(tokenizer_train) \
+    X(data_make) \
+    X(data_check) \
+    X(data_dedup) \
+    X(data_decontaminate) \
+    X(data_filter) \
+    X(data_mix) \
+    X(data_tokenize) \
+    X(data_rows) \
+    X(doctor) \
+    X(help)
 
-const fs_command *const fs_commands[] = {
-    &fs_command_run,
-    &fs_command_inspect,
-    &fs_command_convert,
-    &fs_command_quantize,
-    &fs_command_verify,
-    &fs_command_sign,
-    &fs_command_bench,
-    &fs_command_logits,
-    &fs_command_loss,
-    &fs_command_perplexity,
-    &fs_command_tokenize,
-    &fs_command_detokenize,
-    &fs_command_template,
-    &fs_command_report,
-    &fs_command_tokenizer_train,
-    &fs_command_data_make,
-    &fs_command_data_check,
-    &fs_command_data_dedup,
-    &fs_command_data_decontaminate,
-    &fs_command_data_filter,
-    &fs_command_data_mix,
-    &fs_command_data_tokenize,
-    &fs_command_data_rows,
-    &fs_command_doctor,
-    &fs_command_help,
-    NULL,
-};
+#define DECLARE(name) extern const fs_command fs_command_##name;
+EACH(DECLARE)
+
+#define LIST(name) &fs_command_##name,
+const fs_command *const fs_commands[] = { EACH(LIST) NULL };
 
 const fs_command *fs_command_find(const char *name)
 {

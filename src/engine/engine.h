@@ -33,6 +33,7 @@ fs_status fs_model_chat(const fs_model *m, const fs_message *messages, size_t n_
 typedef struct fs_parser fs_parser;
 void fs_model_parser_init(const fs_model *m, const int32_t *prompt, size_t n_prompt, const fs_chat_options *options, fs_parser *ret);
 const fs_kernels *fs_model_kernels(const fs_model *m);
+fs_network *fs_model_network(const fs_model *m);
 fs_pool *fs_model_pool(const fs_model *m);
 /* Packs the experts that no step has used yet. */
 void fs_model_pack_all(const fs_model *m);

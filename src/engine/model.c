@@ -354,6 +354,11 @@ const fs_kernels *fs_model_kernels(const fs_model *m)
     return &m->kernels;
 }
 
+fs_network *fs_model_network(const fs_model *m)
+{
+    return m->network;
+}
+
 fs_pool *fs_model_pool(const fs_model *m)
 {
     return m->pool;

@@ -11,7 +11,7 @@
 
 typedef struct slot {
     fs_cache cache;
-    fs_completion *item; /* NULL: free */
+    fs_sampled *item; /* NULL: free */
     uint32_t done;       /* tokens of the prompt that have run */
     float *logits;       /* [V] */
 } slot;
@@ -20,6 +20,7 @@ struct fs_rollout {
     fs_tensor *tensors; /* views of the masters */
     fs_weights *weights;
     fs_network *network;
+    bool borrowed; /* the network */
     fs_network_plan plan;
     fs_workspace *workspace;
     fs_pool *pool;
@@ -30,6 +31,7 @@ struct fs_rollout {
     fs_sampler **samplers;  /* [threads] */
     float *logits;          /* [sequences_max, V] */
     uint32_t vocab_size;
+    const fs_progress *progress;
 };
 
 static fs_status view_params(fs_rollout *r, const fs_config *c, const fs_params *p, fs_error *err)
@@ -68,6 +70,41 @@ static fs_status make_slots(fs_rollout *r, const fs_kernels *kernels, fs_error *
     return rc;
 }
 
+/* What every rollout needs besides its network. */
+static fs_status make_room(fs_rollout *r, const fs_kernels *kernels, fs_error *err)
+{
+    uint32_t n = r->options.sequences_max;
+    fs_status rc = fs_workspace_new(r->network, n > STEP_TOKENS ? n : STEP_TOKENS, n, &r->workspace, err);
+
+    return rc ? rc : make_slots(r, kernels, err);
+}
+
+fs_status fs_rollout_on(fs_network *net, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret, fs_error *err)
+{
+    fs_rollout *r = calloc(1, sizeof *r);
+    fs_status rc;
+
+    if (!r)
+        return fs_fail_memory(err, sizeof *r);
+    r->network = net;
+    r->borrowed = true;
+    r->pool = pool;
+    r->options = *o;
+    r->vocab_size = fs_network_config(net)->vocab_size;
+    rc = make_room(r, kernels, err);
+    if (rc) {
+        fs_rollout_free(r);
+        return rc;
+    }
+    *ret = r;
+    return FS_OK;
+}
+
+void fs_rollout_watch(fs_rollout *r, const fs_progress *progress)
+{
+    r->progress = progress;
+}
+
 fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret,
                          fs_error *err)
 {
@@ -86,9 +123,7 @@ fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, 
     if (!rc)
         rc = fs_network_load(r->network, err);
     if (!rc)
-        rc = fs_workspace_new(r->network, o->sequences_max > STEP_TOKENS ? o->sequences_max : STEP_TOKENS, o->sequences_max, &r->workspace, err);
-    if (!rc)
-        rc = make_slots(r, kernels, err);
+        rc = make_room(r, kernels, err);
     if (rc) {
         fs_rollout_free(r);
         return rc;
@@ -111,7 +146,8 @@ void fs_rollout_free(fs_rollout *r)
     free(r->samplers);
     fs_free_aligned(r->logits);
     fs_workspace_free(r->workspace);
-    fs_network_free(r->network);
+    if (!r->borrowed)
+        fs_network_free(r->network);
     fs_weights_close(r->weights);
     free(r->tensors);
     free(r);
@@ -139,7 +175,7 @@ typedef struct drawing {
 } drawing;
 
 /* The rows of the next step: running sequences first, then as much of the prompts as there is room for. */
-static size_t gather(fs_rollout *r, fs_completion *items, size_t n, size_t *next)
+static size_t gather(fs_rollout *r, fs_sampled *items, size_t n, size_t *next)
 {
     uint32_t room = fs_workspace_tokens_max(r->workspace);
     size_t n_rows = 0;
@@ -179,7 +215,7 @@ static void draw(void *ud, size_t begin, size_t end, int thread)
 
     for (size_t i = begin; i < end; i++) {
         slot *s = &d->r->slots[d->r->row_slots[i]];
-        fs_completion *c = s->item;
+        fs_sampled *c = s->item;
         float logp;
         int32_t id;
         if (!d->r->rows[i].n_logits)
@@ -195,7 +231,16 @@ static void draw(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
-static fs_status check(const fs_rollout *r, const fs_completion *c, fs_error *err)
+static size_t n_running(const fs_rollout *r)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < r->options.sequences_max; i++)
+        n += r->slots[i].item != NULL;
+    return n;
+}
+
+static fs_status check(const fs_rollout *r, const fs_sampled *c, fs_error *err)
 {
     /* The last drawn token is not run any more. */
     if (c->n_prompt == 0 || c->n_max == 0 || c->n_prompt > r->options.ctx_tokens || c->n_max - 1 > r->options.ctx_tokens - c->n_prompt)
@@ -203,7 +248,7 @@ static fs_status check(const fs_rollout *r, const fs_completion *c, fs_error *er
     return FS_OK;
 }
 
-fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_completion *items, size_t n,
+fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_sampled *items, size_t n,
                          fs_error *err)
 {
     drawing d = { r, s, stop_ids, n_stop_ids, 0 };
@@ -214,8 +259,10 @@ fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *sto
         rc = check(r, &items[i], err);
     while (!rc && (d.n_rows = gather(r, items, n, &next)) > 0) {
         rc = fs_network_step(r->network, r->workspace, r->rows, d.n_rows, err);
-        if (!rc)
+        if (!rc) {
             fs_pool_for(r->pool, d.n_rows, 1, draw, &d);
+            rc = fs_progress_tell(r->progress, next - n_running(r), n, err);
+        }
     }
     for (uint32_t i = 0; i < r->options.sequences_max; i++)
         r->slots[i].item = NULL;

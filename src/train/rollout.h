@@ -6,6 +6,7 @@
 #ifndef FS_TRAIN_ROLLOUT_H
 #define FS_TRAIN_ROLLOUT_H
 
+#include "data/progress.h"
 #include "engine/engine.h"
 #include "train/params.h"
 
@@ -16,7 +17,7 @@ typedef struct fs_rollout_options {
     uint32_t ctx_tokens;    /* prompt and completion */
 } fs_rollout_options;
 
-typedef struct fs_completion {
+typedef struct fs_sampled {
     const int32_t *prompt; /* [n_prompt], n_prompt > 0 */
     uint32_t n_prompt;
     uint32_t stream;       /* of random numbers: another one gives another completion */
@@ -24,18 +25,23 @@ typedef struct fs_completion {
     float *logp;           /* [n_max] of each; NULL: not wanted */
     uint32_t n_max, n;     /* n is filled in */
     bool stopped;          /* by a stop token, not for want of room */
-} fs_completion;
+} fs_sampled;
 
+/* On a network that is somebody's, e.g. of a model that is measured: nothing is copied, nothing need be refreshed. net, pool and
+ * kernels are borrowed. */
+fs_status fs_rollout_on(fs_network *net, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret, fs_error *err);
 /* c, p, pool and kernels are borrowed. Weights are those of p now; fs_rollout_refresh takes its new ones. */
 fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret,
                          fs_error *err);
 void fs_rollout_free(fs_rollout *r);
-fs_status fs_rollout_refresh(fs_rollout *r, fs_error *err);
+fs_status fs_rollout_refresh(fs_rollout *r, fs_error *err); /* not of fs_rollout_on */
 size_t fs_rollout_bytes(const fs_rollout *r);
 
 /* Fills ids, logp, n and stopped of n completions; of their positions in random numbers 0 is the first drawn token. A prompt that
  * leaves no room is FS_ERR_CONTEXT_FULL; a NaN FS_ERR_NUMERIC. */
-fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_completion *items, size_t n,
+/* progress (may be NULL): completions that are done, of n. */
+void fs_rollout_watch(fs_rollout *r, const fs_progress *progress);
+fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_sampled *items, size_t n,
                          fs_error *err);
 
 #endif

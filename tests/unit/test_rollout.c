@@ -52,7 +52,7 @@ static void close_bed(struct bed *b)
 struct batch {
     int32_t ids[N_ITEMS][N_PROMPT + N_MAX], targets[N_ITEMS][N_PROMPT + N_MAX];
     float logp[N_ITEMS][N_MAX], trained[N_ITEMS][N_PROMPT + N_MAX], slopes[N_ITEMS][N_PROMPT + N_MAX];
-    fs_completion items[N_ITEMS];
+    fs_sampled items[N_ITEMS];
     fs_train_sequence rows[N_ITEMS];
     uint64_t n_targets;
 };
@@ -68,7 +68,7 @@ static void make_prompts(struct batch *b, uint32_t vocab)
             seed = seed * 1664525 + 1013904223;
             b->ids[i][k] = (int32_t)((seed >> 8) % vocab);
         }
-        b->items[i] = (fs_completion){ .prompt = b->ids[i], .n_prompt = n, .stream = (uint32_t)i, .ids = b->ids[i] + n, .logp = b->logp[i],
+        b->items[i] = (fs_sampled){ .prompt = b->ids[i], .n_prompt = n, .stream = (uint32_t)i, .ids = b->ids[i] + n, .logp = b->logp[i],
                                        .n_max = N_MAX - (uint32_t)i };
     }
 }
