@@ -1,11 +1,7 @@
 # Sourced by run.sh and test.sh: installs the Debian packages that are missing, or says the command that would.
-<<<<<<< HEAD
-build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8proc-dev libedit-dev libssl-dev libsodium-dev libyaml-dev)
+build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8proc-dev libedit-dev libssl-dev libsodium-dev libyaml-dev
+                libgmp-dev libmpfr-dev)
 test_packages=(libcmocka-dev minisign python3 python3-pip python3-venv)
-=======
-build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8proc-dev libedit-dev libssl-dev libyaml-dev libgmp-dev libmpfr-dev)
-test_packages=(libcmocka-dev python3 python3-pip python3-venv)
->>>>>>> 5b7d811 (data, cli: the maths checker)
 
 need_packages() {
     local missing=() p command machine wanted

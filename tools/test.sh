@@ -15,11 +15,8 @@ jobs="$(nproc)"
 # The kernels, and with them whole models, in aarch64 under qemu-user: libraries of the other architecture come from the
 # same archive.
 arm_packages=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
-<<<<<<< HEAD
-arm_libraries=(libjson-c-dev:arm64 libpcre2-dev:arm64 libutf8proc-dev:arm64 libssl-dev:arm64 libsodium-dev:arm64 libyaml-dev:arm64 libedit-dev:arm64
-=======
-arm_libraries=(libjson-c-dev:arm64 libpcre2-dev:arm64 libutf8proc-dev:arm64 libssl-dev:arm64 libyaml-dev:arm64 libgmp-dev:arm64 libmpfr-dev:arm64 libedit-dev:arm64
->>>>>>> 5b7d811 (data, cli: the maths checker)
+arm_libraries=(libjson-c-dev:arm64 libpcre2-dev:arm64 libutf8proc-dev:arm64 libssl-dev:arm64 libsodium-dev:arm64 libyaml-dev:arm64
+               libgmp-dev:arm64 libmpfr-dev:arm64 libedit-dev:arm64
                libcmocka-dev:arm64)
 need_arm() {
     need_packages "${arm_packages[@]}"
