@@ -1,158 +1,12 @@
-/* LaTeX and plain expressions to trees: recursive descent over the bytes, with what only sets type stepped over. */
-#include "data/maths_impl.h"
+/* LaTeX and plain expressions to trees, by recursive descent. */
+#include "data/maths_parse.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct parser {
-    fs_maths *m;
-    fs_bytes s;
-    size_t at;
-    int depth, n_brackets; /* n_brackets > 0: a comma there parts items, it is no thousands separator */
-    bool minus;            /* what \pm means in this pass */
-    bool saw_plus_minus;
-    int bars;              /* within |...| a bar ends */
-} parser;
-
+typedef fs_maths_parser parser;
 typedef fs_maths_node node;
-
-void fs_maths_done(fs_maths *m)
-{
-    for (node *n = m->nodes, *next; n; n = next) {
-        next = n->next;
-        if (n->kind == FS_M_NUMBER)
-            mpq_clear(n->number);
-        free(n->args);
-        free(n);
-    }
-    *m = (fs_maths){ 0 };
-}
-
-node *fs_maths_node_new(fs_maths *m, fs_maths_kind kind, size_t n_args)
-{
-    node *n;
-
-    if (m->n_nodes >= FS_MATHS_NODES_MAX)
-        return NULL;
-    n = calloc(1, sizeof *n);
-    if (n && n_args && !(n->args = calloc(n_args, sizeof *n->args))) {
-        free(n);
-        n = NULL;
-    }
-    if (!n) {
-        m->no_memory = true;
-        return NULL;
-    }
-    n->kind = kind;
-    n->n_args = n_args;
-    if (kind == FS_M_NUMBER)
-        mpq_init(n->number);
-    n->next = m->nodes;
-    m->nodes = n;
-    m->n_nodes++;
-    return n;
-}
-
-static node *make1(parser *p, fs_maths_kind kind, node *a)
-{
-    node *n = a ? fs_maths_node_new(p->m, kind, 1) : NULL;
-
-    if (n)
-        n->args[0] = a;
-    return n;
-}
-
-static node *make2(parser *p, fs_maths_kind kind, node *a, node *b)
-{
-    node *n = a && b ? fs_maths_node_new(p->m, kind, 2) : NULL;
-
-    if (n) {
-        n->args[0] = a;
-        n->args[1] = b;
-    }
-    return n;
-}
-
-static node *make_int(parser *p, long v)
-{
-    node *n = fs_maths_node_new(p->m, FS_M_NUMBER, 0);
-
-    if (n)
-        mpq_set_si(n->number, v, 1);
-    return n;
-}
-
-static bool append(parser *p, node *list, node *item)
-{
-    node **args = item ? realloc(list->args, (list->n_args + 1) * sizeof *args) : NULL;
-
-    if (!args) {
-        p->m->no_memory |= item != NULL;
-        return false;
-    }
-    list->args = args;
-    list->args[list->n_args++] = item;
-    return true;
-}
-
-/* ---- bytes ---- */
-
-static bool looking_at(const parser *p, const char *word)
-{
-    size_t n = strlen(word);
-
-    if (p->s.n_bytes - p->at < n || memcmp(p->s.data + p->at, word, n) != 0)
-        return false;
-    /* A command's name goes on while there are letters. */
-    return !(word[0] == '\\' && isalpha((unsigned char)word[n - 1]) && p->at + n < p->s.n_bytes && isalpha(p->s.data[p->at + n]));
-}
-
-static bool accept_bytes(parser *p, const char *word)
-{
-    if (!looking_at(p, word))
-        return false;
-    p->at += strlen(word);
-    return true;
-}
-
-/* What only sets type. */
-static void skip(parser *p)
-{
-    static const char *const nothing[] = { "\\,", "\\;", "\\:", "\\!", "\\ ", "\\quad", "\\qquad", "\\left", "\\right", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr",
-                                           "\\big", "\\Big", "\\displaystyle", "\\textstyle", "\\limits", "\\$", "$", "~", "{}", "\\phantom{}",
-                                           "\xc2\xa0" };
-
-    for (bool again = true; again;) {
-        again = false;
-        while (p->at < p->s.n_bytes && isspace(p->s.data[p->at]))
-            p->at++;
-        for (size_t i = 0; i < sizeof nothing / sizeof *nothing && !again; i++)
-            again = accept_bytes(p, nothing[i]);
-    }
-}
-
-static uint8_t peek(parser *p)
-{
-    skip(p);
-    return p->at < p->s.n_bytes ? p->s.data[p->at] : 0;
-}
-
-static bool accept_word(parser *p, const char *word)
-{
-    skip(p);
-    return accept_bytes(p, word);
-}
-
-static bool accept_any(parser *p, const char *const *words)
-{
-    for (; *words; words++)
-        if (accept_word(p, *words))
-            return true;
-    return false;
-}
-
-/* ---- expressions ---- */
 
 static node *statement(parser *p);
 static node *sum(parser *p);
@@ -163,31 +17,26 @@ static node *group(parser *p)
 {
     node *n;
 
-    if (!accept_word(p, "{"))
+    if (!fs_mp_take(p, "{"))
         return NULL;
     n = statement(p);
-    return n && accept_word(p, "}") ? n : NULL;
+    return n && fs_mp_take(p, "}") ? n : NULL;
 }
 
 /* An argument of a command: {...}, or one letter, digit or command. */
 static node *argument(parser *p)
 {
-    uint8_t c = peek(p);
+    uint8_t c = fs_mp_peek(p);
     node *n;
 
     if (c == '{')
         return group(p);
     if (isdigit(c)) {
         p->at++;
-        return make_int(p, c - '0');
+        return fs_mp_int(p, c - '0');
     }
     n = power(p);
     return n;
-}
-
-static bool is_digit_at(const parser *p, size_t i)
-{
-    return i < p->s.n_bytes && isdigit(p->s.data[i]);
 }
 
 /* The length of a thousands separator at i, before three digits and no fourth; 0: there is none. */
@@ -197,8 +46,8 @@ static size_t thousands(const parser *p, size_t i)
 
     for (size_t k = 0; k < 5; k++) {
         size_t n = strlen(marks[k]);
-        if (p->s.n_bytes - i >= n && memcmp(p->s.data + i, marks[k], n) == 0 && is_digit_at(p, i + n) && is_digit_at(p, i + n + 1) &&
-            is_digit_at(p, i + n + 2) && !is_digit_at(p, i + n + 3))
+        if (p->s.n_bytes - i >= n && memcmp(p->s.data + i, marks[k], n) == 0 && fs_mp_is_digit(p, i + n) && fs_mp_is_digit(p, i + n + 1) &&
+            fs_mp_is_digit(p, i + n + 2) && !fs_mp_is_digit(p, i + n + 3))
             return k == 4 && p->n_brackets ? 0 : n;
     }
     return 0;
@@ -210,7 +59,7 @@ static node *number(parser *p)
     size_t n = 0, begin = p->at, lead, places = 0;
     node *v;
 
-    while (is_digit_at(p, p->at)) {
+    while (fs_mp_is_digit(p, p->at)) {
         if (n == sizeof digits - 1)
             return NULL;
         digits[n++] = (char)p->s.data[p->at++];
@@ -226,9 +75,9 @@ static node *number(parser *p)
     v = fs_maths_node_new(p->m, FS_M_NUMBER, 0);
     if (!v)
         return NULL;
-    if (p->at < p->s.n_bytes && p->s.data[p->at] == '.' && (is_digit_at(p, p->at + 1) || n)) {
+    if (p->at < p->s.n_bytes && p->s.data[p->at] == '.' && (fs_mp_is_digit(p, p->at + 1) || n)) {
         p->at++;
-        while (is_digit_at(p, p->at)) {
+        while (fs_mp_is_digit(p, p->at)) {
             if (n == sizeof digits - 1)
                 return NULL;
             digits[n++] = (char)p->s.data[p->at++];
@@ -242,56 +91,6 @@ static node *number(parser *p)
     mpz_ui_pow_ui(mpq_denref(v->number), 10, places);
     mpq_canonicalize(v->number);
     return v;
-}
-
-static fs_bytes trimmed(fs_bytes s)
-{
-    while (s.n_bytes && isspace(s.data[0]))
-        s = (fs_bytes){ s.data + 1, s.n_bytes - 1 };
-    while (s.n_bytes && isspace(s.data[s.n_bytes - 1]))
-        s.n_bytes--;
-    return s;
-}
-
-/* The raw text of {...}, brackets matched. */
-static bool raw_group(parser *p, fs_bytes *ret)
-{
-    int depth = 0;
-    size_t begin;
-
-    if (peek(p) != '{')
-        return false;
-    for (begin = p->at + 1; p->at < p->s.n_bytes; p->at++) {
-        uint8_t c = p->s.data[p->at];
-        depth += (c == '{') - (c == '}');
-        if (depth == 0) {
-            *ret = (fs_bytes){ p->s.data + begin, p->at - begin };
-            p->at++;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_word(fs_bytes s, const char *word)
-{
-    return s.n_bytes == strlen(word) && strncasecmp((const char *)s.data, word, s.n_bytes) == 0;
-}
-
-static const char *const text_commands[] = { "\\text", "\\textbf", "\\textit", "\\textrm", "\\textnormal", "\\mathrm", "\\mathbf", "\\mathit", "\\mbox",
-                                             "\\operatorname", "\\mathsf", "\\texttt", "\\rm", NULL };
-
-/* A text command at p: its words, p behind it. */
-static bool text_command(parser *p, fs_bytes *ret)
-{
-    size_t before = p->at;
-
-    if (accept_any(p, text_commands) && raw_group(p, ret)) {
-        *ret = trimmed(*ret);
-        return true;
-    }
-    p->at = before;
-    return false;
 }
 
 static node *name_node(parser *p, fs_maths_kind kind, fs_bytes text)
@@ -311,7 +110,7 @@ static node *word_node(parser *p, fs_bytes text)
     node *n;
 
     if (s.n_bytes > 2 && s.data[0] == '(' && s.data[s.n_bytes - 1] == ')')
-        s = trimmed((fs_bytes){ s.data + 1, s.n_bytes - 2 });
+        s = fs_mp_trim((fs_bytes){ s.data + 1, s.n_bytes - 2 });
     if (s.n_bytes == 1 && isalpha(s.data[0]))
         return name_node(p, FS_M_VARIABLE, s);
     inner = (parser){ .m = p->m, .s = s };
@@ -331,22 +130,22 @@ static node *applied(parser *p)
 {
     node *n = NULL;
 
-    if (peek(p) == '(' || peek(p) == '{')
+    if (fs_mp_peek(p) == '(' || fs_mp_peek(p) == '{')
         return power(p);
-    if (peek(p) == '-') {
+    if (fs_mp_peek(p) == '-') {
         p->at++;
-        return make1(p, FS_M_NEG, power(p));
+        return fs_mp_node1(p, FS_M_NEG, power(p));
     }
     for (;;) {
-        uint8_t c = peek(p);
+        uint8_t c = fs_mp_peek(p);
         node *f;
-        bool function = looking_at(p, "\\log") || looking_at(p, "\\lg");
+        bool function = fs_mp_at(p, "\\log") || fs_mp_at(p, "\\lg");
         for (const char *const *w = functions; *w; w++)
-            function |= looking_at(p, *w);
-        if (n && (function || !(isalpha(c) || looking_at(p, "\\pi") || looking_at(p, "\\theta") || looking_at(p, "\\alpha") || looking_at(p, "\\frac"))))
+            function |= fs_mp_at(p, *w);
+        if (n && (function || !(isalpha(c) || fs_mp_at(p, "\\pi") || fs_mp_at(p, "\\theta") || fs_mp_at(p, "\\alpha") || fs_mp_at(p, "\\frac"))))
             return n;
         f = power(p);
-        n = n ? make2(p, FS_M_MUL, n, f) : f;
+        n = n ? fs_mp_node2(p, FS_M_MUL, n, f) : f;
         if (!n)
             return NULL;
     }
@@ -356,7 +155,7 @@ static node *function(parser *p, fs_bytes name)
 {
     node *exponent = NULL, *n, *a;
 
-    if (accept_word(p, "^") && !(exponent = argument(p)))
+    if (fs_mp_take(p, "^") && !(exponent = argument(p)))
         return NULL;
     a = applied(p);
     /* \sin^{-1} is the inverse */
@@ -364,28 +163,28 @@ static node *function(parser *p, fs_bytes name)
         name.n_bytes == 3) {
         static const char *const inverse[][2] = { { "sin", "arcsin" }, { "cos", "arccos" }, { "tan", "arctan" } };
         for (int i = 0; i < 3; i++)
-            if (is_word(name, inverse[i][0]))
+            if (fs_mp_is_word(name, inverse[i][0]))
                 name = fs_bytes_str(inverse[i][1]);
         exponent = NULL;
     }
-    n = make1(p, FS_M_FUNCTION, a);
+    n = fs_mp_node1(p, FS_M_FUNCTION, a);
     if (n)
         n->text = name;
-    return exponent ? make2(p, FS_M_POW, n, exponent) : n;
+    return exponent ? fs_mp_node2(p, FS_M_POW, n, exponent) : n;
 }
 
 static node *logarithm(parser *p, long base)
 {
     node *b = NULL, *a;
 
-    if (accept_word(p, "_"))
+    if (fs_mp_take(p, "_"))
         b = argument(p);
     else
-        b = base ? make_int(p, base) : fs_maths_node_new(p->m, FS_M_E, 0); /* sympy's log is natural */
+        b = base ? fs_mp_int(p, base) : fs_maths_node_new(p->m, FS_M_E, 0); /* sympy's log is natural */
     if (!b)
         return NULL;
     a = applied(p);
-    return make2(p, FS_M_LOG, a, b);
+    return fs_mp_node2(p, FS_M_LOG, a, b);
 }
 
 /* Items up to the closing bracket, which is not consumed. */
@@ -399,12 +198,12 @@ static node *items(parser *p, fs_maths_kind kind)
             return NULL;
         if (n->kind == FS_M_LIST) {
             for (size_t i = 0; i < n->n_args; i++)
-                if (!append(p, list, n->args[i]))
+                if (!fs_mp_append(p, list, n->args[i]))
                     return NULL;
-        } else if (!append(p, list, n)) {
+        } else if (!fs_mp_append(p, list, n)) {
             return NULL;
         }
-        if (!accept_word(p, ",") && !accept_word(p, ";"))
+        if (!fs_mp_take(p, ",") && !fs_mp_take(p, ";"))
             return list;
     }
 }
@@ -421,8 +220,8 @@ static node *bracketed(parser *p)
     p->n_brackets--;
     if (!list)
         return NULL;
-    close_square = accept_word(p, "]");
-    if (!close_square && !accept_word(p, ")"))
+    close_square = fs_mp_take(p, "]");
+    if (!close_square && !fs_mp_take(p, ")"))
         return NULL;
     if (list->n_args == 1)
         return square == close_square ? list->args[0] : NULL;
@@ -439,12 +238,12 @@ static node *braces(parser *p)
 {
     node *set;
 
-    if (accept_word(p, "\\}") || accept_word(p, "\\rbrace"))
+    if (fs_mp_take(p, "\\}") || fs_mp_take(p, "\\rbrace"))
         return fs_maths_node_new(p->m, FS_M_SET, 0);
     p->n_brackets++;
     set = items(p, FS_M_SET);
     p->n_brackets--;
-    return set && (accept_word(p, "\\}") || accept_word(p, "\\rbrace")) ? set : NULL;
+    return set && (fs_mp_take(p, "\\}") || fs_mp_take(p, "\\rbrace")) ? set : NULL;
 }
 
 static node *matrix(parser *p, const char *end)
@@ -454,21 +253,21 @@ static node *matrix(parser *p, const char *end)
 
     for (;;) {
         node *n = m ? sum(p) : NULL;
-        if (!n || !append(p, m, n))
+        if (!n || !fs_mp_append(p, m, n))
             return NULL;
         in_row++;
-        if (accept_word(p, "&"))
+        if (fs_mp_take(p, "&"))
             continue;
         if (m->n_columns && in_row != m->n_columns)
             return NULL;
         m->n_columns = in_row;
         in_row = 0;
-        if (accept_word(p, "\\\\") && !looking_at(p, end)) {
-            skip(p);
-            if (!looking_at(p, end))
+        if (fs_mp_take(p, "\\\\") && !fs_mp_at(p, end)) {
+            fs_mp_peek(p);
+            if (!fs_mp_at(p, end))
                 continue;
         }
-        return accept_word(p, end) ? m : NULL;
+        return fs_mp_take(p, end) ? m : NULL;
     }
 }
 
@@ -478,10 +277,10 @@ static node *environment(parser *p)
     fs_bytes name;
     char end[32] = "\\end{";
 
-    if (!raw_group(p, &name))
+    if (!fs_mp_raw_group(p, &name))
         return NULL;
     for (int i = 0; i < 5; i++)
-        if (is_word(name, names[i])) {
+        if (fs_mp_is_word(name, names[i])) {
             strcat(strcat(end, names[i]), "}");
             return matrix(p, end);
         }
@@ -492,23 +291,23 @@ static node *fraction(parser *p)
 {
     node *a = argument(p);
 
-    return make2(p, FS_M_DIV, a, a ? argument(p) : NULL);
+    return fs_mp_node2(p, FS_M_DIV, a, a ? argument(p) : NULL);
 }
 
 static node *root(parser *p)
 {
     node *degree = NULL, *a;
 
-    if (peek(p) == '[') {
+    if (fs_mp_peek(p) == '[') {
         p->at++;
         degree = sum(p);
-        if (!degree || !accept_word(p, "]"))
+        if (!degree || !fs_mp_take(p, "]"))
             return NULL;
     } else {
-        degree = make_int(p, 2);
+        degree = fs_mp_int(p, 2);
     }
     a = argument(p);
-    return make2(p, FS_M_ROOT, a, degree);
+    return fs_mp_node2(p, FS_M_ROOT, a, degree);
 }
 
 static node *between(parser *p, fs_maths_kind kind, const char *end)
@@ -518,7 +317,7 @@ static node *between(parser *p, fs_maths_kind kind, const char *end)
     p->bars += end[0] == '|';
     n = sum(p);
     p->bars -= end[0] == '|';
-    return n && accept_word(p, end) ? make1(p, kind, n) : NULL;
+    return n && fs_mp_take(p, end) ? fs_mp_node1(p, kind, n) : NULL;
 }
 
 static node *greek(parser *p)
@@ -528,7 +327,7 @@ static node *greek(parser *p)
 
     for (size_t i = 0; i < sizeof letters / sizeof *letters; i++) {
         size_t before = p->at;
-        if (accept_word(p, letters[i]))
+        if (fs_mp_take(p, letters[i]))
             return name_node(p, FS_M_VARIABLE, (fs_bytes){ p->s.data + before, strlen(letters[i]) });
     }
     return NULL;
@@ -538,12 +337,12 @@ static node *several(parser *p, fs_maths_kind kind)
 {
     node *list;
 
-    if (!accept_word(p, "("))
+    if (!fs_mp_take(p, "("))
         return NULL;
     p->n_brackets++;
     list = items(p, kind);
     p->n_brackets--;
-    return list && accept_word(p, ")") ? list : NULL;
+    return list && fs_mp_take(p, ")") ? list : NULL;
 }
 
 static node *command(parser *p)
@@ -555,49 +354,49 @@ static node *command(parser *p)
     fs_bytes text;
     node *n;
 
-    if (accept_any(p, fractions))
+    if (fs_mp_take_any(p, fractions))
         return fraction(p);
-    if (accept_word(p, "\\sqrt"))
+    if (fs_mp_take(p, "\\sqrt"))
         return root(p);
-    if (accept_word(p, "\\pi"))
+    if (fs_mp_take(p, "\\pi"))
         return fs_maths_node_new(p->m, FS_M_PI, 0);
-    if (accept_word(p, "\\infty"))
+    if (fs_mp_take(p, "\\infty"))
         return fs_maths_node_new(p->m, FS_M_INFINITY, 0);
-    if (accept_word(p, "\\boxed") || accept_word(p, "\\fbox"))
+    if (fs_mp_take(p, "\\boxed") || fs_mp_take(p, "\\fbox"))
         return group(p);
-    if (accept_word(p, "\\{") || accept_word(p, "\\lbrace"))
+    if (fs_mp_take(p, "\\{") || fs_mp_take(p, "\\lbrace"))
         return braces(p);
-    if (accept_any(p, empties))
+    if (fs_mp_take_any(p, empties))
         return fs_maths_node_new(p->m, FS_M_SET, 0);
-    if (accept_word(p, "\\lfloor"))
+    if (fs_mp_take(p, "\\lfloor"))
         return between(p, FS_M_FLOOR, "\\rfloor");
-    if (accept_word(p, "\\lceil"))
+    if (fs_mp_take(p, "\\lceil"))
         return between(p, FS_M_CEIL, "\\rceil");
-    if (accept_word(p, "\\lvert"))
+    if (fs_mp_take(p, "\\lvert"))
         return between(p, FS_M_ABS, "\\rvert");
-    if (accept_word(p, "\\begin"))
+    if (fs_mp_take(p, "\\begin"))
         return environment(p);
-    if (accept_any(p, binomials)) {
+    if (fs_mp_take_any(p, binomials)) {
         n = argument(p);
-        return make2(p, FS_M_BINOMIAL, n, n ? argument(p) : NULL);
+        return fs_mp_node2(p, FS_M_BINOMIAL, n, n ? argument(p) : NULL);
     }
-    if (accept_word(p, "\\log"))
+    if (fs_mp_take(p, "\\log"))
         return logarithm(p, 0);
-    if (accept_word(p, "\\lg"))
+    if (fs_mp_take(p, "\\lg"))
         return logarithm(p, 10);
-    if (accept_word(p, "\\min"))
+    if (fs_mp_take(p, "\\min"))
         return several(p, FS_M_MIN);
-    if (accept_word(p, "\\max"))
+    if (fs_mp_take(p, "\\max"))
         return several(p, FS_M_MAX);
-    if (accept_word(p, "\\gcd"))
+    if (fs_mp_take(p, "\\gcd"))
         return several(p, FS_M_GCD);
     for (const char *const *f = functions; *f; f++)
-        if (accept_word(p, *f))
+        if (fs_mp_take(p, *f))
             return function(p, fs_bytes_str(*f + 1));
-    if (accept_word(p, "\\imath"))
+    if (fs_mp_take(p, "\\imath"))
         return fs_maths_node_new(p->m, FS_M_I, 0);
     before = p->at;
-    if (text_command(p, &text)) {
+    if (fs_mp_text(p, &text)) {
         if (text.n_bytes == 0)
             return unary(p);
         n = word_node(p, text);
@@ -605,7 +404,7 @@ static node *command(parser *p)
             return n;
         /* Words in front of something ("x = ", "The answer is ") say nothing. */
         before = p->at;
-        if (peek(p) && !strchr("},;)&]", peek(p)) && !looking_at(p, "\\text") && !looking_at(p, "\\}") && !looking_at(p, "\\\\")) {
+        if (fs_mp_peek(p) && !strchr("},;)&]", fs_mp_peek(p)) && !fs_mp_at(p, "\\text") && !fs_mp_at(p, "\\}") && !fs_mp_at(p, "\\\\")) {
             node *behind = sum(p);
             if (behind)
                 return behind;
@@ -620,25 +419,25 @@ static node *command(parser *p)
 static node *letter(parser *p)
 {
     static const char *const plain[] = { "sqrt", "infinity", "inf", "pi", NULL };
-    uint8_t c = peek(p);
+    uint8_t c = fs_mp_peek(p);
     node *n;
 
     for (int i = 0; plain[i]; i++) {
         size_t k = strlen(plain[i]);
-        if (!looking_at(p, plain[i]) || (p->at + k < p->s.n_bytes && isalpha(p->s.data[p->at + k])))
+        if (!fs_mp_at(p, plain[i]) || (p->at + k < p->s.n_bytes && isalpha(p->s.data[p->at + k])))
             continue;
         p->at += k;
         if (i == 0)
-            return peek(p) == '(' || peek(p) == '{' ? make2(p, FS_M_ROOT, argument(p), make_int(p, 2)) : NULL;
+            return fs_mp_peek(p) == '(' || fs_mp_peek(p) == '{' ? fs_mp_node2(p, FS_M_ROOT, argument(p), fs_mp_int(p, 2)) : NULL;
         return fs_maths_node_new(p->m, i == 3 ? FS_M_PI : FS_M_INFINITY, 0);
     }
     p->at++;
     if (c == 'e' || c == 'i')
         return fs_maths_node_new(p->m, c == 'e' ? FS_M_E : FS_M_I, 0);
     n = name_node(p, FS_M_VARIABLE, (fs_bytes){ p->s.data + p->at - 1, 1 });
-    if (n && accept_word(p, "_")) { /* a subscript is part of the name */
+    if (n && fs_mp_take(p, "_")) { /* a subscript is part of the name */
         fs_bytes sub;
-        if (raw_group(p, &sub))
+        if (fs_mp_raw_group(p, &sub))
             n->text.n_bytes = (size_t)(sub.data + sub.n_bytes + 1 - n->text.data);
         else if (p->at < p->s.n_bytes && isalnum(p->s.data[p->at]))
             n->text.n_bytes = (size_t)(p->s.data + ++p->at - n->text.data);
@@ -650,7 +449,7 @@ static node *letter(parser *p)
 
 static node *primary(parser *p)
 {
-    uint8_t c = peek(p);
+    uint8_t c = fs_mp_peek(p);
 
     if (isdigit(c) || c == '.')
         return number(p);
@@ -664,12 +463,12 @@ static node *primary(parser *p)
         p->at++;
         return between(p, FS_M_ABS, "|");
     }
-    if (accept_bytes(p, "\xcf\x80"))
+    if (fs_mp_take_bytes(p, "\xcf\x80"))
         return fs_maths_node_new(p->m, FS_M_PI, 0);
-    if (accept_bytes(p, "\xe2\x88\x9e"))
+    if (fs_mp_take_bytes(p, "\xe2\x88\x9e"))
         return fs_maths_node_new(p->m, FS_M_INFINITY, 0);
-    if (accept_bytes(p, "\xe2\x88\x9a"))
-        return make2(p, FS_M_ROOT, argument(p), make_int(p, 2));
+    if (fs_mp_take_bytes(p, "\xe2\x88\x9a"))
+        return fs_mp_node2(p, FS_M_ROOT, argument(p), fs_mp_int(p, 2));
     return c == '\\' ? command(p) : NULL;
 }
 
@@ -685,13 +484,13 @@ static node *mixed(parser *p, node *whole)
     size_t before = p->at;
     node *f;
 
-    if (!is_number(whole) || whole->decimal || !accept_any(p, fractions)) {
+    if (!is_number(whole) || whole->decimal || !fs_mp_take_any(p, fractions)) {
         p->at = before;
         return whole;
     }
     f = fraction(p);
     if (f && is_number(f->args[0]) && is_number(f->args[1]))
-        return make2(p, FS_M_ADD, whole, f);
+        return fs_mp_node2(p, FS_M_ADD, whole, f);
     p->at = before;
     return whole;
 }
@@ -705,20 +504,20 @@ static node *after_quantity(parser *p, node *n)
     while (n) {
         size_t before;
         fs_bytes text;
-        if (accept_word(p, "!")) {
-            n = make1(p, FS_M_FACTORIAL, n);
-        } else if (accept_any(p, percents)) {
-            n = make1(p, FS_M_PERCENT, n);
-        } else if (accept_any(p, degrees)) {
-            n = make1(p, FS_M_DEGREE, n);
+        if (fs_mp_take(p, "!")) {
+            n = fs_mp_node1(p, FS_M_FACTORIAL, n);
+        } else if (fs_mp_take_any(p, percents)) {
+            n = fs_mp_node1(p, FS_M_PERCENT, n);
+        } else if (fs_mp_take_any(p, degrees)) {
+            n = fs_mp_node1(p, FS_M_DEGREE, n);
         } else {
             before = p->at;
-            if (!text_command(p, &text) || is_word(text, "or") || is_word(text, "and") || text.n_bytes < 1 || n->kind == FS_M_TEXT) {
+            if (!fs_mp_text(p, &text) || fs_mp_is_word(text, "or") || fs_mp_is_word(text, "and") || text.n_bytes < 1 || n->kind == FS_M_TEXT) {
                 p->at = before;
                 return n;
             }
             /* a unit, with its exponent: cm^2 */
-            if (accept_word(p, "^") && !argument(p))
+            if (fs_mp_take(p, "^") && !argument(p))
                 return NULL;
         }
     }
@@ -737,17 +536,17 @@ static node *power(parser *p)
     if (n)
         n = mixed(p, n);
     n = after_quantity(p, n);
-    while (n && peek(p) == '^') {
+    while (n && fs_mp_peek(p) == '^') {
         p->at++;
-        if (isdigit(peek(p)))
+        if (isdigit(fs_mp_peek(p)))
             e = number(p); /* x^10, as people mean it */
-        else if (peek(p) == '-') {
+        else if (fs_mp_peek(p) == '-') {
             p->at++;
-            e = make1(p, FS_M_NEG, argument(p));
+            e = fs_mp_node1(p, FS_M_NEG, argument(p));
         } else {
             e = argument(p);
         }
-        n = after_quantity(p, make2(p, FS_M_POW, n, e));
+        n = after_quantity(p, fs_mp_node2(p, FS_M_POW, n, e));
     }
     p->depth--;
     return n;
@@ -761,9 +560,9 @@ static node *unary(parser *p)
         p->depth--;
         return NULL;
     }
-    if (accept_word(p, "-") || accept_word(p, "\xe2\x88\x92"))
-        n = make1(p, FS_M_NEG, unary(p));
-    else if (accept_word(p, "+"))
+    if (fs_mp_take(p, "-") || fs_mp_take(p, "\xe2\x88\x92"))
+        n = fs_mp_node1(p, FS_M_NEG, unary(p));
+    else if (fs_mp_take(p, "+"))
         n = unary(p);
     else
         n = power(p);
@@ -778,7 +577,7 @@ static bool starts_factor(parser *p, const node *before)
                                         "\\leqslant", "\\geqslant", "\\lt", "\\gt", "\\approx", "\\pm", "\\mp", "\\cdot", "\\times", "\\div", "\\}", "\\\\",
                                         "\\rfloor", "\\rceil", "\\rvert", "\\rbrace", "\\end", "\\cdots", "\\ldots", "\\equiv", "\\to", "\\rightarrow",
                                         "\\textbf", "\\textit", "\\mid", "\\%", NULL };
-    uint8_t c = peek(p);
+    uint8_t c = fs_mp_peek(p);
 
     if (c == '|')
         return p->bars == 0;
@@ -786,13 +585,13 @@ static bool starts_factor(parser *p, const node *before)
         return !is_number(before);
     if (c == '\\') {
         for (const char *const *e = ends; *e; e++)
-            if (looking_at(p, *e))
+            if (fs_mp_at(p, *e))
                 return false;
         return true;
     }
-    if (looking_at(p, "and") || looking_at(p, "or ") || looking_at(p, "cup"))
+    if (fs_mp_at(p, "and") || fs_mp_at(p, "or ") || fs_mp_at(p, "cup"))
         return false;
-    return isalpha(c) || c == '(' || c == '{' || c == 0xcf || looking_at(p, "\xe2\x88\x9a");
+    return isalpha(c) || c == '(' || c == '{' || c == 0xcf || fs_mp_at(p, "\xe2\x88\x9a");
 }
 
 static node *product(parser *p)
@@ -802,12 +601,12 @@ static node *product(parser *p)
     node *n = unary(p);
 
     while (n) {
-        if (accept_any(p, times))
-            n = make2(p, FS_M_MUL, n, unary(p));
-        else if (accept_any(p, over))
-            n = make2(p, FS_M_DIV, n, unary(p));
+        if (fs_mp_take_any(p, times))
+            n = fs_mp_node2(p, FS_M_MUL, n, unary(p));
+        else if (fs_mp_take_any(p, over))
+            n = fs_mp_node2(p, FS_M_DIV, n, unary(p));
         else if (starts_factor(p, n))
-            n = make2(p, FS_M_MUL, n, power(p));
+            n = fs_mp_node2(p, FS_M_MUL, n, power(p));
         else
             break;
     }
@@ -822,24 +621,24 @@ static node *sum(parser *p)
         p->depth--;
         return NULL;
     }
-    if (accept_word(p, "\\pm") || accept_word(p, "\xc2\xb1")) {
+    if (fs_mp_take(p, "\\pm") || fs_mp_take(p, "\xc2\xb1")) {
         p->saw_plus_minus = true;
         n = product(p);
-        n = p->minus ? make1(p, FS_M_NEG, n) : n;
+        n = p->minus ? fs_mp_node1(p, FS_M_NEG, n) : n;
     } else {
         n = product(p);
     }
     while (n) {
-        if (accept_word(p, "+")) {
-            n = make2(p, FS_M_ADD, n, product(p));
-        } else if (accept_word(p, "-") || accept_word(p, "\xe2\x88\x92")) {
-            n = make2(p, FS_M_SUB, n, product(p));
-        } else if (accept_word(p, "\\pm") || accept_word(p, "\xc2\xb1")) {
+        if (fs_mp_take(p, "+")) {
+            n = fs_mp_node2(p, FS_M_ADD, n, product(p));
+        } else if (fs_mp_take(p, "-") || fs_mp_take(p, "\xe2\x88\x92")) {
+            n = fs_mp_node2(p, FS_M_SUB, n, product(p));
+        } else if (fs_mp_take(p, "\\pm") || fs_mp_take(p, "\xc2\xb1")) {
             p->saw_plus_minus = true;
-            n = make2(p, p->minus ? FS_M_SUB : FS_M_ADD, n, product(p));
-        } else if (accept_word(p, "\\mp")) {
+            n = fs_mp_node2(p, p->minus ? FS_M_SUB : FS_M_ADD, n, product(p));
+        } else if (fs_mp_take(p, "\\mp")) {
             p->saw_plus_minus = true;
-            n = make2(p, p->minus ? FS_M_ADD : FS_M_SUB, n, product(p));
+            n = fs_mp_node2(p, p->minus ? FS_M_ADD : FS_M_SUB, n, product(p));
         } else {
             break;
         }
@@ -853,12 +652,12 @@ static node *sets(parser *p)
     node *n = sum(p);
 
     while (n) {
-        if (accept_word(p, "\\cup") || accept_word(p, "\xe2\x88\xaa"))
-            n = make2(p, FS_M_UNION, n, sum(p));
-        else if (accept_word(p, "\\cap"))
-            n = make2(p, FS_M_INTERSECTION, n, sum(p));
-        else if (accept_word(p, "\\setminus"))
-            n = make2(p, FS_M_MINUS, n, sum(p));
+        if (fs_mp_take(p, "\\cup") || fs_mp_take(p, "\xe2\x88\xaa"))
+            n = fs_mp_node2(p, FS_M_UNION, n, sum(p));
+        else if (fs_mp_take(p, "\\cap"))
+            n = fs_mp_node2(p, FS_M_INTERSECTION, n, sum(p));
+        else if (fs_mp_take(p, "\\setminus"))
+            n = fs_mp_node2(p, FS_M_MINUS, n, sum(p));
         else
             break;
     }
@@ -876,7 +675,7 @@ static bool accept_relation(parser *p, fs_maths_relation *ret)
                   { "\\in", FS_R_IN } };
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (accept_word(p, words[i].word)) {
+        if (fs_mp_take(p, words[i].word)) {
             *ret = words[i].r;
             return true;
         }
@@ -896,12 +695,12 @@ static node *relation(parser *p)
             n = right;
             continue;
         }
-        next = make2(p, FS_M_RELATION, n, right);
+        next = fs_mp_node2(p, FS_M_RELATION, n, right);
         if (!next)
             return NULL;
         next->relation = kind;
         if (r) { /* both hold */
-            next = make2(p, FS_M_INTERSECTION, r, next);
+            next = fs_mp_node2(p, FS_M_INTERSECTION, r, next);
             if (!next)
                 return NULL;
         }
@@ -918,16 +717,16 @@ static bool accept_separator(parser *p)
     bool comma = false;
 
     if (p->n_brackets == 0)
-        comma = accept_word(p, ",") || accept_word(p, ";");
+        comma = fs_mp_take(p, ",") || fs_mp_take(p, ";");
     before = p->at;
-    if (text_command(p, &text)) {
+    if (fs_mp_text(p, &text)) {
         while (text.n_bytes && strchr(",.; ", text.data[0]))
             text = (fs_bytes){ text.data + 1, text.n_bytes - 1 };
-        if (is_word(text, "or") || is_word(text, "and") || (comma && text.n_bytes == 0))
+        if (fs_mp_is_word(text, "or") || fs_mp_is_word(text, "and") || (comma && text.n_bytes == 0))
             return true;
     }
     p->at = before;
-    if (accept_word(p, "and ") || accept_word(p, "or ") || accept_word(p, "\\lor") || accept_word(p, "\\vee"))
+    if (fs_mp_take(p, "and ") || fs_mp_take(p, "or ") || fs_mp_take(p, "\\lor") || fs_mp_take(p, "\\vee"))
         return true;
     return comma;
 }
@@ -943,14 +742,14 @@ static node *statement(parser *p)
     n = relation(p);
     while (n && accept_separator(p)) {
         node *next;
-        if (peek(p) == 0 || peek(p) == '}')
+        if (fs_mp_peek(p) == 0 || fs_mp_peek(p) == '}')
             break; /* a comma at the end */
         next = relation(p);
-        if (!list && (!(list = fs_maths_node_new(p->m, FS_M_LIST, 0)) || !append(p, list, n))) {
+        if (!list && (!(list = fs_maths_node_new(p->m, FS_M_LIST, 0)) || !fs_mp_append(p, list, n))) {
             n = NULL;
             break;
         }
-        if (!next || !append(p, list, next)) {
+        if (!next || !fs_mp_append(p, list, next)) {
             n = NULL;
             break;
         }
@@ -964,11 +763,11 @@ static node *parse_all(fs_maths *m, fs_bytes text, bool minus, bool *ret_plus_mi
 {
     parser p = { .m = m, .s = text, .minus = minus };
     node *n = statement(&p);
-    uint8_t c = peek(&p);
+    uint8_t c = fs_mp_peek(&p);
 
     if (c == '.' || c == ',' || c == ';') {
         p.at++;
-        c = peek(&p);
+        c = fs_mp_peek(&p);
     }
     *ret_plus_minus = p.saw_plus_minus;
     return c == 0 && p.at >= text.n_bytes ? n : NULL;
@@ -992,7 +791,7 @@ node *fs_maths_parse(fs_maths *m, fs_bytes text)
     for (int k = 0; k < 2; k++) {
         node *one = k ? other : n;
         for (size_t i = 0; i < (one->kind == FS_M_LIST ? one->n_args : 1); i++)
-            if (!append(&p, list, one->kind == FS_M_LIST ? one->args[i] : one))
+            if (!fs_mp_append(&p, list, one->kind == FS_M_LIST ? one->args[i] : one))
                 return NULL;
     }
     return list;

@@ -1,9 +1,15 @@
 """farseek data make and data check, with the arithmetic done again in Python."""
 import collections
 import json
+import os
 import re
+import signal
+import subprocess
+import time
 
 import pytest
+
+from conftest import ROOT
 
 TASKS = ("chain", "multiply", "sort", "countdown")
 
@@ -123,3 +129,23 @@ def test_maths_is_judged_by_value(farseek, tmp_path):
     file.write_text("".join(json.dumps({"prompt": "q", "answer": a, "output": o}) + "\n" for a, o, _ in rows))
     assert json.loads(farseek("data", "check", "maths", file, kept, "--json")) == {"out": str(file), "records": 4, "right": 2, "well-formed": 1, "wrong": 1}
     assert [json.loads(x)["answer"] for x in kept.read_text().splitlines()] == [a for a, _, v in rows if v == "right"]
+
+
+@pytest.mark.parametrize("args", [["data", "make", "countdown", "OUT", "-n", "100000000"], ["data", "dedup", "BIG", "OUT", "--near"],
+                                  ["data", "tokenize", "TOKENIZER", "BIG", "OUT"], ["tokenizer", "train", "BIG", "OUT"]])
+def test_ctrl_c_leaves_nothing(farseek, tmp_path, tmp_path_factory, args):
+    things = tmp_path_factory.mktemp("things")
+    names = {"OUT": tmp_path / "out", "BIG": things / "big.jsonl", "TOKENIZER": things / "tokenizer"}
+    if "BIG" in args:
+        line = json.dumps({"text": "abc def ghi jkl mno pqr stu vwx yz " * 80}) + "\n"
+        (things / "small.jsonl").write_text(line)
+        farseek("tokenizer", "train", things / "small.jsonl", names["TOKENIZER"], "--vocab-size", 300)
+        with open(names["BIG"], "w") as f:
+            for i in range(20000):
+                f.write(line.replace("abc", str(i)))
+    command = os.environ.get("FARSEEK", str(ROOT / "build" / "farseek")).split()
+    p = subprocess.Popen([*command, *(str(names.get(a, a)) for a in args)], stderr=subprocess.PIPE, text=True)
+    time.sleep(0.3)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(60) == 130 and p.stderr.read() == "farseek: interrupted\n"
+    assert not list(tmp_path.iterdir())
