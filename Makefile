@@ -104,13 +104,14 @@ $(BUILD)/bench/%: bench/%.c bench/measure.h $(BUILD)/libfarseek.a Makefile
 	$(CC) $(CFLAGS_ALL) $(LDSAN) $< $(BUILD)/libfarseek.a $(LIBS_$*) $(LDLIBS_LIB) -o $@
 # bench-X writes bench/results/X.csv.
 LIBS_gemm := -ldl
-BENCHES   := attention gemm limits pool quants sampler
+BENCHES   := attention gemm limits pool quants sampler train
 bench-attention: # attention kernels on one core
 bench-gemm:      # products against OpenBLAS (Debian: libopenblas0)
 bench-limits:    # what the machine can
 bench-pool:      # what a region of the pool costs
 bench-quants:    # quantised products against the limits
 bench-sampler:   # a draw over a large vocabulary
+bench-train:     # training steps of small models
 $(BENCHES:%=bench-%): bench-%: $(BUILD)/bench/%
 	@mkdir -p bench/results
 	$< "$$(git describe --always --dirty)" > bench/results/$*.csv
@@ -174,7 +175,7 @@ help:
 	@echo 'make san         unit tests under ASan and UBSan'
 	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
-	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-sampler, bench-tokenizer, ulp: bench/'
+	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-sampler, bench-tokenizer, bench-train, ulp: bench/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'
 
 clean:

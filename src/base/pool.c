@@ -68,6 +68,7 @@ struct fs_pool {
     _Alignas(LINE) atomic_uint wake; /* workers sleep on it */
     atomic_int n_sleeping;
     int n_resting;
+    bool no_rests;
     atomic_bool stop;
 };
 
@@ -317,6 +318,11 @@ int fs_pool_threads(const fs_pool *p)
     return p->n_threads;
 }
 
+void fs_pool_keep_all(fs_pool *p)
+{
+    p->no_rests = true;
+}
+
 /* Sends a worker to rest whose core was taken away; the next time soon after costs it more. */
 static void rest(fs_pool *p, struct worker *w, uint64_t stall_us, uint64_t now_us)
 {
@@ -364,7 +370,7 @@ static void wait_for_others(fs_pool *p, unsigned n)
         futex_wait(&p->n_done, done);
     atomic_store_explicit(&p->caller_sleeps, false, memory_order_relaxed);
     now = us_of(CLOCK_MONOTONIC);
-    for (int i = 0; i < p->n_started && now - start > STALL_US; i++) {
+    for (int i = 0; i < p->n_started && now - start > STALL_US && !p->no_rests; i++) {
         struct worker *w = &p->workers[i];
         if (busy[i] && !atomic_load_explicit(&w->resting, memory_order_relaxed) &&
             us_of(w->cpu_clock) - w->cpu_us < (now - start) / 2)

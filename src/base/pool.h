@@ -19,6 +19,8 @@ typedef struct fs_pool fs_pool;
 fs_status fs_pool_new(int n_threads, fs_pool **ret, fs_error *err);
 void fs_pool_free(fs_pool *p);
 int fs_pool_threads(const fs_pool *p);
+/* No thread rests from now on: for work whose regions take milliseconds, where a rest costs more than what it saves. */
+void fs_pool_keep_all(fs_pool *p);
 /* From now on threads run where the kernel puts them, instead of off the caller's CPU: before a sandbox, which would
  * refuse to move them when the caller moves. */
 void fs_pool_unpin(fs_pool *p);

@@ -6,6 +6,7 @@
 
 #define EACH(X) \
     X(run) \
+    X(train) \
     X(inspect) \
     X(convert) \
     X(quantize) \

@@ -11,6 +11,8 @@
 
 typedef struct fs_trainer fs_trainer;
 
+#define FS_TRAIN_ROW_MULTIPLE 256 /* of the tokens that a row is packed to */
+
 /* One document: positions 0 .. n-1. */
 typedef struct fs_train_sequence {
     const int32_t *ids;     /* [n] */

@@ -1,0 +1,325 @@
+/* See the header. */
+#include "train/checkpoint.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "formats/config_write.h"
+#include "formats/safetensors.h"
+#include "formats/safetensors_write.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PART            ".part"
+#define STATE_BYTES_MAX ((size_t)1 << 16)
+#define OTHER_BYTES_MAX ((size_t)256 << 20)
+
+static const char *const beside[] = { "tokenizer.json", "tokenizer_config.json", "generation_config.json" };
+
+/* ---- folders ---- */
+static fs_status make_folder(const char *path, fs_error *err)
+{
+    return mkdir(path, 0777) == 0 || errno == EEXIST ? FS_OK : fs_fail_errno(err, errno, "cannot make folder '%s'", path);
+}
+
+static fs_status sync_folder(const char *path, fs_error *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && fsync(fd) == 0;
+    int saved = errno;
+
+    if (fd >= 0)
+        close(fd);
+    return ok ? FS_OK : fs_fail_errno(err, saved, "cannot sync folder '%s'", path);
+}
+
+/* Files of the folder, not folders in it. */
+static void remove_files(const char *path)
+{
+    DIR *d = opendir(path);
+    struct dirent *e;
+
+    while (d && (e = readdir(d)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+}
+
+/* What a killed run left behind. */
+static void remove_part(const char *path)
+{
+    char *inner = fs_path_join(path, "optimizer");
+
+    if (inner) {
+        remove_files(inner);
+        rmdir(inner);
+    }
+    remove_files(path);
+    rmdir(path);
+    free(inner);
+}
+
+/* ---- writing ---- */
+struct set {
+    const char *suffix; /* of the name */
+    size_t offset;      /* of the member of fs_param */
+};
+
+static const struct set weights_set[] = { { "", offsetof(fs_param, w) }, { NULL, 0 } };
+static const struct set moments_sets[] = { { ".m", offsetof(fs_param, m) }, { ".v", offsetof(fs_param, v) }, { NULL, 0 } };
+
+static float *data_of(const fs_param *p, const struct set *s)
+{
+    float *data;
+
+    memcpy(&data, (const char *)p + s->offset, sizeof data);
+    return data;
+}
+
+static bool is_in(const fs_param *p, const struct set *s)
+{
+    return !*s->suffix || !p->fixed;
+}
+
+static fs_status write_sets(const char *folder, const fs_params *p, const struct set *sets, fs_error *err)
+{
+    fs_safetensors_writer *w = NULL;
+    const float **data = calloc(2 * p->n, sizeof *data);
+    size_t *n = calloc(2 * p->n, sizeof *n), count = 0, next;
+    fs_status rc = data && n ? fs_safetensors_writer_new(folder, 0, &w, err) : fs_fail_memory(err, 2 * p->n * sizeof *data);
+
+    for (size_t i = 0; i < p->n && !rc; i++)
+        for (const struct set *s = sets; s->suffix && !rc; s++) {
+            const fs_param *item = &p->items[i];
+            uint64_t dims[2] = { item->n_dims == 2 ? item->rows : item->cols, item->cols };
+            char name[224];
+            if (!is_in(item, s))
+                continue;
+            snprintf(name, sizeof name, "%s%s", item->name, s->suffix);
+            rc = fs_safetensors_writer_add(w, name, FS_DTYPE_F32, item->n_dims, dims, err);
+            data[count] = data_of(item, s);
+            n[count++] = item->n;
+        }
+    if (!rc)
+        rc = fs_safetensors_writer_begin(w, err);
+    while (!rc && (next = fs_safetensors_writer_next(w)) < count)
+        rc = fs_safetensors_writer_write(w, data[next], n[next] * sizeof **data, err);
+    if (!rc)
+        rc = fs_safetensors_writer_commit(w, err);
+    fs_safetensors_writer_close(w);
+    free(data);
+    free(n);
+    return rc;
+}
+
+static fs_status write_text(const char *folder, const char *name, const fs_buf *text, fs_error *err)
+{
+    char *path = fs_path_join(folder, name);
+    fs_status rc = path ? fs_file_write_atomic(path, fs_buf_bytes(text), err) : fs_fail_memory(err, strlen(name));
+
+    free(path);
+    return rc;
+}
+
+static fs_status copy_file(const char *from, const char *to, const char *name, fs_error *err)
+{
+    char *path = fs_path_join(from, name);
+    fs_buf text = { 0 };
+    fs_status rc = FS_OK;
+
+    if (!path)
+        return fs_fail_memory(err, strlen(name));
+    if (fs_file_exists(path)) {
+        rc = fs_file_read(path, OTHER_BYTES_MAX, &text, err);
+        if (!rc)
+            rc = write_text(to, name, &text, err);
+    }
+    fs_buf_done(&text);
+    free(path);
+    return rc;
+}
+
+static fs_status write_parts(const char *folder, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
+                             const char *tokenizer_from, fs_error *err)
+{
+    const fs_config_storage storage = { .torch_dtype = "float32" };
+    char *inner = fs_path_join(folder, "optimizer");
+    fs_buf text = { 0 };
+    fs_status rc = inner ? make_folder(inner, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = fs_config_to_json(c, &storage, &text, err);
+    if (!rc)
+        rc = write_text(folder, "config.json", &text, err);
+    for (size_t i = 0; tokenizer_from && i < sizeof beside / sizeof *beside && !rc; i++)
+        rc = copy_file(tokenizer_from, folder, beside[i], err);
+    if (!rc)
+        rc = write_sets(folder, p, weights_set, err);
+    if (!rc)
+        rc = write_sets(inner, p, moments_sets, err);
+    fs_buf_clear(&text);
+    if (!rc)
+        rc = fs_buf_printf(&text, err, "{\"step\":%" PRIu64 ",\"beta1_t\":\"%a\",\"beta2_t\":\"%a\",\"recipe_sha256\":\"%s\"}\n", o->step, o->beta1_t,
+                           o->beta2_t, recipe_sha256);
+    if (!rc)
+        rc = write_text(folder, "training.json", &text, err);
+    if (!rc)
+        rc = sync_folder(inner, err);
+    if (!rc)
+        rc = sync_folder(folder, err);
+    fs_buf_done(&text);
+    free(inner);
+    return rc;
+}
+
+fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
+                              const char *tokenizer_from, fs_error *err)
+{
+    char name[48], part_name[56], *path, *part;
+    fs_status rc = FS_OK;
+
+    snprintf(name, sizeof name, "step-%08" PRIu64, o->step);
+    snprintf(part_name, sizeof part_name, "%s" PART, name);
+    path = fs_path_join(out, name);
+    part = fs_path_join(out, part_name);
+    if (!path || !part)
+        rc = fs_fail_memory(err, strlen(out));
+    if (!rc) {
+        remove_part(part);
+        rc = make_folder(part, err);
+    }
+    if (!rc)
+        rc = write_parts(part, c, p, o, recipe_sha256, tokenizer_from, err);
+    if (!rc && rename(part, path) != 0)
+        rc = fs_fail_errno(err, errno, "cannot rename to '%s'", path);
+    if (!rc)
+        rc = sync_folder(out, err);
+    free(path);
+    free(part);
+    return rc;
+}
+
+/* ---- reading ---- */
+fs_status fs_checkpoint_newest(const char *out, uint64_t *ret_step, char **ret_folder, fs_error *err)
+{
+    DIR *d = opendir(out);
+    struct dirent *e;
+    bool found = false;
+    char name[48];
+
+    *ret_folder = NULL;
+    if (!d)
+        return errno == ENOENT ? FS_OK : fs_fail_errno(err, errno, "cannot read folder '%s'", out);
+    while ((e = readdir(d)) != NULL) {
+        size_t n = strspn(e->d_name + (strncmp(e->d_name, "step-", 5) == 0 ? 5 : 0), "0123456789");
+        uint64_t step;
+        if (strncmp(e->d_name, "step-", 5) != 0 || n < 8 || n > 18 || e->d_name[5 + n])
+            continue;
+        step = strtoull(e->d_name + 5, NULL, 10);
+        if (!found || step > *ret_step)
+            *ret_step = step;
+        found = true;
+    }
+    closedir(d);
+    if (!found)
+        return FS_OK;
+    snprintf(name, sizeof name, "step-%08" PRIu64, *ret_step);
+    *ret_folder = fs_path_join(out, name);
+    return *ret_folder ? FS_OK : fs_fail_memory(err, strlen(out));
+}
+
+static fs_status read_sets(const char *folder, fs_params *p, const struct set *sets, fs_error *err)
+{
+    char *path = fs_path_join(folder, "model.safetensors");
+    fs_map map = { 0 };
+    fs_safetensors *s = NULL;
+    fs_status rc = path ? fs_map_open(&map, path, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = fs_safetensors_open(map.bytes, path, &s, err);
+    for (size_t i = 0; i < p->n && !rc; i++)
+        for (const struct set *set = sets; set->suffix && !rc; set++) {
+            const fs_param *item = &p->items[i];
+            const fs_tensor *t;
+            char name[224];
+            if (!is_in(item, set))
+                continue;
+            snprintf(name, sizeof name, "%s%s", item->name, set->suffix);
+            t = fs_safetensors_find(s, name);
+            if (!t || t->dtype != FS_DTYPE_F32 || t->n_bytes != item->n * sizeof(float))
+                rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has no tensor '%s' of %zu f32", path, name, item->n);
+            else
+                memcpy(data_of(item, set), t->data, t->n_bytes);
+        }
+    fs_safetensors_close(s);
+    fs_map_close(&map);
+    free(path);
+    return rc;
+}
+
+static fs_status read_power(struct json_object *json, const char *key, double *ret, fs_error *err)
+{
+    fs_bytes text = { 0 };
+    bool found = false;
+    char *end = NULL;
+    fs_status rc = fs_json_string(json, key, &text, &found, err);
+
+    if (!rc && found)
+        *ret = strtod((const char *)text.data, &end);
+    if (!rc && (!found || *end || !(*ret >= 0 && *ret <= 1)))
+        rc = fs_fail(err, FS_ERR_FORMAT, "training.json: '%s' is no number from 0 to 1", key);
+    return rc;
+}
+
+static fs_status read_state(const char *folder, fs_optimizer *o, const char *recipe_sha256, fs_error *err)
+{
+    char *path = fs_path_join(folder, "training.json");
+    struct json_object *json = NULL;
+    fs_buf text = { 0 };
+    fs_bytes recipe = { 0 };
+    int64_t step = -1;
+    fs_status rc = path ? fs_file_read(path, STATE_BYTES_MAX, &text, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = fs_json_parse(fs_buf_bytes(&text), path, &json, err);
+    if (!rc)
+        rc = fs_json_int(json, "step", 0, INT64_MAX, &step, NULL, err);
+    if (!rc)
+        rc = fs_json_string(json, "recipe_sha256", &recipe, NULL, err);
+    if (!rc)
+        rc = read_power(json, "beta1_t", &o->beta1_t, err);
+    if (!rc)
+        rc = read_power(json, "beta2_t", &o->beta2_t, err);
+    if (!rc && step < 0)
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has no step", path);
+    if (!rc && !fs_bytes_equal(recipe, fs_bytes_str(recipe_sha256)))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' was made by another recipe: its hash is %.*s, this one's %s", folder,
+                     (int)(recipe.n_bytes < 64 ? recipe.n_bytes : 64), recipe.data ? (const char *)recipe.data : "", recipe_sha256);
+    if (!rc)
+        o->step = (uint64_t)step;
+    json_object_put(json);
+    fs_buf_done(&text);
+    free(path);
+    return rc;
+}
+
+fs_status fs_checkpoint_read(const char *folder, fs_params *p, fs_optimizer *o, const char *recipe_sha256, fs_error *err)
+{
+    char *inner = fs_path_join(folder, "optimizer");
+    fs_status rc = inner ? read_state(folder, o, recipe_sha256, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = read_sets(folder, p, weights_set, err);
+    if (!rc)
+        rc = read_sets(inner, p, moments_sets, err);
+    free(inner);
+    return rc;
+}

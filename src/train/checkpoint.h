@@ -1,0 +1,23 @@
+/* A checkpoint: an ordinary Hub folder with f32 weights, and what training needs to go on from it to the bit.
+ *
+ *   OUT/step-00000100/config.json, model.safetensors, tokenizer files    the model
+ *                     optimizer/model.safetensors                        NAME.m and NAME.v of every tensor that has a gradient
+ *                     training.json                                      steps taken, beta^t as hexadecimal floats, the recipe's hash
+ *
+ * It is written into OUT/step-00000100.part, synced, and renamed: a folder without that ending is whole. */
+#ifndef FS_TRAIN_CHECKPOINT_H
+#define FS_TRAIN_CHECKPOINT_H
+
+#include "formats/config.h"
+#include "train/optimizer.h"
+
+/* tokenizer_from: a folder whose tokenizer.json, tokenizer_config.json and generation_config.json go along where they are;
+ * NULL: none. */
+fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
+                              const char *tokenizer_from, fs_error *err);
+/* The newest whole checkpoint in out: its steps and its folder (free); *ret_folder NULL: there is none. */
+fs_status fs_checkpoint_newest(const char *out, uint64_t *ret_step, char **ret_folder, fs_error *err);
+/* Weights, moments and the optimiser's counters. Another recipe than recipe_sha256's is a sentence. */
+fs_status fs_checkpoint_read(const char *folder, fs_params *p, fs_optimizer *o, const char *recipe_sha256, fs_error *err);
+
+#endif

@@ -1,0 +1,40 @@
+/* Pretraining by a recipe: data, steps, checkpoints, a trace. The state after step n is a function of the recipe, the data and
+ * the first weights alone: a run that is killed and resumed ends in the same bits as one that was not. */
+#ifndef FS_TRAIN_PRETRAIN_H
+#define FS_TRAIN_PRETRAIN_H
+
+#include "train/documents.h"
+#include "train/recipe.h"
+
+/* What is known before the first step. */
+typedef struct fs_pretrain_plan {
+    uint64_t n_parameters, n_active; /* active: multiplied with one token */
+    uint64_t n_documents, n_tokens, n_rows;
+    uint64_t tokens_step;
+    size_t bytes;       /* parameters, moments, operands, activations */
+    uint64_t first_step; /* of those done before: resumed */
+    const char *resumed_from; /* NULL: nothing; valid during the call */
+} fs_pretrain_plan;
+
+typedef struct fs_pretrain_step {
+    uint64_t step, steps; /* step counts from 1 */
+    fs_train_loss loss;
+    float grad_norm;
+    double lr, seconds; /* of the step */
+} fs_pretrain_step;
+
+typedef struct fs_pretrain_events {
+    void (*plan)(void *ud, const fs_pretrain_plan *plan);
+    /* false: the run writes a checkpoint and ends with FS_ERR_INTERRUPTED. */
+    bool (*step)(void *ud, const fs_pretrain_step *step);
+    void (*checkpoint)(void *ud, uint64_t step);
+    void *ud;
+} fs_pretrain_events;
+
+/* resume: goes on from the newest checkpoint in the recipe's out, if there is one; without it checkpoints there are refused.
+ * dry_run: ends after the plan and writes nothing. The folder out is there (a dry run needs none). A loss or gradient that is
+ * no finite number stops the run and is named; the checkpoints stay. */
+fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_pretrain_events *events,
+                      fs_error *err);
+
+#endif

@@ -1,0 +1,51 @@
+/* A recipe: what a training is made of, from YAML. Strict: an unknown key is refused with the one most like it.
+ *
+ *   stage: pretrain
+ *   seed: 1
+ *   steps: 100
+ *   out: runs/a                      checkpoints, trace
+ *   checkpoint_every: 50             steps; 0: at the end only
+ *   model:
+ *     config: config.json            a model from nothing, or
+ *     from: FOLDER                   one that goes on
+ *     init_std: 0.006
+ *   data:
+ *     files: [a.jsonl]
+ *     kind: text                     records (data/records.h), or ids: {"ids":[...]} a line
+ *     tokenizer: tokenizer.json      text only; by default that of `from`
+ *     length: 256                    tokens a row, a multiple of 256
+ *   batch: { rows: 16, micro_rows: 4 }
+ *   optimizer: { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1 }
+ *   schedule: { kind: wsd, lr: 1e-3, min_lr: 0, warmup: 10, decay: 20 }
+ *   loss: { mtp_weight: 0, balance_weight: 0, bias_rate: 0 }
+ *
+ * Paths are relative to the recipe's folder. */
+#ifndef FS_TRAIN_RECIPE_H
+#define FS_TRAIN_RECIPE_H
+
+#include "base/mem.h"
+#include "train/optimizer.h"
+
+#define FS_RECIPE_FILES_MAX 64
+
+typedef struct fs_recipe {
+    uint64_t seed, steps, checkpoint_every;
+    char *out, *config, *from, *tokenizer; /* paths as they are to be opened; NULL: not given */
+    char *files[FS_RECIPE_FILES_MAX];
+    int n_files;
+    bool data_is_ids;
+    double init_std;
+    uint32_t length, rows, micro_rows;
+    fs_optimizer optimizer; /* its step is 0 */
+    fs_schedule schedule;
+    double mtp_weight, balance_weight, bias_rate;
+    char sha256[65]; /* of the recipe's text */
+} fs_recipe;
+
+fs_status fs_recipe_read(fs_recipe *ret, const char *path, fs_error *err);
+/* The same from its text; path names it in sentences and gives the folder. */
+fs_status fs_recipe_parse(fs_recipe *ret, fs_bytes text, const char *path, fs_error *err);
+/* Zeroed recipes, and ones whose reading stopped, are fine. */
+void fs_recipe_done(fs_recipe *r);
+
+#endif

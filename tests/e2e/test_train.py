@@ -1,0 +1,186 @@
+"""farseek train: a run's end is a function of its recipe and data alone. Equal bits over threads, instruction sets, micro-batches
+and kills; checkpoints are ordinary models; what is wrong is named."""
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from conftest import VECTORS
+from test_run import BINARY
+
+STEPS = 50
+
+
+def recipe(folder, name="recipe.yaml", **changes):
+    """Writes a recipe for a tiny model of DeepSeek-V3's shape; changes: "section.key" or "key"."""
+    r = {
+        "stage": "pretrain", "seed": 3, "steps": STEPS, "out": "out", "checkpoint_every": 10,
+        "model": {"config": "config.json", "init_std": 0.02},
+        "data": {"files": ["data.jsonl"], "kind": "ids", "length": 256},
+        "batch": {"rows": 4, "micro_rows": 4},
+        "schedule": {"kind": "wsd", "lr": 4e-3, "warmup": 5, "decay": 15},
+        "loss": {"mtp_weight": 0.3, "balance_weight": 1e-3, "bias_rate": 1e-3},
+    }
+    for key, value in changes.items():
+        section, _, inner = key.rpartition("__")
+        target = r.setdefault(section, {}) if section else r
+        if value is None:
+            target.pop(inner, None)
+        else:
+            target[inner] = value
+    (folder / name).write_text(json.dumps(r))  # YAML reads it
+    return folder / name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = json.loads((VECTORS / "ds_v3" / "config.json").read_text())
+    config.update(hidden_size=48, num_hidden_layers=2, vocab_size=96, intermediate_size=80, n_routed_experts=8, num_experts_per_tok=2)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    rng = random.Random(1)
+    with open(tmp_path / "data.jsonl", "w") as f:
+        for _ in range(400):
+            start, step = rng.randrange(5, 90), rng.randrange(1, 4)
+            f.write(json.dumps({"ids": [5 + (start + step * i) % 90 for i in range(rng.randrange(3, 60))]}) + "\n")
+    return tmp_path
+
+
+def result(out, step=STEPS):
+    """Hashes of weights and optimiser state, and the trace."""
+    last = out / f"step-{step:08d}"
+    return [hashlib.sha256((last / name).read_bytes()).hexdigest() for name in ("model.safetensors", "optimizer/model.safetensors")] + [
+        (out / "trace.jsonl").read_text()]
+
+
+def losses(out):
+    return [float.fromhex(json.loads(line)["loss"]) for line in (out / "trace.jsonl").read_text().splitlines()]
+
+
+def test_one_end_whatever_runs_it(farseek, folder):
+    isas = json.loads(farseek("doctor", "--json"))["isa"]
+    runs = [dict(threads=1), dict(threads=2), dict(threads=3, micro=1), dict(threads=2, micro=2), dict(threads=2, micro=3)]
+    runs += [dict(threads=2, isa=isa) for isa in isas]
+    want = None
+    for i, run in enumerate(runs):
+        path = recipe(folder, f"r{i}.yaml", out=f"out{i}", batch__micro_rows=run.get("micro", 4))
+        farseek("train", path, "--threads", run["threads"], *(["--isa", run["isa"]] if "isa" in run else []))
+        got = result(folder / f"out{i}")
+        want = want or got
+        assert got == want, run
+        assert os.listdir(folder / f"out{i}" / f"step-{STEPS:08d}") and len(losses(folder / f"out{i}")) == STEPS
+    assert losses(folder / "out0")[-1] < 0.6 * losses(folder / "out0")[0]
+
+
+def test_killed_at_any_moment(farseek, folder):
+    farseek("train", recipe(folder, "whole.yaml", out="whole", checkpoint_every=3), "--threads", 2)
+    path, out = recipe(folder, out="killed", checkpoint_every=3), folder / "killed"
+    rng, kills = random.Random(5), 0
+    while not (out / f"step-{STEPS:08d}").exists() and kills < 60:
+        p = subprocess.Popen([*BINARY, "train", str(path), "--resume", "--threads", str(1 + kills % 3)], stderr=subprocess.DEVNULL)
+        try:
+            p.wait(timeout=rng.uniform(0.05, 0.3) + 0.1 * kills)
+            assert p.returncode == 0
+        except subprocess.TimeoutExpired:
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            kills += 1
+    assert kills >= 2, "the run was never killed"
+    assert result(out) == result(folder / "whole")
+
+
+def test_ctrl_c_leaves_a_checkpoint(farseek, folder):
+    farseek("train", recipe(folder, "whole.yaml", out="whole", checkpoint_every=0))
+    path, out = recipe(folder, out="stopped", checkpoint_every=0), folder / "stopped"
+    p = subprocess.Popen([*BINARY, "train", str(path)], stderr=subprocess.DEVNULL)
+    deadline = time.time() + 60
+    while not (out / "trace.jsonl").exists() or len((out / "trace.jsonl").read_text().splitlines()) < 4:
+        assert p.poll() is None and time.time() < deadline
+        time.sleep(0.01)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(timeout=60) == 130
+    assert [d for d in os.listdir(out) if d.startswith("step-")] != [f"step-{STEPS:08d}"]
+    farseek("train", path, "--resume")
+    assert result(out) == result(folder / "whole")
+
+
+def test_a_checkpoint_is_a_model(farseek, logits, folder):
+    """The engine runs it, its loss is the trainer's, and training goes on from it as from any model."""
+    path = recipe(folder, steps=10)
+    farseek("train", path)
+    model = folder / "out" / "step-00000010"
+    answer = logits(model, [10, 11, 12, 13], "--mtp")
+    assert len(answer["last"]) == 96
+    rows = folder / "rows.json"
+    rows.write_text(json.dumps({"batch": [[10, 11, 12, 13, 14]]}))
+    got = json.loads(farseek("loss", model, "--batch", rows, "--json", "--no-grad"))["loss"]
+    last = logits(model, [10, 11, 12, 13])["last"]
+    assert got > 0 and np.isfinite(last).all()
+    farseek("train", recipe(folder, "more.yaml", out="more", model={"from": "out/step-00000010"}, steps=3))
+    assert losses(folder / "more")[0] < losses(folder / "out")[0]
+
+
+def test_text_by_a_tokenizer(farseek, folder):
+    shutil.copy(VECTORS / "tiny_tokenizer.json", folder / "tokenizer.json")
+    config = json.loads((folder / "config.json").read_text())
+    config.update(vocab_size=4096, model_type="qwen3", num_key_value_heads=2, head_dim=16)
+    for key in [k for k in config if k.startswith(("kv_", "q_l", "qk_", "n_", "num_exp", "moe", "first_k", "topk", "norm_topk", "scoring", "routed", "v_head", "num_next"))] + ["rope_scaling"]:
+        config.pop(key)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "text.jsonl").write_text("".join(json.dumps({"text": f"one two three {i} four five six"}) + "\n" for i in range(200)))
+    path = recipe(folder, data={"files": ["text.jsonl"], "tokenizer": "tokenizer.json", "length": 256}, loss={}, steps=4)
+    farseek("train", path)
+    assert losses(folder / "out")[-1] < losses(folder / "out")[0]
+    assert (folder / "out" / "step-00000004" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_dry_run_writes_nothing(farseek, folder):
+    path = recipe(folder)
+    text = farseek("train", path, "--dry-run")
+    assert text.startswith("parameters ") and not (folder / "out").exists()
+    plan = json.loads(farseek("train", path, "--dry-run", "--json"))
+    farseek("train", recipe(folder, "two.yaml", steps=2))
+    tensors = safetensors.numpy.load_file(folder / "out" / "step-00000002" / "model.safetensors")
+    assert plan["parameters"] == sum(t.size for t in tensors.values())
+    assert plan["documents"] == 400 and plan["tokens_step"] == 4 * 256
+
+
+@pytest.mark.parametrize("changes,word", [
+    ({"stepz": 5}, "'steps'"), ({"batch__rowz": 4}, "'rows'"), ({"stage": "sft"}, "sft"), ({"steps": None}, "steps"), ({"steps": -1}, "steps"),
+    ({"data__length": 300}, "300"), ({"schedule__kind": "wsb"}, "wsb"), ({"schedule__lr": "high"}, "schedule.lr"),
+    ({"data__files": ["nowhere.jsonl"]}, "nowhere.jsonl"), ({"model__config": None}, "config"), ({"data__kind": "text"}, "tokenizer"),
+    ({"batch__rows": None}, "batch.rows"), ({"data__files": []}, "data.files")])
+def test_a_bad_recipe_is_a_sentence(farseek, folder, changes, word):
+    r = farseek("train", recipe(folder, **changes), check=False)
+    assert r.returncode in (1, 2) and word in r.stderr, r.stderr
+    assert not list(folder.glob("out/step-*"))
+
+
+def test_a_run_is_not_overwritten(farseek, folder):
+    path = recipe(folder, steps=2)
+    farseek("train", path)
+    r = farseek("train", path, check=False)
+    assert r.returncode == 2 and "--resume" in r.stderr
+    other = recipe(folder, "other.yaml", steps=3)
+    r = farseek("train", other, "--resume", check=False)
+    assert r.returncode == 2 and "another recipe" in r.stderr
+
+
+def test_no_nan_survives(farseek, folder):
+    """A weight that overflows stops the run at its step; earlier checkpoints stay."""
+    farseek("train", recipe(folder, steps=2))
+    model = folder / "out" / "step-00000002"
+    file = model / "model.safetensors"
+    tensors = {k: v.copy() for k, v in safetensors.numpy.load_file(file).items()}
+    tensors["model.layers.0.mlp.up_proj.weight"][:] = 3e38
+    safetensors.numpy.save_file(tensors, file)
+    r = farseek("train", recipe(folder, "more.yaml", out="more", model={"from": "out/step-00000002"}), check=False)
+    assert r.returncode == 1 and "step 1" in r.stderr and "NaN" in r.stderr, r.stderr
+    assert not list(folder.glob("more/step-*"))
