@@ -25,8 +25,8 @@ static const fs_option make_options[] = {
     FS_OPT_INT("count", 'n', opt.n, 1, 1 << 30, "N", "records (default 1000)"),
     FS_OPT_U64("seed", 's', opt.seed, "N", "which problems (default 0)"),
     FS_OPT_U64("first", 0, opt.first, "N", "index of the first (default 0)"),
-    FS_OPT_INT("min", 0, opt.level_min, 0, FS_TASK_LEVEL_MAX, "N", "least operations, digits, numbers (default: 3; multiply 2)"),
-    FS_OPT_INT("max", 0, opt.level_max, 0, FS_TASK_LEVEL_MAX, "N", "most (default: chain 6, multiply 3, sort 8, countdown 4)"),
+    FS_OPT_INT("min", 0, opt.level_min, 0, FS_TASK_LEVEL_MAX, "N", "least operations, digits, numbers (default: 3; facts 1, multiply 2)"),
+    FS_OPT_INT("max", 0, opt.level_max, 0, FS_TASK_LEVEL_MAX, "N", "most (default: facts 2, chain 6, multiply 3, sort 8, countdown 4)"),
     FS_OPT_FLOAT("traced", 0, opt.traced, 0, 1, "SHARE", "share of records with a trace (default 1)"),
     FS_OPT_STR("budgets", 0, opt.budgets, "N,N", "countdown: tries, one of these a record (default 2,4,8,16)"),
     FS_OPT_INT("number-max", 0, opt.number_max, 0, 1000000, "N", "largest given number (default: countdown 25, sort 99)"),
@@ -47,7 +47,7 @@ static fs_status find_task(const char *name, fs_task *ret, fs_error *err)
 {
     *ret = fs_task_from_name(name);
     if (*ret == FS_TASK_END)
-        return fs_fail(err, FS_ERR_ARGUMENT, "no task is called '%.60s'; there are chain, multiply, sort, countdown, and for checking maths", name);
+        return fs_fail(err, FS_ERR_ARGUMENT, "no task is called '%.60s'; there are facts, chain, multiply, sort, countdown, and for checking maths", name);
     return FS_OK;
 }
 
@@ -232,7 +232,7 @@ const fs_command fs_command_data_make = {
     .set = { .name = "data make",
              .usage = "TASK OUT",
              .summary = "Make problems with exact answers.",
-             .text = "TASK is chain (operations modulo 10), multiply, sort or countdown (each number once, with + - *). OUT becomes records with "
+             .text = "TASK is facts (one operation), chain (operations modulo 10), multiply, sort or countdown (each number once, with + - *). OUT becomes records with "
                      "prompt, trace and answer. A record is a function of the settings, --seed and its index; a prompt is a training or a test prompt by "
                      "its hash alone, so sets of the two never share one.",
              .options = make_options,

@@ -16,7 +16,7 @@ static struct {
     uint64_t seed, first;
     double shard_mib;
     int length, n;
-    bool bos, thinking, json;
+    bool bos, thinking, marks, json;
 } opt = { .pack = "cut", .length = 256, .n = 1, .shard_mib = 64, .bos = true, .thinking = true };
 
 static const fs_option tokenize_options[] = {
@@ -24,6 +24,7 @@ static const fs_option tokenize_options[] = {
     FS_OPT_STR("eos", 0, opt.eos, "TOKEN", "what ends a document (default: the tokenizer's eos_token)"),
     FS_OPT_FLAG("bos", 0, opt.bos, "documents start with what the tokenizer puts first (default true)"),
     FS_OPT_FLAG("thinking", 0, opt.thinking, "of chat formats that have the switch (default true)"),
+    FS_OPT_FLAG("marks", 0, opt.marks, "special tokens spelled in traces and answers are those tokens, as <think> of countdown (not with a chat format)"),
     FS_OPT_FLOAT("shard-size", 0, opt.shard_mib, 0.001, 1e6, "MIB", "of tokens in one file (default 64)"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
@@ -121,7 +122,7 @@ static fs_status print_counts(const tokenizing *t, const char *out, fs_error *er
 static fs_status tokenize(const fs_args *args, fs_error *err)
 {
     const char *out = args->items[args->n - 1];
-    tokenizing t = { .form = { .bos = opt.bos, .thinking = opt.thinking } };
+    tokenizing t = { .form = { .bos = opt.bos, .thinking = opt.thinking, .marks = opt.marks } };
     chat c = { .config = { .add_bos = -1 } };
     fs_status rc = fs_tokens_open(args->items[0], &c.tokenizer, &c.config, err);
 

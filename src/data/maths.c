@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define PLACES      6
-#define ITEMS_MAX   256
+#define ITEMS_MAX   100
 #define BOXES_MAX   8
 #define OPEN_BOXES_MAX 64 /* without an end: each is looked for to the end of the text */
 #define BOX_GAP     10 /* boxes nearer than this are one answer; further apart, up to BOX_GAP_WORD, when "and", "or" or a comma is between */

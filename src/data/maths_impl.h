@@ -8,7 +8,7 @@
 #include <mpfr.h>
 
 #define FS_MATHS_BYTES_MAX 16384 /* of one expression */
-#define FS_MATHS_NODES_MAX 4096
+#define FS_MATHS_NODES_MAX 2048 /* of both answers together */
 #define FS_MATHS_DEPTH_MAX 200
 #define FS_MATHS_BITS      256
 #define FS_MATHS_EXACT_BITS 20000 /* of a numerator or denominator in exact arithmetic */

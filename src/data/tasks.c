@@ -15,7 +15,7 @@
 #define DIGITS_MAX  9
 #define NUMBER_MAX  1000000
 
-static const char *const names[FS_TASK_END] = { "chain", "multiply", "sort", "countdown" };
+static const char *const names[FS_TASK_END] = { "facts", "chain", "multiply", "sort", "countdown" };
 
 const char *fs_task_name(fs_task t)
 {
@@ -33,7 +33,7 @@ fs_task fs_task_from_name(const char *name)
 
 fs_task_options fs_task_defaults(fs_task t)
 {
-    static const int levels[FS_TASK_END][2] = { { 3, 6 }, { 2, 3 }, { 3, 8 }, { 3, 4 } };
+    static const int levels[FS_TASK_END][2] = { { 1, 2 }, { 3, 6 }, { 2, 3 }, { 3, 8 }, { 3, 4 } };
 
     return (fs_task_options){ .level_min = levels[t][0], .level_max = levels[t][1], .traced = 1, .budgets = { 2, 4, 8, 16 }, .n_budgets = 4,
                               .number_max = t == FS_TASK_SORT ? 99 : 25, .target_max = 200, .test_share = 0.1 };
@@ -41,7 +41,7 @@ fs_task_options fs_task_defaults(fs_task t)
 
 fs_status fs_task_options_check(fs_task t, const fs_task_options *o, fs_error *err)
 {
-    static const int levels[FS_TASK_END][2] = { { 1, FS_TASK_LEVEL_MAX }, { 1, DIGITS_MAX }, { 1, FS_TASK_LEVEL_MAX }, { 2, FS_COUNTDOWN_NUMBERS_MAX } };
+    static const int levels[FS_TASK_END][2] = { { 1, DIGITS_MAX }, { 1, FS_TASK_LEVEL_MAX }, { 1, DIGITS_MAX }, { 1, FS_TASK_LEVEL_MAX }, { 2, FS_COUNTDOWN_NUMBERS_MAX } };
 
     if (o->level_min < levels[t][0] || o->level_max > levels[t][1] || o->level_min > o->level_max)
         return fs_fail(err, FS_ERR_ARGUMENT, "%s: levels %d to %d, possible are %d to %d", names[t], o->level_min, o->level_max, levels[t][0],
@@ -101,6 +101,61 @@ static void put_reversed(maker *m, fs_buf *out, uint64_t n)
     while ((n /= 10) > 0);
     text[k] = 0;
     put(m, out, text);
+}
+
+/* ---- facts ---- */
+
+static uint64_t fact(uint64_t a, char op, uint64_t b)
+{
+    return op == '+' ? a + b : op == '-' ? a - b : a * b;
+}
+
+static void make_facts(maker *m)
+{
+    uint32_t below = 10;
+    uint64_t a, b;
+    char op[2] = { "+-*"[fs_random_below(&m->r, 3)], 0 };
+
+    for (int i = 1; i < m->item->level; i++)
+        below *= 10;
+    a = fs_random_below(&m->r, below);
+    b = fs_random_below(&m->r, below);
+    if (op[0] == '-' && a < b) {
+        uint64_t t = a;
+        a = b;
+        b = t;
+    }
+    put_number(m, &m->item->prompt, a);
+    put(m, &m->item->prompt, op);
+    put_number(m, &m->item->prompt, b);
+    put(m, &m->item->prompt, "=");
+    put_number(m, &m->item->answer, fact(a, op[0], b));
+    m->item->traced = false;
+}
+
+static bool read_digits(fs_bytes text, size_t *at, uint64_t *ret)
+{
+    uint64_t v = 0;
+    size_t begin = *at;
+
+    for (; *at < text.n_bytes && text.data[*at] >= '0' && text.data[*at] <= '9' && *at - begin <= DIGITS_MAX; (*at)++)
+        v = v * 10 + (uint64_t)(text.data[*at] - '0');
+    *ret = v;
+    return *at > begin && *at - begin <= DIGITS_MAX;
+}
+
+static bool solve_facts(fs_bytes prompt, fs_buf *ret_answer)
+{
+    uint64_t a, b;
+    size_t at = 0;
+    char op;
+
+    if (!read_digits(prompt, &at, &a) || at == prompt.n_bytes)
+        return false;
+    op = (char)prompt.data[at++];
+    if (!op || !strchr("+-*", op) || !read_digits(prompt, &at, &b) || at + 1 != prompt.n_bytes || prompt.data[at] != '=' || (op == '-' && a < b))
+        return false;
+    return fs_buf_printf(ret_answer, NULL, "%" PRIu64, fact(a, op, b)) == FS_OK;
 }
 
 /* ---- chain ---- */
@@ -301,7 +356,7 @@ static void make_countdown(maker *m)
 
 static fs_status make_once(fs_task t, maker *m)
 {
-    static void (*const make[FS_TASK_END])(maker *) = { make_chain, make_multiply, make_sort, make_countdown };
+    static void (*const make[FS_TASK_END])(maker *) = { make_facts, make_chain, make_multiply, make_sort, make_countdown };
     fs_task_item *item = m->item;
 
     fs_buf_clear(&item->prompt);
@@ -392,7 +447,7 @@ static fs_verdict verify_countdown(fs_bytes prompt, fs_bytes output)
 
 fs_verdict fs_task_verify(fs_task t, fs_bytes prompt, fs_bytes output)
 {
-    static bool (*const solve[FS_TASK_END])(fs_bytes, fs_buf *) = { solve_chain, solve_multiply, solve_sort, NULL };
+    static bool (*const solve[FS_TASK_END])(fs_bytes, fs_buf *) = { solve_facts, solve_chain, solve_multiply, solve_sort, NULL };
     fs_buf want = { 0 };
     fs_bytes answer;
     fs_verdict v = FS_VERDICT_WRONG;

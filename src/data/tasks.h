@@ -3,6 +3,7 @@
  * An item is a function of (task, settings, seed, index); no item depends on another. A model is asked the prompt and should say
  * trace and answer, one behind the other; the trace holds the marks between thinking and answer, so it may be just these.
  *
+ *   facts      12+25=             37                    one operation, + - or *, nothing below zero; no trace
  *   chain      3+4*2-1=           7>4>3                 operations from left to right, modulo 10
  *   multiply   74*68=             282+0673>2404         numbers with their lowest digit first; partial products, their sums
  *   sort       5 31 9=            5,5 31,>5 9 31        insertion, one number after the other
@@ -16,7 +17,7 @@
 
 #include "base/mem.h"
 
-typedef enum fs_task { FS_TASK_CHAIN, FS_TASK_MULTIPLY, FS_TASK_SORT, FS_TASK_COUNTDOWN, FS_TASK_END } fs_task;
+typedef enum fs_task { FS_TASK_FACTS, FS_TASK_CHAIN, FS_TASK_MULTIPLY, FS_TASK_SORT, FS_TASK_COUNTDOWN, FS_TASK_END } fs_task;
 
 /* "chain", ...; FS_TASK_END when unknown. */
 const char *fs_task_name(fs_task t);
@@ -25,11 +26,11 @@ fs_task fs_task_from_name(const char *name);
 typedef enum fs_task_split { FS_TASK_ANY, FS_TASK_TRAIN, FS_TASK_TEST } fs_task_split;
 
 #define FS_TASK_BUDGETS_MAX 16
-#define FS_TASK_LEVEL_MAX   64 /* chain and sort; 9 for multiply, 6 for countdown */
+#define FS_TASK_LEVEL_MAX   64 /* chain and sort; 9 for facts and multiply, 6 for countdown */
 
 typedef struct fs_task_options {
     uint64_t seed;
-    int level_min, level_max;  /* operations of a chain, digits of a factor, numbers to sort or to use; each as likely as another */
+    int level_min, level_max;  /* digits of a fact's numbers (at most), operations of a chain, digits of a factor, numbers to sort or to use; each as likely as another */
     double traced;             /* share of items with a trace (the long form), 0 to 1 */
     int budgets[FS_TASK_BUDGETS_MAX], n_budgets; /* countdown: tries, each budget as likely as another */
     int number_max, target_max; /* countdown: the given numbers are 1 to number_max; sort: 0 to number_max */

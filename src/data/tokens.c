@@ -205,7 +205,7 @@ static fs_status chat(const fs_token_form *f, const fs_record *r, sample *s, fs_
     return rc ? rc : give(s, fn, ud, err);
 }
 
-static fs_status encode(const fs_token_form *f, const fs_bytes *parts, size_t n, sample *s, fs_error *err)
+static fs_status encode(const fs_token_form *f, const fs_bytes *parts, size_t n, unsigned flags, sample *s, fs_error *err)
 {
     fs_buf text = { 0 };
     fs_status rc = FS_OK;
@@ -214,7 +214,7 @@ static fs_status encode(const fs_token_form *f, const fs_bytes *parts, size_t n,
         if (parts[i].n_bytes)
             rc = fs_json_text_unquote(parts[i], &text, err);
     if (!rc && text.n_bytes)
-        rc = fs_tokenizer_encode(f->tokenizer, fs_buf_bytes(&text), FS_ENCODE_PLAIN, &s->ids, err);
+        rc = fs_tokenizer_encode(f->tokenizer, fs_buf_bytes(&text), flags, &s->ids, err);
     fs_buf_done(&text);
     return rc;
 }
@@ -225,11 +225,11 @@ static fs_status plain(const fs_token_form *f, const fs_record *r, sample *s, fs
     fs_status rc = f->bos ? fs_tokenizer_encode(f->tokenizer, (fs_bytes){ (const uint8_t *)"", 0 }, FS_ENCODE_BOS, &s->ids, err) : FS_OK;
 
     if (!rc && r->kind == FS_RECORD_PROBLEM)
-        rc = encode(f, &r->prompt, 1, s, err);
+        rc = encode(f, &r->prompt, 1, FS_ENCODE_PLAIN, s, err);
     if (!rc)
         rc = learn(s, 0, err);
     if (!rc)
-        rc = encode(f, reply, 2, s, err);
+        rc = encode(f, reply, 2, f->marks && r->kind == FS_RECORD_PROBLEM ? FS_ENCODE_SPECIAL : FS_ENCODE_PLAIN, s, err);
     if (!rc && f->eos >= 0)
         rc = fs_ids_push(&s->ids, f->eos, err);
     if (!rc)

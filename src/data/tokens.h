@@ -5,7 +5,7 @@
  * later prompt goes on from an earlier reply, the turns are one sample; where it does not (a format that drops earlier reasoning), the
  * later turn begins a sample of its own. A problem is a conversation of prompt and trace with answer where there is a chat
  * format; without one it is prompt, trace with answer, end token, encoded apart, as it is when a model is asked.
- * No word of a record becomes a special token. */
+ * No word of a record becomes a special token, but the marks in traces and answers of problems when that is asked for. */
 #ifndef FS_DATA_TOKENS_H
 #define FS_DATA_TOKENS_H
 
@@ -19,6 +19,7 @@ typedef struct fs_token_form {
     bool bos;                           /* documents, and problems without a chat format, start with what the tokenizer puts first */
     int32_t eos;                        /* their end token; -1: none */
     bool thinking;                      /* of the chat format */
+    bool marks;                         /* special tokens spelled in a problem's trace or answer are those tokens; not with a chat format */
 } fs_token_form;
 
 /* learn[i]: the token is to be foretold. */

@@ -11,12 +11,17 @@ import pytest
 
 from conftest import ROOT
 
-TASKS = ("chain", "multiply", "sort", "countdown")
+TASKS = ("facts", "chain", "multiply", "sort", "countdown")
 
 
 def make(farseek, out, task, *options):
     farseek("data", "make", task, out, *options)
     return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def facts(r):
+    a, op, b = re.fullmatch(r"(\d+)([-+*])(\d+)=", r["prompt"]).groups()
+    assert int(r["answer"]) == eval(f"{a}{op}{b}") >= 0 and r["trace"] == "" and max(len(a), len(b)) <= r["level"]
 
 
 def chain(r):
@@ -94,7 +99,7 @@ def test_budgets_set_how_long_a_search_is(farseek, tmp_path):
 @pytest.mark.parametrize("task", TASKS)
 def test_train_and_test_share_no_prompt(farseek, tmp_path, task):
     train = make(farseek, tmp_path / "train.jsonl", task, "-n", 2000, "--split", "train", "--seed", 1)
-    test = make(farseek, tmp_path / "test.jsonl", task, "-n", 300, "--split", "test", "--seed", 2, "--distinct")
+    test = make(farseek, tmp_path / "test.jsonl", task, "-n", 300, "--max", 4, "--split", "test", "--seed", 2, "--distinct")
     assert not {r["prompt"] for r in train} & {r["prompt"] for r in test}
     assert len({r["prompt"] for r in test}) == 300
     seen = make(farseek, tmp_path / "any.jsonl", task, "-n", 3000, "--seed", 2, "--distinct")

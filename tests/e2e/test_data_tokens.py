@@ -68,6 +68,14 @@ def test_of_problems_trace_and_answer_are_learnt(farseek, tokenizer, tmp_path):
     assert text(farseek, folder, document[0]) == "<s>3+4*2=7>4</s>" and learnt(farseek, folder, document) == "7>4</s>"
 
 
+def test_marks_become_tokens_when_asked_for(farseek, tokenizer, tmp_path):
+    folder, record = tokenizer(), {"prompt": "<think>=", "trace": "<think>a</think>", "answer": "b"}
+    plain, = tokenize(farseek, tmp_path, folder, [record])
+    marked, = tokenize(farseek, tmp_path, folder, [record], "--marks", name="marked")
+    assert text(farseek, folder, plain[0]) == text(farseek, folder, marked[0]) and 9 not in plain[0]
+    assert marked[0].count(9) == marked[0].count(10) == 1 and marked[1][marked[0].index(9)] == 1
+
+
 CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "alpha?"}, {"role": "assistant", "content": "beta"},
         {"role": "user", "content": "more <|im_end|>"}, {"role": "assistant", "content": "gamma delta"}]
 

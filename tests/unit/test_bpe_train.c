@@ -160,7 +160,7 @@ static void every_number_of_threads_gives_the_same_file(void **state)
         char word[16];
         int k = 0;
         for (x = x * 1664525u + 1013904223u; k < 3 + (int)(x >> 29); k++)
-            word[k] = "etaoinsh"[(x >> (4 * k)) & 7];
+            word[k] = "etaoinsh"[(x >> (3 * k)) & 7];
         word[k] = x >> 24 & 15 ? ' ' : '\n';
         word[++k] = 0;
         assert_int_equal(fs_buf_append(&text, word, (size_t)k, NULL), FS_OK);
