@@ -521,6 +521,91 @@ static void feed_attentions(run *r)
     }
 }
 
+/* ---- grad.h ---- */
+
+static void feed_grad_rows(run *r, size_t n, enum kind kind)
+{
+    const fs_grad_kernels *k = &r->k.grad;
+    const fs_adamw c = { .clip = 0.75f, .beta1 = 0.9f, .rest1 = 0.1f, .beta2 = 0.95f, .rest2 = 0.05f, .scale1 = 10, .scale2 = 20, .eps = 1e-8f,
+                         .lr = 0.01f, .keep = 0.999f };
+    float *x, *w, *dy, *g, *y, f;
+
+    begin(r);
+    x = random_row(r, 3 * n, kind);
+    w = random_row(r, n, kind);
+    dy = random_row(r, 3 * n, kind);
+    g = random_row(r, n, PLAIN);
+    y = random_row(r, n, PLAIN);
+    feed_f32(r, k->dot(x, dy, n));
+    f = k->exp_sum(x, r->k.rows.max(x, n), g, n);
+    feed_f32(r, f);
+    feed_row(r, g, n);
+    k->div_scale(g, f, 0.3f, g, n);
+    feed_row(r, g, n);
+    feed_f32(r, k->rmsnorm(x, w, 1e-6f, dy, y, g, n));
+    feed_row(r, y, n);
+    k->norm_weight(x, n, w, dy, n, n < 3 ? n : 3, y, n);
+    feed_row(r, y, n);
+    k->bias(dy, n, 3, y, n);
+    feed_row(r, y, n);
+    k->swiglu(x, w, dy, g, y, n);
+    feed_row(r, g, n);
+    feed_row(r, y, n);
+    k->attention(x, dy, 0.125f, 2.0f, 3.0f, 0.5f, n);
+    feed_row(r, x, n);
+    feed_row(r, dy, n);
+    for (size_t i = 0; i < n; i++)
+        x[n + i] = x[n + i] * x[n + i];
+    k->adamw(&c, dy + n, y, x + n, w, n);
+    feed_row(r, y, n);
+    feed_row(r, x + n, n);
+    feed_row(r, w, n);
+}
+
+/* dW = dY^T X over n_t tokens, in pieces of 256 and one of what is left. */
+static void feed_tokens(run *r, size_t n_t, uint32_t n_o, uint32_t n_i)
+{
+    fs_mat mat;
+    size_t bytes;
+    float *x, *dy, *turned, *dw;
+    void *data, *scratch;
+    bool ok = fs_mat_bytes(FS_DTYPE_F32, n_i, n_t, 0, 0, &bytes);
+
+    assert(ok);
+    (void)ok;
+    begin(r);
+    x = random_row(r, n_t * n_i, PLAIN);
+    dy = random_row(r, n_t * n_o, PLAIN);
+    dw = random_row(r, (size_t)n_o * n_i, PLAIN);
+    turned = fs_arena_array(&r->arena, float, n_o, n_t);
+    data = fs_arena_alloc(&r->arena, bytes);
+    scratch = fs_arena_alloc(&r->arena, FS_GEMM_SCRATCH_BYTES);
+    fs_mat_init_f32(&mat, FS_DTYPE_F32, n_i, (uint32_t)n_t, data);
+    fs_mat_pack_columns(&mat, x, n_i, NULL, 0, fs_mat_panels(&mat));
+    fs_transpose(dy, n_o, NULL, n_t, n_o, turned, n_t);
+    for (size_t t = 0; t < n_t; t += 256) {
+        fs_mat part = mat;
+        part.k = (uint32_t)(n_t - t < 256 ? n_t - t : 256);
+        part.data += t * FS_PANEL * sizeof(float);
+        r->k.products.gemm_add(&part, 0, fs_mat_panels(&mat), turned + t, n_t, n_o, dw, n_i, scratch);
+    }
+    feed_row(r, dw, (size_t)n_o * n_i);
+}
+
+static void feed_training(run *r)
+{
+    static const size_t tokens[] = { 1, 40, 255, 256, 257, 600 };
+
+    feed_name(r, "training");
+    for (size_t i = 0; i < N_LENGTHS; i++)
+        for (int kind = 0; kind < KIND_END; kind++)
+            feed_grad_rows(r, lengths[i], kind);
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        feed_tokens(r, tokens[i], 1 + 12 * (uint32_t)i, 17);
+        feed_tokens(r, tokens[i], 13, 16 + 15 * (uint32_t)i);
+    }
+}
+
 /* The largest vector: a product of 49 outputs or an attention of 1024 slots. */
 #define ARENA_BYTES ((size_t)8 << 20)
 
@@ -537,6 +622,7 @@ fs_status fs_conformance_feed(const fs_kernels *k, fs_sha256 *h, fs_error *err)
     feed_products(&r);
     feed_quantised_products(&r);
     feed_attentions(&r);
+    feed_training(&r);
     fs_arena_done(&r.arena);
     return FS_OK;
 }
