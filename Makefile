@@ -34,7 +34,7 @@ CFLAGS_ALL += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 LDSAN := -fsanitize=address,undefined
 endif
 ifeq ($(ARCH),x86_64)
-ISA_SUFFIXES := avx2 avx512 vnni
+ISA_SUFFIXES := avx2 avx512 vnni bf16
 CFLAGS_ALL += -mfma
 endif
 ifeq ($(ARCH),aarch64)
@@ -44,12 +44,13 @@ KERNEL_FLAGS  := -O3
 FLAGS_avx2    := -mavx2 -mfma -mf16c
 FLAGS_avx512  := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512
 FLAGS_vnni    := $(FLAGS_avx512) -mavx512vnni
+FLAGS_bf16    := $(FLAGS_avx512) -mavx512bf16
 FLAGS_neon    :=
 FLAGS_dotprod := -march=armv8.2-a+dotprod
 LDLIBS_LIB    := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lm -pthread
 LDLIBS_PROGRAM := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES))
 
-ALL_ISA  := avx2 avx512 vnni neon dotprod
+ALL_ISA  := avx2 avx512 vnni bf16 neon dotprod
 SKIP_ISA := $(filter-out $(ISA_SUFFIXES),$(ALL_ISA))
 SRC      := $(foreach m,$(MODULES),$(sort $(wildcard src/$(m)/*.c)))
 SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c),$(SRC))

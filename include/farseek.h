@@ -45,6 +45,7 @@ typedef struct fs_model_options {
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
     bool mapped;                 /* leave the weights in the map of the file instead of a packed copy: little memory of its own, slower */
+    const char *kv_type;         /* what attention's cache holds: "f32" or "bf16"; NULL: bf16 with 8-bit activations, else f32 */
     uint64_t memory_bytes_max;   /* refuse to load above this; 0: what the machine has free */
     int ctx_tokens;              /* context the memory estimate counts with; 0: 4096 or the model's, if less */
     bool (*progress)(void *ud, double fraction); /* may be NULL; returning false stops the load */
@@ -59,6 +60,8 @@ int fs_model_ctx_tokens_max(const fs_model *m); /* max_position_embeddings */
 /* How activations meet block-quantised weights, part of every result's name: "q8" (8 bits, RN1 section 6) or "exact" (f32,
  * section 1: with exact_activations, and of models that hold no such weights). */
 const char *fs_model_activations(const fs_model *m);
+/* What attention's cache holds, and so the arithmetic of attention, part of that name too: "f32" (RN1 section 4) or "bf16" (4a). */
+const char *fs_model_kv_type(const fs_model *m);
 
 /* ---- tokens ---- */
 /* Both fill at most capacity and set *ret_n to what was needed; *ret_n > capacity means call again with more.

@@ -18,7 +18,7 @@
 
 static struct {
     int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk, n_draft;
-    const char *isa, *speculate;
+    const char *isa, *speculate, *kv_type;
     bool exact, mapped, limits, json;
 } opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3, .limits = true };
 
@@ -35,6 +35,7 @@ static const fs_option options[] = {
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("limits", 0, opt.limits, "measure what the machine can, too (default; 1 s, 1 GiB)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
@@ -147,7 +148,7 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
     int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens) + 1;
     int ids_max = opt.n_depth > opt.n_prompt ? opt.n_depth : opt.n_prompt;
     fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact,
-                           .mapped = opt.mapped };
+                           .mapped = opt.mapped, .kv_type = opt.kv_type };
     char *path = NULL;
     size_t n;
     double start = fs_seconds_now();
@@ -277,8 +278,8 @@ static void print(bench *b, const char *name)
     double bytes = step / opt.n_batch + cache_bytes(b), bytes_s = bytes * tg.median;
     int threads = fs_pool_threads(fs_model_pool(b->model));
 
-    printf("%s, %d thread%s, %s, activations %s, median of %d (min - max)\n", name, threads, threads == 1 ? "" : "s",
-           isa_name(fs_model_kernels(b->model)->isa), fs_model_activations(b->model), opt.n_runs);
+    printf("%s, %d thread%s, %s, activations %s, cache %s, median of %d (min - max)\n", name, threads, threads == 1 ? "" : "s",
+           isa_name(fs_model_kernels(b->model)->isa), fs_model_activations(b->model), fs_model_kv_type(b->model), opt.n_runs);
     if (opt.n_prompt) {
         printf("%-16s %8.1f tokens/s  (%.1f - %.1f)   %d tokens%s, %.0f Gop/s", "prompt", pp.median, pp.min, pp.max, opt.n_prompt,
                opt.n_depth ? " at depth" : "", ops_s / 1e9);
@@ -325,9 +326,9 @@ static void print_json(bench *b)
         printf("\"limit_read_bytes_s\": %.0f, \"limit_f32_ops_s\": %.0f, \"limit_int8_ops_s\": %.0f, ", b->read_bytes_s, b->f32_ops_s,
                b->int8_ops_s);
     printf("\"load_s\": %.3f, \"first_token_s\": %.3f, \"rss_mib\": %.1f, \"prompt_tokens\": %d, \"tokens\": %d, \"depth\": %d, "
-           "\"batch\": %d, \"threads\": %d, \"isa\": \"%s\", \"activations\": \"%s\", \"runs\": %d}\n",
+           "\"batch\": %d, \"threads\": %d, \"isa\": \"%s\", \"activations\": \"%s\", \"kv_type\": \"%s\", \"runs\": %d}\n",
            b->open_s, b->first_token_s, b->rss_mib, opt.n_prompt, opt.n_tokens, opt.n_depth, opt.n_batch,
-           fs_pool_threads(fs_model_pool(b->model)), isa_name(fs_model_kernels(b->model)->isa), fs_model_activations(b->model), opt.n_runs);
+           fs_pool_threads(fs_model_pool(b->model)), isa_name(fs_model_kernels(b->model)->isa), fs_model_activations(b->model), fs_model_kv_type(b->model), opt.n_runs);
 }
 
 static fs_status run(const fs_args *args, fs_error *err)

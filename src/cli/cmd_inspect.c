@@ -43,7 +43,7 @@ typedef struct report {
     fs_network_plan plan;
     size_t work_bytes;
     int ctx_tokens;
-    const char *activations;
+    const char *activations, *kv_type;
     fs_chat_format chat_format;
 } report;
 
@@ -117,6 +117,7 @@ static void find_plan(report *r)
     if (fs_pool_new(1, &pool, &e) == FS_OK && fs_network_new(r->weights, pool, &kernels, &o, &net, &r->plan, &e) == FS_OK) {
         r->has_plan = true;
         r->activations = fs_network_activations(net);
+        r->kv_type = fs_network_kv_type(net);
         r->work_bytes = fs_workspace_bytes(net, FS_STEP_TOKENS, FS_STEP_SEQUENCES);
         r->ctx_tokens = opt.ctx_tokens ? opt.ctx_tokens : c->max_position_embeddings < 4096 ? (int)c->max_position_embeddings : 4096;
     } else {
@@ -260,9 +261,9 @@ static void print_memory(const report *r)
 
     putchar('\n');
     line("kv cache");
-    printf("%s a token", human_bytes(r->plan.kv_token_bytes, a));
+    printf("%s a token, %s", human_bytes(r->plan.kv_token_bytes, a), r->kv_type);
     if (r->plan.kv_fixed_bytes)
-        printf(" and %s", human_bytes(r->plan.kv_fixed_bytes, a));
+        printf(", and %s", human_bytes(r->plan.kv_fixed_bytes, a));
     putchar('\n');
     line("activations");
     printf("%s\n", strcmp(r->activations, "q8") ? "f32" : "q8 (8 bits against block-quantised weights; --exact-activations: f32)");
@@ -396,8 +397,8 @@ static fs_status print_json(const report *r, fs_error *err)
     if (!rc)
         rc = json_tallies(&out, "dtypes", dtype_names, r->tallies.dtypes, FS_DTYPE_END, err);
     if (!rc && r->has_plan)
-        rc = fs_buf_printf(&out, err, ", \"activations\": \"%s\", \"kv_bytes_per_token\": %zu, \"memory\": {\"weights\": %zu, \"kv\": %" PRIu64 ", \"work\": %zu, \"ctx\": %d}",
-                           r->activations, r->plan.kv_token_bytes, r->plan.weights_bytes, kv_bytes(r),
+        rc = fs_buf_printf(&out, err, ", \"activations\": \"%s\", \"kv_type\": \"%s\", \"kv_bytes_per_token\": %zu, \"memory\": {\"weights\": %zu, \"kv\": %" PRIu64 ", \"work\": %zu, \"ctx\": %d}",
+                           r->activations, r->kv_type, r->plan.kv_token_bytes, r->plan.weights_bytes, kv_bytes(r),
                            r->work_bytes, r->ctx_tokens);
     if (!rc)
         rc = fs_buf_append_str(&out, ", \"refused\": ", err);

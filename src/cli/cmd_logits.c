@@ -16,6 +16,7 @@
 static struct {
     const char *ids, *ids_file, *batch_with, *isa, *adapter;
     int top, greedy, n_threads, chunk;
+    const char *kv_type;
     bool mtp, exact, mapped, sandbox, json;
 } opt = { .top = 10 };
 
@@ -33,6 +34,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("exact-activations", 0, opt.exact,
                 "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
@@ -302,7 +304,7 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
     if (!rc && opt.greedy)
         rc = run_greedy(r, last, err);
     if (!rc)
-        rc = fs_buf_printf(&r->out, err, ",\"activations\":\"%s\"}\n", fs_model_activations(r->model));
+        rc = fs_buf_printf(&r->out, err, ",\"activations\":\"%s\",\"kv_type\":\"%s\"}\n", fs_model_activations(r->model), fs_model_kv_type(r->model));
     free(last);
     free(hidden);
     return rc;
@@ -311,7 +313,7 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 static fs_status run(const fs_args *args, fs_error *err)
 {
     fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp,
-                            .exact_activations = opt.exact, .mapped = opt.mapped };
+                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type };
     struct run r = { 0 };
     fs_ids ids = { 0 };
     char *path = NULL;

@@ -23,6 +23,7 @@
 static struct {
     int ctx, stride, chunks, n_threads;
     const char *base, *save, *adapter;
+    const char *kv_type;
     bool exact, mapped, json;
 } opt;
 
@@ -37,6 +38,7 @@ static const fs_option options[] = {
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
@@ -86,10 +88,10 @@ static void perplexity_done(perplexity *p)
     free(p->window_ids);
 }
 
-static fs_status open_model(const char *name, const char *adapter, bool exact, fs_model **ret, fs_error *err)
+static fs_status open_model(const char *name, const char *adapter, bool exact, const char *kv_type, fs_model **ret, fs_error *err)
 {
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = adapter, .ctx_tokens = opt.ctx ? opt.ctx : CTX_DEFAULT,
-                           .exact_activations = exact, .mapped = opt.mapped };
+                           .exact_activations = exact, .mapped = opt.mapped, .kv_type = kv_type };
     char *path = NULL;
     fs_status rc = fs_model_path(name, &path, err);
 
@@ -170,7 +172,7 @@ static fs_status open_base(perplexity *p, fs_bytes text, fs_error *err)
         rc = fs_map_open(&p->base_map, opt.base, err);
         return rc ? rc : fs_logits_file_rows(p->base_map.bytes, opt.base, (uint32_t)p->v, &p->windows, p->ids.data, &p->base_rows, err);
     }
-    rc = open_model(opt.base, NULL, true, &p->base.model, err);
+    rc = open_model(opt.base, NULL, true, NULL, &p->base.model, err);
     if (rc)
         return rc;
     v = (size_t)fs_model_vocab_size(p->base.model);
@@ -192,7 +194,7 @@ static fs_status start(perplexity *p, fs_error *err)
     fs_status rc = read_text(p->text_name, &text, err);
 
     if (!rc)
-        rc = open_model(p->name, opt.adapter, opt.exact, &p->model.model, err);
+        rc = open_model(p->name, opt.adapter, opt.exact, opt.kv_type, &p->model.model, err);
     if (!rc)
         rc = encode(p->model.model, p->name, fs_buf_bytes(&text), &p->ids, err);
     if (!rc)
@@ -391,9 +393,9 @@ static fs_status print_json(const perplexity *p, const fs_mean *nll, const compa
     fs_status rc = fs_buf_printf(&out, err,
                                  "{\"perplexity\": %.17g, \"perplexity_error\": %.17g, \"nll\": %.17g, \"nll_error\": %.17g, \"tokens\": %zu, "
                                  "\"scored_tokens\": %zu, \"ctx\": %" PRIu32 ", \"stride\": %" PRIu32 ", \"windows\": %" PRIu32
-                                 ", \"activations\": \"%s\", \"seconds\": %.3f, \"window_nll\": [",
+                                 ", \"activations\": \"%s\", \"kv_type\": \"%s\", \"seconds\": %.3f, \"window_nll\": [",
                                  fs_exp64(nll->mean), fs_exp64(nll->mean) * nll->error, nll->mean, nll->error, p->ids.n, p->n_scores,
-                                 p->windows.ctx, p->windows.stride, p->windows.n, fs_model_activations(p->model.model), p->seconds);
+                                 p->windows.ctx, p->windows.stride, p->windows.n, fs_model_activations(p->model.model), fs_model_kv_type(p->model.model), p->seconds);
 
     for (size_t i = 0; i < p->windows.n && !rc; i++)
         rc = fs_buf_printf(&out, err, "%s%.17g", i ? ", " : "",

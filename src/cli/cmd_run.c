@@ -28,6 +28,7 @@ static struct {
     const char *model, *system, *adapter, *format, *chat_template, *tools, *date, *speculate;
     int ctx_tokens, n_threads, n_draft;
     double memory_gib;
+    const char *kv_type;
     bool json, raw, exact, mapped, sandbox;
     fs_run_settings settings;
 } opt = {
@@ -65,6 +66,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map: starts at once, little memory, slower"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
     FS_OPT_END
@@ -163,7 +165,8 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     bool shown = isatty(STDERR_FILENO);
     int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
-                           .exact_activations = opt.exact, .mapped = opt.mapped, .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
+                           .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type,
+                           .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
     fs_speculation speculation = FS_SPECULATE_OFF;
     char *path = NULL;
     fs_status rc = fs_speculation_from_name(opt.speculate, &speculation, err);
@@ -247,9 +250,9 @@ static fs_status print_json(const fs_run *r, fs_error *err)
     if (!rc)
         rc = fs_buf_printf(&out, err,
                            ", \"stop\": \"%s\", \"seed\": %" PRIu64 ", \"temperature\": %g, \"prompt_tokens\": %d, \"tokens\": %d, "
-                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f, \"drafted\": %d, \"accepted\": %d, \"activations\": \"%s\"}\n",
+                           "\"prompt_s\": %.6f, \"tokens_s\": %.6f, \"drafted\": %d, \"accepted\": %d, \"activations\": \"%s\", \"kv_type\": \"%s\"}\n",
                            stop_name(g), r->settings->seed, r->settings->temperature, g->n_prompt_tokens, g->n_tokens,
-                           g->prompt_seconds, g->seconds, g->n_drafted, g->n_accepted, fs_model_activations(r->model));
+                           g->prompt_seconds, g->seconds, g->n_drafted, g->n_accepted, fs_model_activations(r->model), fs_model_kv_type(r->model));
     if (!rc)
         fwrite(out.data, 1, out.n_bytes, stdout);
     fs_buf_done(&out);

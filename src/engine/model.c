@@ -232,6 +232,14 @@ fs_status fs_model_set_chat_format(fs_model *m, fs_chat_format f, fs_error *err)
 }
 
 /* ---- open ---- */
+static fs_status read_kv_type(const char *name, fs_kv_type *ret, fs_error *err)
+{
+    if (name && strcmp(name, "f32") != 0 && strcmp(name, "bf16") != 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "kv type '%s' is none of f32, bf16", name);
+    *ret = !name ? FS_KV_DEFAULT : strcmp(name, "f32") == 0 ? FS_KV_F32 : FS_KV_BF16;
+    return FS_OK;
+}
+
 fs_status fs_model_open(const char *path, const fs_model_options *options, fs_model **ret_model, fs_error *err)
 {
     static const fs_model_options none;
@@ -244,6 +252,8 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
     if (!m)
         return fs_fail_memory(err, sizeof *m);
     rc = fs_kernels_init_named(&m->kernels, o->isa, err);
+    if (!rc)
+        rc = read_kv_type(o->kv_type, &net.kv_type, err);
     if (!rc)
         rc = fs_pool_new(o->n_threads, &m->pool, err);
     if (!rc)
@@ -312,6 +322,11 @@ int fs_model_ctx_tokens_max(const fs_model *m)
 const char *fs_model_activations(const fs_model *m)
 {
     return fs_network_activations(m->network);
+}
+
+const char *fs_model_kv_type(const fs_model *m)
+{
+    return fs_network_kv_type(m->network);
 }
 
 const fs_config *fs_model_config(const fs_model *m)

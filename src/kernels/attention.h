@@ -1,16 +1,17 @@
 /* Attention by RN1 section 4: keys grouped by absolute position into blocks of 256, block softmaxes joined in
- * ascending order. Both forms read f32 caches.
+ * ascending order, in two classes: RN1 reads f32 caches, RN1-bf16 (the member bf16) caches of bf16 pairs.
  *
  * For one query and head over the visible keys of a block (ascending j):
  *   s_j = fl(scale * A256(q, k_j));  m_b = max s_j;  p_j = exp(fl(s_j - m_b));  l_b = order B over the 256 slots,
  *   slot = position % 256, invisible = +0;  o_b = +0, then o_b = fma(p_j, v_j, o_b)
  * first block: M = m_b, L = l_b, O = o_b; then M' = max(M, m_b); a = exp(fl(M - M')); b = exp(fl(m_b - M'));
- *   L = fma(b, l_b, fl(a*L)); O = fma(b, o_b, fl(a*O)); M = M'.     out = fl(O / L). */
+ *   L = fma(b, l_b, fl(a*L)); O = fma(b, o_b, fl(a*O)); M = M'.     out = fl(O / L).
+ * In class RN1-bf16 q, k, v and p are rounded to bf16, products are B256 (kernels/pairs.h), and l_b is of the rounded p:
+ *   s_j = fl(scale * B256(q, k_j));  p_j = bf16(exp(fl(s_j - m_b)));  o_b = B256(p, v) over the block's visible keys. */
 #ifndef FS_KERNELS_ATTENTION_H
 #define FS_KERNELS_ATTENTION_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels/pairs.h"
 
 #define FS_KV_BLOCK 256
 
@@ -26,6 +27,10 @@ typedef struct fs_attention_tile {
                        k[(j/16 * key_dim + d) * 16 + j%16]; mla: rows [n_ctx][key_dim] = latent | rope */
     const float *v; /* gqa: rows [n_ctx], stride v_stride; mla: ignored, the value is the first value_dim of a key row */
     size_t v_stride;
+    /* What class RN1-bf16 reads instead, P = fs_pairs(key_dim). gqa: key panels [n_ctx/16][P][16], so the pair d/2 of key j is
+     * at k16[(j/16 * P + d/2) * 16 + j%16], and pairs of values [n_ctx/2], stride v_stride, element d of values j and j + 1,
+     * j even, at v16[j/2 * v_stride + d]; mla: rows [n_ctx][P]. */
+    const fs_pair *k16, *v16;
     float *out; /* value_dim floats a query and head */
     size_t out_token_stride, out_head_stride;
 } fs_attention_tile;
@@ -53,6 +58,14 @@ typedef struct fs_latent_kernels {
  * within. Rows that see none of the block's keys are left as they are. */
 typedef void fs_attention_part_fn(const fs_attention_tile *t, size_t block, float *ret_m, float *ret_l, float *ret_o, void *scratch);
 
+/* The same in class RN1-bf16. No bf16 in a cache is denormal. */
+typedef struct fs_attention_bf16 {
+    void (*gqa)(const fs_attention_tile *t, void *scratch);
+    void (*mla)(const fs_attention_tile *t, void *scratch);
+    fs_attention_part_fn *gqa_part, *mla_part;
+    void (*round)(const float *x, size_t n, fs_pair *ret); /* n floats along the summed index as fs_pairs(n) pairs */
+} fs_attention_bf16;
+
 typedef struct fs_attention_kernels {
     /* Grouped-query attention for the query heads of one kv head. Cache slots past a query's last visible key may
      * hold anything (they lie inside the allocated panels): they never change the result. */
@@ -64,6 +77,7 @@ typedef struct fs_attention_kernels {
     void (*join)(float *max, float *sum, float *out, float m, float l, const float *o, size_t n);
     void (*finish)(float *out, float sum, size_t n);
     fs_latent_kernels latent;
+    fs_attention_bf16 bf16;
 } fs_attention_kernels;
 
 /* Limits a tile obeys, so that scratch is bounded: n_q * n_heads <= FS_ATTENTION_QUERIES_MAX, key_dim and

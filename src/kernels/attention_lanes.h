@@ -6,15 +6,7 @@
  * its loads only.
  *
  * scratch: scores [rows][256] | a block's outputs [rows][value_dim]. */
-#include "kernels/attention_isa.h"
-#include "kernels/lanes.h"
-#include "kernels/transpose.h"
-
-#include <assert.h>
-#include <math.h>
-
-#define CHAIN 256
-#define ROWS_MAX FS_ATTENTION_QUERIES_MAX
+#include "kernels/attention_blocks.h"
 
 struct rows {
     const fs_attention_tile *t;
@@ -200,37 +192,6 @@ static void block_values(const struct rows *w, size_t j0, size_t first, float *c
     }
 }
 
-static float exp_1(float x)
-{
-    float lane[LANES];
-    lanes_store(lane, lanes_exp(lanes_set1(x)));
-    return lane[0];
-}
-
-static void join(float *max, float *sum, float *out, float m, float l, const float *o, size_t n)
-{
-    float joint = *max > m ? *max : m, a = exp_1(*max - joint), b = exp_1(m - joint);
-    lanes x = lanes_set1(a), y = lanes_set1(b);
-
-    *sum = fmaf(b, l, a * *sum);
-    *max = joint;
-    for (size_t d = 0; d < n; d += LANES) {
-        size_t width = n - d < LANES ? n - d : LANES;
-        lanes scaled = lanes_mul(x, lanes_load_n(out + d, width));
-        lanes_store_n(out + d, lanes_fma(y, lanes_load_n(o + d, width), scaled), width);
-    }
-}
-
-static void finish(float *out, float sum, size_t n)
-{
-    lanes l = lanes_set1(sum);
-
-    for (size_t d = 0; d < n; d += LANES) {
-        size_t width = n - d < LANES ? n - d : LANES;
-        lanes_store_n(out + d, lanes_div(lanes_load_n(out + d, width), l), width);
-    }
-}
-
 static void init_rows(struct rows *w, const fs_attention_tile *t, void *scratch)
 {
     w->t = t;
@@ -243,53 +204,33 @@ static void init_rows(struct rows *w, const fs_attention_tile *t, void *scratch)
     }
 }
 
-/* Rows [first, w->n) over the keys from j0 on: m, l and o of each. */
-static void attend_block(const struct rows *w, size_t j0, size_t first, float *m, float *l, float *const *o)
+/* The rows that see keys of the block from j0 on: m, l and o of each. The index of the first of them. */
+static size_t attend_block(const void *rows, size_t j0, float *m, float *l, float *const *o)
 {
-    size_t last_key = w->n_keys[w->n - 1];
+    const struct rows *w = rows;
+    size_t last_key = w->n_keys[w->n - 1], first = first_row(w->t, j0);
 
     block_scores(w, j0, last_key - j0 < FS_KV_BLOCK ? last_key - j0 : FS_KV_BLOCK, first);
     for (size_t r = first; r < w->n; r++)
         softmax(w->scores + r * FS_KV_BLOCK, w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK, &m[r], &l[r]);
     block_values(w, j0, first, o);
+    return first;
 }
 
 static void gqa_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
 {
     struct rows w;
-    float *out[ROWS_MAX];
-    size_t first = 0;
 
     init_rows(&w, t, scratch);
-    while (first < w.n && w.n_keys[first] <= block * FS_KV_BLOCK)
-        first++;
-    for (size_t r = first; r < w.n; r++)
-        out[r] = o + r * t->value_dim;
-    if (first < w.n)
-        attend_block(&w, block * FS_KV_BLOCK, first, m, l, out);
+    attend_part(t, &w, attend_block, block, m, l, o);
 }
 
 static void gqa(const fs_attention_tile *t, void *scratch)
 {
     struct rows w;
-    float max[ROWS_MAX], sum[ROWS_MAX], m[ROWS_MAX], l[ROWS_MAX], *out[ROWS_MAX], *o[ROWS_MAX];
-    size_t first = 0;
 
     init_rows(&w, t, scratch);
-    for (size_t r = 0; r < w.n; r++) {
-        out[r] = t->out + r / t->n_heads * t->out_token_stride + r % t->n_heads * t->out_head_stride;
-        o[r] = w.scores + ROWS_MAX * FS_KV_BLOCK + r * t->value_dim;
-    }
-    attend_block(&w, 0, 0, max, sum, out);
-    for (size_t j0 = FS_KV_BLOCK; j0 < w.n_keys[w.n - 1]; j0 += FS_KV_BLOCK) {
-        while (w.n_keys[first] <= j0) /* its last block is behind */
-            first++;
-        attend_block(&w, j0, first, m, l, o);
-        for (size_t r = first; r < w.n; r++)
-            join(&max[r], &sum[r], out[r], m[r], l[r], o[r], t->value_dim);
-    }
-    for (size_t r = 0; r < w.n; r++)
-        finish(out[r], sum[r], t->value_dim);
+    attend_tile(t, &w, attend_block, w.scores + ROWS_MAX * FS_KV_BLOCK);
 }
 
 #include "kernels/attention_latent.h"

@@ -237,10 +237,11 @@ static void init_latent(struct latent_rows *w, const fs_attention_tile *t, void 
 }
 
 /* m, l and o of the rows that see keys of the block from j0 on. The index of the first of them. */
-static size_t latent_block(const struct latent_rows *w, size_t j0, float *m, float *l, float *const *o)
+static size_t latent_block(const void *rows, size_t j0, float *m, float *l, float *const *o)
 {
+    const struct latent_rows *w = rows;
     const fs_attention_tile *t = w->t;
-    size_t n_keys = t->pos0 + t->n_q - j0, first = j0 > t->pos0 ? (j0 - t->pos0) * t->n_heads : 0, group = first / LANES;
+    size_t n_keys = t->pos0 + t->n_q - j0, first = first_row(t, j0), group = first / LANES;
     const float *keys = t->k + j0 * t->key_dim;
 
     latent_scores(w->panels + group * LANES * t->key_dim, w->n_groups - group, keys, t->key_dim,
@@ -263,33 +264,20 @@ static size_t latent_block(const struct latent_rows *w, size_t j0, float *m, flo
 static void mla_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
 {
     struct latent_rows w;
-    float *out[ROWS_MAX];
 
     init_latent(&w, t, scratch);
-    for (size_t r = 0; r < w.n; r++)
-        out[r] = o + r * t->value_dim;
-    latent_block(&w, block * FS_KV_BLOCK, m, l, out);
+    attend_part(t, &w, latent_block, block, m, l, o);
 }
 
 static void mla(const fs_attention_tile *t, void *scratch)
 {
     struct latent_rows w;
-    float max[ROWS_MAX], sum[ROWS_MAX], m[ROWS_MAX], l[ROWS_MAX], *out[ROWS_MAX], *o[ROWS_MAX];
 
     init_latent(&w, t, scratch);
-    for (size_t r = 0; r < w.n; r++) {
-        out[r] = t->out + r / t->n_heads * t->out_token_stride + r % t->n_heads * t->out_head_stride;
-        o[r] = w.scores + ROWS_MAX * FS_KV_BLOCK + r * t->value_dim;
-    }
-    latent_block(&w, 0, max, sum, out);
-    for (size_t j0 = FS_KV_BLOCK; j0 < t->pos0 + t->n_q; j0 += FS_KV_BLOCK)
-        for (size_t r = latent_block(&w, j0, m, l, o); r < w.n; r++)
-            join(&max[r], &sum[r], out[r], m[r], l[r], o[r], t->value_dim);
-    for (size_t r = 0; r < w.n; r++)
-        finish(out[r], sum[r], t->value_dim);
+    attend_tile(t, &w, latent_block, w.scores + ROWS_MAX * FS_KV_BLOCK);
 }
 
 #define ATTENTION_KERNELS                                                                                                     \
     {                                                                                                                         \
-        gqa, mla, gqa_part, mla_part, join, finish, { latent_pack, latent_scores, latent_softmax, latent_values }             \
+        gqa, mla, gqa_part, mla_part, join, finish, { latent_pack, latent_scores, latent_softmax, latent_values }, { 0 }      \
     }

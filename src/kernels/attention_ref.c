@@ -189,4 +189,4 @@ static void latent_values(const float *p, const size_t *visible, size_t n_rows, 
 }
 
 const fs_attention_kernels fs_attention_ref = { gqa, mla, gqa_part, mla_part, join, finish,
-                                                { latent_pack, latent_scores, latent_softmax, latent_values } };
+                                                { latent_pack, latent_scores, latent_softmax, latent_values }, { 0 } };

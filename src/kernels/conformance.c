@@ -521,6 +521,61 @@ static void feed_attentions(run *r)
     }
 }
 
+/* Class RN1-bf16. kind is that of the values, and of latent keys. */
+static void feed_attention_bf16(run *r, bool latent, size_t n_q, size_t n_heads, size_t pos0, size_t key_dim, size_t value_dim, enum kind kind)
+{
+    size_t n_keys = pos0 + n_q, n_slots = (n_keys + FS_KV_BLOCK) / FS_KV_BLOCK * FS_KV_BLOCK, n_pairs = fs_pairs(key_dim);
+    fs_attention_tile t = { .n_q = n_q, .n_heads = n_heads, .pos0 = pos0, .key_dim = key_dim, .value_dim = value_dim };
+    float *k, *v;
+    fs_pair *k16, *v16;
+
+    begin(r);
+    t.q = random_row(r, n_q * n_heads * key_dim, PLAIN);
+    t.q_head_stride = key_dim;
+    t.q_token_stride = n_heads * key_dim;
+    t.scale = 0x1.6a09e6p-6f;
+    k = random_row(r, n_slots * key_dim, latent ? kind : PLAIN);
+    v = random_row(r, n_slots * value_dim, kind);
+    for (size_t j = n_keys; j < n_slots; j++) {
+        for (size_t d = 0; d < key_dim; d++)
+            k[j * key_dim + d] = NAN;
+        for (size_t d = 0; d < value_dim; d++)
+            v[j * value_dim + d] = NAN;
+    }
+    k16 = fs_arena_array(&r->arena, fs_pair, n_slots * n_pairs);
+    v16 = fs_arena_array(&r->arena, fs_pair, n_slots / 2 * value_dim);
+    for (size_t j = 0; j < n_slots; j++)
+        for (size_t i = 0; i < n_pairs; i++)
+            k16[latent ? j * n_pairs + i : (j / 16 * n_pairs + i) * 16 + j % 16] =
+                fs_pair_of(k[j * key_dim + 2 * i], 2 * i + 1 < key_dim ? k[j * key_dim + 2 * i + 1] : 0.0f);
+    for (size_t j = 0; j < n_slots; j += 2)
+        for (size_t d = 0; d < value_dim; d++)
+            v16[j / 2 * value_dim + d] = fs_pair_of(v[j * value_dim + d], v[(j + 1) * value_dim + d]);
+    t.k16 = k16;
+    t.v16 = latent ? NULL : v16;
+    t.v_stride = value_dim;
+    t.out = fs_arena_array(&r->arena, float, n_q * n_heads * value_dim);
+    t.out_head_stride = value_dim;
+    t.out_token_stride = n_heads * value_dim;
+    (latent ? r->k.attention.bf16.mla : r->k.attention.bf16.gqa)(&t, fs_arena_alloc(&r->arena, fs_attention_scratch_bytes(key_dim, value_dim)));
+    feed_row(r, t.out, n_q * n_heads * value_dim);
+}
+
+static void feed_attentions_bf16(run *r)
+{
+    static const size_t positions[] = { 0, 1, 14, 15, 16, 254, 255, 256, 257, 511, 512, 700 };
+
+    for (int latent = 0; latent < 2; latent++) {
+        feed_name(r, latent ? "mla bf16" : "gqa bf16");
+        for (size_t i = 0; i < sizeof positions / sizeof *positions; i++)
+            for (size_t n_q = 1; n_q < 8; n_q += 3)
+                for (enum kind kind = PLAIN; kind <= DENORMAL; kind += DENORMAL) {
+                    feed_attention_bf16(r, latent, n_q, 1 + i % 5, positions[i], latent ? 80 : 64, 64, kind);
+                    feed_attention_bf16(r, latent, n_q, 1 + i % 3, positions[i], latent ? 289 : 40, latent ? 257 : 24, kind);
+                }
+    }
+}
+
 /* ---- grad.h ---- */
 
 static void feed_grad_rows(run *r, size_t n, enum kind kind)
@@ -622,6 +677,7 @@ fs_status fs_conformance_feed(const fs_kernels *k, fs_sha256 *h, fs_error *err)
     feed_products(&r);
     feed_quantised_products(&r);
     feed_attentions(&r);
+    feed_attentions_bf16(&r);
     feed_training(&r);
     fs_arena_done(&r.arena);
     return FS_OK;

@@ -54,6 +54,15 @@ bool fs_isa_has_dot(void)
 #endif
 }
 
+bool fs_isa_has_bf16(void)
+{
+#if defined(__x86_64__)
+    return (fs_isa_detect() & FS_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 const char *fs_isa_name(unsigned isa)
 {
     switch (isa) {

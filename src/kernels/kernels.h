@@ -1,7 +1,7 @@
 /* The operations of RN1, one implementation an ISA, all with the same bits.
  *
- * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit, and so do *_vnni.c and
- * *_dotprod.c, which are taken where an AVX-512 or NEON machine has those too. The build gives the files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
+ * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit, and so do *_vnni.c, *_bf16.c
+ * and *_dotprod.c, which are taken where an AVX-512 or NEON machine has those too. The build gives the files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
  * family: rows.h (sums, norms, elementwise), products.h (matrices), quants.h (matrices of block types with quantised
  * activations), attention.h, grad.h (backward of these, and optimisers). No kernel allocates or fails. */
 #ifndef FS_KERNELS_KERNELS_H
@@ -24,6 +24,8 @@ enum fs_isa {
 unsigned fs_isa_detect(void);
 /* Sums of four products of bytes beside it: VNNI where there is FS_ISA_AVX512, dotprod where there is FS_ISA_NEON. */
 bool fs_isa_has_dot(void);
+/* Sums of two products of bf16 beside FS_ISA_AVX512: its BF16 extension. */
+bool fs_isa_has_bf16(void);
 /* "scalar", "avx2", "avx512", "neon" of a single bit or 0. */
 const char *fs_isa_name(unsigned isa);
 

@@ -70,11 +70,20 @@ static size_t rows_of(const fs_tile_ref *ref)
     return (size_t)ref->n_q * ref->n_heads;
 }
 
+static fs_attention_part_fn *part_of(const struct cut_job *job)
+{
+    const fs_attention_kernels *k = &job->net->kernels->attention;
+
+    if (job->net->kv_bf16)
+        return job->latent ? k->bf16.mla_part : k->bf16.gqa_part;
+    return job->latent ? k->mla_part : k->gqa_part;
+}
+
 static void part_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct cut_job *job = ud;
     fs_workspace *ws = job->ws;
-    const fs_attention_kernels *k = &job->net->kernels->attention;
+    fs_attention_part_fn *part = part_of(job);
 
     for (size_t i = begin; i < end; i++) {
         uint32_t unit = job->begin + (uint32_t)i, first;
@@ -85,8 +94,7 @@ static void part_piece(void *ud, size_t begin, size_t end, int thread)
         first = ws->tiles[tile].unit0 > job->begin ? ws->tiles[tile].unit0 : job->begin;
         row = job->rows_begin[tile] + (unit - first) * rows_of(&ws->tiles[tile]);
         job->tile_of(job->ud, &ws->tiles[tile], &t);
-        (job->latent ? k->mla_part : k->gqa_part)(&t, unit - ws->tiles[tile].unit0, ws->cut_m + row, ws->cut_l + row,
-                                                  ws->cut_o + row * job->value_dim, fs_ws_scratch(ws, thread));
+        part(&t, unit - ws->tiles[tile].unit0, ws->cut_m + row, ws->cut_l + row, ws->cut_o + row * job->value_dim, fs_ws_scratch(ws, thread));
     }
 }
 

@@ -1,15 +1,17 @@
-/* The KV cache of one sequence: f32, one block of memory that takes RAM only as positions are written.
+/* The KV cache of one sequence: one block of memory that takes RAM only as positions are written.
  *
  *   gqa, a layer: for each kv head, key panels [ctx/16][head_dim][16]; then for each, value rows [ctx][head_dim]
- *   mla, a layer: rows [ctx][kv_lora_rank + qk_rope_head_dim]; with an indexer then key panels [ctx/16][index_head_dim][16] */
+ *   mla, a layer: rows [ctx][kv_lora_rank + qk_rope_head_dim]; with an indexer then key panels [ctx/16][index_head_dim][16]
+ * in f32, or without an indexer in bf16 pairs: a pair of elements of a key, of two positions of a value (kernels/attention.h). */
 #include "models/internal.h"
 
 #include <assert.h>
 
-static size_t layer_floats(const fs_network *net, const fs_cache *c)
+static uint8_t *layer_at(const fs_network *net, const fs_cache *c, uint32_t layer)
 {
-    return (size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * c->ctx_tokens +
-           (size_t)net->index_dim * c->ctx_tokens;
+    size_t token_bytes = net->n_cache_heads * (net->k_bytes + net->v_bytes) + net->index_dim * sizeof(float);
+
+    return (uint8_t *)c->memory + layer * token_bytes * c->ctx_tokens;
 }
 
 fs_status fs_cache_init(fs_cache *c, const fs_network *net, uint32_t ctx_tokens, fs_error *err)
@@ -67,21 +69,20 @@ uint32_t fs_cache_rewind(const fs_network *net, fs_cache *c, uint32_t n_tokens)
     return c->n_tokens;
 }
 
-float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)
+void *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)
 {
     assert(layer < net->n_cache_layers && kv_head < net->n_cache_heads);
-    return c->memory + layer * layer_floats(net, c) + (size_t)kv_head * net->k_dim * c->ctx_tokens;
+    return layer_at(net, c, layer) + kv_head * net->k_bytes * c->ctx_tokens;
 }
 
-float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)
+void *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)
 {
     assert(layer < net->n_cache_layers && kv_head < net->n_cache_heads);
-    return c->memory + layer * layer_floats(net, c) + (size_t)net->n_cache_heads * net->k_dim * c->ctx_tokens +
-           (size_t)kv_head * net->v_dim * c->ctx_tokens;
+    return layer_at(net, c, layer) + (net->n_cache_heads * net->k_bytes + kv_head * net->v_bytes) * c->ctx_tokens;
 }
 
 float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer)
 {
     assert(layer < net->n_cache_layers && net->index_dim);
-    return c->memory + layer * layer_floats(net, c) + (size_t)net->n_cache_heads * (net->k_dim + net->v_dim) * c->ctx_tokens;
+    return (float *)(void *)(layer_at(net, c, layer) + net->n_cache_heads * (net->k_bytes + net->v_bytes) * c->ctx_tokens);
 }

@@ -48,6 +48,29 @@ struct gqa_job {
     uint32_t layer;
 };
 
+/* Position pos of a kv head in the cache. */
+static void write_f32(const struct gqa_job *job, const fs_cache *cache, uint32_t head, size_t pos, const float *k, const float *v)
+{
+    size_t hd = job->net->config->head_dim;
+    float *panel = (float *)fs_cache_k(job->net, cache, job->layer, head) + pos / FS_PANEL * hd * FS_PANEL + pos % FS_PANEL;
+
+    for (size_t d = 0; d < hd; d++)
+        panel[d * FS_PANEL] = k[d];
+    memcpy((float *)fs_cache_v(job->net, cache, job->layer, head) + pos * hd, v, hd * sizeof *v);
+}
+
+static void write_bf16(const struct gqa_job *job, const fs_cache *cache, uint32_t head, size_t pos, const float *k, const float *v)
+{
+    size_t hd = job->net->config->head_dim, n_pairs = fs_pairs(hd);
+    fs_pair *panel = (fs_pair *)fs_cache_k(job->net, cache, job->layer, head) + pos / FS_PANEL * n_pairs * FS_PANEL + pos % FS_PANEL;
+    fs_pair *row = (fs_pair *)fs_cache_v(job->net, cache, job->layer, head) + pos / 2 * hd;
+
+    for (size_t i = 0; i < n_pairs; i++)
+        panel[i * FS_PANEL] = fs_pair_of(k[2 * i], k[2 * i + 1]);
+    for (size_t d = 0; d < hd; d++)
+        fs_pair_put(row + d, pos % 2, v[d]);
+}
+
 /* Norm and rope of q and k, and the cache's new rows, a token at a time. */
 static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
 {
@@ -71,13 +94,10 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
         }
         for (size_t h = 0; h < n_kv; h++) {
             float *k = ws->k + (t * n_kv + h) * hd;
-            float *panel = fs_cache_k(job->net, cache, job->layer, (uint32_t)h) + pos / FS_PANEL * hd * FS_PANEL + pos % FS_PANEL;
             if (job->g->k_norm)
                 rows->rmsnorm(k, job->g->k_norm, eps, k, hd);
             rows->rope_half(k, cs, hd);
-            for (size_t d = 0; d < hd; d++)
-                panel[d * FS_PANEL] = k[d];
-            memcpy(fs_cache_v(job->net, cache, job->layer, (uint32_t)h) + pos * hd, ws->v + (t * n_kv + h) * hd, hd * sizeof *k);
+            (job->net->kv_bf16 ? write_bf16 : write_f32)(job, cache, (uint32_t)h, pos, k, ws->v + (t * n_kv + h) * hd);
         }
     }
 }
@@ -90,6 +110,8 @@ static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
     size_t hd = c->head_dim, n_q = c->num_attention_heads, group = n_q / c->num_key_value_heads;
     const fs_cache *cache = ws->rows[ref->row].cache;
     uint32_t kv_head = (uint32_t)(ref->head0 / group);
+    const void *k = fs_cache_k(job->net, cache, job->layer, kv_head), *v = fs_cache_v(job->net, cache, job->layer, kv_head);
+    bool bf16 = job->net->kv_bf16;
 
     *ret = (fs_attention_tile){
         .n_q = ref->n_q,
@@ -101,8 +123,10 @@ static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
         .key_dim = hd,
         .value_dim = hd,
         .scale = job->net->softmax_scale,
-        .k = fs_cache_k(job->net, cache, job->layer, kv_head),
-        .v = fs_cache_v(job->net, cache, job->layer, kv_head),
+        .k = bf16 ? NULL : k,
+        .v = bf16 ? NULL : v,
+        .k16 = bf16 ? k : NULL,
+        .v16 = bf16 ? v : NULL,
         .v_stride = hd,
         .out = ws->att + (ref->token0 * n_q + ref->head0) * hd,
         .out_token_stride = n_q * hd,
@@ -117,7 +141,7 @@ static void tile_piece(void *ud, size_t begin, size_t end, int thread)
 
     for (size_t i = begin; i < end; i++) {
         tile_of(ud, &job->ws->tiles[i], &tile);
-        job->net->kernels->attention.gqa(&tile, fs_ws_scratch(job->ws, thread));
+        (job->net->kv_bf16 ? job->net->kernels->attention.bf16.gqa : job->net->kernels->attention.gqa)(&tile, fs_ws_scratch(job->ws, thread));
     }
 }
 

@@ -188,6 +188,8 @@ struct fs_network {
     /* Cache geometry, floats a token of one layer: gqa k_dim and v_dim of each of n_cache_heads; mla k_dim of one. */
     uint32_t k_dim, v_dim, n_cache_heads, n_cache_layers;
     uint32_t index_dim; /* floats a token of the indexer's keys; 0: none */
+    bool kv_bf16;            /* keys and values are bf16 pairs (kernels/attention.h), else f32 */
+    size_t k_bytes, v_bytes; /* of k_dim and v_dim a token and head */
 };
 
 /* ---- loader.c: two passes over the same code; the first plans and checks, the second packs ---- */
@@ -235,8 +237,8 @@ void fs_layer_done(fs_layer *layer);
 /* A step has written rows up to the position end; grown says whether they count. */
 void fs_cache_written(const fs_network *net, fs_cache *c, uint32_t end, bool grown);
 /* Addresses of layer index. */
-float *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa panels; mla rows */
-float *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa rows */
+void *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa panels; mla rows */
+void *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head); /* gqa rows */
 float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer); /* the indexer's key panels */
 
 /* ---- workspace.c ---- */

@@ -67,16 +67,21 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
 
     (void)thread;
     for (size_t t = begin; t < end; t++) {
-        const float *cs = ws->cs + t * rope, *kv = ws->k + t * (lora + rope);
-        float *row = fs_cache_k(job->net, ws->rows[ws->row_of[t]].cache, job->layer, 0) + ws->positions[t] * (lora + rope);
+        const float *cs = ws->cs + t * rope;
+        float *kv = ws->k + t * (lora + rope);
+        uint8_t *row = fs_cache_k(job->net, ws->rows[ws->row_of[t]].cache, job->layer, 0);
         for (size_t h = 0; h < heads; h++) {
             float *q_pe = ws->q_lat + (t * heads + h) * (lora + rope) + lora;
             memcpy(q_pe, ws->q + (t * heads + h) * (nope + rope) + nope, rope * sizeof *q_pe);
             rows->rope_interleaved(q_pe, cs, rope);
         }
-        rows->rmsnorm(kv, job->mla->kv_a_norm, (float)NORM_EPS, row, lora);
-        memcpy(row + lora, kv + lora, rope * sizeof *row);
-        rows->rope_interleaved(row + lora, cs, rope);
+        rows->rmsnorm(kv, job->mla->kv_a_norm, (float)NORM_EPS, kv, lora);
+        rows->rope_interleaved(kv + lora, cs, rope);
+        row += ws->positions[t] * job->net->k_bytes;
+        if (job->net->kv_bf16)
+            job->net->kernels->attention.bf16.round(kv, lora + rope, (fs_pair *)(void *)row);
+        else
+            memcpy(row, kv, job->net->k_bytes);
     }
 }
 
@@ -133,7 +138,7 @@ static void run_tile(const struct mla_job *job, const fs_attention_tile *tile, c
         n_dense = tile->pos0 >= top ? 0 : top - tile->pos0 < tile->n_q ? top - tile->pos0 : tile->n_q;
     if (n_dense) {
         part.n_q = n_dense;
-        job->net->kernels->attention.mla(&part, fs_ws_scratch(ws, thread));
+        (job->net->kv_bf16 ? job->net->kernels->attention.bf16.mla : job->net->kernels->attention.mla)(&part, fs_ws_scratch(ws, thread));
     }
     part.n_q = 1;
     for (size_t i = n_dense; i < tile->n_q; i++) {
@@ -151,6 +156,7 @@ static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
     fs_workspace *ws = job->ws;
     const fs_config *c = job->net->config;
     size_t heads = c->num_attention_heads, lora = c->kv_lora_rank, lat_dim = lora + c->qk_rope_head_dim;
+    const void *k = fs_cache_k(job->net, ws->rows[ref->row].cache, job->layer, 0);
 
     *ret = (fs_attention_tile){
         .n_q = ref->n_q,
@@ -162,7 +168,8 @@ static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
         .key_dim = lat_dim,
         .value_dim = lora,
         .scale = job->net->softmax_scale,
-        .k = fs_cache_k(job->net, ws->rows[ref->row].cache, job->layer, 0),
+        .k = job->net->kv_bf16 ? NULL : k,
+        .k16 = job->net->kv_bf16 ? k : NULL,
         .out = ws->o_lat + (ref->token0 * heads + ref->head0) * lora,
         .out_token_stride = heads * lora,
         .out_head_stride = lora,

@@ -24,6 +24,25 @@ const char *fs_network_activations(const fs_network *net)
     return net->takes & (FS_TAKES_32 | FS_TAKES_256) ? "q8" : "exact";
 }
 
+const char *fs_network_kv_type(const fs_network *net)
+{
+    return net->kv_bf16 ? "bf16" : "f32";
+}
+
+/* Attention that chooses keys reads f32. */
+static fs_status choose_kv_type(fs_network *net, fs_error *err)
+{
+    bool can = !net->arch->has_indexer && !net->arch->cache_floats;
+
+    if (net->options.kv_type == FS_KV_BF16 && !can)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s has no bf16 cache: its attention chooses keys, in f32", net->config->model_type);
+    net->kv_bf16 = net->options.kv_type == FS_KV_BF16 ||
+                   (net->options.kv_type == FS_KV_DEFAULT && can && net->takes & (FS_TAKES_32 | FS_TAKES_256));
+    net->k_bytes = net->kv_bf16 ? fs_pairs(net->k_dim) * sizeof(fs_pair) : net->k_dim * sizeof(float);
+    net->v_bytes = net->v_dim * (net->kv_bf16 ? sizeof(fs_pair) / 2 : sizeof(float));
+    return FS_OK;
+}
+
 void fs_network_free(fs_network *net)
 {
     if (!net)
@@ -55,7 +74,7 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     const fs_arch *arch;
     fs_loader l = { .planning = true };
     fs_network *net;
-    size_t token_floats;
+    size_t token_bytes;
     fs_status rc = fs_network_check(c, err);
 
     if (rc)
@@ -98,10 +117,14 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
         rc = fs_fail(err, FS_ERR_FORMAT, "the packed weights would not fit in the address space");
         goto fail;
     }
-    token_floats = arch->cache_floats ? arch->cache_floats(net) : (net->n_cache_heads * ((size_t)net->k_dim + net->v_dim) + net->index_dim) * net->n_cache_layers;
+    rc = choose_kv_type(net, err);
+    if (rc)
+        goto fail;
+    token_bytes = net->n_cache_heads * (net->k_bytes + net->v_bytes) + net->index_dim * sizeof(float);
     if (arch->cache_fixed_floats)
         net->plan.kv_fixed_bytes = arch->cache_fixed_floats(net) * sizeof(float);
-    if (!fs_mul_size(token_floats, sizeof(float), &net->plan.kv_token_bytes)) {
+    if (arch->cache_floats ? !fs_mul_size(arch->cache_floats(net), sizeof(float), &net->plan.kv_token_bytes)
+                           : !fs_mul_size(token_bytes, net->n_cache_layers, &net->plan.kv_token_bytes)) {
         rc = fs_fail(err, FS_ERR_FORMAT, "the KV cache of one token would not fit in the address space");
         goto fail;
     }

@@ -12,10 +12,18 @@
 
 typedef struct fs_network fs_network;
 
+/* What the cache of dense and latent attention holds, and with it the class of the attention: f32 and RN1, or bf16 and RN1-bf16. */
+typedef enum fs_kv_type {
+    FS_KV_DEFAULT, /* bf16 where a product of the model quantises its activations and the architecture has it, else f32 */
+    FS_KV_F32,
+    FS_KV_BF16,
+} fs_kv_type;
+
 typedef struct fs_network_options {
     bool mtp; /* load the multi-token-prediction layer too */
     bool exact; /* section 1 of RN1 for block types too, instead of section 6 */
     bool mapped; /* linears stay in the file's map and are packed panel by panel whenever they are used */
+    fs_kv_type kv_type;
     fs_adapter *adapter; /* added to the linears it names; may be NULL; borrowed for the life of the network */
     bool (*progress)(void *ud, double fraction); /* may be NULL; false stops with FS_ERR_INTERRUPTED */
     void *ud;
@@ -45,6 +53,8 @@ bool fs_network_has_mtp(const fs_network *net);
 size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden state */
 /* "q8" when a product of the model quantises its activations (RN1 section 6), else "exact". Known once it is planned. */
 const char *fs_network_activations(const fs_network *net);
+/* "f32" or "bf16". Known once it is planned. */
+const char *fs_network_kv_type(const fs_network *net);
 
 /* ---- cache: what one sequence remembers ---- */
 #define FS_CACHE_REWIND 32 /* tokens that any cache takes back without running others again */

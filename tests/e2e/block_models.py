@@ -1,4 +1,4 @@
-"""Small random models whose weights are GGUF blocks, and what they answer by RN1 sections 1 and 6, in float64.
+"""Small random models whose weights are GGUF blocks, and what they answer by RN1 sections 1, 4, 4a and 6, in float64.
 
     block_models.py OUT      writes OUT/dense.gguf and OUT/experts.gguf, in which every linear has another type
 
@@ -84,9 +84,13 @@ class Model:
             x = (q.astype(np.float64) * d).reshape(x.shape)
         return x @ w[part].T
 
+    def narrow(self, exact):
+        """Whether attention is of class RN1-bf16: where any product quantises its activations."""
+        return not exact and any(block_of(kind) for _, kind, _ in self.tensors.values())
+
     def write(self, path, arch, add):
         w = GGUFWriter(path, arch)
-        for key, value in [("block_count", LAYERS), ("context_length", 64), ("embedding_length", D), ("attention.head_count", HEADS),
+        for key, value in [("block_count", LAYERS), ("context_length", 1024), ("embedding_length", D), ("attention.head_count", HEADS),
                            ("feed_forward_length", FF), ("vocab_size", VOCAB)]:
             w.add_uint32(f"{arch}.{key}", value)
         w.add_layer_norm_rms_eps(EPS)
@@ -121,6 +125,21 @@ def softmax(s):
 def causal(s):
     n = s.shape[-1]
     return np.where(np.arange(n)[None] <= np.arange(n)[:, None], s, -np.inf)
+
+
+def bf16(x):
+    """To nearest even; no value here is as small as a denormal."""
+    b = x.astype(np.float32).view(np.uint32)
+    return ((b + 0x7FFF + (b >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def attention(q, k, v, scale, narrow):
+    """Causal, one block of keys; narrow: class RN1-bf16."""
+    if not narrow:
+        return softmax(causal(q @ np.swapaxes(k, -1, -2) * scale)) @ v
+    s = causal(bf16(q) @ np.swapaxes(bf16(k), -1, -2) * scale)
+    p = bf16(np.exp(s - s.max(-1, keepdims=True)))
+    return p @ bf16(v) / p.sum(-1, keepdims=True)
 
 
 def swiglu(g, u):
@@ -164,7 +183,7 @@ class Dense(Model):
             q, k, v = (self.times(h, f"{b}{p}.weight", exact) + self[f"{b}{p}.bias"] for p in ("attn_q", "attn_k", "attn_v"))
             q, k, v = (a.reshape(n, -1, hd).transpose(1, 0, 2) for a in (q, k, v))
             q, k, v = rope(q, True), np.repeat(rope(k, True), 2, 0), np.repeat(v, 2, 0)
-            o = softmax(causal(q @ k.transpose(0, 2, 1) * hd ** -0.5)) @ v
+            o = attention(q, k, v, hd ** -0.5, self.narrow(exact))
             x = x + self.times(o.transpose(1, 0, 2).reshape(n, -1), b + "attn_output.weight", exact)
             x = x + ffn(self, rms(x, self[b + "ffn_norm.weight"]), b, "", exact)
         return self.times(rms(x, self["output_norm.weight"]), "output.weight", exact)
@@ -246,8 +265,9 @@ class Experts(Model):
             q_pe, o = rope(q[..., c["nope"]:], False), []
             for head in range(HEADS):
                 q_lat = self.times(q[head, :, :c["nope"]], b + "attn_k_b.weight", exact, head)
-                s = (q_lat @ lat.T + q_pe[head] @ k_pe.T) * (c["nope"] + c["rope"]) ** -0.5
-                o.append(self.times(softmax(causal(s)) @ lat, b + "attn_v_b.weight", exact, head))
+                a = attention(np.concatenate([q_lat, q_pe[head]], -1), np.concatenate([lat, k_pe], -1), lat, (c["nope"] + c["rope"]) ** -0.5,
+                              self.narrow(exact))
+                o.append(self.times(a, b + "attn_v_b.weight", exact, head))
             x = x + self.times(np.concatenate(o, -1), b + "attn_output.weight", exact)
             h = rms(x, self[b + "ffn_norm.weight"])
             x = x + (self.experts(h, b, exact) if i else ffn(self, h, b, "", exact))

@@ -8,6 +8,7 @@ import pytest
 from block_models import TYPES, Dense, Experts, T
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 8, 97, 300, 23, 8, 46, 264, 33, 83]
+MODELS_MAX = 12
 KINDS = [(t,) for t in TYPES] + [tuple(TYPES)]
 
 
@@ -29,11 +30,11 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("kinds", KINDS, ids=lambda k: "+".join(t.name for t in k) if len(k) == 1 else "mixed")
 @pytest.mark.parametrize("form", [Dense, Experts])
 def test_is_the_definition(logits, made, form, kinds):
-    """Both modes. An activation next to the middle of two codes may fall to the other one in float64, after which many
-    do: one of five models must be free of that, and none may be as far as the other mode is."""
+    """Both modes. An activation next to the middle of two codes or two bf16 may fall to the other one in float64, after which many
+    do: one of MODELS_MAX models must be free of that, and none may be as far as the other mode is."""
     for exact in (False, True):
         errors = []
-        while not errors or errors[-1] > 2e-5 and len(errors) < 5:
+        while not errors or errors[-1] > 2e-5 and len(errors) < MODELS_MAX:
             model, path = made(form, kinds, len(errors))
             got = logits(path, IDS, *(["--exact-activations"] if exact else []))
             assert got["activations"] == ("exact" if exact or kinds == (T.IQ3_S,) and form is Dense else "q8")
@@ -61,3 +62,31 @@ def test_equal_bits(farseek, made, tmp_path, form, kinds):
     beside.write_text(json.dumps({"batch": [[7, 8, 9], IDS[::-1], [300] * 30]}))
     assert run("--batch-with", beside) == want
     assert run("--batch-with", beside, "--chunk", 1, "--threads", 2) == want
+
+
+@pytest.mark.parametrize("form", [Dense, Experts])
+def test_equal_bits_over_several_blocks_of_keys(farseek, made, tmp_path, form):
+    """Attention of both classes behind hundreds of tokens: bits of one class do not move, and the classes differ."""
+    _, path = made(form, (T.Q4_0, T.Q8_0))
+    ids, beside = np.random.default_rng(5).integers(0, 320, 541), tmp_path / "batch.json"
+    beside.write_text(json.dumps({"batch": [[7, 8, 9], ids[:300].tolist()]}))
+    run = lambda *args: farseek("logits", path, "--ids", ",".join(map(str, ids)), "--greedy", 5, "--json", *args)
+    want = {kv: run("--threads", 1, "--isa", "scalar", "--kv-type", kv) for kv in ("f32", "bf16")}
+    assert run() == want["bf16"] and json.loads(want["bf16"])["kv_type"] == "bf16"
+    assert json.loads(want["f32"])["kv_type"] == "f32" and json.loads(want["f32"])["last"] != json.loads(want["bf16"])["last"]
+    for kv in want:
+        for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+            assert run("--kv-type", kv, "--isa", isa, "--threads", 2) == want[kv]
+        for args in (["--chunk", 100, "--threads", 3], ["--chunk", 1, "--threads", 2], ["--batch-with", beside, "--threads", 2]):
+            assert run("--kv-type", kv, *args) == want[kv]
+
+
+def test_cache_type_is_named(farseek, logits, made):
+    """Exact activations keep an f32 cache unless they are asked not to; the cache of bf16 takes half the memory."""
+    _, path = made(Experts, (T.Q4_0,))
+    exact = logits(path, IDS, "--exact-activations")
+    assert exact["kv_type"] == "f32" and logits(path, IDS, "--exact-activations", "--kv-type", "bf16")["kv_type"] == "bf16"
+    r = farseek("logits", path, "--ids", "1", "--kv-type", "f16", check=False)
+    assert r.returncode and "f32|bf16" in r.stderr
+    report = json.loads(farseek("inspect", path, "--json"))
+    assert report["kv_type"] == "bf16" and report["kv_bytes_per_token"] == 2 * 2 * (256 + 16)

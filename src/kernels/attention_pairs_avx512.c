@@ -1,0 +1,9 @@
+/* Attention of class RN1-bf16 on AVX-512 without BF16 instructions: a pair is two fmas. */
+#define FS_LANES_AVX512
+#define ROWS        6
+#define COLUMNS     4
+#define LATENT_KEYS 16
+#define VALUE_ROWS  8
+#include "kernels/attention_pairs.h"
+
+const fs_attention_bf16 fs_attention_bf16_avx512 = ATTENTION_BF16_KERNELS;
