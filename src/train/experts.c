@@ -231,15 +231,6 @@ static void balance(struct experts_job *job)
     t->balance_sum += sum;
 }
 
-static uint32_t span_of(const fs_trainer *t, size_t token)
-{
-    uint32_t s = 0;
-
-    while (token >= t->spans[s].token0 + t->spans[s].n)
-        s++;
-    return s;
-}
-
 /* The gradient of the scores, then of the logits: all of one token, in rising expert. */
 static void route_back(const struct experts_job *job, size_t i)
 {
@@ -263,7 +254,7 @@ static void route_back(const struct experts_job *job, size_t i)
             g[ids[j]] = (dw[j] - dot) / sum * (c->topk_method == FS_TOPK_NOAUX_TC ? scaling : 1.0f);
     }
     if (t->options.balance_weight > 0) { /* softmax scores add up to 1, so that dividing by their sum changes little */
-        uint32_t span = span_of(t, i);
+        uint32_t span = t->span_of[i];
         const float *f = t->frequency + span * job->n;
         float a = (float)(t->options.balance_weight / ((double)t->spans[span].n * (double)t->totals.n_sequences)), total = 0, mean = 0;
         for (size_t e = 0; e < job->n; e++)

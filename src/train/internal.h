@@ -112,7 +112,7 @@ struct fs_trainer {
     fs_query_tile *tiles;
     int32_t *ids, *targets, *next_ids, *next_targets; /* [T]; the latter are the MTP layer's */
     float *coefficients; /* [T] of each target's -log p in the loss */
-    uint32_t *positions;
+    uint32_t *positions, *span_of; /* [T] */
     uint64_t *index;     /* [T] token index */
     uint32_t *chain_at;  /* [T + 1] */
     fs_chains chains;

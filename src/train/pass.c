@@ -48,6 +48,7 @@ static fs_status take_sequences(fs_trainer *t, const fs_train_sequence *sequence
         for (uint32_t i = 0; i < sequences[s].n; i += n_q)
             t->tiles[t->n_tiles++] = (fs_query_tile){ s, i, sequences[s].n - i < n_q ? sequences[s].n - i : n_q };
         for (uint32_t i = 0; i < sequences[s].n; i++, at++) {
+            t->span_of[at] = s;
             fs_status rc = take_token(t, &sequences[s], i, at, err);
             if (rc)
                 return rc;

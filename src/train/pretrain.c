@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "data/pack.h"
 #include "data/records.h"
 #include "text/tokenizer.h"
 #include "train/checkpoint.h"
@@ -31,7 +32,12 @@ struct run {
     fs_weights *weights; /* model.from; NULL: from nothing */
     fs_tokenizer *tokenizer;
     char *tokenizer_folder; /* NULL: none */
-    fs_documents documents;
+    fs_documents documents; /* text and ids */
+    fs_shards *shards;      /* or these */
+    fs_pack *pack;
+    int32_t *row_ids, *row_targets; /* [micro_rows, length] of shards */
+    fs_pack_piece *row_pieces;      /* [length] */
+    uint32_t pieces_max;            /* of a row */
     fs_trainer *trainer;
     fs_params *params;
     fs_optimizer optimizer;
@@ -73,7 +79,7 @@ static fs_status open_tokenizer(struct run *u, fs_error *err)
         u->tokenizer_folder = slash ? strndup(u->r->tokenizer, (size_t)(slash - u->r->tokenizer) + 1) : strdup(".");
     else if (u->r->from)
         u->tokenizer_folder = strdup(u->r->from);
-    if (u->r->data_is_ids) {
+    if (u->r->data == FS_RECIPE_IDS || (u->r->data == FS_RECIPE_SHARDS && (!path || !fs_file_exists(path)))) {
         free(path);
         return FS_OK;
     }
@@ -127,7 +133,7 @@ static fs_status next_document(struct run *u, fs_lines *lines, const char *path,
     fs_status rc;
 
     ids->n = 0;
-    if (u->r->data_is_ids) {
+    if (u->r->data == FS_RECIPE_IDS) {
         *ret_more = fs_lines_next(lines, &line);
         return *ret_more && line.n_bytes ? add_ids_line(u, line, path, lines->number, ids, err) : FS_OK;
     }
@@ -164,13 +170,47 @@ static fs_status read_file(struct run *u, const char *path, fs_error *err)
     return rc;
 }
 
+/* The rows of the run are gone through once, for the most pieces of any. */
+static fs_status open_shards(struct run *u, fs_error *err)
+{
+    const fs_recipe *r = u->r;
+    size_t floats = (size_t)r->micro_rows * r->length;
+    fs_status rc = fs_shards_open(r->files[0], &u->shards, err);
+
+    if (!rc && fs_shards_vocab_size(u->shards) > u->config->vocab_size)
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has a vocabulary of %zu, the model's is %" PRIu32, r->files[0], fs_shards_vocab_size(u->shards),
+                     u->config->vocab_size);
+    if (!rc && u->tokenizer)
+        rc = fs_shards_check_tokenizer(u->shards, u->tokenizer, err);
+    if (!rc)
+        rc = fs_pack_new(u->shards, r->seed, r->length, r->whole ? FS_PACK_WHOLE : FS_PACK_CUT, &u->pack, err);
+    if (rc)
+        return rc;
+    u->row_ids = malloc(floats * sizeof *u->row_ids);
+    u->row_targets = malloc(floats * sizeof *u->row_targets);
+    u->row_pieces = malloc(r->length * sizeof *u->row_pieces);
+    if (!u->row_ids || !u->row_targets || !u->row_pieces)
+        return fs_fail_memory(err, floats * sizeof *u->row_ids);
+    for (uint64_t k = 0; k < r->steps * r->rows && !rc; k++) {
+        uint32_t n = 0;
+        rc = fs_pack_row(u->pack, k, u->row_ids, u->row_targets, u->row_pieces, &n, NULL, err);
+        u->pieces_max = n > u->pieces_max ? n : u->pieces_max;
+    }
+    return rc;
+}
+
 static fs_status read_data(struct run *u, fs_error *err)
 {
     fs_status rc = open_tokenizer(u, err);
 
+    if (!rc && u->r->data == FS_RECIPE_SHARDS)
+        return open_shards(u, err);
     for (int i = 0; i < u->r->n_files && !rc; i++)
         rc = read_file(u, u->r->files[i], err);
-    return rc ? rc : fs_documents_finish(&u->documents, u->r->length, u->r->seed, err);
+    if (!rc)
+        rc = fs_documents_finish(&u->documents, u->r->length, u->r->seed, err);
+    u->pieces_max = u->documents.pieces_max;
+    return rc;
 }
 
 /* ---- the trainer ---- */
@@ -178,7 +218,7 @@ static fs_status make_trainer(struct run *u, fs_error *err)
 {
     const fs_recipe *r = u->r;
     fs_trainer_options o = { .mtp = r->mtp_weight > 0, .mtp_weight = r->mtp_weight, .balance_weight = r->balance_weight };
-    uint64_t tokens = (uint64_t)r->micro_rows * r->length, sequences = (uint64_t)r->micro_rows * u->documents.pieces_max;
+    uint64_t tokens = (uint64_t)r->micro_rows * r->length, sequences = (uint64_t)r->micro_rows * u->pieces_max;
     fs_status rc;
 
     if (tokens > INT32_MAX || sequences > INT32_MAX)
@@ -213,13 +253,19 @@ static fs_status fill(struct run *u, bool resume, fs_error *err)
     return rc;
 }
 
-static void tell_plan(const struct run *u)
+static fs_status tell_plan(const struct run *u, fs_error *err)
 {
     const fs_config *c = u->config;
     fs_pretrain_plan plan = { .n_documents = u->documents.n_documents, .n_tokens = u->documents.n_tokens, .n_rows = u->documents.n_rows,
                               .tokens_step = (uint64_t)u->r->rows * u->r->length, .bytes = fs_trainer_bytes(u->trainer),
                               .first_step = u->optimizer.step, .resumed_from = u->resumed_from };
+    fs_status rc = FS_OK;
 
+    if (u->shards) {
+        plan.n_documents = fs_shards_n_documents(u->shards);
+        plan.n_tokens = fs_shards_n_tokens(u->shards);
+        rc = fs_pack_rows(u->pack, 0, &plan.n_rows, err);
+    }
     for (size_t i = 0; i < u->params->n; i++) {
         const fs_param *p = &u->params->items[i];
         plan.n_parameters += p->n;
@@ -228,8 +274,9 @@ static void tell_plan(const struct run *u)
         else if (strcmp(p->name, "model.embed_tokens.weight") != 0 || c->tie_word_embeddings)
             plan.n_active += p->n;
     }
-    if (u->events->plan)
+    if (!rc && u->events->plan)
         u->events->plan(u->events->ud, &plan);
+    return rc;
 }
 
 /* ---- the trace ---- */
@@ -297,28 +344,54 @@ static void count(const fs_train_sequence *s, uint32_t n, fs_train_totals *to)
         }
 }
 
-/* Rows [row, row + n) of step number step, as sequences. */
-static uint32_t rows_of(struct run *u, uint64_t step, uint32_t row, uint32_t n)
+/* Row number of the run, the at-th of the micro-batch; adds its sequences at *n. */
+static fs_status shard_row(struct run *u, uint64_t number, uint32_t at, uint64_t index, uint32_t *n, fs_error *err)
 {
-    uint32_t at = 0;
+    int32_t *ids = u->row_ids + (size_t)at * u->r->length, *targets = u->row_targets + (size_t)at * u->r->length;
+    uint32_t n_pieces = 0;
+    fs_status rc = fs_pack_row(u->pack, number, ids, targets, u->row_pieces, &n_pieces, NULL, err);
 
-    for (uint32_t i = row; i < row + n; i++)
-        at += fs_documents_row(&u->documents, step * u->r->rows + i, (uint64_t)i * u->r->length, u->sequences + at);
-    return at;
+    for (uint32_t i = 0; i < n_pieces && !rc; i++) {
+        const fs_pack_piece *p = &u->row_pieces[i];
+        u->sequences[(*n)++] = (fs_train_sequence){ .ids = ids + p->begin, .targets = targets + p->begin, .n = p->n, .index = index + p->begin };
+    }
+    return rc;
+}
+
+/* Rows from row on of step number step, as sequences: as many as a micro-batch has. */
+static fs_status rows_of(struct run *u, uint64_t step, uint32_t row, uint32_t *ret_n, fs_error *err)
+{
+    uint32_t end = u->r->rows - row < u->r->micro_rows ? u->r->rows : row + u->r->micro_rows, n = 0;
+    fs_status rc = FS_OK;
+
+    for (uint32_t i = row; i < end && !rc; i++) {
+        uint64_t number = step * u->r->rows + i, index = (uint64_t)i * u->r->length;
+        if (u->shards)
+            rc = shard_row(u, number, i - row, index, &n, err);
+        else
+            n += fs_documents_row(&u->documents, number, index, u->sequences + n);
+    }
+    *ret_n = n;
+    return rc;
 }
 
 static fs_status gradients(struct run *u, uint64_t step, fs_train_loss *ret, fs_error *err)
 {
     const fs_recipe *r = u->r;
     fs_train_totals totals = { 0 };
+    uint32_t n = 0;
     fs_status rc = FS_OK;
 
-    for (uint32_t row = 0; row < r->rows; row += r->micro_rows)
-        count(u->sequences, rows_of(u, step, row, r->rows - row < r->micro_rows ? r->rows - row : r->micro_rows), &totals);
+    for (uint32_t row = 0; row < r->rows && !rc; row += r->micro_rows) {
+        rc = rows_of(u, step, row, &n, err);
+        if (!rc)
+            count(u->sequences, n, &totals);
+    }
     fs_trainer_begin(u->trainer, &totals);
     for (uint32_t row = 0; row < r->rows && !rc; row += r->micro_rows) {
-        uint32_t n = rows_of(u, step, row, r->rows - row < r->micro_rows ? r->rows - row : r->micro_rows);
-        rc = fs_trainer_run(u->trainer, u->sequences, n, err);
+        rc = rows_of(u, step, row, &n, err);
+        if (!rc && n)
+            rc = fs_trainer_run(u->trainer, u->sequences, n, err);
         if (rc)
             fs_fail_prefix(err, "step %" PRIu64 ", rows %" PRIu32 " on", step + 1, row);
     }
@@ -384,7 +457,7 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
     if (!rc && !dry_run)
         rc = fill(&u, resume, err);
     if (!rc)
-        tell_plan(&u);
+        rc = tell_plan(&u, err);
     if (!rc && !dry_run)
         rc = steps(&u, err);
     if (u.trace_fd >= 0)
@@ -393,6 +466,11 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
     free(u.sequences);
     fs_trainer_free(u.trainer);
     fs_documents_done(&u.documents);
+    free(u.row_ids);
+    free(u.row_targets);
+    free(u.row_pieces);
+    fs_pack_free(u.pack);
+    fs_shards_close(u.shards);
     fs_tokenizer_close(u.tokenizer);
     free(u.tokenizer_folder);
     fs_weights_close(u.weights);

@@ -130,19 +130,28 @@ static fs_status read_section(struct reader *r, const char *section, struct json
     return FS_OK;
 }
 
-static fs_status check(const fs_recipe *r, const char *path, const char *stage, const char *kind, fs_error *err)
+/* Which of the words, which end with NULL; -1: none. */
+static int word_in(const char *word, const char *const *words)
 {
-    if (!stage || strcmp(stage, "pretrain") != 0)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: stage '%s' is not known; there is pretrain", path, stage ? stage : "");
+    for (int i = 0; words[i]; i++)
+        if (strcmp(word, words[i]) == 0)
+            return i;
+    return -1;
+}
+
+static fs_status check(const fs_recipe *r, const char *path, bool sft, fs_error *err)
+{
     if (!r->steps || !r->out || !r->n_files || !r->length || !r->rows)
         return fs_fail(err, FS_ERR_FORMAT, "%s: %s is missing", path,
                        !r->steps ? "steps" : !r->out ? "out" : !r->n_files ? "data.files" : !r->length ? "data.length" : "batch.rows");
     if (!r->config == !r->from)
         return fs_fail(err, FS_ERR_FORMAT, "%s: model needs one of config and from", path);
+    if (sft && (!r->from || r->data != FS_RECIPE_SHARDS))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: stage sft needs model.from and data.kind shards", path);
+    if (r->data == FS_RECIPE_SHARDS && r->n_files != 1)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: data.files are %d, of kind shards it is one folder", path, r->n_files);
     if (r->length % FS_TRAIN_ROW_MULTIPLE)
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.length %" PRIu32 " is no multiple of %d", path, r->length, FS_TRAIN_ROW_MULTIPLE);
-    if (strcmp(kind, "text") != 0 && strcmp(kind, "ids") != 0)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: data.kind '%.60s' is none of text, ids", path, kind);
     if (r->schedule.lr <= 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.lr is missing", path);
     return FS_OK;
@@ -151,7 +160,9 @@ static fs_status check(const fs_recipe *r, const char *path, const char *stage, 
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const char *folder, fs_error *err)
 {
     uint64_t length = 0, rows = 0, micro_rows = 0;
-    const char *stage = NULL, *kind = "text", *schedule = "wsd";
+    static const char *const stages[] = { "pretrain", "sft", NULL }, *const kinds[] = { "text", "ids", "shards", NULL };
+    static const char *const packs[] = { "cut", "whole", NULL };
+    const char *stage = "", *kind = "text", *schedule = "wsd", *pack = "cut";
     const struct field fields[] = {
         { "", "stage", WORD, &stage, 0, 0 },
         { "", "seed", INTEGER, &r->seed, 0, 1e18 },
@@ -169,6 +180,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "model", "init_std", NUMBER, &r->init_std, 0, 10 },
         { "data", "files", WORD, NULL, 0, 0 },
         { "data", "kind", WORD, &kind, 0, 0 },
+        { "data", "pack", WORD, &pack, 0, 0 },
         { "data", "tokenizer", PATH, &r->tokenizer, 0, 0 },
         { "data", "length", INTEGER, &length, 256, 1 << 20 },
         { "batch", "rows", INTEGER, &rows, 1, 1 << 20 },
@@ -195,12 +207,19 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         return rc;
     if (!fs_schedule_kind_named(schedule, &r->schedule.kind))
         return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.kind '%.60s' is none of constant, linear, cosine, wsd", path, schedule);
+    if (word_in(stage, stages) < 0)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: stage '%.60s' is not known; there are pretrain and sft", path, stage);
+    if (word_in(kind, kinds) < 0)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: data.kind '%.60s' is none of text, ids, shards", path, kind);
+    if (word_in(pack, packs) < 0)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: data.pack '%.60s' is none of cut, whole", path, pack);
+    r->data = (enum fs_recipe_data)word_in(kind, kinds);
+    r->whole = word_in(pack, packs) == 1;
     r->schedule.steps = r->steps;
     r->length = (uint32_t)length;
     r->rows = (uint32_t)rows;
     r->micro_rows = (uint32_t)(micro_rows && micro_rows < rows ? micro_rows : rows);
-    r->data_is_ids = strcmp(kind, "ids") == 0;
-    return check(r, path, stage, kind, err);
+    return check(r, path, strcmp(stage, "sft") == 0, err);
 }
 
 static fs_status hash(fs_recipe *r, fs_bytes text, fs_error *err)

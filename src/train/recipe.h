@@ -1,6 +1,6 @@
 /* A recipe: what a training is made of, from YAML. Strict: an unknown key is refused with the one most like it.
  *
- *   stage: pretrain
+ *   stage: pretrain                  or sft: shards with replies to learn, on a model that is there
  *   seed: 1
  *   steps: 100
  *   out: runs/a                      checkpoints, trace
@@ -11,7 +11,8 @@
  *     init_std: 0.006
  *   data:
  *     files: [a.jsonl]
- *     kind: text                     records (data/records.h), or ids: {"ids":[...]} a line
+ *     kind: text                     records (data/records.h); ids: {"ids":[...]} a line; shards: one folder (data/shards.h)
+ *     pack: cut                      shards only: cut or whole (data/pack.h)
  *     tokenizer: tokenizer.json      text only; by default that of `from`
  *     length: 256                    tokens a row, a multiple of 256
  *   batch: { rows: 16, micro_rows: 4 }
@@ -33,7 +34,8 @@ typedef struct fs_recipe {
     char *out, *config, *from, *tokenizer; /* paths as they are to be opened; NULL: not given */
     char *files[FS_RECIPE_FILES_MAX];
     int n_files;
-    bool data_is_ids;
+    enum fs_recipe_data { FS_RECIPE_TEXT, FS_RECIPE_IDS, FS_RECIPE_SHARDS } data;
+    bool whole; /* documents of shards are not cut */
     double init_std;
     uint32_t length, rows, micro_rows;
     fs_optimizer optimizer; /* its step is 0 */

@@ -234,6 +234,7 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->next_ids, m, 1);
     TAKE(t->next_targets, m, 1);
     TAKE(t->positions, m, 1);
+    TAKE(t->span_of, m, 1);
     TAKE(t->index, m, 1);
     TAKE(t->chain_at, m + 1, 1);
     TAKE(t->cs, c->max_position_embeddings < m ? c->max_position_embeddings : m, t->rope.dim);

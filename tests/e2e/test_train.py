@@ -141,6 +141,60 @@ def test_text_by_a_tokenizer(farseek, folder):
     assert (folder / "out" / "step-00000004" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 
 
+@pytest.fixture
+def shards(farseek, folder):
+    """Problems whose answers are to be learnt, as token shards, with their tokenizer's folder."""
+    farseek("data", "make", "chain", folder / "problems.jsonl", "-n", 300, "--traced", 0.5, "--seed", 1)
+    farseek("tokenizer", "train", folder / "problems.jsonl", folder / "digits", "--vocab-size", 300, "--digits", "--eos", "</s>")
+    farseek("data", "tokenize", folder / "digits", folder / "problems.jsonl", folder / "tokens")
+    config = json.loads((folder / "config.json").read_text())
+    config["vocab_size"] = 320
+    (folder / "config.json").write_text(json.dumps(config))
+    return {"files": ["tokens"], "kind": "shards", "length": 256, "tokenizer": "digits/tokenizer.json"}
+
+
+@pytest.mark.parametrize("pack", ["cut", "whole"])
+def test_shards_teach_what_they_mark(farseek, logits, folder, shards, pack):
+    """The first step's loss is the mean over the marked tokens of the rows that `data rows` shows, by the engine's logits."""
+    farseek("train", recipe(folder, "start.yaml", out="start", data=shards, steps=1, loss={}))
+    model = folder / "start" / "step-00000001"
+    farseek("train", recipe(folder, stage="sft", model={"from": str(model)}, data={**shards, "pack": pack}, steps=1, loss={}, batch={"rows": 1}))
+    row = json.loads(farseek("data", "rows", folder / "tokens", "--seed", 3, "--pack", pack))
+    nll = []
+    for begin, n in row["pieces"]:
+        targets = row["targets"][begin : begin + n]
+        if max(targets) < 0:
+            continue
+        answer = logits(model, row["ids"][begin : begin + n], "--top", 320)
+        for ids, values, target in zip(answer["top_ids"], answer["top_logits"], targets, strict=True):
+            if target >= 0:
+                z = np.array(values, np.float64)
+                nll.append(np.log(np.exp(z - z.max()).sum()) + z.max() - z[ids.index(target)])
+    assert 0 < len(nll) < 256
+    assert abs(losses(folder / "out")[0] - np.mean(nll)) < 1e-5
+
+
+def test_shards_in_micro_batches(farseek, folder, shards):
+    for n in (1, 4):
+        farseek("train", recipe(folder, f"m{n}.yaml", out=f"m{n}", data={**shards, "pack": "whole"}, steps=12, batch__micro_rows=n, checkpoint_every=5))
+    assert result(folder / "m1", 12) == result(folder / "m4", 12)
+    assert losses(folder / "m1")[-1] < 0.9 * losses(folder / "m1")[0]
+    shutil.rmtree(folder / "m1" / "step-00000012")
+    farseek("train", folder / "m1.yaml", "--resume")
+    assert result(folder / "m1", 12) == result(folder / "m4", 12)
+
+
+def test_shards_of_another_vocabulary(farseek, folder, shards):
+    shutil.copy(VECTORS / "tiny_tokenizer.json", folder / "tokenizer.json")
+    r = farseek("train", recipe(folder, data={**shards, "tokenizer": "tokenizer.json"}), check=False)
+    assert r.returncode == 1 and "vocabulary" in r.stderr
+    config = json.loads((folder / "config.json").read_text())
+    config["vocab_size"] = 96
+    (folder / "config.json").write_text(json.dumps(config))
+    r = farseek("train", recipe(folder, data=shards), check=False)
+    assert r.returncode == 1 and "vocabulary of" in r.stderr
+
+
 def test_dry_run_writes_nothing(farseek, folder):
     path = recipe(folder)
     text = farseek("train", path, "--dry-run")
@@ -153,7 +207,7 @@ def test_dry_run_writes_nothing(farseek, folder):
 
 
 @pytest.mark.parametrize("changes,word", [
-    ({"stepz": 5}, "'steps'"), ({"batch__rowz": 4}, "'rows'"), ({"stage": "sft"}, "sft"), ({"steps": None}, "steps"), ({"steps": -1}, "steps"),
+    ({"stepz": 5}, "'steps'"), ({"batch__rowz": 4}, "'rows'"), ({"stage": "sft"}, "model.from"), ({"stage": "stf"}, "stf"), ({"data__pack": "half"}, "half"), ({"steps": None}, "steps"), ({"steps": -1}, "steps"),
     ({"data__length": 300}, "300"), ({"schedule__kind": "wsb"}, "wsb"), ({"schedule__lr": "high"}, "schedule.lr"),
     ({"data__files": ["nowhere.jsonl"]}, "nowhere.jsonl"), ({"model__config": None}, "config"), ({"data__kind": "text"}, "tokenizer"),
     ({"batch__rows": None}, "batch.rows"), ({"data__files": []}, "data.files")])
