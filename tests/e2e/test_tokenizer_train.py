@@ -2,6 +2,7 @@
 import json
 import pathlib
 import random
+import subprocess
 
 import pytest
 
@@ -112,3 +113,15 @@ def test_a_group_of_commands_explains_itself(farseek):
     for words, hint in [(["tokenizer"], "another word: train"), (["tokenizer", "trian"], "'tokenizer train'")]:
         r = farseek(*words, check=False)
         assert r.returncode == 2 and hint in r.stderr, r.stderr
+
+
+def test_completions_know_groups(farseek, tmp_path):
+    script = tmp_path / "complete"
+    script.write_text(farseek("help", "--completion", "bash"))
+    for typed, want in [(["tokeni"], "tokenize tokenizer"), (["data", "de"], "dedup decontaminate"), (["data", "dedup", "--ne"], "--near"),
+                        (["data", "filter", "--rules", ""], "none gopher")]:
+        words = " ".join(f"'{w}'" for w in ["farseek", *typed])
+        probe = f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _farseek; echo ${{COMPREPLY[@]}}"
+        assert subprocess.run(["bash", "-c", probe], capture_output=True, text=True).stdout == want + "\n"
+    assert "'data dedup')" in farseek("help", "--completion", "zsh")
+    assert "__fish_seen_subcommand_from data; and __fish_seen_subcommand_from dedup' -l near" in farseek("help", "--completion", "fish")
