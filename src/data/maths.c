@@ -245,6 +245,15 @@ static bool same_sorted(fs_maths *m, const node *set, const node *tuple, int dep
     return is;
 }
 
+/* A list that says one thing, once or again: "15\frac{39}{40} or \frac{639}{40}". */
+static bool all_same(fs_maths *m, const node *list, const node *one, bool list_is_known, int depth)
+{
+    for (size_t i = 0; i < list->n_args; i++)
+        if (!same(m, list_is_known ? list->args[i] : one, list_is_known ? one : list->args[i], depth))
+            return false;
+    return list->n_args > 0 && list->n_args <= ITEMS_MAX;
+}
+
 static bool same_collections(fs_maths *m, const node *a, const node *b, int depth)
 {
     if (is_list(a) && is_list(b))
@@ -263,11 +272,7 @@ static bool same_collections(fs_maths *m, const node *a, const node *b, int dept
         return same_parts(m, a, b, depth);
     if (a->kind == b->kind && a->kind == FS_M_MINUS)
         return same_in_order(m, a, b, depth);
-    if (is_list(a) && a->n_args == 1 && !is_collection(b))
-        return same(m, a->args[0], b, depth);
-    if (is_list(b) && b->n_args == 1 && !is_collection(a))
-        return same(m, a, b->args[0], depth);
-    return false;
+    return (is_list(a) && !is_collection(b) && all_same(m, a, b, true, depth)) || (is_list(b) && !is_collection(a) && all_same(m, b, a, false, depth));
 }
 
 static fs_maths_relation flipped(fs_maths_relation r)
@@ -608,8 +613,9 @@ static bool find_number(fs_bytes s, bool first, fs_bytes *ret)
     return found;
 }
 
-/* Sentences, whose letters are no variables: words beside others, or beside digits. */
-static bool is_prose(fs_bytes s)
+/* Sentences, whose letters are no variables: words beside others, or beside digits. Within $...$ (what lies between two
+ * prices) two words of three small letters are needed. */
+static bool is_prose(fs_bytes s, bool in_dollars)
 {
     static const char *const known[] = { "sqrt", "pi", "or", "and", "inf", "infinity" };
     size_t n_words = 0;
@@ -632,11 +638,13 @@ static bool is_prose(fs_bytes s)
             bool is_known = false;
             for (size_t w = 0; w < sizeof known / sizeof *known; w++)
                 is_known |= strlen(known[w]) == k - i && at_word(s, i, known[w]);
+            for (size_t w = i; w < k && in_dollars; w++)
+                is_known |= k - i < 3 || !islower(s.data[w]);
             n_words += !is_known;
             i = k - 1;
         }
     }
-    return n_words > 1 || (n_words == 1 && digits);
+    return n_words > 1 || (n_words == 1 && digits && !in_dollars);
 }
 
 static node *parse_plain(fs_maths *m, fs_bytes s)
@@ -644,7 +652,7 @@ static node *parse_plain(fs_maths *m, fs_bytes s)
     s = trim(s);
     while (s.n_bytes && strchr(".!*", s.data[s.n_bytes - 1]) && s.data[s.n_bytes - 1])
         s.n_bytes--;
-    return s.n_bytes && !is_prose(s) ? fs_maths_parse(m, s) : NULL;
+    return s.n_bytes && !is_prose(s, false) ? fs_maths_parse(m, s) : NULL;
 }
 
 static node *parse_announced(fs_maths *m, fs_bytes s)
@@ -652,7 +660,7 @@ static node *parse_announced(fs_maths *m, fs_bytes s)
     fs_bytes part;
     node *n = NULL;
 
-    if (find_environment(s, &part))
+    if (find_environment(s, &part) && !is_prose(part, true))
         return fs_maths_parse(m, part);
     for (size_t i = 0; i + 1 < s.n_bytes; i++)
         if (s.data[i] == '.' && isspace(s.data[i + 1])) {
@@ -674,29 +682,38 @@ static node *find_answer(fs_maths *m, fs_bytes s, fs_buf *boxes)
         return fs_maths_parse(m, fs_buf_bytes(boxes));
     if (find_announced(s, &part) && (n = parse_announced(m, part)))
         return n;
-    if (find_environment(s, &part) && (n = fs_maths_parse(m, part)))
-        return n;
+    if (find_environment(s, &part) && !is_prose(part, true))
+        return fs_maths_parse(m, part); /* the answer is there, read or not */
     if ((n = parse_plain(m, s)))
         return n;
     return find_number(s, false, &part) ? fs_maths_parse(m, part) : NULL;
 }
 
-static bool has_environment(fs_bytes s)
-{
-    fs_bytes part;
-    size_t n = 0;
-
-    for (size_t i = 0; i < s.n_bytes; i++)
-        n += s.data[i] == '$' && (i == 0 || s.data[i - 1] != '\\');
-    return n >= 2 && find_environment(s, &part);
-}
-
 static node *read_known(fs_maths *m, fs_bytes s, fs_buf *boxes)
 {
     bool boxed = memmem(s.data, s.n_bytes, "\\boxed", 6) != NULL;
-    node *n = boxed || has_environment(s) ? NULL : fs_maths_parse(m, trim(s));
+    fs_bytes part;
+    node *n = boxed ? NULL : parse_plain(m, s);
+
+    if (!n && !boxed && !find_environment(s, &part))
+        n = fs_maths_parse(m, trim(s)); /* words that are the answer: "no solution" */
 
     return n ? n : find_answer(m, s, boxes);
+}
+
+/* What cannot be read is the same when it is written the same, but for white space. */
+static bool same_text(fs_bytes a, fs_bytes b)
+{
+    size_t i = 0, k = 0;
+
+    for (;; i++, k++) {
+        while (i < a.n_bytes && isspace(a.data[i]))
+            i++;
+        while (k < b.n_bytes && isspace(b.data[k]))
+            k++;
+        if (i == a.n_bytes || k == b.n_bytes || a.data[i] != b.data[k])
+            return i == a.n_bytes && k == b.n_bytes;
+    }
 }
 
 fs_status fs_maths_verify(fs_bytes answer, fs_bytes output, fs_maths_verdict *ret, fs_error *err)
@@ -704,7 +721,7 @@ fs_status fs_maths_verify(fs_bytes answer, fs_bytes output, fs_maths_verdict *re
     fs_maths m = { 0 };
     fs_buf known_boxes = { 0 }, boxes = { 0 };
     node *known = answer.n_bytes ? read_known(&m, answer, &known_boxes) : NULL, *said = output.n_bytes ? find_answer(&m, output, &boxes) : NULL;
-    bool is = known && said && same(&m, known, said, 0), no_memory = m.no_memory;
+    bool is = known && said ? same(&m, known, said, 0) : boxes.n_bytes && same_text(answer, fs_buf_bytes(&boxes)), no_memory = m.no_memory;
 
     fs_maths_done(&m);
     fs_buf_done(&known_boxes);
@@ -712,6 +729,6 @@ fs_status fs_maths_verify(fs_bytes answer, fs_bytes output, fs_maths_verdict *re
     mpfr_free_cache();
     if (no_memory)
         return fs_fail_memory(err, output.n_bytes);
-    *ret = !known || !said ? FS_MATHS_NO_ANSWER : is ? FS_MATHS_EQUAL : FS_MATHS_OTHER;
+    *ret = is ? FS_MATHS_EQUAL : !known || !said ? FS_MATHS_NO_ANSWER : FS_MATHS_OTHER;
     return FS_OK;
 }

@@ -446,6 +446,26 @@ static void real_of(value *r, const value *a, fs_maths_kind kind)
     mpfr_set_zero(r->im, 1);
 }
 
+/* a over b, by the gamma function. */
+static void binomial(value *r, const value *a, const value *b)
+{
+    mpfr_t x, y;
+
+    r->no_value |= !is_real(a) || !is_real(b) || mpfr_cmp_ui(a->re, 100000) > 0;
+    if (r->no_value)
+        return;
+    mpfr_inits2(FS_MATHS_BITS, x, y, (mpfr_ptr)0);
+    mpfr_add_ui(x, a->re, 1, RND);
+    mpfr_gamma(r->re, x, RND);
+    mpfr_add_ui(y, b->re, 1, RND);
+    mpfr_sub(x, x, b->re, RND);
+    mpfr_gamma(y, y, RND);
+    mpfr_gamma(x, x, RND);
+    mpfr_div(r->re, r->re, y, RND);
+    mpfr_div(r->re, r->re, x, RND);
+    mpfr_clears(x, y, (mpfr_ptr)0);
+}
+
 static void eval_pair(const node *n, const value *a, const value *b, value *r)
 {
     value t;
@@ -470,6 +490,9 @@ static void eval_pair(const node *n, const value *a, const value *b, value *r)
         break;
     case FS_M_ROOT:
         root_of(r, a, b);
+        break;
+    case FS_M_BINOMIAL:
+        binomial(r, a, b);
         break;
     case FS_M_LOG:
         fs_maths_value_init(&t);

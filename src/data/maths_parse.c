@@ -53,6 +53,32 @@ static size_t thousands(const parser *p, size_t i)
     return 0;
 }
 
+/* 52_8: the number that the digits are in that base. */
+static node *in_base(parser *p, node *n, size_t begin, size_t end)
+{
+    char digits[256];
+    unsigned long base = 0;
+    size_t before = p->at, n_digits = 0;
+    fs_bytes sub = { 0 };
+
+    if (!fs_mp_take(p, "_"))
+        return n;
+    if (!fs_mp_raw_group(p, &sub) && fs_mp_is_digit(p, p->at))
+        sub = (fs_bytes){ p->s.data + p->at++, 1 };
+    sub = fs_mp_trim(sub);
+    for (size_t i = 0; i < sub.n_bytes; i++)
+        base = base < 100 && isdigit(sub.data[i]) ? base * 10 + (unsigned long)(sub.data[i] - '0') : 100;
+    for (size_t i = begin; i < end && n_digits < sizeof digits - 1; i++)
+        if (isdigit(p->s.data[i]))
+            digits[n_digits++] = (char)p->s.data[i];
+    digits[n_digits] = 0;
+    if (n->decimal || base < 2 || base > 36 || mpz_set_str(mpq_numref(n->number), digits, (int)base) != 0) {
+        p->at = before;
+        return NULL;
+    }
+    return n;
+}
+
 static node *number(parser *p)
 {
     char digits[1024];
@@ -90,7 +116,7 @@ static node *number(parser *p)
         return NULL;
     mpz_ui_pow_ui(mpq_denref(v->number), 10, places);
     mpq_canonicalize(v->number);
-    return v;
+    return fs_mp_peek(p) == '_' ? in_base(p, v, begin, p->at) : v;
 }
 
 static node *name_node(parser *p, fs_maths_kind kind, fs_bytes text)
@@ -516,8 +542,13 @@ static node *after_quantity(parser *p, node *n)
                 p->at = before;
                 return n;
             }
-            /* a unit, with its exponent: cm^2 */
+            /* a unit, with its exponent, or two: cm^2, \mathrm{km} / \mathrm{h} */
             if (fs_mp_take(p, "^") && !argument(p))
+                return NULL;
+            before = p->at;
+            if (!fs_mp_take(p, "/") || !fs_mp_text(p, &text))
+                p->at = before;
+            else if (fs_mp_take(p, "^") && !argument(p))
                 return NULL;
         }
     }

@@ -102,6 +102,15 @@ static void answers_are_found_and_compared(void **state)
         { "5\\pm\\sqrt{2}", "\\boxed{5+\\sqrt2, 5-\\sqrt2}", FS_MATHS_EQUAL },
         { "(3, \\frac{\\pi}{2})", "\\boxed{(3, \\pi/2)}", FS_MATHS_EQUAL },
         { "10", "\\boxed{10\\text{ cm}^2}", FS_MATHS_EQUAL },
+        { "52_8", "\\boxed{52_{8}}", FS_MATHS_EQUAL },
+        { "52_8", "\\boxed{42}", FS_MATHS_EQUAL },
+        { "52_8", "\\boxed{52_9}", FS_MATHS_OTHER },
+        { "6", "It is $4343_6$.", FS_MATHS_OTHER },
+        { "6", "It is $4343_{x6}$.", FS_MATHS_NO_ANSWER },
+        { "12", "She has $5 and then finds $7, which makes 12 in all.", FS_MATHS_EQUAL },
+        { "\\binom{2n}{n}", "\\boxed{\\frac{(2n)!}{n!^2}}", FS_MATHS_EQUAL },
+        { "\\frac{639}{40}", "It is \\boxed{15\\frac{39}{40}}, or \\boxed{\\frac{639}{40}} inches.", FS_MATHS_EQUAL },
+        { "6.6 \\mathrm{mi} / \\mathrm{hr}", "\\boxed{6.6}", FS_MATHS_EQUAL },
         { "\xcf\x80/2", "\\boxed{\\frac{\\pi}{2}}", FS_MATHS_EQUAL },
     };
 
