@@ -123,6 +123,7 @@ static void measure(fs_dtype dtype, size_t m, uint32_t n, uint32_t k)
         if (i < RUNS_MAX)
             us[i] = now_us() - start;
     }
+    j.w.finite = dtype == FS_DTYPE_F8_E4M3;
     if (m == 1) {
         mid = median(us, copies < RUNS_MAX ? copies : RUNS_MAX);
         line("pack", info->name, m, n, k, mid, 1e-3 * (double)t.n_bytes / mid, "GB/s", read_limit);

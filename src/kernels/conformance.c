@@ -360,6 +360,7 @@ static fs_mat packed(run *r, const fs_tensor *t, bool codes)
     if (codes)
         fs_mat_take_codes(&mat);
     fs_mat_pack(&mat, t, 0, 0, fs_mat_panels(&mat));
+    mat.finite = mat.dtype == FS_DTYPE_F8_E4M3 && fs_mat_is_finite(&mat, 0, fs_mat_panels(&mat));
     return mat;
 }
 

@@ -139,7 +139,6 @@ void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *
             for (size_t r = 0; r < 16; r++)                                                  \
                 memcpy(dst + (c * 16 + r) * bytes, src[r] + c * bytes, bytes);               \
     }
-DEFINE_ROWS(8, v16u8)
 DEFINE_ROWS(16, v8u16)
 DEFINE_ROWS(32, v4u32)
 #undef DEFINE_ROWS
@@ -147,8 +146,11 @@ DEFINE_ROWS(32, v4u32)
 static void transpose(size_t elem_bytes, const uint8_t *const src[FS_PANEL], size_t n, uint8_t *dst)
 {
     switch (elem_bytes) {
-    case 1:
-        transpose_rows_8(src, n, dst);
+    case 1: /* F8_E4M3: fours of inputs */
+        transpose_rows_32(src, n / 4, dst);
+        for (size_t c = n & ~(size_t)3; c < n; c++)
+            for (size_t r = 0; r < FS_PANEL; r++)
+                dst[c * FS_PANEL + r] = src[r][c];
         return;
     case 2:
         transpose_rows_16(src, n, dst);
@@ -288,6 +290,23 @@ void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pane
                 transpose(info->block_bytes, part, n, dst + at * FS_PANEL);
         }
     }
+}
+
+bool fs_mat_is_finite(const fs_mat *m, size_t panel_begin, size_t panel_end)
+{
+    const uint8_t *codes = m->data + panel_begin * m->panel_bytes;
+    size_t n = (panel_end - panel_begin) * m->panel_bytes; /* a multiple of 16 */
+    v16u8 nan = { 0 };
+    uint64_t words[2];
+
+    assert(m->dtype == FS_DTYPE_F8_E4M3);
+    for (size_t i = 0; i < n; i += sizeof nan) {
+        v16u8 v;
+        memcpy(&v, codes + i, sizeof v);
+        nan |= (v & 0x7f) + 1;
+    }
+    memcpy(words, &nan, sizeof words);
+    return !((words[0] | words[1]) & UINT64_C(0x8080808080808080));
 }
 
 void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_t panel_begin, size_t panel_end)

@@ -13,7 +13,7 @@
 /* A packed matrix. Panel p holds rows 16p .. 16p+15, missing rows zero:
  *   F32            [n/16][k][16] f32
  *   BF16, F16      [n/16][k][16] u16
- *   F8_E4M3        [n/16][k][16] u8, value = fl(e4m3 * scale); scales [ceil(n/scale_rows)][ceil(k/scale_cols)] as f32
+ *   F8_E4M3        [n/16][k/4][16][4] u8 and, of the last k % 4 inputs, [k % 4][16]; value = fl(e4m3 * scale); scales [ceil(n/scale_rows)][ceil(k/scale_cols)] as f32
  *                  behind the panels; scale_rows is a multiple of 16
  *   block formats  [n/16][k/block][16] blocks as in the file, or codes for quantised activations (quants.h)
  * It owns nothing: data points into memory of the caller. */
@@ -24,6 +24,7 @@ typedef struct fs_mat {
     const float *scales;
     uint32_t scale_rows, scale_cols;
     size_t panel_bytes; /* from one panel to the next */
+    bool finite;        /* F8_E4M3: fs_mat_is_finite of all of it, which makes few rows faster; false where nobody has looked */
     uint32_t block;     /* 0: x is f32; else the panels hold codes, and x is quantised in blocks of so many (quants.h) */
 } fs_mat;
 
@@ -47,6 +48,8 @@ void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pane
  * exactly representable (asserted). */
 void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data);
 void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_t panel_begin, size_t panel_end);
+/* No code of panels [panel_begin, panel_end) of F8_E4M3 is a NaN. */
+bool fs_mat_is_finite(const fs_mat *m, size_t panel_begin, size_t panel_end);
 
 /* The transposed of rows: output c is column c, input i is row i, of k rows. m is F32 [n, k]. Row i is the one at
  * src + (index ? index[i] : i) * src_stride, n floats. */

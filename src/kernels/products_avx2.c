@@ -68,6 +68,20 @@ static inline void bits_of_e4m3(const uint8_t *src, VF *v)
     }
 }
 
+static inline void bits_of_fours(const uint8_t *src, VF v[4][2])
+{
+    const __m256i mask = _mm256_set1_epi32((int)0x87f00000u);
+
+    for (int u = 0; u < 2; u++) {
+        __m256i codes = _mm256_loadu_si256((const __m256i *)(const void *)src + u);
+        __m256i odd = _mm256_srai_epi16(codes, 4), even = _mm256_srai_epi16(_mm256_slli_epi16(codes, 8), 4);
+        v[0][u] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(even, 16), mask));
+        v[1][u] = _mm256_castsi256_ps(_mm256_and_si256(_mm256_slli_epi32(odd, 16), mask));
+        v[2][u] = _mm256_castsi256_ps(_mm256_and_si256(even, mask));
+        v[3][u] = _mm256_castsi256_ps(_mm256_and_si256(odd, mask));
+    }
+}
+
 #define ROWS            6
 #define PANELS          1
 #define PANELS_OF(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)

@@ -60,6 +60,17 @@ static inline void bits_of_e4m3(const uint8_t *src, VF *v)
     *v = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(wide, 20), _mm512_set1_epi32((int)0x87f00000u)));
 }
 
+static inline void bits_of_fours(const uint8_t *src, VF v[4][1])
+{
+    const __m512i mask = _mm512_set1_epi32((int)0x87f00000u), codes = _mm512_loadu_si512(src);
+    const __m512i odd = _mm512_srai_epi16(codes, 4), even = _mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 4);
+
+    v[0][0] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(even, 16), mask));
+    v[1][0] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(odd, 16), mask));
+    v[2][0] = _mm512_castsi512_ps(_mm512_and_si512(even, mask));
+    v[3][0] = _mm512_castsi512_ps(_mm512_and_si512(odd, mask));
+}
+
 #define ROWS           12
 #define PANELS         2
 #define PANELS_OF(rows) ((rows) <= 2 ? 8 : (rows) <= 6 ? 4 : 2)

@@ -78,6 +78,20 @@ static inline void bits_of_e4m3(const uint8_t *src, VF *v)
     }
 }
 
+static inline void bits_of_fours(const uint8_t *src, VF v[4][4])
+{
+    const int32x4_t mask = vdupq_n_s32((int32_t)0x87f00000);
+
+    for (int u = 0; u < 4; u++) {
+        int16x8_t codes = vreinterpretq_s16_u8(vld1q_u8(src + 16 * u));
+        int32x4_t odd = vreinterpretq_s32_s16(vshrq_n_s16(codes, 4)), even = vreinterpretq_s32_s16(vshrq_n_s16(vshlq_n_s16(codes, 8), 4));
+        v[0][u] = vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(even, 16), mask));
+        v[1][u] = vreinterpretq_f32_s32(vandq_s32(vshlq_n_s32(odd, 16), mask));
+        v[2][u] = vreinterpretq_f32_s32(vandq_s32(even, mask));
+        v[3][u] = vreinterpretq_f32_s32(vandq_s32(odd, mask));
+    }
+}
+
 #define ROWS            6
 #define PANELS          1
 #define PANELS_OF(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)

@@ -23,7 +23,8 @@ static void tile_of_blocks(const fs_mat *w, size_t p, size_t k0, size_t k1, floa
 
 static void tile_of_fp8(const fs_mat *w, size_t p, size_t k0, size_t k1, float *dst)
 {
-    const uint8_t *src = w->data + p * w->panel_bytes + k0 * FS_PANEL;
+    const uint8_t *panel = w->data + p * w->panel_bytes;
+    size_t fours = w->k & ~(uint32_t)3;
 
     while (k0 < k1) {
         size_t end;
@@ -32,7 +33,7 @@ static void tile_of_fp8(const fs_mat *w, size_t p, size_t k0, size_t k1, float *
             end = k1;
         for (; k0 < end; k0++)
             for (size_t r = 0; r < FS_PANEL; r++)
-                *dst++ = fs_e4m3_to_f32(*src++) * scale;
+                *dst++ = fs_e4m3_to_f32(panel[k0 < fours ? (k0 / 4 * FS_PANEL + r) * 4 + k0 % 4 : k0 * FS_PANEL + r]) * scale;
     }
 }
 

@@ -95,69 +95,61 @@ INLINE void chunk(const int rows, const int panels, const enum read kind, const 
     add_up(to, (size_t)rows, (size_t)panels, sums);
 }
 
-typedef uint8_t v64u8 __attribute__((vector_size(64)));
-
-/* Sets bit 7 of a byte of *nan where n <= 64 codes have a NaN, 0x7f or 0xff. */
-INLINE void find_nan(const uint8_t *w, const size_t n, v64u8 *nan)
-{
-    v64u8 v = { 0 };
-
-    memcpy(&v, w, n);
-    *nan |= (v & 0x7f) + 1;
-}
-
-/* A chunk straight from e4m3, whose bits, moved into an f32's, are the value times 2^-120, denormals included: one exact
- * scaling of the scale makes up for it, w = fl(q * scale) is one multiplication. False, and nothing done, where a code
- * is NaN or a scale too large for that. */
+/* A chunk straight from finite e4m3, whose bits, moved into an f32's, are the value times 2^-120, denormals included: one exact
+ * scaling of the scale makes up for it, w = fl(q * scale) is one multiplication. False, and nothing done, where a scale
+ * is too large for that or changes within four inputs. */
 INLINE bool chunk_e4m3(const int rows, const int panels, const fs_mat *w, size_t panel, size_t k0, const float *x, size_t ldx, size_t n_k,
                        const struct sink *to)
 {
     const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL;
     float sums[ROWS * PANELS_MAX * FS_PANEL] __attribute__((aligned(64)));
     VF s[ROWS][PANELS_MAX][UNITS];
-    uint64_t words[8], any = 0;
-    v64u8 nan = { 0 };
 
-    for (int p = 0; p < panels; p++) {
-        for (size_t i = n_k & ~(size_t)3; i < n_k; i++)
-            find_nan(src + (size_t)p * w->panel_bytes + i * FS_PANEL, FS_PANEL, &nan);
+    if (w->scales && w->scale_cols % 4)
+        return false;
+    for (int p = 0; p < panels; p++)
         for (size_t k = k0, end; k < k0 + n_k; k = end) {
             float scale = fs_mat_scale(w, panel + (size_t)p, k, &end);
             if (!(scale > -128.0f && scale < 128.0f))
                 return false;
         }
-    }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++)
             EACH_UNIT s[r][p][u] = vf_zero();
     for (size_t k = 0, end; k < n_k; k = end) {
         VF factor[PANELS_MAX];
+        size_t i = k;
         UNROLL for (int p = 0; p < panels; p++)
             factor[p] = vf_set1(fs_mat_scale(w, panel + (size_t)p, k0 + k, &end) * 0x1p120f);
         end = end - k0 < n_k ? end - k0 : n_k;
-        for (size_t i = k; i < end; i++) {
-            VF v[PANELS_MAX][UNITS];
-            if (i % 4 == 0 && i + 4 <= n_k)
-                UNROLL for (int p = 0; p < panels; p++)
-                    find_nan(src + (size_t)p * w->panel_bytes + i * FS_PANEL, sizeof nan, &nan);
+        for (; i + 4 <= end; i += 4)
             UNROLL for (int p = 0; p < panels; p++)
             {
-                bits_of_e4m3(src + (size_t)p * w->panel_bytes + i * FS_PANEL, v[p]);
-                EACH_UNIT v[p][u] = vf_mul(v[p][u], factor[p]);
+                VF v[4][UNITS];
+                bits_of_fours(src + (size_t)p * w->panel_bytes + i * FS_PANEL, v);
+                UNROLL for (int j = 0; j < 4; j++)
+                {
+                    EACH_UNIT v[j][u] = vf_mul(v[j][u], factor[p]);
+                    UNROLL for (int r = 0; r < rows; r++)
+                    {
+                        VF a = vf_set1(x[(size_t)r * ldx + i + (size_t)j]);
+                        EACH_UNIT s[r][p][u] = vf_fma(a, v[j][u], s[r][p][u]);
+                    }
+                }
             }
-            UNROLL for (int r = 0; r < rows; r++)
+        for (; i < end; i++)
+            UNROLL for (int p = 0; p < panels; p++)
             {
-                VF a = vf_set1(x[(size_t)r * ldx + i]);
-                UNROLL for (int p = 0; p < panels; p++)
-                    EACH_UNIT s[r][p][u] = vf_fma(a, v[p][u], s[r][p][u]);
+                VF v[UNITS];
+                bits_of_e4m3(src + (size_t)p * w->panel_bytes + i * FS_PANEL, v);
+                EACH_UNIT v[u] = vf_mul(v[u], factor[p]);
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    VF a = vf_set1(x[(size_t)r * ldx + i]);
+                    EACH_UNIT s[r][p][u] = vf_fma(a, v[u], s[r][p][u]);
+                }
             }
-        }
     }
-    memcpy(words, &nan, sizeof words);
-    for (int j = 0; j < 8; j++)
-        any |= words[j];
-    if (any & UINT64_C(0x8080808080808080))
-        return false;
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++)
             EACH_UNIT vf_store(sums + (r * panels + p) * FS_PANEL + u * LANES, s[r][p][u]);
@@ -230,7 +222,7 @@ INLINE void few_rows(const struct product *g, const int rows, const enum read ki
             few_rows(g, rows, READ_BF16, panel_begin, panel_end);                              \
         else if (g->w->dtype == FS_DTYPE_F16)                                                  \
             few_rows(g, rows, READ_F16, panel_begin, panel_end);                               \
-        else if (g->w->dtype == FS_DTYPE_F8_E4M3 && (rows) <= 4)                               \
+        else if (g->w->dtype == FS_DTYPE_F8_E4M3 && g->w->finite && (rows) <= 4)               \
             few_rows(g, rows, READ_E4M3, panel_begin, panel_end);                              \
         else                                                                                   \
             few_rows(g, rows, READ_F32, panel_begin, panel_end);                               \

@@ -6,6 +6,7 @@
  *   from_u8 from_i8 (v16u8, VF *)                  sixteen bytes to sixteen floats
  *   from_bf16 from_f16 from_e4m3 (const uint8_t *, VF *)   sixteen stored values to sixteen floats
  *   bits_of_e4m3 (const uint8_t *, VF *)           sixteen e4m3 to sixteen floats that are 2^120 smaller, NaN apart
+ *   bits_of_fours (const uint8_t *, VF [4][UNITS]) the same of [16][4] e4m3: v[j] holds the j-th of every four
  *   lookup(table, index)                           sixteen bytes out of sixteen, index < 16
  *
  * Blocks of 16 rows stand side by side. Sixteen bytes of each are transposed, so that a vector holds byte j of
@@ -360,6 +361,28 @@ static void tile_mxfp4(const uint8_t *b, float *dst)
     put_looked_up(dst, d, fs_e2m1_doubled, q);
 }
 
+/* [16][4] bytes as [4][16]. */
+INLINE void inputs_of_fours(const uint8_t *src, v16u8 out[4])
+{
+    v4u32 a[4], low[2], high[2];
+
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        v16u8 v;
+        memcpy(&v, src + 16 * i, sizeof v);
+        a[i] = (v4u32)__builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    }
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        low[i] = __builtin_shufflevector(a[2 * i], a[2 * i + 1], LOW_32);
+        high[i] = __builtin_shufflevector(a[2 * i], a[2 * i + 1], HIGH_32);
+    }
+    out[0] = (v16u8)__builtin_shufflevector(low[0], low[1], 0, 1, 4, 5);
+    out[1] = (v16u8)__builtin_shufflevector(low[0], low[1], 2, 3, 6, 7);
+    out[2] = (v16u8)__builtin_shufflevector(high[0], high[1], 0, 1, 4, 5);
+    out[3] = (v16u8)__builtin_shufflevector(high[0], high[1], 2, 3, 6, 7);
+}
+
 INLINE void tile_blocks(const fs_mat *w, size_t p, size_t k0, size_t k1, float *dst, void (*block)(const uint8_t *, float *))
 {
     const fs_dtype_info *info = fs_dtype_get(w->dtype);
@@ -374,6 +397,7 @@ INLINE void tile_blocks(const fs_mat *w, size_t p, size_t k0, size_t k1, float *
 static __attribute__((noinline)) void tile(const fs_mat *w, size_t p, size_t k0, size_t k1, float *dst)
 {
     const uint8_t *src;
+    v16u8 fours[4];
 
     switch (w->dtype) {
     case FS_DTYPE_BF16:
@@ -389,15 +413,21 @@ static __attribute__((noinline)) void tile(const fs_mat *w, size_t p, size_t k0,
         }
         return;
     case FS_DTYPE_F8_E4M3:
-        src = w->data + p * w->panel_bytes + k0 * FS_PANEL;
+        src = w->data + p * w->panel_bytes;
         while (k0 < k1) {
             size_t end;
             VF scale = vf_set1(fs_mat_scale(w, p, k0, &end));
             if (end > k1)
                 end = k1;
-            for (; k0 < end; k0++, src += FS_PANEL, dst += FS_PANEL) {
+            for (; k0 < end; k0++, dst += FS_PANEL) {
+                const uint8_t *codes = src + k0 * FS_PANEL; /* of the last, fewer than four */
                 VF v[UNITS];
-                from_e4m3(src, v);
+                if (k0 - k0 % 4 + 4 <= w->k) {
+                    if (k0 % 4 == 0)
+                        inputs_of_fours(codes, fours);
+                    codes = (const uint8_t *)&fours[k0 % 4];
+                }
+                from_e4m3(codes, v);
                 EACH_UNIT v[u] = vf_mul(v[u], scale);
                 store(dst, v);
             }

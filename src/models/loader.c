@@ -310,6 +310,7 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
         fs_pool_for(l->net->pool, fs_mat_panels(&ret->mat), 4, pack_panels, &job);
         if (job.nan)
             return fail_nan(t, err);
+        ret->mat.finite = dtype == FS_DTYPE_F8_E4M3; /* looked at above */
         fs_weights_drop(l->net->weights, t);
     }
     return report(l, err);
