@@ -3,6 +3,7 @@
 #include "cli/interrupt.h"
 
 #include "train/pretrain.h"
+#include "train/reinforce.h"
 
 #include <inttypes.h>
 
@@ -28,7 +29,7 @@ struct show {
     FILE *to;
 };
 
-static void show_plan(void *ud, const fs_pretrain_plan *p)
+static void show_plan(void *ud, const fs_stage_plan *p)
 {
     struct show *s = ud;
 
@@ -40,7 +41,8 @@ static void show_plan(void *ud, const fs_pretrain_plan *p)
     if (opt.json)
         return;
     fprintf(s->to, "parameters   %" PRIu64 ", %" PRIu64 " active\n", p->n_parameters, p->n_active);
-    fprintf(s->to, "data         %" PRIu64 " documents, %" PRIu64 " tokens, %" PRIu64 " rows\n", p->n_documents, p->n_tokens, p->n_rows);
+    if (p->n_documents)
+        fprintf(s->to, "data         %" PRIu64 " documents, %" PRIu64 " tokens, %" PRIu64 " rows\n", p->n_documents, p->n_tokens, p->n_rows);
     fprintf(s->to, "step         %" PRIu64 " tokens, %.3g GFLOP besides attention\n", p->tokens_step, 6e-9 * (double)p->n_active * (double)p->tokens_step);
     fprintf(s->to, "memory       %.0f MiB\n", (double)p->bytes / 1048576);
     if (p->resumed_from)
@@ -65,6 +67,27 @@ static bool show_step(void *ud, const fs_pretrain_step *p)
     return !fs_interrupted();
 }
 
+static bool show_reinforced(void *ud, const fs_reinforce_step *p)
+{
+    const fs_grpo_step *g = &p->grpo;
+    struct show *s = ud;
+    double left;
+
+    s->seconds += p->seconds;
+    s->n_done++;
+    left = s->seconds / (double)s->n_done * (double)(p->steps - p->step);
+    if (opt.json)
+        printf("{\"step\":%" PRIu64 ",\"reward\":%.9g,\"right\":%.9g,\"length\":%.9g,\"entropy\":%.9g,\"truncated\":%.9g,\"flat_groups\":%.9g,\"loss\":%.9g,"
+               "\"grad_norm\":%.9g,\"lr\":%.9g,\"sample_s\":%.3f,\"train_s\":%.3f}\n",
+               p->step, g->reward, g->right, g->length, g->entropy, g->truncated, g->flat_groups, g->policy.loss, (double)g->grad_norm, p->lr, g->sample_seconds,
+               g->train_seconds);
+    else
+        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  reward %.3f  right %.3f  length %.1f  entropy %.3f  grad %.3f  %.0f tok/s  %.0f s left\n", p->step, p->steps,
+                g->reward, g->right, g->length, g->entropy, (double)g->grad_norm, (double)g->n_tokens / p->seconds, left);
+    fflush(opt.json ? stdout : s->to);
+    return !fs_interrupted();
+}
+
 static void show_checkpoint(void *ud, uint64_t step)
 {
     struct show *s = ud;
@@ -77,6 +100,7 @@ static fs_status run(const fs_args *args, fs_error *err)
 {
     struct show show = { .to = opt.dry_run ? stdout : stderr };
     fs_pretrain_events events = { show_plan, show_step, show_checkpoint, &show };
+    fs_reinforce_events rl_events = { show_plan, show_reinforced, show_checkpoint, &show };
     fs_recipe recipe = { 0 };
     fs_pool *pool = NULL;
     fs_kernels kernels;
@@ -91,7 +115,8 @@ static fs_status run(const fs_args *args, fs_error *err)
     if (!rc) {
         fs_pool_keep_all(pool);
         fs_interrupt_catch();
-        rc = fs_pretrain(&recipe, pool, &kernels, opt.resume, opt.dry_run, &events, err);
+        rc = recipe.stage == FS_STAGE_GRPO ? fs_reinforce(&recipe, pool, &kernels, opt.resume, opt.dry_run, &rl_events, err) :
+                                             fs_pretrain(&recipe, pool, &kernels, opt.resume, opt.dry_run, &events, err);
     }
     fs_pool_free(pool);
     fs_recipe_done(&recipe);

@@ -6,96 +6,27 @@
 #include "base/json.h"
 #include "data/pack.h"
 #include "data/records.h"
-#include "text/tokenizer.h"
-#include "train/checkpoint.h"
+#include "train/documents.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define TOKENIZER_BYTES_MAX ((size_t)256 << 20)
-#define CONFIG_BYTES_MAX    ((size_t)1 << 20)
-#define TRACE_BYTES_MAX     ((size_t)1 << 32)
 
 struct run {
+    fs_stage s;
     const fs_recipe *r;
-    fs_pool *pool;
-    const fs_kernels *kernels;
     const fs_pretrain_events *events;
-    fs_config own_config;
-    const fs_config *config;
-    fs_weights *weights; /* model.from; NULL: from nothing */
-    fs_tokenizer *tokenizer;
-    char *tokenizer_folder; /* NULL: none */
     fs_documents documents; /* text and ids */
     fs_shards *shards;      /* or these */
     fs_pack *pack;
     int32_t *row_ids, *row_targets; /* [micro_rows, length] of shards */
     fs_pack_piece *row_pieces;      /* [length] */
     uint32_t pieces_max;            /* of a row */
-    fs_trainer *trainer;
-    fs_params *params;
-    fs_optimizer optimizer;
     fs_train_sequence *sequences; /* of a micro-batch */
-    char *resumed_from;
-    int trace_fd;
 };
 
-/* ---- the model's shape ---- */
-static fs_status open_model(struct run *u, fs_error *err)
-{
-    fs_buf text = { 0 };
-    fs_status rc;
-
-    if (u->r->from) {
-        rc = fs_weights_open(u->r->from, &u->weights, err);
-        if (!rc)
-            u->config = fs_weights_config(u->weights);
-        return rc;
-    }
-    rc = fs_file_read(u->r->config, CONFIG_BYTES_MAX, &text, err);
-    if (!rc)
-        rc = fs_config_from_json(&u->own_config, fs_buf_bytes(&text), u->r->config, err);
-    if (!rc)
-        u->config = &u->own_config;
-    fs_buf_done(&text);
-    return rc;
-}
-
 /* ---- data ---- */
-static fs_status open_tokenizer(struct run *u, fs_error *err)
-{
-    const char *slash = u->r->tokenizer ? strrchr(u->r->tokenizer, '/') : NULL;
-    char *path = u->r->tokenizer ? strdup(u->r->tokenizer) : u->r->from ? fs_path_join(u->r->from, "tokenizer.json") : NULL;
-    fs_buf text = { 0 };
-    fs_status rc;
-
-    if (u->r->tokenizer)
-        u->tokenizer_folder = slash ? strndup(u->r->tokenizer, (size_t)(slash - u->r->tokenizer) + 1) : strdup(".");
-    else if (u->r->from)
-        u->tokenizer_folder = strdup(u->r->from);
-    if (u->r->data == FS_RECIPE_IDS || (u->r->data == FS_RECIPE_SHARDS && (!path || !fs_file_exists(path)))) {
-        free(path);
-        return FS_OK;
-    }
-    if (!u->r->tokenizer && !u->r->from)
-        return fs_fail(err, FS_ERR_FORMAT, "data.kind text needs data.tokenizer");
-    if (!path || !u->tokenizer_folder)
-        rc = fs_fail_memory(err, 256);
-    else
-        rc = fs_file_read(path, TOKENIZER_BYTES_MAX, &text, err);
-    if (!rc)
-        rc = fs_tokenizer_open_json(fs_buf_bytes(&text), path, &u->tokenizer, err);
-    fs_buf_done(&text);
-    free(path);
-    return rc;
-}
-
 static fs_status add_ids_line(struct run *u, fs_bytes line, const char *path, size_t number, fs_ids *ids, fs_error *err)
 {
     struct json_object *json = NULL, *list;
@@ -107,8 +38,8 @@ static fs_status add_ids_line(struct run *u, fs_bytes line, const char *path, si
     for (size_t i = 0; !rc && i < json_object_array_length(list); i++) {
         struct json_object *id = json_object_array_get_idx(list, i);
         int64_t v = id && json_object_is_type(id, json_type_int) ? json_object_get_int64(id) : -1;
-        if (v < 0 || v >= (int64_t)u->config->vocab_size)
-            rc = fs_fail(err, FS_ERR_FORMAT, "%s: line %zu holds something that is no id under %" PRIu32, path, number, u->config->vocab_size);
+        if (v < 0 || v >= (int64_t)u->s.config->vocab_size)
+            rc = fs_fail(err, FS_ERR_FORMAT, "%s: line %zu holds something that is no id under %" PRIu32, path, number, u->s.config->vocab_size);
         else
             rc = fs_ids_push(ids, (int32_t)v, err);
     }
@@ -119,9 +50,9 @@ static fs_status add_ids_line(struct run *u, fs_bytes line, const char *path, si
 static fs_status check_ids(const struct run *u, const fs_ids *ids, const char *path, size_t number, fs_error *err)
 {
     for (size_t i = 0; i < ids->n; i++)
-        if ((uint32_t)ids->data[i] >= u->config->vocab_size)
+        if ((uint32_t)ids->data[i] >= u->s.config->vocab_size)
             return fs_fail(err, FS_ERR_FORMAT, "%s: line %zu makes token %" PRId32 ", the model's vocabulary is %" PRIu32, path, number, ids->data[i],
-                           u->config->vocab_size);
+                           u->s.config->vocab_size);
     return FS_OK;
 }
 
@@ -143,13 +74,13 @@ static fs_status next_document(struct run *u, fs_lines *lines, const char *path,
     fs_buf_clear(words);
     rc = fs_record_words(&record, words, err);
     if (!rc)
-        rc = fs_tokenizer_encode(u->tokenizer, fs_buf_bytes(words), 0, ids, err);
+        rc = fs_tokenizer_encode(u->s.tokenizer, fs_buf_bytes(words), 0, ids, err);
     return rc ? rc : check_ids(u, ids, path, lines->number, err);
 }
 
 static fs_status read_file(struct run *u, const char *path, fs_error *err)
 {
-    int32_t end = u->config->n_eos_token_ids ? u->config->eos_token_ids[0] : -1;
+    int32_t end = u->s.config->n_eos_token_ids ? u->s.config->eos_token_ids[0] : -1;
     fs_map map = { 0 };
     fs_buf words = { 0 };
     fs_ids ids = { 0 };
@@ -157,8 +88,8 @@ static fs_status read_file(struct run *u, const char *path, fs_error *err)
     fs_status rc = fs_map_open(&map, path, err);
     fs_lines lines = { .text = map.bytes };
 
-    if (!rc && (end < -1 || end >= (int32_t)u->config->vocab_size))
-        rc = fs_fail(err, FS_ERR_FORMAT, "eos_token_id %" PRId32 " is outside the vocabulary of %" PRIu32, end, u->config->vocab_size);
+    if (!rc && (end < -1 || end >= (int32_t)u->s.config->vocab_size))
+        rc = fs_fail(err, FS_ERR_FORMAT, "eos_token_id %" PRId32 " is outside the vocabulary of %" PRIu32, end, u->s.config->vocab_size);
     while (!rc && more) {
         rc = next_document(u, &lines, path, &words, &ids, &more, err);
         if (!rc && more)
@@ -177,11 +108,11 @@ static fs_status open_shards(struct run *u, fs_error *err)
     size_t floats = (size_t)r->micro_rows * r->length;
     fs_status rc = fs_shards_open(r->files[0], &u->shards, err);
 
-    if (!rc && fs_shards_vocab_size(u->shards) > u->config->vocab_size)
+    if (!rc && fs_shards_vocab_size(u->shards) > u->s.config->vocab_size)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has a vocabulary of %zu, the model's is %" PRIu32, r->files[0], fs_shards_vocab_size(u->shards),
-                     u->config->vocab_size);
-    if (!rc && u->tokenizer)
-        rc = fs_shards_check_tokenizer(u->shards, u->tokenizer, err);
+                     u->s.config->vocab_size);
+    if (!rc && u->s.tokenizer)
+        rc = fs_shards_check_tokenizer(u->shards, u->s.tokenizer, err);
     if (!rc)
         rc = fs_pack_new(u->shards, r->seed, r->length, r->whole ? FS_PACK_WHOLE : FS_PACK_CUT, &u->pack, err);
     if (rc)
@@ -201,7 +132,7 @@ static fs_status open_shards(struct run *u, fs_error *err)
 
 static fs_status read_data(struct run *u, fs_error *err)
 {
-    fs_status rc = open_tokenizer(u, err);
+    fs_status rc = fs_stage_tokenizer(&u->s, u->r->data == FS_RECIPE_TEXT ? FS_STAGE_MUST_READ : u->r->data == FS_RECIPE_SHARDS ? FS_STAGE_MAY_READ : FS_STAGE_COPY, err);
 
     if (!rc && u->r->data == FS_RECIPE_SHARDS)
         return open_shards(u, err);
@@ -225,40 +156,17 @@ static fs_status make_trainer(struct run *u, fs_error *err)
         return fs_fail(err, FS_ERR_ARGUMENT, "%" PRIu64 " tokens at a time are too many: see batch.micro_rows", tokens);
     o.tokens_max = (uint32_t)tokens;
     o.sequences_max = (uint32_t)sequences;
-    rc = fs_trainer_new(u->config, u->pool, u->kernels, &o, &u->trainer, err);
+    rc = fs_stage_trainer(&u->s, &o, err);
     if (rc)
         return rc;
-    u->params = fs_trainer_params(u->trainer);
-    rc = fs_params_add_moments(u->params, err);
     u->sequences = malloc(sequences * sizeof *u->sequences);
     return rc || u->sequences ? rc : fs_fail_memory(err, sequences * sizeof *u->sequences);
 }
 
-/* Weights of the newest checkpoint, or of the recipe. */
-static fs_status fill(struct run *u, bool resume, fs_error *err)
+static fs_status tell_plan(struct run *u, fs_error *err)
 {
-    uint64_t step;
-    fs_status rc = fs_checkpoint_newest(u->r->out, &step, &u->resumed_from, err);
-
-    if (!rc && u->resumed_from && !resume)
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' is there: --resume goes on from it", u->resumed_from);
-    if (!rc && u->resumed_from)
-        rc = fs_checkpoint_read(u->resumed_from, u->params, &u->optimizer, u->r->sha256, err);
-    else if (!rc && u->weights)
-        rc = fs_params_load(u->params, u->weights, err);
-    else if (!rc)
-        fs_params_init(u->params, u->r->seed, u->r->init_std);
-    if (!rc)
-        fs_trainer_pack(u->trainer);
-    return rc;
-}
-
-static fs_status tell_plan(const struct run *u, fs_error *err)
-{
-    const fs_config *c = u->config;
-    fs_pretrain_plan plan = { .n_documents = u->documents.n_documents, .n_tokens = u->documents.n_tokens, .n_rows = u->documents.n_rows,
-                              .tokens_step = (uint64_t)u->r->rows * u->r->length, .bytes = fs_trainer_bytes(u->trainer),
-                              .first_step = u->optimizer.step, .resumed_from = u->resumed_from };
+    fs_stage_plan plan = { .n_documents = u->documents.n_documents, .n_tokens = u->documents.n_tokens, .n_rows = u->documents.n_rows,
+                           .tokens_step = (uint64_t)u->r->rows * u->r->length };
     fs_status rc = FS_OK;
 
     if (u->shards) {
@@ -266,46 +174,9 @@ static fs_status tell_plan(const struct run *u, fs_error *err)
         plan.n_tokens = fs_shards_n_tokens(u->shards);
         rc = fs_pack_rows(u->pack, 0, &plan.n_rows, err);
     }
-    for (size_t i = 0; i < u->params->n; i++) {
-        const fs_param *p = &u->params->items[i];
-        plan.n_parameters += p->n;
-        if (strstr(p->name, ".mlp.experts."))
-            plan.n_active += p->n / c->n_routed_experts * c->num_experts_per_tok;
-        else if (strcmp(p->name, "model.embed_tokens.weight") != 0 || c->tie_word_embeddings)
-            plan.n_active += p->n;
-    }
+    fs_stage_plan_of(&u->s, &plan);
     if (!rc && u->events->plan)
         u->events->plan(u->events->ud, &plan);
-    return rc;
-}
-
-/* ---- the trace ---- */
-/* Opens it behind the line of step n; lines of later steps, which a killed run may have written, go. */
-static fs_status open_trace(struct run *u, uint64_t n, fs_error *err)
-{
-    char *path = fs_path_join(u->r->out, "trace.jsonl");
-    fs_buf text = { 0 };
-    fs_bytes line;
-    fs_lines lines;
-    size_t keep = 0;
-    fs_status rc = path ? FS_OK : fs_fail_memory(err, strlen(u->r->out));
-
-    if (!rc && n && fs_file_exists(path))
-        rc = fs_file_read(path, TRACE_BYTES_MAX, &text, err);
-    lines = (fs_lines){ .text = fs_buf_bytes(&text) };
-    while (!rc && lines.number < n && fs_lines_next(&lines, &line))
-        keep = lines.at;
-    if (!rc && lines.number < n)
-        rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has %zu lines, the checkpoint is of step %" PRIu64, path, lines.number, n);
-    if (!rc)
-        rc = fs_file_write_atomic(path, (fs_bytes){ (const uint8_t *)text.data, keep }, err);
-    if (!rc) {
-        u->trace_fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
-        if (u->trace_fd < 0)
-            rc = fs_fail_errno(err, errno, "cannot open '%s'", path);
-    }
-    fs_buf_done(&text);
-    free(path);
     return rc;
 }
 
@@ -316,21 +187,25 @@ static fs_status put_trace(struct run *u, const fs_pretrain_step *s, fs_error *e
     fs_status rc = fs_buf_printf(&line, err, "{\"step\":%" PRIu64 ",\"loss\":\"%a\",\"mtp\":\"%a\",\"balance\":\"%a\",\"grad_norm\":\"%a\",\"lr\":\"%a\"}\n",
                                  s->step, s->loss.loss, s->loss.mtp, s->loss.balance, (double)s->grad_norm, s->lr);
 
-    if (!rc && write(u->trace_fd, line.data, line.n_bytes) != (ssize_t)line.n_bytes)
-        rc = fs_fail_errno(err, errno, "cannot write the trace");
+    if (!rc)
+        rc = fs_stage_trace_put(&u->s, &line, err);
     fs_buf_done(&line);
     return rc;
 }
 
-static fs_status write_checkpoint(struct run *u, fs_error *err)
+/* What the curves show. */
+static fs_status put_metrics(struct run *u, const fs_pretrain_step *s, fs_error *err)
 {
-    fs_status rc = fsync(u->trace_fd) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot sync the trace");
+    double norm = s->grad_norm, speed = (double)u->r->rows * u->r->length / s->seconds;
+    fs_metric items[] = { { "loss", &s->loss.loss, 1 }, { "grad_norm", &norm, 1 }, { "lr", &s->lr, 1 }, { "tokens_s", &speed, 1 },
+                          { "loss/mtp", &s->loss.mtp, 1 }, { "loss/balance", &s->loss.balance, 1 } };
+    size_t n = 4;
 
-    if (!rc)
-        rc = fs_checkpoint_write(u->r->out, u->config, u->params, &u->optimizer, u->r->sha256, u->tokenizer_folder, err);
-    if (!rc && u->events->checkpoint)
-        u->events->checkpoint(u->events->ud, u->optimizer.step);
-    return rc;
+    if (u->r->mtp_weight > 0)
+        n = 5;
+    if (u->r->balance_weight > 0)
+        items[n++] = items[5];
+    return fs_stage_metrics(&u->s, s->step, items, n, err);
 }
 
 /* ---- steps ---- */
@@ -387,22 +262,22 @@ static fs_status gradients(struct run *u, uint64_t step, fs_train_loss *ret, fs_
         if (!rc)
             count(u->sequences, n, &totals);
     }
-    fs_trainer_begin(u->trainer, &totals);
+    fs_trainer_begin(u->s.trainer, &totals);
     for (uint32_t row = 0; row < r->rows && !rc; row += r->micro_rows) {
         rc = rows_of(u, step, row, &n, err);
         if (!rc && n)
-            rc = fs_trainer_run(u->trainer, u->sequences, n, err);
+            rc = fs_trainer_run(u->s.trainer, u->sequences, n, err);
         if (rc)
             fs_fail_prefix(err, "step %" PRIu64 ", rows %" PRIu32 " on", step + 1, row);
     }
     if (!rc)
-        fs_trainer_end(u->trainer, ret);
+        fs_trainer_end(u->s.trainer, ret);
     return rc;
 }
 
 static fs_status one_step(struct run *u, fs_pretrain_step *s, fs_error *err)
 {
-    uint64_t i = u->optimizer.step;
+    uint64_t i = u->s.optimizer.step;
     double start = fs_seconds_now();
     fs_status rc;
 
@@ -410,34 +285,34 @@ static fs_status one_step(struct run *u, fs_pretrain_step *s, fs_error *err)
     rc = gradients(u, i, &s->loss, err);
     if (rc)
         return rc;
-    s->grad_norm = fs_params_grad_norm(u->kernels, u->params);
-    if (!isfinite(s->grad_norm)) {
-        rc = fs_params_check(u->kernels, u->params, err);
-        if (!rc)
-            rc = fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)s->grad_norm);
+    rc = fs_stage_grad_norm(&u->s, &s->grad_norm, err);
+    if (rc)
         return fs_fail_prefix(err, "step %" PRIu64, i + 1);
-    }
-    fs_optimizer_step(&u->optimizer, u->params, u->pool, u->kernels, s->grad_norm, s->lr);
+    fs_optimizer_step(&u->s.optimizer, u->s.params, u->s.pool, u->s.kernels, s->grad_norm, s->lr);
     if (u->r->bias_rate > 0)
-        fs_trainer_move_biases(u->trainer, u->r->bias_rate);
-    fs_trainer_pack(u->trainer);
+        fs_trainer_move_biases(u->s.trainer, u->r->bias_rate);
+    fs_trainer_pack(u->s.trainer);
     s->seconds = fs_seconds_now() - start;
-    return put_trace(u, s, err);
+    rc = put_trace(u, s, err);
+    return rc ? rc : put_metrics(u, s, err);
 }
 
 static fs_status steps(struct run *u, fs_error *err)
 {
-    fs_status rc = open_trace(u, u->optimizer.step, err);
+    fs_status rc = fs_stage_trace(&u->s, err);
 
-    while (!rc && u->optimizer.step < u->r->steps) {
+    while (!rc && u->s.optimizer.step < u->r->steps) {
         fs_pretrain_step s;
         bool go_on;
         rc = one_step(u, &s, err);
         if (rc)
             break;
         go_on = !u->events->step || u->events->step(u->events->ud, &s);
-        if (!go_on || s.step == u->r->steps || (u->r->checkpoint_every && s.step % u->r->checkpoint_every == 0))
-            rc = write_checkpoint(u, err);
+        if (fs_stage_is_due(&u->s, !go_on)) {
+            rc = fs_stage_checkpoint(&u->s, err);
+            if (!rc && u->events->checkpoint)
+                u->events->checkpoint(u->events->ud, s.step);
+        }
         if (!rc && !go_on)
             rc = fs_fail(err, FS_ERR_INTERRUPTED, "stopped after step %" PRIu64 "; --resume goes on", s.step);
     }
@@ -447,33 +322,26 @@ static fs_status steps(struct run *u, fs_error *err)
 fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_pretrain_events *events,
                       fs_error *err)
 {
-    struct run u = { .r = r, .pool = pool, .kernels = kernels, .events = events, .optimizer = r->optimizer, .trace_fd = -1 };
-    fs_status rc = open_model(&u, err);
+    struct run u = { .r = r, .events = events };
+    fs_status rc = fs_stage_open(&u.s, r, pool, kernels, err);
 
     if (!rc)
         rc = read_data(&u, err);
     if (!rc)
         rc = make_trainer(&u, err);
     if (!rc && !dry_run)
-        rc = fill(&u, resume, err);
+        rc = fs_stage_fill(&u.s, resume, err);
     if (!rc)
         rc = tell_plan(&u, err);
     if (!rc && !dry_run)
         rc = steps(&u, err);
-    if (u.trace_fd >= 0)
-        close(u.trace_fd);
-    free(u.resumed_from);
     free(u.sequences);
-    fs_trainer_free(u.trainer);
-    fs_documents_done(&u.documents);
     free(u.row_ids);
     free(u.row_targets);
     free(u.row_pieces);
     fs_pack_free(u.pack);
     fs_shards_close(u.shards);
-    fs_tokenizer_close(u.tokenizer);
-    free(u.tokenizer_folder);
-    fs_weights_close(u.weights);
-    fs_config_done(&u.own_config);
+    fs_documents_done(&u.documents);
+    fs_stage_close(&u.s);
     return rc;
 }

@@ -3,18 +3,7 @@
 #ifndef FS_TRAIN_PRETRAIN_H
 #define FS_TRAIN_PRETRAIN_H
 
-#include "train/documents.h"
-#include "train/recipe.h"
-
-/* What is known before the first step. */
-typedef struct fs_pretrain_plan {
-    uint64_t n_parameters, n_active; /* active: multiplied with one token */
-    uint64_t n_documents, n_tokens, n_rows;
-    uint64_t tokens_step;
-    size_t bytes;       /* parameters, moments, operands, activations */
-    uint64_t first_step; /* of those done before: resumed */
-    const char *resumed_from; /* NULL: nothing; valid during the call */
-} fs_pretrain_plan;
+#include "train/stage.h"
 
 typedef struct fs_pretrain_step {
     uint64_t step, steps; /* step counts from 1 */
@@ -24,7 +13,7 @@ typedef struct fs_pretrain_step {
 } fs_pretrain_step;
 
 typedef struct fs_pretrain_events {
-    void (*plan)(void *ud, const fs_pretrain_plan *plan);
+    void (*plan)(void *ud, const fs_stage_plan *plan);
     /* false: the run writes a checkpoint and ends with FS_ERR_INTERRUPTED. */
     bool (*step)(void *ud, const fs_pretrain_step *step);
     void (*checkpoint)(void *ud, uint64_t step);

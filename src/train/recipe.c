@@ -13,16 +13,23 @@
 
 #define RECIPE_BYTES_MAX ((size_t)1 << 20)
 
-enum kind { INTEGER, NUMBER, PATH, WORD };
+enum kind { INTEGER, NUMBER, FLAG, PATH, WORD };
+
+/* Which stages have it. */
+#define PRE  (1u << FS_STAGE_PRETRAIN | 1u << FS_STAGE_SFT)
+#define RL   (1u << FS_STAGE_GRPO)
+#define BOTH (PRE | RL)
 
 struct field {
     const char *section, *key; /* section "": top level */
     enum kind kind;
     void *to; /* uint64_t, double, char *, const char ** by kind */
     double min, max;
+    unsigned stages;
 };
 
 struct reader {
+    unsigned stage;
     const char *path, *folder; /* folder: "" or "some/where/" */
     const struct field *fields;
     const char *section;
@@ -37,7 +44,7 @@ static const char *candidate(const void *ud, size_t i)
     for (;; f++) {
         if (!f->key)
             return NULL;
-        if (strcmp(f->section, r->section) == 0 && i-- == 0)
+        if (strcmp(f->section, r->section) == 0 && (f->stages & r->stage) && i-- == 0)
             return f->key;
     }
 }
@@ -81,6 +88,11 @@ static fs_status read_value(struct reader *r, const struct field *f, struct json
             return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is no number from %g to %g", r->path, f->section, dot, f->key, f->min, f->max);
         *(double *)f->to = x;
         return FS_OK;
+    case FLAG:
+        if (!json_object_is_type(o, json_type_boolean))
+            return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is neither true nor false", r->path, f->section, dot, f->key);
+        *(bool *)f->to = json_object_get_boolean(o);
+        return FS_OK;
     default:
         if (!json_object_is_type(o, json_type_string) || json_object_get_string_len(o) == 0)
             return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is no text", r->path, f->section, dot, f->key);
@@ -98,7 +110,7 @@ static fs_status read_files(struct reader *r, struct json_object *o, fs_recipe *
     if (n == 0 || n > FS_RECIPE_FILES_MAX)
         return fs_fail(r->err, FS_ERR_FORMAT, "%s: data.files is no list of 1 to %d files", r->path, FS_RECIPE_FILES_MAX);
     for (size_t i = 0; i < n; i++) {
-        struct field one = { "data", "files", PATH, &recipe->files[i], 0, 0 };
+        struct field one = { "data", "files", PATH, &recipe->files[i], 0, 0, BOTH };
         fs_status rc = read_value(r, &one, json_object_array_get_idx(o, i));
         if (rc)
             return rc;
@@ -114,7 +126,7 @@ static fs_status read_section(struct reader *r, const char *section, struct json
     json_object_object_foreach(object, key, value) {
         const struct field *f = r->fields;
         fs_status rc;
-        while (f->key && (strcmp(f->section, section) != 0 || strcmp(f->key, key) != 0))
+        while (f->key && (strcmp(f->section, section) != 0 || strcmp(f->key, key) != 0 || !(f->stages & r->stage)))
             f++;
         if (!f->key)
             return fail_unknown(r, section, key);
@@ -130,23 +142,22 @@ static fs_status read_section(struct reader *r, const char *section, struct json
     return FS_OK;
 }
 
-/* Which of the words, which end with NULL; -1: none. */
-static int word_in(const char *word, const char *const *words)
+static const char *missing(const fs_recipe *r)
 {
-    for (int i = 0; words[i]; i++)
-        if (strcmp(word, words[i]) == 0)
-            return i;
-    return -1;
+    if (!r->steps || !r->out)
+        return r->steps ? "out" : "steps";
+    if (r->stage == FS_STAGE_GRPO)
+        return r->grpo.prompts && r->grpo.group ? NULL : r->grpo.prompts ? "policy.group" : "policy.prompts";
+    return !r->n_files ? "data.files" : !r->length ? "data.length" : !r->rows ? "batch.rows" : NULL;
 }
 
-static fs_status check(const fs_recipe *r, const char *path, bool sft, fs_error *err)
+static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
 {
-    if (!r->steps || !r->out || !r->n_files || !r->length || !r->rows)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: %s is missing", path,
-                       !r->steps ? "steps" : !r->out ? "out" : !r->n_files ? "data.files" : !r->length ? "data.length" : "batch.rows");
+    if (missing(r))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: %s is missing", path, missing(r));
     if (!r->config == !r->from)
         return fs_fail(err, FS_ERR_FORMAT, "%s: model needs one of config and from", path);
-    if (sft && (!r->from || r->data != FS_RECIPE_SHARDS))
+    if (r->stage == FS_STAGE_SFT && (!r->from || r->data != FS_RECIPE_SHARDS))
         return fs_fail(err, FS_ERR_FORMAT, "%s: stage sft needs model.from and data.kind shards", path);
     if (r->data == FS_RECIPE_SHARDS && r->n_files != 1)
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.files are %d, of kind shards it is one folder", path, r->n_files);
@@ -154,72 +165,187 @@ static fs_status check(const fs_recipe *r, const char *path, bool sft, fs_error 
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.length %" PRIu32 " is no multiple of %d", path, r->length, FS_TRAIN_ROW_MULTIPLE);
     if (r->schedule.lr <= 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.lr is missing", path);
+    if (r->stage == FS_STAGE_GRPO && (uint64_t)r->grpo.prompts * r->grpo.group > UINT32_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: policy.prompts times policy.group are too many", path);
     return FS_OK;
+}
+
+/* The word among names, which end with NULL. */
+static fs_status choose(const char *path, const char *key, const char *word, const char *const *names, int *ret, fs_error *err)
+{
+    for (int i = 0; names[i]; i++)
+        if (strcmp(names[i], word) == 0) {
+            *ret = i;
+            return FS_OK;
+        }
+    return fs_fail(err, FS_ERR_FORMAT, "%s: %s '%.60s' is not known; there are %s, %s%s%s", path, key, word, names[0], names[1], names[2] ? ", " : "",
+                   names[2] ? names[2] : "");
+}
+
+static const char *const stages[] = { "pretrain", "sft", "grpo", NULL }, *const packs[] = { "cut", "whole", NULL }, *const kinds[] = { "text", "ids", "shards", NULL },
+                         *const scales[] = { "none", "group", "batch", NULL };
+
+static fs_status find_stage(struct json_object *json, const char *path, fs_recipe_stage *ret, fs_error *err)
+{
+    struct json_object *word = json_object_is_type(json, json_type_object) ? fs_json_member(json, "stage") : NULL;
+    int stage = 0;
+    fs_status rc;
+
+    if (!json_object_is_type(word, json_type_string))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: stage is missing", path);
+    rc = choose(path, "stage", json_object_get_string(word), stages, &stage, err);
+    *ret = (fs_recipe_stage)stage;
+    return rc;
+}
+
+/* The task comes first: what is not given is as the task has it. */
+static fs_status find_task(fs_recipe *r, struct json_object *json, const char *path, fs_error *err)
+{
+    struct json_object *task = fs_json_member(json, "task"), *name;
+
+    name = json_object_is_type(task, json_type_object) ? fs_json_member(task, "name") : NULL;
+    if (!json_object_is_type(name, json_type_string))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: task.name is missing", path);
+    r->task = fs_task_from_name(json_object_get_string(name));
+    if (r->task == FS_TASK_END)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: there is no task '%.60s'", path, json_object_get_string(name));
+    r->task_options = fs_task_defaults(r->task);
+    r->task_options.split = FS_TASK_TRAIN;
+    return FS_OK;
+}
+
+/* Numbers as the recipe spells them, before they go where they belong. */
+struct numbers {
+    uint64_t length, rows, micro_rows, task_seed, level_min, level_max, number_max, target_max;
+    uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens;
+    double temperature;
+    const char *stage, *kind, *pack, *schedule, *task, *loss, *scale;
+};
+
+static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path, fs_error *err)
+{
+    int kind = 0, pack = 0, scale = 0;
+    fs_status rc = choose(path, "data.kind", n->kind, kinds, &kind, err);
+
+    if (!rc)
+        rc = choose(path, "data.pack", n->pack, packs, &pack, err);
+    if (!rc)
+        rc = choose(path, "policy.scale", n->scale, scales, &scale, err);
+    if (!rc && !fs_policy_kind_of(n->loss, &r->grpo.policy.kind))
+        rc = fs_fail(err, FS_ERR_FORMAT, "%s: policy.loss '%.60s' is none of grpo, bnpo, dr_grpo, dapo, gspo, cispo", path, n->loss);
+    if (!rc && !fs_schedule_kind_named(n->schedule, &r->schedule.kind))
+        rc = fs_fail(err, FS_ERR_FORMAT, "%s: schedule.kind '%.60s' is none of constant, linear, cosine, wsd", path, n->schedule);
+    if (rc)
+        return rc;
+    r->schedule.steps = r->steps;
+    r->length = (uint32_t)n->length;
+    r->rows = (uint32_t)n->rows;
+    r->micro_rows = (uint32_t)(n->micro_rows && n->micro_rows < n->rows ? n->micro_rows : n->rows);
+    r->data = (enum fs_recipe_data)kind;
+    r->whole = pack == 1;
+    if (r->stage == FS_STAGE_GRPO) {
+        fs_task_options *t = &r->task_options;
+        fs_grpo_options *g = &r->grpo;
+        t->seed = n->task_seed;
+        t->level_min = n->level_min ? (int)n->level_min : t->level_min;
+        t->level_max = n->level_max ? (int)n->level_max : t->level_max;
+        t->number_max = n->number_max ? (int)n->number_max : t->number_max;
+        t->target_max = n->target_max ? (int)n->target_max : t->target_max;
+        g->prompts = (uint32_t)n->prompts;
+        g->group = (uint32_t)n->group;
+        g->max_tokens = (uint32_t)n->max_tokens;
+        g->prompt_max = (uint32_t)n->prompt_max;
+        g->updates = (uint32_t)n->updates;
+        g->sequences_max = (uint32_t)n->sequences;
+        g->micro_tokens = (uint32_t)n->micro_tokens;
+        g->temperature = (float)n->temperature;
+        g->scale = (fs_reward_scale)scale;
+        rc = fs_task_options_check(r->task, t, err);
+    }
+    return rc ? rc : check(r, path, err);
 }
 
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const char *folder, fs_error *err)
 {
-    uint64_t length = 0, rows = 0, micro_rows = 0;
-    static const char *const stages[] = { "pretrain", "sft", NULL }, *const kinds[] = { "text", "ids", "shards", NULL };
-    static const char *const packs[] = { "cut", "whole", NULL };
-    const char *stage = "", *kind = "text", *schedule = "wsd", *pack = "cut";
+    struct numbers n = { .kind = "text", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo", .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1,
+                         .sequences = 64, .micro_tokens = 4096, .temperature = 1 };
     const struct field fields[] = {
-        { "", "stage", WORD, &stage, 0, 0 },
-        { "", "seed", INTEGER, &r->seed, 0, 1e18 },
-        { "", "steps", INTEGER, &r->steps, 1, 1e9 },
-        { "", "out", PATH, &r->out, 0, 0 },
-        { "", "checkpoint_every", INTEGER, &r->checkpoint_every, 0, 1e9 },
-        { "", "model", WORD, NULL, 0, 0 },
-        { "", "data", WORD, NULL, 0, 0 },
-        { "", "batch", WORD, NULL, 0, 0 },
-        { "", "optimizer", WORD, NULL, 0, 0 },
-        { "", "schedule", WORD, NULL, 0, 0 },
-        { "", "loss", WORD, NULL, 0, 0 },
-        { "model", "config", PATH, &r->config, 0, 0 },
-        { "model", "from", PATH, &r->from, 0, 0 },
-        { "model", "init_std", NUMBER, &r->init_std, 0, 10 },
-        { "data", "files", WORD, NULL, 0, 0 },
-        { "data", "kind", WORD, &kind, 0, 0 },
-        { "data", "pack", WORD, &pack, 0, 0 },
-        { "data", "tokenizer", PATH, &r->tokenizer, 0, 0 },
-        { "data", "length", INTEGER, &length, 256, 1 << 20 },
-        { "batch", "rows", INTEGER, &rows, 1, 1 << 20 },
-        { "batch", "micro_rows", INTEGER, &micro_rows, 1, 1 << 20 },
-        { "optimizer", "beta1", NUMBER, &r->optimizer.beta1, 0, 0.999999 },
-        { "optimizer", "beta2", NUMBER, &r->optimizer.beta2, 0, 0.999999 },
-        { "optimizer", "eps", NUMBER, &r->optimizer.eps, 0, 1 },
-        { "optimizer", "weight_decay", NUMBER, &r->optimizer.weight_decay, 0, 10 },
-        { "optimizer", "clip", NUMBER, &r->optimizer.clip, 0, 1e9 },
-        { "schedule", "kind", WORD, &schedule, 0, 0 },
-        { "schedule", "lr", NUMBER, &r->schedule.lr, 0, 100 },
-        { "schedule", "min_lr", NUMBER, &r->schedule.min_lr, 0, 100 },
-        { "schedule", "warmup", INTEGER, &r->schedule.warmup, 0, 1e9 },
-        { "schedule", "decay", INTEGER, &r->schedule.decay, 0, 1e9 },
-        { "loss", "mtp_weight", NUMBER, &r->mtp_weight, 0, 100 },
-        { "loss", "balance_weight", NUMBER, &r->balance_weight, 0, 100 },
-        { "loss", "bias_rate", NUMBER, &r->bias_rate, 0, 1 },
-        { "", NULL, WORD, NULL, 0, 0 },
+        { "", "stage", WORD, &n.stage, 0, 0, BOTH },
+        { "", "seed", INTEGER, &r->seed, 0, 1e18, BOTH },
+        { "", "steps", INTEGER, &r->steps, 1, 1e9, BOTH },
+        { "", "out", PATH, &r->out, 0, 0, BOTH },
+        { "", "checkpoint_every", INTEGER, &r->checkpoint_every, 0, 1e9, BOTH },
+        { "", "model", WORD, NULL, 0, 0, BOTH },
+        { "", "data", WORD, NULL, 0, 0, PRE },
+        { "", "batch", WORD, NULL, 0, 0, PRE },
+        { "", "optimizer", WORD, NULL, 0, 0, BOTH },
+        { "", "schedule", WORD, NULL, 0, 0, BOTH },
+        { "", "loss", WORD, NULL, 0, 0, PRE },
+        { "", "task", WORD, NULL, 0, 0, RL },
+        { "", "rewards", WORD, NULL, 0, 0, RL },
+        { "", "policy", WORD, NULL, 0, 0, RL },
+        { "model", "config", PATH, &r->config, 0, 0, BOTH },
+        { "model", "from", PATH, &r->from, 0, 0, BOTH },
+        { "model", "tokenizer", PATH, &r->tokenizer, 0, 0, RL },
+        { "model", "init_std", NUMBER, &r->init_std, 0, 10, BOTH },
+        { "data", "files", WORD, NULL, 0, 0, PRE },
+        { "data", "kind", WORD, &n.kind, 0, 0, PRE },
+        { "data", "pack", WORD, &n.pack, 0, 0, PRE },
+        { "data", "tokenizer", PATH, &r->tokenizer, 0, 0, PRE },
+        { "data", "length", INTEGER, &n.length, 256, 1 << 20, PRE },
+        { "batch", "rows", INTEGER, &n.rows, 1, 1 << 20, PRE },
+        { "batch", "micro_rows", INTEGER, &n.micro_rows, 1, 1 << 20, PRE },
+        { "optimizer", "beta1", NUMBER, &r->optimizer.beta1, 0, 0.999999, BOTH },
+        { "optimizer", "beta2", NUMBER, &r->optimizer.beta2, 0, 0.999999, BOTH },
+        { "optimizer", "eps", NUMBER, &r->optimizer.eps, 0, 1, BOTH },
+        { "optimizer", "weight_decay", NUMBER, &r->optimizer.weight_decay, 0, 10, BOTH },
+        { "optimizer", "clip", NUMBER, &r->optimizer.clip, 0, 1e9, BOTH },
+        { "schedule", "kind", WORD, &n.schedule, 0, 0, BOTH },
+        { "schedule", "lr", NUMBER, &r->schedule.lr, 0, 100, BOTH },
+        { "schedule", "min_lr", NUMBER, &r->schedule.min_lr, 0, 100, BOTH },
+        { "schedule", "warmup", INTEGER, &r->schedule.warmup, 0, 1e9, BOTH },
+        { "schedule", "decay", INTEGER, &r->schedule.decay, 0, 1e9, BOTH },
+        { "loss", "mtp_weight", NUMBER, &r->mtp_weight, 0, 100, PRE },
+        { "loss", "balance_weight", NUMBER, &r->balance_weight, 0, 100, PRE },
+        { "loss", "bias_rate", NUMBER, &r->bias_rate, 0, 1, PRE },
+        { "task", "name", WORD, &n.task, 0, 0, RL },
+        { "task", "seed", INTEGER, &n.task_seed, 0, 1e18, RL },
+        { "task", "min", INTEGER, &n.level_min, 1, FS_TASK_LEVEL_MAX, RL },
+        { "task", "max", INTEGER, &n.level_max, 1, FS_TASK_LEVEL_MAX, RL },
+        { "task", "number_max", INTEGER, &n.number_max, 1, 1e6, RL },
+        { "task", "target_max", INTEGER, &n.target_max, 1, 1e6, RL },
+        { "task", "test_share", NUMBER, &r->task_options.test_share, 0, 1, RL },
+        { "rewards", "right", NUMBER, &r->rewards.right, -1e6, 1e6, RL },
+        { "rewards", "well_formed", NUMBER, &r->rewards.well_formed, -1e6, 1e6, RL },
+        { "rewards", "random", NUMBER, &r->rewards.random, 0, 1, RL },
+        { "policy", "loss", WORD, &n.loss, 0, 0, RL },
+        { "policy", "epsilon_low", NUMBER, &r->grpo.policy.epsilon_low, 0, 1e6, RL },
+        { "policy", "epsilon_high", NUMBER, &r->grpo.policy.epsilon_high, 0, 1e6, RL },
+        { "policy", "delta", NUMBER, &r->grpo.policy.delta, 0, 1e6, RL },
+        { "policy", "beta", NUMBER, &r->grpo.policy.beta, 0, 1e6, RL },
+        { "policy", "kl_unbiased", FLAG, &r->grpo.policy.kl_unbiased, 0, 0, RL },
+        { "policy", "scale", WORD, &n.scale, 0, 0, RL },
+        { "policy", "prompts", INTEGER, &n.prompts, 1, 1 << 20, RL },
+        { "policy", "group", INTEGER, &n.group, 2, 1 << 16, RL },
+        { "policy", "max_tokens", INTEGER, &n.max_tokens, 1, 1 << 20, RL },
+        { "policy", "prompt_max", INTEGER, &n.prompt_max, 1, 1 << 20, RL },
+        { "policy", "updates", INTEGER, &n.updates, 1, 1000, RL },
+        { "policy", "temperature", NUMBER, &n.temperature, 0.001, 100, RL },
+        { "policy", "mask_truncated", FLAG, &r->grpo.mask_truncated, 0, 0, RL },
+        { "policy", "bias_rate", NUMBER, &r->grpo.bias_rate, 0, 1, RL },
+        { "policy", "sequences", INTEGER, &n.sequences, 1, 4096, RL },
+        { "policy", "micro_tokens", INTEGER, &n.micro_tokens, 256, 1 << 24, RL },
+        { "", NULL, WORD, NULL, 0, 0, 0 },
     };
-    struct reader reader = { path, folder, fields, "", err };
-    fs_status rc = read_section(&reader, "", json, r);
+    struct reader reader = { 0, path, folder, fields, "", err };
+    fs_status rc = find_stage(json, path, &r->stage, err);
 
-    if (rc)
-        return rc;
-    if (!fs_schedule_kind_named(schedule, &r->schedule.kind))
-        return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.kind '%.60s' is none of constant, linear, cosine, wsd", path, schedule);
-    if (word_in(stage, stages) < 0)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s: stage '%.60s' is not known; there are pretrain and sft", path, stage);
-    if (word_in(kind, kinds) < 0)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: data.kind '%.60s' is none of text, ids, shards", path, kind);
-    if (word_in(pack, packs) < 0)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: data.pack '%.60s' is none of cut, whole", path, pack);
-    r->data = (enum fs_recipe_data)word_in(kind, kinds);
-    r->whole = word_in(pack, packs) == 1;
-    r->schedule.steps = r->steps;
-    r->length = (uint32_t)length;
-    r->rows = (uint32_t)rows;
-    r->micro_rows = (uint32_t)(micro_rows && micro_rows < rows ? micro_rows : rows);
-    return check(r, path, strcmp(stage, "sft") == 0, err);
+    if (!rc && r->stage == FS_STAGE_GRPO)
+        rc = find_task(r, json, path, err);
+    reader.stage = 1u << r->stage;
+    if (!rc)
+        rc = read_section(&reader, "", json, r);
+    return rc ? rc : settle(r, &n, path, err);
 }
 
 static fs_status hash(fs_recipe *r, fs_bytes text, fs_error *err)
@@ -241,7 +367,8 @@ fs_status fs_recipe_parse(fs_recipe *ret, fs_bytes text, const char *path, fs_er
     struct json_object *json = NULL;
     fs_status rc;
 
-    *ret = (fs_recipe){ .optimizer = fs_optimizer_default(), .init_std = 0.006 };
+    *ret = (fs_recipe){ .optimizer = fs_optimizer_default(), .init_std = 0.006, .rewards = { .right = 1 },
+                        .grpo = { .policy = { .epsilon_low = 0.2, .epsilon_high = 0.2 } } };
     if (!folder)
         return fs_fail_memory(err, strlen(path));
     rc = fs_yaml_parse(text, path, &json, err);

@@ -11,7 +11,7 @@
  *     init_std: 0.006
  *   data:
  *     files: [a.jsonl]
- *     kind: text                     records (data/records.h); ids: {"ids":[...]} a line; shards: one folder (data/shards.h)
+ *     kind: text                     records (data/records.h), ids: {"ids":[...]} a line, or shards: one folder (data/shards.h)
  *     pack: cut                      shards only: cut or whole (data/pack.h)
  *     tokenizer: tokenizer.json      text only; by default that of `from`
  *     length: 256                    tokens a row, a multiple of 256
@@ -20,20 +20,32 @@
  *   schedule: { kind: wsd, lr: 1e-3, min_lr: 0, warmup: 10, decay: 20 }
  *   loss: { mtp_weight: 0, balance_weight: 0, bias_rate: 0 }
  *
+ * stage: grpo has no data, batch and loss, but
+ *
+ *   task: { name: chain, min: 3, max: 6, number_max: 25, target_max: 200, test_share: 0.1, seed: 1 }
+ *   rewards: { right: 1, well_formed: 0, random: 0 }
+ *   policy: { loss: dr_grpo, epsilon_low: 0.2, epsilon_high: 0.2, delta: 0, beta: 0, kl_unbiased: false, scale: none,
+ *             prompts: 16, group: 16, max_tokens: 32, prompt_max: 64, updates: 1, temperature: 1, mask_truncated: false,
+ *             bias_rate: 0, sequences: 64, micro_tokens: 4096 }
+ *
  * Paths are relative to the recipe's folder. */
 #ifndef FS_TRAIN_RECIPE_H
 #define FS_TRAIN_RECIPE_H
 
 #include "base/mem.h"
 #include "train/optimizer.h"
+#include "train/problems.h"
 
 #define FS_RECIPE_FILES_MAX 64
+
+typedef enum fs_recipe_stage { FS_STAGE_PRETRAIN, FS_STAGE_SFT, FS_STAGE_GRPO, FS_STAGE_END } fs_recipe_stage;
 
 typedef struct fs_recipe {
     uint64_t seed, steps, checkpoint_every;
     char *out, *config, *from, *tokenizer; /* paths as they are to be opened; NULL: not given */
     char *files[FS_RECIPE_FILES_MAX];
     int n_files;
+    fs_recipe_stage stage;
     enum fs_recipe_data { FS_RECIPE_TEXT, FS_RECIPE_IDS, FS_RECIPE_SHARDS } data;
     bool whole; /* documents of shards are not cut */
     double init_std;
@@ -41,6 +53,11 @@ typedef struct fs_recipe {
     fs_optimizer optimizer; /* its step is 0 */
     fs_schedule schedule;
     double mtp_weight, balance_weight, bias_rate;
+    /* Of grpo. */
+    fs_task task;
+    fs_task_options task_options;
+    fs_problem_rewards rewards;
+    fs_grpo_options grpo; /* its seed and stop tokens are not filled in */
     char sha256[65]; /* of the recipe's text */
 } fs_recipe;
 

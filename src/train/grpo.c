@@ -1,0 +1,350 @@
+/* See the header. */
+#include "train/grpo.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 256 /* RN1's chains over token indices */
+
+struct fs_grpo {
+    fs_trainer *t, *reference;
+    fs_pool *pool;
+    const fs_kernels *kernels;
+    fs_grpo_options o;
+    fs_rollout *rollout;
+    size_t n, row; /* completions of a step; ids of one with its prompt */
+    uint32_t micro_tokens;
+    int32_t *ids, *targets;        /* [n, row] */
+    float *slopes, *trained, *referred; /* [n, row] */
+    float *drawn;                  /* [n, max_tokens] */
+    fs_sampled *items;          /* [n] */
+    fs_train_sequence *sequences;  /* [n] */
+    double *rewards, *advantages;  /* [n] */
+    bool *right;                   /* [n] */
+    /* The completions one behind the other. */
+    size_t *begin;                 /* [n + 1] */
+    float *logp, *old, *ref, *gradient; /* [n * max_tokens] */
+    uint8_t *mask;
+    bool stale;                    /* weights have changed since the rollout took them */
+};
+
+static uint32_t row_tokens(const fs_grpo_options *o)
+{
+    return o->prompt_max + o->max_tokens;
+}
+
+/* Of a row, which holds whole sequences: nothing but the longest one decides it, so that no bit depends on a micro-batch. */
+static uint32_t packed_tokens(const fs_grpo_options *o)
+{
+    return (row_tokens(o) + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+void fs_grpo_trainer_room(const fs_grpo_options *o, fs_trainer_options *ret)
+{
+    uint32_t row = packed_tokens(o);
+
+    ret->tokens_max = o->micro_tokens > row ? o->micro_tokens / row * row : row;
+    ret->sequences_max = ret->tokens_max;
+}
+
+static fs_status take_memory(fs_grpo *g, fs_error *err)
+{
+    size_t rows, drawn;
+
+    if (!fs_mul_size(g->n, g->row, &rows) || !fs_mul_size(g->n, g->o.max_tokens, &drawn) || rows > SIZE_MAX / 64)
+        return fs_fail(err, FS_ERR_ARGUMENT, "%zu completions of %zu tokens are too many", g->n, g->row);
+    g->ids = malloc(rows * sizeof *g->ids);
+    g->targets = malloc(rows * sizeof *g->targets);
+    g->slopes = calloc(rows, sizeof *g->slopes);
+    g->trained = malloc(rows * sizeof *g->trained);
+    g->referred = g->reference ? malloc(rows * sizeof *g->referred) : NULL;
+    g->drawn = malloc(drawn * sizeof *g->drawn);
+    g->items = calloc(g->n, sizeof *g->items);
+    g->sequences = calloc(g->n, sizeof *g->sequences);
+    g->rewards = calloc(g->n, sizeof *g->rewards);
+    g->advantages = calloc(g->n, sizeof *g->advantages);
+    g->right = calloc(g->n, sizeof *g->right);
+    g->begin = calloc(g->n + 1, sizeof *g->begin);
+    g->logp = malloc(drawn * sizeof *g->logp);
+    g->old = malloc(drawn * sizeof *g->old);
+    g->ref = malloc(drawn * sizeof *g->ref);
+    g->gradient = malloc(drawn * sizeof *g->gradient);
+    g->mask = malloc(drawn);
+    if (!g->ids || !g->targets || !g->slopes || !g->trained || (g->reference && !g->referred) || !g->drawn || !g->items || !g->sequences ||
+        !g->rewards || !g->advantages || !g->right || !g->begin || !g->logp || !g->old || !g->ref || !g->gradient || !g->mask)
+        return fs_fail_memory(err, rows * 16);
+    return FS_OK;
+}
+
+fs_status fs_grpo_new(fs_trainer *t, fs_trainer *reference, const fs_config *c, fs_pool *pool, const fs_kernels *kernels, const fs_grpo_options *o,
+                      fs_grpo **ret, fs_error *err)
+{
+    fs_rollout_options rollout = { o->sequences_max, row_tokens(o) };
+    fs_trainer_options room;
+    fs_grpo *g = calloc(1, sizeof *g);
+    fs_status rc;
+
+    if (!g)
+        return fs_fail_memory(err, sizeof *g);
+    fs_grpo_trainer_room(o, &room);
+    g->t = t;
+    g->reference = reference;
+    g->pool = pool;
+    g->kernels = kernels;
+    g->o = *o;
+    g->o.policy.max_tokens = o->max_tokens;
+    g->n = (size_t)o->prompts * o->group;
+    g->row = row_tokens(o);
+    g->micro_tokens = room.tokens_max;
+    rc = take_memory(g, err);
+    if (!rc)
+        rc = fs_rollout_new(c, fs_trainer_params(t), pool, kernels, &rollout, &g->rollout, err);
+    if (rc) {
+        fs_grpo_free(g);
+        return rc;
+    }
+    *ret = g;
+    return FS_OK;
+}
+
+void fs_grpo_free(fs_grpo *g)
+{
+    if (!g)
+        return;
+    fs_rollout_free(g->rollout);
+    free(g->ids);
+    free(g->targets);
+    free(g->slopes);
+    free(g->trained);
+    free(g->referred);
+    free(g->drawn);
+    free(g->items);
+    free(g->sequences);
+    free(g->rewards);
+    free(g->advantages);
+    free(g->right);
+    free(g->begin);
+    free(g->logp);
+    free(g->old);
+    free(g->ref);
+    free(g->gradient);
+    free(g->mask);
+    free(g);
+}
+
+size_t fs_grpo_bytes(const fs_grpo *g)
+{
+    return fs_rollout_bytes(g->rollout) + g->n * g->row * 24 + g->n * g->o.max_tokens * 24;
+}
+
+/* ---- sampling ---- */
+
+static fs_status sample(fs_grpo *g, uint64_t step, const fs_grpo_source *source, fs_error *err)
+{
+    fs_sampling s = fs_sampling_default();
+    fs_status rc = g->stale ? fs_rollout_refresh(g->rollout, err) : FS_OK;
+
+    g->stale = false;
+    for (size_t i = 0; i < g->n && !rc; i++) {
+        fs_sampled *c = &g->items[i];
+        int32_t *ids = g->ids + i * g->row;
+        *c = (fs_sampled){ .prompt = ids, .stream = (uint32_t)i, .logp = g->drawn + i * g->o.max_tokens, .n_max = g->o.max_tokens };
+        if (i % g->o.group == 0) {
+            rc = source->prompt(source->ud, step * g->o.prompts + i / g->o.group, ids, g->o.prompt_max, &c->n_prompt, err);
+        } else {
+            c->n_prompt = g->items[i - 1].n_prompt;
+            memcpy(ids, ids - g->row, c->n_prompt * sizeof *ids);
+        }
+        c->ids = ids + c->n_prompt;
+    }
+    s.temperature = g->o.temperature;
+    s.seed = g->o.seed + step;
+    if (!rc)
+        rc = fs_rollout_run(g->rollout, &s, g->o.stop_ids, (size_t)g->o.n_stop_ids, g->items, g->n, err);
+    return rc;
+}
+
+/* ---- training ---- */
+
+/* Sequences for the trainer, one behind the other in token indices; one that would reach over a row's end begins the next. */
+static void make_sequences(fs_grpo *g, uint64_t *ret_n_targets)
+{
+    uint64_t index = 0, packed = packed_tokens(&g->o);
+
+    *ret_n_targets = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        const fs_sampled *c = &g->items[i];
+        uint32_t n = c->n_prompt + c->n;
+        int32_t *targets = g->targets + i * g->row;
+        const int32_t *ids = g->ids + i * g->row;
+        for (uint32_t k = 0; k < n; k++)
+            targets[k] = k + 1 >= c->n_prompt && k + 1 < n ? ids[k + 1] : -1;
+        if (index / packed != (index + n - 1) / packed)
+            index = (index / packed + 1) * packed;
+        g->sequences[i] = (fs_train_sequence){ .ids = ids, .targets = targets, .slopes = g->slopes + i * g->row, .ret_logp = g->trained + i * g->row,
+                                               .n = n, .index = index };
+        index += n;
+        *ret_n_targets += c->n;
+    }
+}
+
+static void flatten(fs_grpo *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        const fs_sampled *c = &g->items[i];
+        bool counts = c->stopped || !g->o.mask_truncated;
+        g->begin[i + 1] = g->begin[i] + c->n;
+        memcpy(g->old + g->begin[i], c->logp, c->n * sizeof *g->old);
+        memcpy(g->logp + g->begin[i], c->logp, c->n * sizeof *g->logp);
+        memset(g->mask + g->begin[i], counts, c->n);
+    }
+}
+
+typedef fs_status pass(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n, fs_error *err);
+
+static fs_status each_micro_batch(const fs_grpo *g, fs_trainer *t, pass *run, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0, k; i < g->n && !rc; i = k) {
+        for (k = i + 1; k < g->n && g->sequences[k].index / g->micro_tokens == g->sequences[i].index / g->micro_tokens;)
+            k++;
+        rc = run(t, g->sequences + i, (uint32_t)(k - i), err);
+    }
+    return rc;
+}
+
+/* Log-probabilities by t into flat [begin[n]]. */
+static fs_status log_probabilities(fs_grpo *g, fs_trainer *t, float *rows, float *flat, fs_error *err)
+{
+    fs_status rc;
+
+    for (size_t i = 0; i < g->n; i++)
+        g->sequences[i].ret_logp = rows + i * g->row;
+    fs_trainer_begin(t, &(fs_train_totals){ 0 });
+    rc = each_micro_batch(g, t, fs_trainer_evaluate, err);
+    for (size_t i = 0; i < g->n && !rc; i++)
+        memcpy(flat + g->begin[i], rows + i * g->row + g->items[i].n_prompt - 1, g->items[i].n * sizeof *flat);
+    return rc;
+}
+
+static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer, double lr, fs_grpo_step *ret, fs_error *err)
+{
+    fs_policy_batch b = { .n_rows = g->n, .begin = g->begin, .logp = g->logp, .old = g->old, .reference = g->reference ? g->ref : NULL,
+                          .mask = g->mask, .advantages = g->advantages };
+    fs_train_loss unused;
+    fs_params *p = fs_trainer_params(g->t);
+    fs_status rc = fs_policy_loss(&g->o.policy, &b, &ret->policy, g->gradient, err);
+
+    for (size_t i = 0; i < g->n && !rc; i++) {
+        float *slopes = g->slopes + i * g->row;
+        memset(slopes, 0, g->row * sizeof *slopes);
+        memcpy(slopes + g->items[i].n_prompt - 1, g->gradient + g->begin[i], g->items[i].n * sizeof *slopes);
+        g->sequences[i].ret_logp = NULL;
+    }
+    if (rc)
+        return rc;
+    fs_trainer_begin(g->t, &(fs_train_totals){ .n_targets = n_targets, .n_sequences = g->n });
+    rc = each_micro_batch(g, g->t, fs_trainer_run, err);
+    if (rc)
+        return rc;
+    fs_trainer_end(g->t, &unused);
+    ret->grad_norm = fs_params_grad_norm(g->kernels, p);
+    if (!isfinite(ret->grad_norm)) {
+        rc = fs_params_check(g->kernels, p, err);
+        return rc ? rc : fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)ret->grad_norm);
+    }
+    fs_optimizer_step(optimizer, p, g->pool, g->kernels, ret->grad_norm, lr);
+    if (g->o.bias_rate > 0)
+        fs_trainer_move_biases(g->t, g->o.bias_rate);
+    fs_trainer_pack(g->t);
+    g->stale = true;
+    return FS_OK;
+}
+
+/* ---- what it was like ---- */
+
+static double share(size_t n, size_t of)
+{
+    return of ? (double)n / (double)of : NAN;
+}
+
+static void describe(const fs_grpo *g, size_t n_flat, fs_grpo_step *ret)
+{
+    size_t n_right = 0, n_stopped = 0, tokens_right = 0;
+    double sum = 0, squares = 0, mean;
+
+    ret->n_tokens = g->begin[g->n];
+    for (size_t i = 0; i < g->n; i++) {
+        n_right += g->right[i];
+        n_stopped += g->items[i].stopped;
+        tokens_right += g->right[i] ? g->items[i].n : 0;
+        sum += g->rewards[i];
+    }
+    mean = sum / (double)g->n;
+    for (size_t i = 0; i < g->n; i++)
+        squares += (g->rewards[i] - mean) * (g->rewards[i] - mean);
+    ret->reward = mean;
+    ret->reward_deviation = sqrt(squares / (double)g->n);
+    ret->right = share(n_right, g->n);
+    ret->truncated = share(g->n - n_stopped, g->n);
+    ret->length = share(ret->n_tokens, g->n);
+    ret->length_right = share(tokens_right, n_right);
+    ret->length_wrong = share(ret->n_tokens - tokens_right, g->n - n_right);
+    ret->flat_groups = share(n_flat, g->o.prompts);
+    sum = 0;
+    for (size_t i = 0; i < ret->n_tokens; i++)
+        sum -= g->old[i];
+    ret->entropy = sum / (double)ret->n_tokens;
+}
+
+static double largest_difference(const float *a, const float *b, size_t n)
+{
+    double most = 0;
+
+    for (size_t i = 0; i < n; i++)
+        most = fmax(most, fabs((double)a[i] - b[i]));
+    return most;
+}
+
+fs_status fs_grpo_run(fs_grpo *g, uint64_t step, const fs_grpo_source *source, fs_optimizer *optimizer, double lr, bool verify, fs_grpo_step *ret,
+                      fs_error *err)
+{
+    double start = fs_seconds_now();
+    fs_grpo_step s = { 0 };
+    size_t n_flat = 0;
+    uint64_t n_targets = 0;
+    fs_status rc = sample(g, step, source, err);
+
+    if (!rc)
+        rc = source->reward(source->ud, step * g->o.prompts, g->items, g->n, g->rewards, g->right, err);
+    for (size_t i = 0; i < g->n && !rc; i++)
+        if (!isfinite(g->rewards[i]))
+            rc = fs_fail(err, FS_ERR_NUMERIC, "the reward of completion %zu is %g", i, g->rewards[i]);
+    if (rc)
+        return fs_fail_prefix(err, "step %" PRIu64, step + 1);
+    s.sample_seconds = fs_seconds_now() - start;
+    flatten(g);
+    make_sequences(g, &n_targets);
+    fs_policy_advantages(g->rewards, g->o.prompts, g->o.group, g->o.scale, g->advantages, &n_flat);
+    if (g->reference)
+        rc = log_probabilities(g, g->reference, g->referred, g->ref, err);
+    for (uint32_t u = 0; u < g->o.updates && !rc; u++) {
+        if (u > 0 || verify || g->o.temperature != 1)
+            rc = log_probabilities(g, g->t, g->trained, g->logp, err);
+        if (!rc && u == 0 && verify)
+            s.off_policy = largest_difference(g->logp, g->old, g->begin[g->n]);
+        if (!rc)
+            rc = update(g, n_targets, optimizer, lr, &s, err);
+    }
+    if (rc)
+        return fs_fail_prefix(err, "step %" PRIu64, step + 1);
+    describe(g, n_flat, &s);
+    s.train_seconds = fs_seconds_now() - start - s.sample_seconds;
+    *ret = s;
+    return FS_OK;
+}

@@ -1,0 +1,192 @@
+/* See the header. */
+#include "train/reinforce.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VERIFY_EVERY 50
+
+struct run {
+    fs_stage s;
+    const fs_recipe *r;
+    const fs_reinforce_events *events;
+    fs_grpo_options options;
+    fs_problems *problems;
+    fs_grpo_source source;
+    fs_trainer *reference; /* NULL: beta is 0 */
+    fs_grpo *grpo;
+};
+
+/* What ends a completion: the configuration's end tokens, or the tokenizer's. */
+static fs_status find_stop_ids(struct run *u, fs_error *err)
+{
+    const fs_config *c = u->s.config;
+    int max = (int)(sizeof u->options.stop_ids / sizeof *u->options.stop_ids);
+
+    for (size_t i = 0; i < (size_t)c->n_eos_token_ids && u->options.n_stop_ids < max; i++)
+        if (c->eos_token_ids[i] >= 0)
+            u->options.stop_ids[u->options.n_stop_ids++] = (int32_t)c->eos_token_ids[i];
+    if (u->options.n_stop_ids == 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "the model has no eos_token_id: nothing could end a completion");
+    return FS_OK;
+}
+
+static fs_status make(struct run *u, fs_error *err)
+{
+    const fs_recipe *r = u->r;
+    fs_trainer_options room = { 0 };
+    fs_status rc = fs_stage_tokenizer(&u->s, FS_STAGE_MUST_READ, err);
+
+    u->options = r->grpo;
+    u->options.seed = r->seed;
+    if (!rc && fs_tokenizer_n_ids(u->s.tokenizer) > u->s.config->vocab_size)
+        rc = fs_fail(err, FS_ERR_FORMAT, "the tokenizer has %zu tokens, the model %" PRIu32, fs_tokenizer_n_ids(u->s.tokenizer), u->s.config->vocab_size);
+    if (!rc && (uint64_t)r->grpo.prompt_max + r->grpo.max_tokens > u->s.config->max_position_embeddings)
+        rc = fs_fail(err, FS_ERR_CONTEXT_FULL, "policy.prompt_max and policy.max_tokens are %" PRIu64 " tokens, the model's context is %" PRIu32,
+                     (uint64_t)r->grpo.prompt_max + r->grpo.max_tokens, u->s.config->max_position_embeddings);
+    if (!rc)
+        rc = find_stop_ids(u, err);
+    if (!rc)
+        rc = fs_problems_new(r->task, &r->task_options, &r->rewards, u->s.tokenizer, &u->problems, err);
+    if (rc)
+        return rc;
+    u->source = fs_problems_source(u->problems, u->options.group);
+    fs_grpo_trainer_room(&u->options, &room);
+    return fs_stage_trainer(&u->s, &room, err);
+}
+
+/* The weights that the recipe begins with, whatever is resumed. */
+static fs_status make_reference(struct run *u, fs_error *err)
+{
+    fs_trainer_options room = { 0 };
+    fs_status rc;
+
+    if (u->r->grpo.policy.beta == 0)
+        return FS_OK;
+    if (!u->s.weights)
+        return fs_fail(err, FS_ERR_ARGUMENT, "policy.beta wants a reference: give model.from");
+    fs_grpo_trainer_room(&u->options, &room);
+    rc = fs_trainer_new(u->s.config, u->s.pool, u->s.kernels, &room, &u->reference, err);
+    if (!rc)
+        rc = fs_params_load(fs_trainer_params(u->reference), u->s.weights, err);
+    if (!rc)
+        fs_trainer_pack(u->reference);
+    return rc;
+}
+
+static void tell_plan(struct run *u)
+{
+    const fs_grpo_options *o = &u->options;
+    fs_stage_plan plan = { .n_rows = (uint64_t)o->prompts * o->group, .tokens_step = (uint64_t)o->prompts * o->group * (o->prompt_max + o->max_tokens) };
+
+    if (u->reference)
+        plan.bytes += fs_trainer_bytes(u->reference);
+    if (u->grpo)
+        plan.bytes += fs_grpo_bytes(u->grpo);
+    fs_stage_plan_of(&u->s, &plan);
+    if (u->events->plan)
+        u->events->plan(u->events->ud, &plan);
+}
+
+/* ---- steps ---- */
+
+/* Floats as hexadecimal: equal text is equal bits. */
+static fs_status put_trace(struct run *u, const fs_reinforce_step *s, fs_error *err)
+{
+    fs_buf line = { 0 };
+    fs_status rc = fs_buf_printf(&line, err, "{\"step\":%" PRIu64 ",\"loss\":\"%a\",\"reward\":\"%a\",\"entropy\":\"%a\",\"tokens\":%" PRIu64
+                                             ",\"grad_norm\":\"%a\",\"lr\":\"%a\"}\n",
+                                 s->step, s->grpo.policy.loss, s->grpo.reward, s->grpo.entropy, s->grpo.n_tokens, (double)s->grpo.grad_norm, s->lr);
+
+    if (!rc)
+        rc = fs_stage_trace_put(&u->s, &line, err);
+    fs_buf_done(&line);
+    return rc;
+}
+
+static fs_status put_metrics(struct run *u, const fs_reinforce_step *s, fs_error *err)
+{
+    const fs_grpo_step *g = &s->grpo;
+    double norm = g->grad_norm, speed = (double)g->n_tokens / s->seconds, sampling = (double)g->n_tokens / g->sample_seconds;
+    const fs_metric items[] = {
+        { "reward", &g->reward, 1 },          { "right", &g->right, 1 },
+        { "length", &g->length, 1 },          { "length/right", &g->length_right, 1 },
+        { "length/wrong", &g->length_wrong, 1 }, { "entropy", &g->entropy, 1 },
+        { "truncated", &g->truncated, 1 },    { "flat_groups", &g->flat_groups, 1 },
+        { "loss", &g->policy.loss, 1 },       { "kl", &g->policy.mean_kl, 1 },
+        { "grad_norm", &norm, 1 },            { "lr", &s->lr, 1 },
+        { "tokens_s", &speed, 1 },            { "tokens_s/sampling", &sampling, 1 },
+    };
+
+    return fs_stage_metrics(&u->s, s->step, items, sizeof items / sizeof *items, err);
+}
+
+static fs_status one_step(struct run *u, fs_reinforce_step *s, fs_error *err)
+{
+    uint64_t i = u->s.optimizer.step;
+    bool verify = i % VERIFY_EVERY == 0 && u->options.temperature == 1;
+    double start = fs_seconds_now();
+    fs_status rc;
+
+    *s = (fs_reinforce_step){ .step = i + 1, .steps = u->r->steps, .lr = fs_schedule_at(&u->r->schedule, i) };
+    rc = fs_grpo_run(u->grpo, i, &u->source, &u->s.optimizer, s->lr, verify, &s->grpo, err);
+    if (!rc && s->grpo.off_policy != 0)
+        rc = fs_fail(err, FS_ERR_NUMERIC, "step %" PRIu64 ": a token was drawn with a log-probability that is %g off the trained one", i + 1,
+                     s->grpo.off_policy);
+    u->s.optimizer.step = i + 1; /* updates within a step are counted as one */
+    s->seconds = fs_seconds_now() - start;
+    if (!rc)
+        rc = put_trace(u, s, err);
+    return rc ? rc : put_metrics(u, s, err);
+}
+
+static fs_status steps(struct run *u, fs_error *err)
+{
+    fs_status rc = fs_stage_trace(&u->s, err);
+
+    while (!rc && u->s.optimizer.step < u->r->steps) {
+        fs_reinforce_step s;
+        bool go_on;
+        rc = one_step(u, &s, err);
+        if (rc)
+            break;
+        go_on = !u->events->step || u->events->step(u->events->ud, &s);
+        if (fs_stage_is_due(&u->s, !go_on)) {
+            rc = fs_stage_checkpoint(&u->s, err);
+            if (!rc && u->events->checkpoint)
+                u->events->checkpoint(u->events->ud, s.step);
+        }
+        if (!rc && !go_on)
+            rc = fs_fail(err, FS_ERR_INTERRUPTED, "stopped after step %" PRIu64 "; --resume goes on", s.step);
+    }
+    return rc;
+}
+
+fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_reinforce_events *events,
+                       fs_error *err)
+{
+    struct run u = { .r = r, .events = events };
+    fs_status rc = fs_stage_open(&u.s, r, pool, kernels, err);
+
+    if (!rc)
+        rc = make(&u, err);
+    if (!rc)
+        rc = make_reference(&u, err);
+    if (!rc && !dry_run)
+        rc = fs_stage_fill(&u.s, resume, err);
+    if (!rc && !dry_run)
+        rc = fs_grpo_new(u.s.trainer, u.reference, u.s.config, pool, kernels, &u.options, &u.grpo, err);
+    if (!rc)
+        tell_plan(&u);
+    if (!rc && !dry_run)
+        rc = steps(&u, err);
+    fs_grpo_free(u.grpo);
+    fs_trainer_free(u.reference);
+    fs_problems_free(u.problems);
+    fs_stage_close(&u.s);
+    return rc;
+}

@@ -1,0 +1,200 @@
+/* See the header. */
+#include "train/stage.h"
+
+#include "base/file.h"
+#include "data/records.h"
+#include "train/checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TOKENIZER_BYTES_MAX ((size_t)256 << 20)
+#define CONFIG_BYTES_MAX    ((size_t)1 << 20)
+#define TRACE_BYTES_MAX     ((size_t)1 << 32)
+
+static fs_status open_model(fs_stage *u, fs_error *err)
+{
+    fs_buf text = { 0 };
+    fs_status rc;
+
+    if (u->r->from) {
+        rc = fs_weights_open(u->r->from, &u->weights, err);
+        if (!rc)
+            u->config = fs_weights_config(u->weights);
+        return rc;
+    }
+    rc = fs_file_read(u->r->config, CONFIG_BYTES_MAX, &text, err);
+    if (!rc)
+        rc = fs_config_from_json(&u->own_config, fs_buf_bytes(&text), u->r->config, err);
+    if (!rc)
+        u->config = &u->own_config;
+    fs_buf_done(&text);
+    return rc;
+}
+
+fs_status fs_stage_open(fs_stage *u, const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, fs_error *err)
+{
+    *u = (fs_stage){ .r = r, .pool = pool, .kernels = kernels, .optimizer = r->optimizer, .trace_fd = -1 };
+    return open_model(u, err);
+}
+
+void fs_stage_close(fs_stage *u)
+{
+    if (u->trace_fd >= 0)
+        close(u->trace_fd);
+    fs_metrics_close(u->metrics);
+    free(u->resumed_from);
+    fs_trainer_free(u->trainer);
+    fs_tokenizer_close(u->tokenizer);
+    free(u->tokenizer_folder);
+    fs_weights_close(u->weights);
+    fs_config_done(&u->own_config);
+    *u = (fs_stage){ .trace_fd = -1 };
+}
+
+fs_status fs_stage_tokenizer(fs_stage *u, fs_stage_reading how, fs_error *err)
+{
+    const char *slash = u->r->tokenizer ? strrchr(u->r->tokenizer, '/') : NULL;
+    char *path = u->r->tokenizer ? strdup(u->r->tokenizer) : u->r->from ? fs_path_join(u->r->from, "tokenizer.json") : NULL;
+    fs_buf text = { 0 };
+    fs_status rc;
+
+    if (u->r->tokenizer)
+        u->tokenizer_folder = slash ? strndup(u->r->tokenizer, (size_t)(slash - u->r->tokenizer) + 1) : strdup(".");
+    else if (u->r->from)
+        u->tokenizer_folder = strdup(u->r->from);
+    if (how == FS_STAGE_COPY || (how == FS_STAGE_MAY_READ && (!path || !fs_file_exists(path)))) {
+        free(path);
+        return FS_OK;
+    }
+    if (!u->r->tokenizer && !u->r->from)
+        return fs_fail(err, FS_ERR_FORMAT, "data.kind text needs data.tokenizer");
+    if (!path || !u->tokenizer_folder)
+        rc = fs_fail_memory(err, 256);
+    else
+        rc = fs_file_read(path, TOKENIZER_BYTES_MAX, &text, err);
+    if (!rc)
+        rc = fs_tokenizer_open_json(fs_buf_bytes(&text), path, &u->tokenizer, err);
+    fs_buf_done(&text);
+    free(path);
+    return rc;
+}
+
+fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *err)
+{
+    fs_status rc = fs_trainer_new(u->config, u->pool, u->kernels, o, &u->trainer, err);
+
+    if (rc)
+        return rc;
+    u->params = fs_trainer_params(u->trainer);
+    return fs_params_add_moments(u->params, err);
+}
+
+fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
+{
+    uint64_t step;
+    fs_status rc = fs_checkpoint_newest(u->r->out, &step, &u->resumed_from, err);
+
+    if (!rc && u->resumed_from && !resume)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' is there: --resume goes on from it", u->resumed_from);
+    if (!rc && u->resumed_from)
+        rc = fs_checkpoint_read(u->resumed_from, u->params, &u->optimizer, u->r->sha256, err);
+    else if (!rc && u->weights)
+        rc = fs_params_load(u->params, u->weights, err);
+    else if (!rc)
+        fs_params_init(u->params, u->r->seed, u->r->init_std);
+    if (!rc)
+        fs_trainer_pack(u->trainer);
+    return rc;
+}
+
+void fs_stage_plan_of(const fs_stage *u, fs_stage_plan *ret)
+{
+    const fs_config *c = u->config;
+
+    ret->bytes += fs_trainer_bytes(u->trainer);
+    ret->first_step = u->optimizer.step;
+    ret->resumed_from = u->resumed_from;
+    for (size_t i = 0; i < u->params->n; i++) {
+        const fs_param *p = &u->params->items[i];
+        ret->n_parameters += p->n;
+        if (strstr(p->name, ".mlp.experts."))
+            ret->n_active += p->n / c->n_routed_experts * c->num_experts_per_tok;
+        else if (strcmp(p->name, "model.embed_tokens.weight") != 0 || c->tie_word_embeddings)
+            ret->n_active += p->n;
+    }
+}
+
+fs_status fs_stage_trace(fs_stage *u, fs_error *err)
+{
+    uint64_t n = u->optimizer.step;
+    char *path = fs_path_join(u->r->out, "trace.jsonl");
+    fs_buf text = { 0 };
+    fs_bytes line;
+    fs_lines lines;
+    size_t keep = 0;
+    fs_status rc = path ? FS_OK : fs_fail_memory(err, strlen(u->r->out));
+
+    if (!rc && n && fs_file_exists(path))
+        rc = fs_file_read(path, TRACE_BYTES_MAX, &text, err);
+    lines = (fs_lines){ .text = fs_buf_bytes(&text) };
+    while (!rc && lines.number < n && fs_lines_next(&lines, &line))
+        keep = lines.at;
+    if (!rc && lines.number < n)
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has %zu lines, the checkpoint is of step %" PRIu64, path, lines.number, n);
+    if (!rc)
+        rc = fs_file_write_atomic(path, (fs_bytes){ (const uint8_t *)text.data, keep }, err);
+    if (!rc) {
+        u->trace_fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+        if (u->trace_fd < 0)
+            rc = fs_fail_errno(err, errno, "cannot open '%s'", path);
+    }
+    if (!rc)
+        rc = fs_metrics_open(u->r->out, n + 1, true, (double)time(NULL), &u->metrics, err);
+    fs_buf_done(&text);
+    free(path);
+    return rc;
+}
+
+fs_status fs_stage_metrics(fs_stage *u, uint64_t step, const fs_metric *items, size_t n, fs_error *err)
+{
+    return fs_metrics_log(u->metrics, step, (double)time(NULL), items, n, err);
+}
+
+fs_status fs_stage_trace_put(fs_stage *u, const fs_buf *line, fs_error *err)
+{
+    return write(u->trace_fd, line->data, line->n_bytes) == (ssize_t)line->n_bytes ? FS_OK : fs_fail_errno(err, errno, "cannot write the trace");
+}
+
+fs_status fs_stage_checkpoint(fs_stage *u, fs_error *err)
+{
+    fs_status rc = fsync(u->trace_fd) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot sync the trace");
+
+    if (!rc)
+        rc = fs_checkpoint_write(u->r->out, u->config, u->params, &u->optimizer, u->r->sha256, u->tokenizer_folder, err);
+    return rc;
+}
+
+bool fs_stage_is_due(const fs_stage *u, bool last_wish)
+{
+    uint64_t step = u->optimizer.step;
+
+    return last_wish || step == u->r->steps || (u->r->checkpoint_every && step % u->r->checkpoint_every == 0);
+}
+
+fs_status fs_stage_grad_norm(fs_stage *u, float *ret, fs_error *err)
+{
+    fs_status rc;
+
+    *ret = fs_params_grad_norm(u->kernels, u->params);
+    if (isfinite(*ret))
+        return FS_OK;
+    rc = fs_params_check(u->kernels, u->params, err);
+    return rc ? rc : fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)*ret);
+}

@@ -1,0 +1,63 @@
+/* What every stage of a recipe has: a model with its tokenizer, a trainer, an optimiser; checkpoints to go on from and a trace. The
+ * stages themselves are pretrain.c and reinforce.c. */
+#ifndef FS_TRAIN_STAGE_H
+#define FS_TRAIN_STAGE_H
+
+#include "text/tokenizer.h"
+#include "train/metrics.h"
+#include "train/recipe.h"
+#include "train/trainer.h"
+
+/* What is known before the first step. */
+typedef struct fs_stage_plan {
+    uint64_t n_parameters, n_active; /* active: multiplied with one token */
+    uint64_t n_documents, n_tokens, n_rows; /* of pretraining */
+    uint64_t tokens_step;            /* of RL the most that a step may have */
+    size_t bytes;                    /* parameters, moments, operands, activations, rollouts */
+    uint64_t first_step;             /* of those done before: resumed */
+    const char *resumed_from;        /* NULL: nothing; valid during the call */
+} fs_stage_plan;
+
+typedef struct fs_stage {
+    const fs_recipe *r;
+    fs_pool *pool;
+    const fs_kernels *kernels;
+    fs_config own_config;
+    const fs_config *config;
+    fs_weights *weights; /* model.from; NULL: from nothing */
+    fs_tokenizer *tokenizer; /* NULL: not asked for */
+    char *tokenizer_folder;  /* NULL: none */
+    fs_trainer *trainer;
+    fs_params *params;
+    fs_optimizer optimizer;
+    char *resumed_from;
+    int trace_fd;
+    fs_metrics *metrics;
+} fs_stage;
+
+/* The model's shape. On failure fs_stage_close is still due. */
+fs_status fs_stage_open(fs_stage *s, const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, fs_error *err);
+void fs_stage_close(fs_stage *s);
+/* Finds the tokenizer's folder, which goes along with checkpoints, and opens it: not at all, if there is one, or there must be one. */
+typedef enum fs_stage_reading { FS_STAGE_COPY, FS_STAGE_MAY_READ, FS_STAGE_MUST_READ } fs_stage_reading;
+fs_status fs_stage_tokenizer(fs_stage *s, fs_stage_reading how, fs_error *err);
+/* The trainer with its moments; nothing is in them. */
+fs_status fs_stage_trainer(fs_stage *s, const fs_trainer_options *o, fs_error *err);
+/* Weights of the newest checkpoint in the recipe's out, which resume must allow, or of the recipe. */
+fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);
+/* Parameters and what is resumed. */
+void fs_stage_plan_of(const fs_stage *s, fs_stage_plan *ret);
+
+/* trace.jsonl in out, a line a step, and metrics.jsonl: opened behind the line of the optimiser's step; lines of later steps, which a killed run may
+ * have written, go. */
+fs_status fs_stage_trace(fs_stage *s, fs_error *err);
+fs_status fs_stage_trace_put(fs_stage *s, const fs_buf *line, fs_error *err);
+/* tokens_s and the like may differ from run to run: metrics are for looking at, the trace is what is compared. */
+fs_status fs_stage_metrics(fs_stage *s, uint64_t step, const fs_metric *items, size_t n, fs_error *err);
+fs_status fs_stage_checkpoint(fs_stage *s, fs_error *err);
+/* Whether one is due behind the step just done. */
+bool fs_stage_is_due(const fs_stage *s, bool last_wish);
+/* The norm of the gradients, which are all finite, or the sentence that names what is not. */
+fs_status fs_stage_grad_norm(fs_stage *s, float *ret, fs_error *err);
+
+#endif

@@ -1,0 +1,122 @@
+"""The stage grpo of farseek train: learning from rewards on problems of a task, to the bit through threads, instruction sets, micro-batches
+and kills; and pretraining on token shards."""
+import json
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import VECTORS
+from test_run import BINARY
+from test_train import result
+
+STEPS = 6
+
+
+def write(folder, name, **changes):
+    r = {
+        "stage": "grpo", "seed": 5, "steps": STEPS, "out": "rl", "checkpoint_every": 2,
+        "model": {"from": "base/step-00000008"}, "task": {"name": "chain", "min": 1, "max": 2, "seed": 9},
+        "rewards": {"right": 1, "well_formed": 0.1}, "optimizer": {"weight_decay": 0}, "schedule": {"kind": "constant", "lr": 2e-3},
+        "policy": {"loss": "dr_grpo", "prompts": 4, "group": 8, "max_tokens": 8, "prompt_max": 16, "sequences": 16, "micro_tokens": 1024},
+    }
+    for key, value in changes.items():
+        section, _, inner = key.rpartition("__")
+        target = r.setdefault(section, {}) if section else r
+        target.pop(inner, None) if value is None else target.__setitem__(inner, value)
+    (folder / name).write_text(json.dumps(r))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def folder(farseek, tmp_path_factory):
+    """A model of DeepSeek-V3's shape that has seen a little of the task, from token shards."""
+    out = tmp_path_factory.mktemp("grpo")
+    farseek("data", "make", "chain", out / "data.jsonl", "-n", 1500, "--min", 1, "--max", 2, "--traced", 0.3, "--split", "train")
+    farseek("tokenizer", "train", out / "data.jsonl", out / "tok", "--vocab-size", 257, "--special", "<eos>", "--eos", "<eos>", "--pre", "gpt-2", "--digits")
+    farseek("data", "tokenize", out / "tok", out / "data.jsonl", out / "shards", "--format", "none", "--eos", "<eos>")
+    config = json.loads((VECTORS / "ds_v3" / "config.json").read_text())
+    config.update(hidden_size=48, num_hidden_layers=2, vocab_size=257, intermediate_size=80, n_routed_experts=8, num_experts_per_tok=2,
+                  num_nextn_predict_layers=0, eos_token_id=0, bos_token_id=0)
+    (out / "config.json").write_text(json.dumps(config))
+    (out / "base.yaml").write_text(json.dumps({
+        "stage": "pretrain", "steps": 8, "out": "base", "model": {"config": "config.json", "init_std": 0.02},
+        "data": {"files": ["shards"], "kind": "shards", "pack": "whole", "length": 256, "tokenizer": "tok/tokenizer.json"}, "batch": {"rows": 8, "micro_rows": 4},
+        "schedule": {"lr": 4e-3, "warmup": 2, "decay": 2}}))
+    farseek("train", out / "base.yaml")
+    return out
+
+
+def test_shards_are_learnt_to_the_bit(farseek, folder, tmp_path):
+    first = (folder / "base" / "trace.jsonl").read_text()
+    losses = [float.fromhex(json.loads(x)["loss"]) for x in first.splitlines()]
+    assert losses[0] > 4 and losses[-1] < losses[0] - 1  # of a prompt nothing is learnt, of 257 tokens eleven are in answers
+    for name in ("config.json", "shards", "tok"):
+        (tmp_path / name).symlink_to(folder / name)
+    r = json.loads((folder / "base.yaml").read_text())
+    r["batch"]["micro_rows"] = 1
+    (tmp_path / "base.yaml").write_text(json.dumps(r))
+    farseek("train", tmp_path / "base.yaml", "--threads", 3, "--isa", "avx2")
+    assert (tmp_path / "base" / "trace.jsonl").read_text() == first
+    plan = json.loads(farseek("train", tmp_path / "base.yaml", "--dry-run", "--json"))
+    assert plan["documents"] == 1500 and plan["tokens"] == json.loads((folder / "shards" / "index.json").read_text())["tokens"]
+
+
+def test_one_end_whatever_runs_it(farseek, folder):
+    write(folder, "a.yaml")
+    farseek("train", folder / "a.yaml")
+    want = result(folder / "rl", STEPS)
+    trace = [json.loads(x) for x in want[2].splitlines()]
+    assert len(trace) == STEPS and all(0 <= float.fromhex(x["reward"]) <= 1 for x in trace)
+    metrics = [json.loads(x) for x in (folder / "rl" / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == list(range(1, STEPS + 1)) and {"reward", "length", "entropy", "flat_groups"} <= set(metrics[0])
+    assert list((folder / "rl").glob("events.out.tfevents.*"))
+    farseek("report", folder / "rl", "-o", folder / "report.html")
+    for i, (args, changes) in enumerate([(["--threads", 1], {}), (["--threads", 3, "--isa", "scalar"], dict(policy__sequences=5)), (["--isa", "avx2"], dict(policy__micro_tokens=256))]):
+        write(folder, f"b{i}.yaml", out=f"rl{i}", **changes)
+        farseek("train", folder / f"b{i}.yaml", *args)
+        assert result(folder / f"rl{i}", STEPS) == want
+    # the result is an ordinary model that says what it learnt
+    farseek("data", "make", "chain", folder / "test.jsonl", "-n", 20, "--min", 1, "--max", 2, "--split", "test")
+    r = json.loads(farseek("eval", folder / "rl" / f"step-{STEPS:08d}", folder / "test.jsonl", "--json"))
+    assert r["problems"] == 20
+
+
+def test_killed_at_any_moment(farseek, folder):
+    write(folder, "k0.yaml", out="k0")
+    farseek("train", folder / "k0.yaml")
+    want = result(folder / "k0", STEPS)
+    write(folder, "k.yaml", out="k")
+    rng, kills = random.Random(4), 0
+    for _ in range(40):
+        p = subprocess.Popen([*BINARY, "train", folder / "k.yaml", "--resume"], stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.05, 0.6))
+        p.send_signal(signal.SIGKILL)
+        if p.wait() == 0:
+            break
+        kills += 1
+    farseek("train", folder / "k.yaml", "--resume")
+    assert kills > 0 and result(folder / "k", STEPS) == want
+
+
+@pytest.mark.parametrize("changes", [dict(policy__loss="grpo", policy__scale="group", policy__beta=0.01), dict(policy__loss="gspo", policy__updates=2),
+                                     dict(policy__loss="cispo", policy__epsilon_high=5, policy__scale="batch"), dict(policy__loss="dapo", policy__mask_truncated=True),
+                                     dict(policy__loss="bnpo", policy__temperature=0.8), dict(rewards__random=0.5, task__name="sort", task__max=3, policy__prompt_max=32)])
+def test_every_loss_runs(farseek, folder, tmp_path, changes):
+    out = tmp_path / "out"
+    write(folder, "c.yaml", steps=2, out=str(out), **changes)
+    farseek("train", folder / "c.yaml")
+    assert len((out / "trace.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("changes, word", [
+    (dict(task__name="chess"), "no task 'chess'"), (dict(policy__los="grpo"), "did you mean 'loss'"), (dict(policy__loss="ppo"), "policy.loss 'ppo'"),
+    (dict(data__files=["x"]), "unknown key 'data'"), (dict(policy__group=1), "policy.group"), (dict(policy__prompt_max=2), "prompt of"),
+    (dict(policy__mask_truncated="yes"), "neither true nor false"), (dict(stage="ppo"), "stage 'ppo'"), (dict(policy__prompts=None), "policy.prompts is missing"),
+    (dict(policy__max_tokens=100000), "context")])
+def test_what_is_wrong_is_named(farseek, folder, tmp_path, changes, word):
+    write(folder, "w.yaml", out=str(tmp_path / "w"), **changes)
+    r = farseek("train", folder / "w.yaml", check=False)
+    assert r.returncode in (1, 2) and word in r.stderr, r.stderr

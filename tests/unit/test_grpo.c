@@ -1,0 +1,231 @@
+/* A policy learns what is rewarded, and each of its steps is the same whatever runs it. Run from the tree's root. */
+#include "unit.h"
+
+#include "train/grpo.h"
+
+#include <math.h>
+
+#define N_PROMPT 4
+#define N_STEPS  12
+
+struct bed {
+    fs_pool *pool;
+    fs_kernels kernels;
+    fs_weights *weights;
+    fs_trainer *t, *reference;
+    fs_grpo *g;
+    fs_optimizer optimizer;
+    uint32_t vocab;
+};
+
+static fs_grpo_options options(void)
+{
+    return (fs_grpo_options){ .prompts = 4, .group = 8, .prompt_max = N_PROMPT, .max_tokens = 6, .sequences_max = 16, .micro_tokens = 512,
+                              .temperature = 1, .updates = 1, .policy = { .kind = FS_POLICY_DR_GRPO, .epsilon_low = 0.2, .epsilon_high = 0.2 }, .seed = 3 };
+}
+
+static fs_trainer *open_trainer(struct bed *b, const fs_grpo_options *o)
+{
+    fs_trainer_options room = { 0 };
+    fs_trainer *t = NULL;
+    fs_error err;
+
+    fs_grpo_trainer_room(o, &room);
+    assert_ok(fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &room, &t, &err), err);
+    assert_ok(fs_params_load(fs_trainer_params(t), b->weights, &err), err);
+    fs_trainer_pack(t);
+    return t;
+}
+
+static void open_bed(struct bed *b, const char *fixture, const fs_grpo_options *o, int threads, unsigned isa)
+{
+    char path[128];
+    fs_error err;
+
+    *b = (struct bed){ .optimizer = fs_optimizer_default() };
+    b->optimizer.weight_decay = 0;
+    snprintf(path, sizeof path, "tests/vectors/%s", fixture);
+    fs_kernels_init(&b->kernels, isa);
+    assert_ok(fs_pool_new(threads, &b->pool, &err), err);
+    assert_ok(fs_weights_open(path, &b->weights, &err), err);
+    b->vocab = fs_weights_config(b->weights)->vocab_size;
+    b->t = open_trainer(b, o);
+    assert_ok(fs_params_add_moments(fs_trainer_params(b->t), &err), err);
+    if (o->policy.beta > 0)
+        b->reference = open_trainer(b, o);
+    assert_ok(fs_grpo_new(b->t, b->reference, fs_weights_config(b->weights), b->pool, &b->kernels, o, &b->g, &err), err);
+}
+
+static void close_bed(struct bed *b)
+{
+    fs_grpo_free(b->g);
+    fs_trainer_free(b->t);
+    fs_trainer_free(b->reference);
+    fs_weights_close(b->weights);
+    fs_pool_free(b->pool);
+}
+
+static fs_status prompt(void *ud, uint64_t number, int32_t *ret_ids, uint32_t n_max, uint32_t *ret_n, fs_error *err)
+{
+    const struct bed *b = ud;
+
+    (void)err;
+    *ret_n = 1 + (uint32_t)(number % n_max);
+    for (uint32_t i = 0; i < *ret_n; i++)
+        ret_ids[i] = (int32_t)((number * 31 + i * 7 + 1) % b->vocab);
+    return FS_OK;
+}
+
+/* Even ids are good. */
+static fs_status reward(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+{
+    (void)ud;
+    (void)first;
+    (void)err;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t even = 0;
+        for (uint32_t k = 0; k < items[i].n; k++)
+            even += items[i].ids[k] % 2 == 0;
+        ret_rewards[i] = (double)even / items[i].n;
+        ret_right[i] = even == items[i].n;
+    }
+    return FS_OK;
+}
+
+static void what_is_rewarded_is_learnt(void **state)
+{
+    static const char *const fixtures[] = { "qwen2", "ds_v3" };
+    fs_error err;
+
+    (void)state;
+    for (int f = 0; f < 2; f++)
+        for (int k = 0; k < FS_POLICY_END; k++) {
+            fs_grpo_options o = options();
+            struct bed b;
+            double first = 0, last = 0;
+            o.policy.kind = (fs_policy_kind)k;
+            o.policy.epsilon_high = k == FS_POLICY_CISPO ? 5 : 0.2;
+            o.updates = k == FS_POLICY_GSPO ? 2 : 1;
+            o.policy.beta = k == FS_POLICY_GRPO ? 0.001 : 0;
+            open_bed(&b, fixtures[f], &o, 2, fs_isa_detect());
+            fs_grpo_source source = { prompt, reward, &b };
+            for (uint64_t s = 0; s < N_STEPS; s++) {
+                fs_grpo_step r;
+                assert_ok(fs_grpo_run(b.g, s, &source, &b.optimizer, 3e-3, true, &r, &err), err);
+                assert_true(r.off_policy == 0); /* drawn and trained log-probabilities are one */
+                assert_true(r.n_tokens == 4 * 8 * 6 && r.truncated == 1 && r.length == 6 && isfinite(r.grad_norm));
+                if (o.updates == 1)
+                    assert_true(r.policy.mean_ratio == 1 && r.policy.clipped_low == 0 && r.policy.clipped_high == 0);
+                first += s < 3 ? r.reward / 3 : 0;
+                last += s >= N_STEPS - 3 ? r.reward / 3 : 0;
+            }
+            if (!(last > first + 0.15))
+                fail_msg("%s, %s: the reward was %.3f, is %.3f", fixtures[f], fs_policy_name(o.policy.kind), first, last);
+            close_bed(&b);
+        }
+}
+
+static void steps_are_the_same_everywhere(void **state)
+{
+    static const struct {
+        int threads;
+        bool scalar;
+        uint32_t at_once, micro_tokens;
+    } ways[] = { { 2, false, 16, 512 }, { 1, false, 5, 256 }, { 3, true, 32, 1024 } };
+    float *want = NULL;
+    fs_error err;
+
+    (void)state;
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        fs_grpo_options o = options();
+        struct bed b;
+        fs_params *p;
+        o.sequences_max = ways[w].at_once;
+        o.micro_tokens = ways[w].micro_tokens;
+        o.bias_rate = 0.001;
+        open_bed(&b, "ds_v3", &o, ways[w].threads, ways[w].scalar ? 0 : fs_isa_detect());
+        fs_grpo_source source = { prompt, reward, &b };
+        for (uint64_t s = 0; s < 3; s++) {
+            fs_grpo_step r;
+            assert_ok(fs_grpo_run(b.g, s, &source, &b.optimizer, 1e-3, false, &r, &err), err);
+        }
+        p = fs_trainer_params(b.t);
+        if (!want) {
+            want = malloc(p->n_floats * sizeof *want);
+            memcpy(want, p->w, p->n_floats * sizeof *want);
+        }
+        assert_memory_equal(want, p->w, p->n_floats * sizeof *want);
+        close_bed(&b);
+    }
+    free(want);
+}
+
+/* A group whose rewards are all equal teaches nothing; completions that were cut off need not count. */
+static fs_status same_reward(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+{
+    (void)ud;
+    (void)first;
+    (void)items;
+    (void)err;
+    for (size_t i = 0; i < n; i++) {
+        ret_rewards[i] = 0.3;
+        ret_right[i] = false;
+    }
+    return FS_OK;
+}
+
+static void what_teaches_nothing_moves_nothing(void **state)
+{
+    fs_error err;
+
+    (void)state;
+    for (int masked = 0; masked < 2; masked++) {
+        fs_grpo_options o = options();
+        struct bed b;
+        fs_params *p;
+        fs_grpo_step r;
+        float *before;
+        o.mask_truncated = masked;
+        open_bed(&b, "qwen2", &o, 2, fs_isa_detect());
+        p = fs_trainer_params(b.t);
+        before = malloc(p->n_floats * sizeof *before);
+        memcpy(before, p->w, p->n_floats * sizeof *before);
+        fs_grpo_source source = { prompt, masked ? reward : same_reward, &b };
+        assert_ok(fs_grpo_run(b.g, 0, &source, &b.optimizer, 1e-3, false, &r, &err), err);
+        assert_memory_equal(before, p->w, p->n_floats * sizeof *before);
+        assert_true(r.grad_norm == 0 && (masked || r.flat_groups == 1));
+        free(before);
+        close_bed(&b);
+    }
+}
+
+static fs_status bad_reward(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+{
+    fs_status rc = same_reward(ud, first, items, n, ret_rewards, ret_right, err);
+
+    ret_rewards[n - 1] = NAN;
+    return rc;
+}
+
+static void a_nan_reward_stops(void **state)
+{
+    fs_grpo_options o = options();
+    struct bed b;
+    fs_grpo_step r;
+    fs_error err;
+
+    (void)state;
+    open_bed(&b, "qwen2", &o, 2, fs_isa_detect());
+    fs_grpo_source source = { prompt, bad_reward, &b };
+    assert_int_equal(fs_grpo_run(b.g, 6, &source, &b.optimizer, 1e-3, false, &r, &err), FS_ERR_NUMERIC);
+    assert_sentence(err, "step 7");
+    assert_sentence(err, "completion 31");
+    close_bed(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_rewarded_is_learnt), cmocka_unit_test(steps_are_the_same_everywhere),
+                                        cmocka_unit_test(what_teaches_nothing_moves_nothing), cmocka_unit_test(a_nan_reward_stops) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
