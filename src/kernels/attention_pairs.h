@@ -221,11 +221,8 @@ static void round_row(const float *x, size_t n, fs_pair *y)
 {
     size_t d = 0;
 
-    for (; d + 2 * LANES <= n; d += 2 * LANES) {
-        lanes even, odd;
-        lanes_load_pairs(x + d, &even, &odd);
-        pairs_store(y + d / 2, pairs_join(lanes_bf16(even), lanes_bf16(odd)));
-    }
+    for (; d + 2 * LANES <= n; d += 2 * LANES)
+        pairs_store(y + d / 2, pairs_round(x + d));
     for (; d < n; d += 2)
         y[d / 2] = fs_pair_of(x[d], d + 1 < n ? x[d + 1] : 0.0f);
 }
@@ -288,19 +285,17 @@ static void latent_pack(const float *const *rows, size_t n, size_t key_dim, fs_p
 {
     size_t d = 0;
 
-    for (; d + 4 <= key_dim; d += 4) {
-        v4u32 a[16];
-        float x[4][LANES];
-        UNROLL for (size_t r = 0; r < 16; r++)
-        {
-            a[r] = (v4u32){ 0 };
-            if (r < n)
-                memcpy(&a[r], rows[r] + d, sizeof a[r]);
+    for (; d + 2 * LANES <= key_dim; d += 2 * LANES) {
+        fs_pair x[LANES][LANES] = { 0 };
+        for (size_t r = 0; r < n; r++)
+            pairs_store(x[r], pairs_round(rows[r] + d));
+        for (size_t i = 0; i < LANES; i += 4) {
+            v4u32 a[16];
+            UNROLL for (size_t r = 0; r < 16; r++)
+                memcpy(&a[r], x[r] + i, sizeof a[r]);
+            transpose_32(a);
+            memcpy(panel + (d / 2 + i) * LANES, a, sizeof a);
         }
-        transpose_32(a);
-        memcpy(x, a, sizeof x);
-        for (size_t i = 0; i < 4; i += 2)
-            pairs_store(panel + (d + i) / 2 * LANES, pairs_join(lanes_bf16(lanes_load(x[i])), lanes_bf16(lanes_load(x[i + 1]))));
     }
     for (; d < key_dim; d += 2)
         for (size_t r = 0; r < 16; r++)

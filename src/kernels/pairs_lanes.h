@@ -73,6 +73,13 @@ static inline lanes lanes_bf16(lanes x)
     return _mm512_castsi512_ps(_mm512_slli_epi32(b, 16));
 }
 
+/* 32 floats, rounded. */
+static inline pairs pairs_round(const float *p)
+{
+    __m512i b = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(p + 16), _mm512_loadu_ps(p));
+    return _mm512_rol_epi32(b, 16);
+}
+
 static inline lanes lanes_dot(lanes s, pairs a, pairs b)
 {
     return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b);
@@ -298,6 +305,18 @@ static inline float32x4_t add_flushed_4(float32x4_t x, float32x4_t y)
 static inline lanes lanes_add_flushed(lanes x, lanes y)
 {
     return (lanes){ add_flushed_4(x.a, y.a), add_flushed_4(x.b, y.b), add_flushed_4(x.c, y.c), add_flushed_4(x.d, y.d) };
+}
+
+#endif
+
+#if !defined(FS_PAIRS_DOT)
+
+static inline pairs pairs_round(const float *p)
+{
+    lanes even, odd;
+
+    lanes_load_pairs(p, &even, &odd);
+    return pairs_join(lanes_bf16(even), lanes_bf16(odd));
 }
 
 #endif
