@@ -44,14 +44,14 @@ static fs_status step_end(step *s, fs_status rc, const char *out, fs_error *err)
     return rc ? rc : fs_counts_print(&s->counts, out, opt.json, err);
 }
 
-static fs_status words_of(step *s, const fs_record *r, fs_error *err)
+static fs_status words_of(step *s, const fs_data_record *r, fs_error *err)
 {
     fs_buf_clear(&s->words);
-    return fs_record_words(r, &s->words, err);
+    return fs_data_record_words(r, &s->words, err);
 }
 
 /* The record stays (reason NULL), or is left out and counted under the reason. */
-static fs_status decide(step *s, const fs_record *r, const char *reason, fs_error *err)
+static fs_status decide(step *s, const fs_data_record *r, const char *reason, fs_error *err)
 {
     *fs_counts_of(&s->counts, "read") += 1;
     if (reason) {
@@ -67,7 +67,7 @@ static fs_status decide(step *s, const fs_record *r, const char *reason, fs_erro
 #define BATCH 1024
 
 typedef struct entry {
-    fs_record record;
+    fs_data_record record;
     uint64_t hash[2];
     fs_minhash minhash;
     fs_status rc;
@@ -111,7 +111,7 @@ static void look_at(void *ud, size_t begin, size_t end, int thread)
         entry *e = &d->batch[i];
         fs_buf_clear(&words);
         hashes.n = 0;
-        e->rc = fs_record_words(&e->record, &words, &e->err);
+        e->rc = fs_data_record_words(&e->record, &words, &e->err);
         if (!e->rc)
             e->rc = hash_text(fs_buf_bytes(&words), e->hash, &e->err);
         if (!e->rc && d->near)
@@ -150,7 +150,7 @@ static fs_status flush(deduplication *d, fs_error *err)
     return rc;
 }
 
-static fs_status dedup_record(deduplication *d, const fs_record *r, fs_error *err)
+static fs_status dedup_record(deduplication *d, const fs_data_record *r, fs_error *err)
 {
     d->batch[d->n].record = *r;
     return ++d->n == BATCH ? flush(d, err) : FS_OK;
@@ -162,13 +162,13 @@ static fs_status dedup_file(deduplication *d, const char *path, fs_error *err)
     fs_map map = { 0 };
     fs_lines lines = { 0 };
     fs_work work;
-    fs_record r;
+    fs_data_record r;
     bool more = true;
     fs_status rc = fs_map_open(&map, path, err);
 
     lines.text = map.bytes;
     fs_work_start(&work, "deduplicating", "MiB", 1048576);
-    while (!rc && !(rc = fs_record_next(&lines, path, &r, &more, err)) && more) {
+    while (!rc && !(rc = fs_data_record_next(&lines, path, &r, &more, err)) && more) {
         rc = dedup_record(d, &r, err);
         if (!rc && d->n == 0)
             rc = fs_progress_tell(&work.progress, lines.at, map.bytes.n_bytes, err);
@@ -214,16 +214,16 @@ typedef struct decontamination {
 } decontamination;
 
 /* What an evaluation asks: its prompt, its users' messages, or its text. */
-static fs_status question_of(step *s, const fs_record *r, fs_error *err)
+static fs_status question_of(step *s, const fs_data_record *r, fs_error *err)
 {
     fs_json_walk walk;
     fs_bytes key, message, role, content;
     fs_status rc = FS_OK;
 
-    if (r->kind == FS_RECORD_TEXT)
+    if (r->kind == FS_DATA_TEXT)
         return words_of(s, r, err);
     fs_buf_clear(&s->words);
-    if (r->kind == FS_RECORD_PROBLEM)
+    if (r->kind == FS_DATA_PROBLEM)
         return fs_json_text_unquote(r->prompt, &s->words, err);
     fs_json_walk_init(&walk, r->messages);
     while (!rc && fs_json_walk_next(&walk, &key, &message))
@@ -236,7 +236,7 @@ static fs_status question_of(step *s, const fs_record *r, fs_error *err)
     return rc;
 }
 
-static fs_status add_item(void *ud, const fs_record *r, const char *path, size_t line, fs_error *err)
+static fs_status add_item(void *ud, const fs_data_record *r, const char *path, size_t line, fs_error *err)
 {
     decontamination *d = ud;
     fs_status rc = question_of(&d->s, r, err);
@@ -250,7 +250,7 @@ static fs_status add_item(void *ud, const fs_record *r, const char *path, size_t
     return rc ? rc : fs_eval_grams_add(&d->grams, d->s.hashes.data, d->s.hashes.n, err);
 }
 
-static fs_status look_for_items(void *ud, const fs_record *r, const char *path, size_t line, fs_error *err)
+static fs_status look_for_items(void *ud, const fs_data_record *r, const char *path, size_t line, fs_error *err)
 {
     decontamination *d = ud;
     bool meets;
@@ -264,7 +264,7 @@ static fs_status look_for_items(void *ud, const fs_record *r, const char *path, 
     if (rc)
         return rc;
     meets = fs_eval_grams_meet(&d->grams, d->s.hashes.data, d->s.hashes.n);
-    if (!meets && r->kind != FS_RECORD_TEXT) { /* a short question is found as a question */
+    if (!meets && r->kind != FS_DATA_TEXT) { /* a short question is found as a question */
         rc = question_of(&d->s, r, err);
         d->s.hashes.n = 0;
         if (!rc)
@@ -302,7 +302,7 @@ static fs_status decontaminate(const fs_args *args, fs_error *err)
 
 /* ---- filter ---- */
 
-static fs_status filter_record(void *ud, const fs_record *r, const char *path, size_t line, fs_error *err)
+static fs_status filter_record(void *ud, const fs_data_record *r, const char *path, size_t line, fs_error *err)
 {
     step *s = ud;
     const char *rule = NULL;
@@ -370,12 +370,12 @@ static fs_status read_source(const char *text, source *s, fs_error *err)
 static fs_status open_source(source *s, fs_error *err)
 {
     fs_lines lines = { 0 };
-    fs_record r;
+    fs_data_record r;
     bool more = true;
     fs_status rc = fs_map_open(&s->map, s->path, err);
 
     lines.text = s->map.bytes;
-    while (!rc && !(rc = fs_record_next(&lines, s->path, &r, &more, err)) && more) {
+    while (!rc && !(rc = fs_data_record_next(&lines, s->path, &r, &more, err)) && more) {
         if (s->n == s->capacity) {
             size_t capacity = s->capacity ? s->capacity * 2 : 1024;
             fs_bytes *records = realloc(s->records, capacity * sizeof *records);

@@ -173,7 +173,7 @@ typedef struct checking {
     fs_buf prompt, output;
 } checking;
 
-static fs_status check_record(void *ud, const fs_record *r, const char *path, size_t line, fs_error *err)
+static fs_status check_record(void *ud, const fs_data_record *r, const char *path, size_t line, fs_error *err)
 {
     static const char *const names[] = { "wrong", "well-formed", "right" };
     checking *c = ud;
@@ -184,7 +184,7 @@ static fs_status check_record(void *ud, const fs_record *r, const char *path, si
 
     fs_buf_clear(&c->prompt);
     fs_buf_clear(&c->output);
-    if (r->kind != FS_RECORD_PROBLEM)
+    if (r->kind != FS_DATA_PROBLEM)
         return fs_fail(err, FS_ERR_FORMAT, "%s line %zu is no problem: it needs 'prompt' and 'answer'", path, line);
     rc = fs_json_text_unquote(c->task == MATHS ? r->answer : r->prompt, &c->prompt, err);
     if (!rc && fs_json_text_member(r->json, "output", &output) && output.data[0] == '"') {

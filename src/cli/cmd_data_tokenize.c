@@ -98,12 +98,12 @@ static fs_status put_sample(void *ud, const int32_t *ids, const uint8_t *learn, 
     return fs_shards_writer_put(ud, ids, learn, n, err);
 }
 
-static fs_status put_record(void *ud, const fs_record *r, const char *path, size_t line, fs_error *err)
+static fs_status put_record(void *ud, const fs_data_record *r, const char *path, size_t line, fs_error *err)
 {
     tokenizing *t = ud;
 
     t->n_records++;
-    return fs_record_tokens(&t->form, r, path, line, put_sample, t->w, err);
+    return fs_data_record_tokens(&t->form, r, path, line, put_sample, t->w, err);
 }
 
 static fs_status print_counts(const tokenizing *t, const char *out, fs_error *err)

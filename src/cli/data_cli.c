@@ -59,7 +59,7 @@ fs_status fs_put_line(fs_writer *w, fs_bytes line, fs_error *err)
     return rc ? rc : fs_writer_put(w, "\n", 1, err);
 }
 
-fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *what, fs_record_fn *fn, void *ud, fs_error *err)
+fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *what, fs_data_record_fn *fn, void *ud, fs_error *err)
 {
     uint64_t n_bytes = 0, before = 0;
     fs_work work;
@@ -75,11 +75,11 @@ fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *
     for (size_t i = 0; i < n_paths && !rc; i++) {
         fs_map map = { 0 };
         fs_lines lines = { 0 };
-        fs_record r;
+        fs_data_record r;
         bool more = true;
         rc = fs_map_open(&map, paths[i], err);
         lines.text = map.bytes;
-        while (!rc && !(rc = fs_record_next(&lines, paths[i], &r, &more, err)) && more) {
+        while (!rc && !(rc = fs_data_record_next(&lines, paths[i], &r, &more, err)) && more) {
             rc = fn(ud, &r, paths[i], lines.number, err);
             if (!rc)
                 rc = fs_progress_tell(&work.progress, before + lines.at, n_bytes, err);

@@ -22,7 +22,7 @@ fs_status fs_counts_print(const fs_counts *c, const char *out, bool json, fs_err
 fs_status fs_put_line(fs_writer *w, fs_bytes line, fs_error *err);
 
 /* Calls fn for every record of the files in order, with progress in bytes. A failure of fn is returned. */
-typedef fs_status fs_record_fn(void *ud, const fs_record *r, const char *path, size_t line, fs_error *err);
-fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *what, fs_record_fn *fn, void *ud, fs_error *err);
+typedef fs_status fs_data_record_fn(void *ud, const fs_data_record *r, const char *path, size_t line, fs_error *err);
+fs_status fs_records_walk(const char *const *paths, size_t n_paths, const char *what, fs_data_record_fn *fn, void *ud, fs_error *err);
 
 #endif

@@ -56,9 +56,9 @@ static fs_status check_messages(fs_bytes messages, const char *what, size_t line
     return n ? FS_OK : fs_fail(err, FS_ERR_FORMAT, "%s line %zu: there are no messages", what, line);
 }
 
-fs_status fs_record_parse(fs_bytes line, const char *what, size_t line_number, fs_record *ret, fs_error *err)
+fs_status fs_data_record_parse(fs_bytes line, const char *what, size_t line_number, fs_data_record *ret, fs_error *err)
 {
-    fs_record r = { 0 };
+    fs_data_record r = { 0 };
     fs_status rc;
 
     if (!fs_json_text_valid(line, &r.json) || r.json.data[0] != '{')
@@ -69,12 +69,12 @@ fs_status fs_record_parse(fs_bytes line, const char *what, size_t line_number, f
         (rc = string_member(r.json, "trace", what, line_number, &r.trace, err)))
         return rc;
     if (member(r.json, "messages", &r.messages)) {
-        r.kind = FS_RECORD_MESSAGES;
+        r.kind = FS_DATA_MESSAGES;
         rc = check_messages(r.messages, what, line_number, err);
     } else if (r.prompt.n_bytes && r.answer.n_bytes) {
-        r.kind = FS_RECORD_PROBLEM;
+        r.kind = FS_DATA_PROBLEM;
     } else if (r.text.n_bytes) {
-        r.kind = FS_RECORD_TEXT;
+        r.kind = FS_DATA_TEXT;
     } else {
         rc = fs_fail(err, FS_ERR_FORMAT, "%s line %zu has neither 'text' nor 'messages' nor 'prompt' with 'answer'", what, line_number);
     }
@@ -91,16 +91,16 @@ static fs_status put(fs_bytes string, size_t begin, fs_buf *out, fs_error *err)
     return rc || !string.n_bytes ? rc : fs_json_text_unquote(string, out, err);
 }
 
-fs_status fs_record_words(const fs_record *r, fs_buf *out, fs_error *err)
+fs_status fs_data_record_words(const fs_data_record *r, fs_buf *out, fs_error *err)
 {
     size_t begin = out->n_bytes;
     fs_bytes key, message, value;
     fs_json_walk walk;
     fs_status rc;
 
-    if (r->kind == FS_RECORD_TEXT)
+    if (r->kind == FS_DATA_TEXT)
         return put(r->text, begin, out, err);
-    if (r->kind == FS_RECORD_PROBLEM) {
+    if (r->kind == FS_DATA_PROBLEM) {
         rc = put(r->prompt, begin, out, err);
         if (!rc)
             rc = put(r->trace, begin, out, err);
@@ -117,7 +117,7 @@ fs_status fs_record_words(const fs_record *r, fs_buf *out, fs_error *err)
     return rc;
 }
 
-fs_status fs_record_next(fs_lines *l, const char *what, fs_record *ret, bool *ret_more, fs_error *err)
+fs_status fs_data_record_next(fs_lines *l, const char *what, fs_data_record *ret, bool *ret_more, fs_error *err)
 {
     fs_bytes line;
 
@@ -127,7 +127,7 @@ fs_status fs_record_next(fs_lines *l, const char *what, fs_record *ret, bool *re
             blank++;
         if (blank < line.n_bytes) {
             *ret_more = true;
-            return fs_record_parse(line, what, l->number, ret, err);
+            return fs_data_record_parse(line, what, l->number, ret, err);
         }
     }
     *ret_more = false;

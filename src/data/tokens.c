@@ -79,7 +79,7 @@ static fs_status add_message(conversation *c, fs_bytes json, fs_error *err)
 }
 
 /* A problem is a question and a reply. */
-static fs_status read_problem(conversation *c, const fs_record *r, fs_error *err)
+static fs_status read_problem(conversation *c, const fs_data_record *r, fs_error *err)
 {
     fs_buf *reply;
     fs_status rc;
@@ -100,14 +100,14 @@ static fs_status read_problem(conversation *c, const fs_record *r, fs_error *err
     return rc;
 }
 
-static fs_status read_conversation(conversation *c, const fs_record *r, fs_error *err)
+static fs_status read_conversation(conversation *c, const fs_data_record *r, fs_error *err)
 {
     fs_json_walk walk;
     fs_bytes key, message;
     size_t n = 0;
     fs_status rc = FS_OK;
 
-    if (r->kind == FS_RECORD_PROBLEM)
+    if (r->kind == FS_DATA_PROBLEM)
         return read_problem(c, r, err);
     fs_json_walk_init(&walk, r->messages);
     while (fs_json_walk_next(&walk, &key, &message))
@@ -185,7 +185,7 @@ static fs_status add_turn(const fs_token_form *f, const fs_message *m, size_t k,
     return rc;
 }
 
-static fs_status chat(const fs_token_form *f, const fs_record *r, sample *s, fs_sample_fn *fn, void *ud, fs_error *err)
+static fs_status chat(const fs_token_form *f, const fs_data_record *r, sample *s, fs_sample_fn *fn, void *ud, fs_error *err)
 {
     conversation *c = calloc(1, sizeof *c);
     bool any = false;
@@ -219,17 +219,17 @@ static fs_status encode(const fs_token_form *f, const fs_bytes *parts, size_t n,
     return rc;
 }
 
-static fs_status plain(const fs_token_form *f, const fs_record *r, sample *s, fs_sample_fn *fn, void *ud, fs_error *err)
+static fs_status plain(const fs_token_form *f, const fs_data_record *r, sample *s, fs_sample_fn *fn, void *ud, fs_error *err)
 {
-    const fs_bytes reply[2] = { r->kind == FS_RECORD_PROBLEM ? r->trace : r->text, r->kind == FS_RECORD_PROBLEM ? r->answer : (fs_bytes){ 0 } };
+    const fs_bytes reply[2] = { r->kind == FS_DATA_PROBLEM ? r->trace : r->text, r->kind == FS_DATA_PROBLEM ? r->answer : (fs_bytes){ 0 } };
     fs_status rc = f->bos ? fs_tokenizer_encode(f->tokenizer, (fs_bytes){ (const uint8_t *)"", 0 }, FS_ENCODE_BOS, &s->ids, err) : FS_OK;
 
-    if (!rc && r->kind == FS_RECORD_PROBLEM)
+    if (!rc && r->kind == FS_DATA_PROBLEM)
         rc = encode(f, &r->prompt, 1, FS_ENCODE_PLAIN, s, err);
     if (!rc)
         rc = learn(s, 0, err);
     if (!rc)
-        rc = encode(f, reply, 2, f->marks && r->kind == FS_RECORD_PROBLEM ? FS_ENCODE_SPECIAL : FS_ENCODE_PLAIN, s, err);
+        rc = encode(f, reply, 2, f->marks && r->kind == FS_DATA_PROBLEM ? FS_ENCODE_SPECIAL : FS_ENCODE_PLAIN, s, err);
     if (!rc && f->eos >= 0)
         rc = fs_ids_push(&s->ids, f->eos, err);
     if (!rc)
@@ -237,14 +237,14 @@ static fs_status plain(const fs_token_form *f, const fs_record *r, sample *s, fs
     return rc ? rc : give(s, fn, ud, err);
 }
 
-fs_status fs_record_tokens(const fs_token_form *f, const fs_record *r, const char *what, size_t line, fs_sample_fn *fn, void *ud, fs_error *err)
+fs_status fs_data_record_tokens(const fs_token_form *f, const fs_data_record *r, const char *what, size_t line, fs_sample_fn *fn, void *ud, fs_error *err)
 {
     sample s = { 0 };
     fs_status rc;
 
-    if (r->kind == FS_RECORD_MESSAGES && f->format == FS_CHAT_NONE)
+    if (r->kind == FS_DATA_MESSAGES && f->format == FS_CHAT_NONE)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "messages need a chat format, which the tokenizer does not tell");
-    else if (r->kind == FS_RECORD_TEXT || f->format == FS_CHAT_NONE)
+    else if (r->kind == FS_DATA_TEXT || f->format == FS_CHAT_NONE)
         rc = plain(f, r, &s, fn, ud, err);
     else
         rc = chat(f, r, &s, fn, ud, err);

@@ -25,6 +25,6 @@ typedef struct fs_token_form {
 /* learn[i]: the token is to be foretold. */
 typedef fs_status fs_sample_fn(void *ud, const int32_t *ids, const uint8_t *learn, size_t n, fs_error *err);
 /* Calls fn for the samples of a record, usually one. what and line name the record in sentences. */
-fs_status fs_record_tokens(const fs_token_form *f, const fs_record *r, const char *what, size_t line, fs_sample_fn *fn, void *ud, fs_error *err);
+fs_status fs_data_record_tokens(const fs_token_form *f, const fs_data_record *r, const char *what, size_t line, fs_sample_fn *fn, void *ud, fs_error *err);
 
 #endif

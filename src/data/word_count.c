@@ -181,19 +181,19 @@ static fs_status count_chunk(counting *c, worker *w, const chunk *k)
 
     if (fs_ends_with(path, ".jsonl")) {
         for (;;) {
-            fs_record r;
+            fs_data_record r;
             bool more;
-            rc = fs_record_next(&lines, path, &r, &more, &w->err);
+            rc = fs_data_record_next(&lines, path, &r, &more, &w->err);
             if (rc && k->begin) { /* once more, with the line's number in the file */
                 fs_lines before = { .text = { text.data - k->begin, k->begin + lines.at } };
                 while (fs_lines_next(&before, &line))
                     ;
-                return fs_record_parse(line, path, before.number, &r, &w->err);
+                return fs_data_record_parse(line, path, before.number, &r, &w->err);
             }
             if (rc || !more)
                 return rc;
             fs_buf_clear(&w->text);
-            rc = fs_record_words(&r, &w->text, &w->err);
+            rc = fs_data_record_words(&r, &w->text, &w->err);
             if (!rc)
                 rc = fs_pieces_of(&w->pieces, fs_buf_bytes(&w->text), count_word, &w->words, &w->err);
             if (rc)

@@ -60,7 +60,7 @@ static fs_status check_ids(const struct run *u, const fs_ids *ids, const char *p
 static fs_status next_document(struct run *u, fs_lines *lines, const char *path, fs_buf *words, fs_ids *ids, bool *ret_more, fs_error *err)
 {
     fs_bytes line;
-    fs_record record;
+    fs_data_record record;
     fs_status rc;
 
     ids->n = 0;
@@ -68,11 +68,11 @@ static fs_status next_document(struct run *u, fs_lines *lines, const char *path,
         *ret_more = fs_lines_next(lines, &line);
         return *ret_more && line.n_bytes ? add_ids_line(u, line, path, lines->number, ids, err) : FS_OK;
     }
-    rc = fs_record_next(lines, path, &record, ret_more, err);
+    rc = fs_data_record_next(lines, path, &record, ret_more, err);
     if (rc || !*ret_more)
         return rc;
     fs_buf_clear(words);
-    rc = fs_record_words(&record, words, err);
+    rc = fs_data_record_words(&record, words, err);
     if (!rc)
         rc = fs_tokenizer_encode(u->s.tokenizer, fs_buf_bytes(words), 0, ids, err);
     return rc ? rc : check_ids(u, ids, path, lines->number, err);

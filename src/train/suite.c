@@ -57,7 +57,7 @@ static fs_status make_prompt(const fs_model *m, fs_suite_item *item, bool thinki
     return FS_OK;
 }
 
-static fs_status add_item(fs_suite *s, const fs_model *m, const fs_record *r, const char *path, size_t line, fs_judging judging, bool thinking,
+static fs_status add_item(fs_suite *s, const fs_model *m, const fs_data_record *r, const char *path, size_t line, fs_judging judging, bool thinking,
                           fs_error *err)
 {
     fs_suite_item *item;
@@ -73,7 +73,7 @@ static fs_status add_item(fs_suite *s, const fs_model *m, const fs_record *r, co
     }
     item = &s->items[s->n++];
     *item = (fs_suite_item){ .judging = judging, .task = judging == FS_JUDGE_AUTO || judging == FS_JUDGE_TASK ? task_of(r->json) : FS_TASK_END };
-    if (r->kind != FS_RECORD_PROBLEM)
+    if (r->kind != FS_DATA_PROBLEM)
         return fs_fail(err, FS_ERR_FORMAT, "'%s', line %zu is no problem with a prompt and an answer", path, line);
     if (judging == FS_JUDGE_AUTO)
         item->judging = item->task != FS_TASK_END ? FS_JUDGE_TASK : FS_JUDGE_MATHS;
@@ -95,14 +95,14 @@ fs_status fs_suite_read(fs_suite *ret, const fs_model *m, const char *path, fs_j
 {
     fs_map map = { 0 };
     fs_suite s = { 0 };
-    fs_record record;
+    fs_data_record record;
     bool more = true;
     fs_lines lines;
     fs_status rc = fs_map_open(&map, path, err);
 
     lines = (fs_lines){ .text = map.bytes };
     while (!rc && more && s.n < n_max) {
-        rc = fs_record_next(&lines, path, &record, &more, err);
+        rc = fs_data_record_next(&lines, path, &record, &more, err);
         if (!rc && more)
             rc = add_item(&s, m, &record, path, lines.number, judging, thinking, err);
     }

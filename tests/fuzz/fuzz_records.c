@@ -16,9 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 
     for (;;) {
         fs_error err = { 0 };
-        fs_record r = { 0 };
+        fs_data_record r = { 0 };
         bool more = false;
-        fs_status rc = fs_record_next(&l, "fuzz", &r, &more, &err);
+        fs_status rc = fs_data_record_next(&l, "fuzz", &r, &more, &err);
         HOLDS(l.at <= n_bytes && l.number >= before);
         before = l.number;
         if (rc) {
@@ -33,9 +33,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         inside(r.prompt, r.json);
         inside(r.answer, r.json);
         inside(r.trace, r.json);
-        HOLDS((r.kind == FS_RECORD_MESSAGES) == (r.messages.n_bytes > 0));
+        HOLDS((r.kind == FS_DATA_MESSAGES) == (r.messages.n_bytes > 0));
         fs_buf_clear(&words);
-        HOLDS(fs_record_words(&r, &words, NULL) == FS_OK);
+        HOLDS(fs_data_record_words(&r, &words, NULL) == FS_OK);
     }
     fs_buf_done(&words);
     return 0;

@@ -3,15 +3,15 @@
 
 #include "data/records.h"
 
-static void assert_words(const char *line, fs_record_kind kind, const char *want)
+static void assert_words(const char *line, fs_data_record_kind kind, const char *want)
 {
     fs_buf out = { 0 };
-    fs_record r;
+    fs_data_record r;
     fs_error err;
 
-    assert_ok(fs_record_parse(fs_bytes_str(line), "f", 1, &r, &err), err);
+    assert_ok(fs_data_record_parse(fs_bytes_str(line), "f", 1, &r, &err), err);
     assert_int_equal(r.kind, kind);
-    assert_ok(fs_record_words(&r, &out, &err), err);
+    assert_ok(fs_data_record_words(&r, &out, &err), err);
     assert_string_equal(out.data, want);
     fs_buf_done(&out);
 }
@@ -19,12 +19,12 @@ static void assert_words(const char *line, fs_record_kind kind, const char *want
 static void every_kind_has_its_words(void **state)
 {
     (void)state;
-    assert_words("{\"text\": \"a\\nb\", \"id\": 3}", FS_RECORD_TEXT, "a\nb");
-    assert_words("{\"prompt\": \"p\", \"answer\": \"\"}", FS_RECORD_PROBLEM, "p\n");
-    assert_words("{\"answer\": \"42\", \"trace\": \"t\", \"prompt\": \"p\", \"text\": null}", FS_RECORD_PROBLEM, "p\nt\n42");
+    assert_words("{\"text\": \"a\\nb\", \"id\": 3}", FS_DATA_TEXT, "a\nb");
+    assert_words("{\"prompt\": \"p\", \"answer\": \"\"}", FS_DATA_PROBLEM, "p\n");
+    assert_words("{\"answer\": \"42\", \"trace\": \"t\", \"prompt\": \"p\", \"text\": null}", FS_DATA_PROBLEM, "p\nt\n42");
     assert_words("{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"reasoning_content\": \"hm\", \"content\": "
                  "\"\\u00e9\"}, {\"role\": \"assistant\", \"content\": null}]}",
-                 FS_RECORD_MESSAGES, "q\nhm\n\xc3\xa9");
+                 FS_DATA_MESSAGES, "q\nhm\n\xc3\xa9");
 }
 
 static void what_is_no_record_is_named(void **state)
@@ -37,12 +37,12 @@ static void what_is_no_record_is_named(void **state)
                                             { "{\"messages\": [{\"content\": \"x\"}]}", "message 1 has no role" },
                                             { "{\"messages\": [{\"role\": \"user\", \"content\": [1]}]}", "content of message 1" },
                                             { "{\"text\": \"x\"", "not a JSON object" } };
-    fs_record r;
+    fs_data_record r;
     fs_error err;
 
     (void)state;
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        assert_int_equal(fs_record_parse(fs_bytes_str(lines[i][0]), "file", 7, &r, &err), FS_ERR_FORMAT);
+        assert_int_equal(fs_data_record_parse(fs_bytes_str(lines[i][0]), "file", 7, &r, &err), FS_ERR_FORMAT);
         assert_sentence(err, lines[i][1]);
     }
 }
@@ -64,15 +64,15 @@ static void lines_may_end_in_crlf_or_nothing(void **state)
 static void blank_lines_are_no_records(void **state)
 {
     fs_lines l = { .text = FS_BYTES_LIT("\n  \n{\"text\": \"x\"}\n\t\n") };
-    fs_record r;
+    fs_data_record r;
     fs_error err;
     bool more;
 
     (void)state;
-    assert_ok(fs_record_next(&l, "f", &r, &more, &err), err);
+    assert_ok(fs_data_record_next(&l, "f", &r, &more, &err), err);
     assert_true(more);
     assert_int_equal(l.number, 3);
-    assert_ok(fs_record_next(&l, "f", &r, &more, &err), err);
+    assert_ok(fs_data_record_next(&l, "f", &r, &more, &err), err);
     assert_false(more);
 }
 
