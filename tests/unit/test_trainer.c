@@ -193,6 +193,62 @@ static void gradients_foretell_the_loss(void **state)
     }
 }
 
+/* Single weights, so that a summand that is missing shows, which along a gradient may stand at a right angle to the rest. */
+static void single_weights_foretell_the_loss(void **state)
+{
+    static const double steps[4] = { 4e-3, 1e-3, 3e-4, 1e-4 };
+    fs_trainer_options o = { .mtp = true, .mtp_weight = 0.7, .balance_weight = 0.5, .tokens_max = N_IDS, .sequences_max = 6 };
+    struct bed b;
+    fs_params *p;
+    float *g;
+    fs_error err;
+    uint32_t seed = 1;
+    int n_checked = 0;
+
+    (void)state;
+    assert_ok(open_bed(&b, "ds_v3", 2, fs_isa_detect(), o, &err), err);
+    p = fs_trainer_params(b.t);
+    make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+    g = malloc(p->n_floats * sizeof *g);
+    step_of(b.t, FEW, 2, 2);
+    memcpy(g, p->g, p->n_floats * sizeof *g);
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        for (int turn = 0; turn < 4; turn++) {
+            bool agree = false;
+            double slope = 0, want;
+            float kept;
+            size_t j, tries = 0;
+            seed = seed * 1664525 + 1013904223;
+            j = seed % item->n;
+            while (g[item->offset + j] == 0 && tries++ < item->n) /* most rows of the embedding have no token */
+                j = (j + 1) % item->n;
+            want = (double)g[item->offset + j];
+            if (fabs(want) < 3e-3)
+                continue;
+            kept = item->w[j];
+            for (int s = 0; s < 4 && !agree; s++) {
+                double up = 0, down = 0, x[2];
+                for (int sign = 0; sign < 2; sign++) {
+                    item->w[j] = (float)((double)kept + (sign ? -steps[s] : steps[s]));
+                    x[sign] = (double)item->w[j];
+                    fs_trainer_pack(b.t);
+                    *(sign ? &down : &up) = step_of(b.t, FEW, 2, 2);
+                }
+                slope = (up - down) / (x[0] - x[1]);
+                agree = fabs(slope - want) < 0.02 * fabs(want) + 1e-4;
+            }
+            item->w[j] = kept;
+            if (!agree)
+                fail_msg("%s[%zu]: the loss moves by %g, the gradient is %g", item->name, j, slope, want);
+            n_checked++;
+        }
+    }
+    assert_true(n_checked > 100);
+    free(g);
+    close_bed(&b);
+}
+
 static void no_cut_changes_a_bit(void **state)
 {
     static const char *const names[] = { "ds_v3", "qwen3", "ds_v2_group", "qwen2_tied" };
@@ -302,7 +358,8 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_are_the_engines),      cmocka_unit_test(gradients_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
+        cmocka_unit_test(logits_are_the_engines),      cmocka_unit_test(gradients_foretell_the_loss),
+        cmocka_unit_test(single_weights_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
         cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
