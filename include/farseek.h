@@ -42,6 +42,7 @@ typedef struct fs_model_options {
     int n_threads;               /* 0: one a usable CPU */
     const char *isa;             /* "scalar", "avx2", "avx512", "neon"; NULL: the best the CPU has */
     const char *adapter;         /* a folder with a PEFT LoRA adapter to add; NULL: none */
+    bool pin;                    /* keep each thread, the opening one too, on a CPU of its own */
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
     bool mapped;                 /* leave the weights in the map of the file instead of a packed copy: little memory of its own, slower */

@@ -55,6 +55,7 @@ struct fs_pool {
     struct worker *workers; /* n_threads - 1 */
     uint32_t spins_us;      /* turns of relax() in a microsecond, about */
     cpu_set_t cpus;
+    bool pinned;
     int caller_cpu; /* workers may not run there; -1: they may run anywhere */
 
     _Alignas(LINE) atomic_uint_fast64_t word;
@@ -207,8 +208,33 @@ static void follow_caller(fs_pool *p)
         pthread_setaffinity_np(p->workers[i].id, sizeof set, &set);
 }
 
+fs_status fs_pool_pin(fs_pool *p, fs_error *err)
+{
+    int thread = 0;
+
+    if (CPU_COUNT(&p->cpus) < p->n_threads)
+        return fs_fail(err, FS_ERR_ARGUMENT, "%d threads cannot be pinned to %d usable CPUs", p->n_threads, CPU_COUNT(&p->cpus));
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && thread <= p->n_started; cpu++) {
+        cpu_set_t one;
+        int rc;
+        if (!CPU_ISSET(cpu, &p->cpus))
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        rc = pthread_setaffinity_np(thread ? p->workers[thread - 1].id : pthread_self(), sizeof one, &one);
+        if (rc)
+            return fs_fail_errno(err, rc, "cannot pin thread %d to CPU %zu", thread, cpu);
+        thread++;
+    }
+    p->pinned = true;
+    p->caller_cpu = -1; /* nobody moves any more */
+    return FS_OK;
+}
+
 void fs_pool_unpin(fs_pool *p)
 {
+    if (p->pinned)
+        return;
     p->caller_cpu = -1;
     for (int i = 0; i < p->n_started; i++)
         pthread_setaffinity_np(p->workers[i].id, sizeof p->cpus, &p->cpus);

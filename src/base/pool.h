@@ -21,7 +21,10 @@ void fs_pool_free(fs_pool *p);
 int fs_pool_threads(const fs_pool *p);
 /* No thread rests from now on: for work whose regions take milliseconds, where a rest costs more than what it saves. */
 void fs_pool_keep_all(fs_pool *p);
-/* From now on threads run where the kernel puts them, instead of off the caller's CPU: before a sandbox, which would
+/* From now on each thread, the calling one too, runs on a usable CPU of its own, in the order of their numbers; fails where there are
+ * fewer CPUs than threads. For machines that do nothing else: a thread whose CPU is taken cannot move. */
+fs_status fs_pool_pin(fs_pool *p, fs_error *err);
+/* From now on threads that are not pinned run where the kernel puts them, instead of off the caller's CPU: before a sandbox, which would
  * refuse to move them when the caller moves. */
 void fs_pool_unpin(fs_pool *p);
 

@@ -19,7 +19,7 @@
 static struct {
     int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk, n_draft;
     const char *isa, *speculate, *kv_type;
-    bool exact, mapped, limits, json;
+    bool exact, mapped, pin, limits, json;
 } opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3, .limits = true };
 
 static const fs_option options[] = {
@@ -27,6 +27,7 @@ static const fs_option options[] = {
     FS_OPT_INT("tokens", 'n', opt.n_tokens, 0, 1 << 20, "N", "tokens written (default 128; 0: do not measure writing)"),
     FS_OPT_INT("depth", 'd', opt.n_depth, 0, 1 << 20, "N", "tokens that stand in the context before both (default 0)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_FLAG("pin", 0, opt.pin, "keep each thread on a CPU of its own"),
     FS_OPT_INT("batch", 'b', opt.n_batch, 1, FS_STEP_SEQUENCES, "N", "sequences that write at once (default 1)"),
     FS_OPT_INT("runs", 'r', opt.n_runs, 1, 100, "N", "measure N times and take the median (default 3)"),
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
@@ -147,7 +148,7 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
 {
     int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens) + 1;
     int ids_max = opt.n_depth > opt.n_prompt ? opt.n_depth : opt.n_prompt;
-    fs_model_options o = { .n_threads = opt.n_threads, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact,
+    fs_model_options o = { .n_threads = opt.n_threads, .pin = opt.pin, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact,
                            .mapped = opt.mapped, .kv_type = opt.kv_type };
     char *path = NULL;
     size_t n;

@@ -29,7 +29,7 @@ static struct {
     int ctx_tokens, n_threads, n_draft;
     double memory_gib;
     const char *kv_type;
-    bool json, raw, exact, mapped, sandbox;
+    bool json, raw, exact, mapped, pin, sandbox;
     fs_run_settings settings;
 } opt = {
     .settings = { .temperature = UNSET, .top_p = UNSET, .min_p = UNSET, .repetition_penalty = UNSET, .top_k = UNSET, .thinking = true },
@@ -56,6 +56,7 @@ static const fs_option options[] = {
     SETTINGS,
     FS_OPT_INT("ctx", 'c', opt.ctx_tokens, 0, 1 << 24, "N", "context in tokens (default 4096, or what the model was made for if less)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_FLAG("pin", 0, opt.pin, "keep each thread on a CPU of its own"),
     FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
     FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "guess tokens ahead: the answer is the same, it may come faster (default off)"),
@@ -164,7 +165,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
 {
     bool shown = isatty(STDERR_FILENO);
     int percent = -1;
-    fs_model_options o = { .n_threads = opt.n_threads, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
+    fs_model_options o = { .n_threads = opt.n_threads, .pin = opt.pin, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type,
                            .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
     fs_speculation speculation = FS_SPECULATE_OFF;

@@ -6,6 +6,7 @@
 
 #include <fenv.h>
 #include <float.h>
+#include <sched.h>
 #include <time.h>
 
 #define ITEMS 10007
@@ -162,6 +163,45 @@ static void workers_keep_off_the_callers_cpu_until_they_need_not(void **state)
     fs_pool_free(p);
 }
 
+static void where(void *ud, size_t begin, size_t end, int thread)
+{
+    cpu_set_t set, *seen = ud;
+
+    (void)begin;
+    (void)end;
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    assert_int_equal(CPU_COUNT(&set), 1);
+    seen[thread] = set;
+    nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+}
+
+static void pinned_threads_have_a_cpu_each(void **state)
+{
+    cpu_set_t before, seen[2] = { 0 }, both;
+    fs_error err;
+    fs_pool *p;
+    int n = fs_cpu_count();
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    assert_ok(fs_pool_new(n + 1, &p, &err), err);
+    assert_int_equal(fs_pool_pin(p, &err), FS_ERR_ARGUMENT);
+    fs_pool_free(p);
+    if (n < 2)
+        skip();
+    assert_ok(fs_pool_new(2, &p, &err), err);
+    assert_ok(fs_pool_pin(p, &err), err);
+    for (int tries = 0; tries < 1000 && !CPU_COUNT(&seen[1]); tries++)
+        fs_pool_for(p, 64, 1, where, seen);
+    CPU_AND(&both, &seen[0], &seen[1]);
+    assert_int_equal(CPU_COUNT(&both), 0);
+    assert_int_equal(CPU_COUNT(&seen[1]), 1);
+    fs_pool_unpin(p); /* as before a sandbox: it stays pinned */
+    fs_pool_for(p, 64, 1, where, seen);
+    fs_pool_free(p);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
 static void a_failing_allocation_is_a_sentence(void **state)
 {
     fs_error err;
@@ -184,6 +224,7 @@ int main(void)
         cmocka_unit_test(short_runs_in_a_row_lose_nothing),
         cmocka_unit_test(a_stalled_thread_rests_and_comes_back),
         cmocka_unit_test(workers_keep_off_the_callers_cpu_until_they_need_not),
+        cmocka_unit_test(pinned_threads_have_a_cpu_each),
         cmocka_unit_test(a_failing_allocation_is_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
