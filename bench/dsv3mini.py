@@ -64,11 +64,12 @@ def words(source):
             [bytes(m).decode() for m in field("merges")])
 
 
-def main():
-    out, source = sys.argv[1:3]
-    rng = np.random.default_rng(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
-    w = gguf.GGUFWriter(out, "deepseek2")
-    w.add_name("dsv3mini")
+def file_name(name):
+    return name if name.endswith("bias") else name + ".weight"
+
+
+def header(w, name, source):
+    w.add_name(name)
     w.add_vocab_size(VOCAB)
     w.add_context_length(32768)
     w.add_embedding_length(HIDDEN)
@@ -102,10 +103,16 @@ def main():
     w.add_bos_token_id(1)
     w.add_eos_token_id(2)
     w.add_add_bos_token(False)
-    full = lambda name: name if name.endswith("bias") else name + ".weight"
+
+
+def main():
+    out, source = sys.argv[1:3]
+    rng = np.random.default_rng(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
+    w = gguf.GGUFWriter(out, "deepseek2")
+    header(w, "dsv3mini", source)
     for name, shape, kind in tensors():
         dtype = np.dtype(np.float16 if kind == F16 else np.float32)
-        w.add_tensor_info(full(name), shape, dtype, int(np.prod(shape)) * dtype.itemsize)
+        w.add_tensor_info(file_name(name), shape, dtype, int(np.prod(shape)) * dtype.itemsize)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_ti_data_to_file()

@@ -47,7 +47,9 @@ typedef struct fs_model_options {
     bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
     bool mapped;                 /* leave the weights in the map of the file instead of a packed copy: little memory of its own, slower */
     const char *kv_type;         /* what attention's cache holds: "f32" or "bf16"; NULL: bf16 with 8-bit activations, else f32 */
-    uint64_t memory_bytes_max;   /* refuse to load above this; 0: what the machine has free */
+    uint64_t memory_bytes_max;   /* take no more; 0: what the machine has free. Where that is too little for all routed
+                                    experts of a model they stay on disk and are streamed; else it is refused */
+    int n_expert_slots;          /* routed experts in memory at a time; 0: as many as fit */
     int ctx_tokens;              /* context the memory estimate counts with; 0: 4096 or the model's, if less */
     bool (*progress)(void *ud, double fraction); /* may be NULL; returning false stops the load */
     void *ud;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define NAME_BYTES_MAX 64
 
@@ -119,6 +120,31 @@ static fs_status set_float(const fs_option *o, const char *text, const char *sou
     return FS_OK;
 }
 
+static fs_status set_size(const fs_option *o, const char *text, const char *source, fs_error *err)
+{
+    static const struct { const char *name; double bytes; } units[] = {
+        { "", 0x1p30 }, { "b", 1 }, { "k", 0x1p10 }, { "kib", 0x1p10 }, { "kb", 1e3 }, { "m", 0x1p20 }, { "mib", 0x1p20 }, { "mb", 1e6 },
+        { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 },
+    };
+    char *end;
+    double v = strtod(text, &end);
+
+    bool plain = isdigit((unsigned char)*text) && end == text + strspn(text, "0123456789.");
+
+    while (*end == ' ')
+        end++;
+    for (size_t i = 0; plain && i < sizeof units / sizeof *units; i++) {
+        if (strcasecmp(end, units[i].name) != 0)
+            continue;
+        v *= units[i].bytes;
+        if (!(v < 0x1p63))
+            break;
+        *o->to.u64 = (uint64_t)v;
+        return FS_OK;
+    }
+    return fs_fail(err, FS_ERR_ARGUMENT, "%s is '%.100s', which is no size like 4GiB or 500MiB", source, text);
+}
+
 fs_status fs_option_set_text(const fs_option *o, const char *text, const char *source, fs_error *err)
 {
     switch (o->kind) {
@@ -130,6 +156,8 @@ fs_status fs_option_set_text(const fs_option *o, const char *text, const char *s
         return set_u64(o, text, source, err);
     case FS_OPTION_FLOAT:
         return set_float(o, text, source, err);
+    case FS_OPTION_SIZE:
+        return set_size(o, text, source, err);
     case FS_OPTION_STR:
         if (has_words(o) && !is_word_of(o->arg, text))
             return fs_fail(err, FS_ERR_ARGUMENT, "%s is '%.100s', allowed are %s", source, text, o->arg);

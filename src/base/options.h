@@ -19,7 +19,7 @@
 #include "base/json.h"
 
 typedef enum fs_option_kind {
-    FS_OPTION_END, FS_OPTION_STR, FS_OPTION_INT, FS_OPTION_U64, FS_OPTION_FLOAT, FS_OPTION_FLAG
+    FS_OPTION_END, FS_OPTION_STR, FS_OPTION_INT, FS_OPTION_U64, FS_OPTION_FLOAT, FS_OPTION_FLAG, FS_OPTION_SIZE
 } fs_option_kind;
 
 typedef struct fs_option {
@@ -29,7 +29,7 @@ typedef struct fs_option {
     union {
         const char **str; /* borrows from argv, the environment or the configuration */
         int *i;
-        uint64_t *u64;
+        uint64_t *u64; /* U64 and SIZE */
         double *f;
         bool *flag;
     } to;
@@ -43,6 +43,8 @@ typedef struct fs_option {
 #define FS_OPT_INT(n, l, var, lo, hi, a, h)  { .name = n, .letter = l, .kind = FS_OPTION_INT, .to.i = &(var), .min = lo, .max = hi, .arg = a, .help = h }
 #define FS_OPT_U64(n, l, var, a, h)          { .name = n, .letter = l, .kind = FS_OPTION_U64, .to.u64 = &(var), .arg = a, .help = h }
 #define FS_OPT_FLOAT(n, l, var, lo, hi, a, h) { .name = n, .letter = l, .kind = FS_OPTION_FLOAT, .to.f = &(var), .min = lo, .max = hi, .arg = a, .help = h }
+/* A number of bytes: "4GiB", "512 MiB", "1.5T"; KB, MB, GB and TB are powers of 1000; a number alone counts GiB. */
+#define FS_OPT_SIZE(n, l, var, a, h)         { .name = n, .letter = l, .kind = FS_OPTION_SIZE, .to.u64 = &(var), .arg = a, .help = h }
 #define FS_OPT_FLAG(n, l, var, h)            { .name = n, .letter = l, .kind = FS_OPTION_FLAG, .to.flag = &(var), .help = h }
 #define FS_OPT_END                           { .kind = FS_OPTION_END }
 

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/stream.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -267,6 +268,7 @@ static fs_status do_stats(chat *c, char *text, fs_error *err)
             printf("; thought for %.0f s, %zu tokens", r->reasoning_seconds, r->n_reasoning_tokens);
         putchar('\n');
     }
+    fs_stream_print(r->model, stdout);
     return FS_OK;
 }
 
@@ -287,6 +289,7 @@ static void print_setting(const fs_option *o)
         printf("%-12s", *o->to.flag ? "true" : "false");
         break;
     case FS_OPTION_STR:
+    case FS_OPTION_SIZE:
     case FS_OPTION_END:
         break;
     }

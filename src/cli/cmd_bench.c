@@ -5,6 +5,7 @@
 #include "cli/interrupt.h"
 #include "cli/reply.h"
 #include "cli/score.h"
+#include "cli/stream.h"
 #include "cli/tally.h"
 
 #include "base/clock.h"
@@ -19,6 +20,8 @@
 static struct {
     int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk, n_draft;
     const char *isa, *speculate, *kv_type;
+    uint64_t memory;
+    int n_slots;
     bool exact, mapped, pin, limits, json;
 } opt = { .n_prompt = 512, .n_tokens = 128, .n_batch = 1, .n_runs = 3, .limits = true };
 
@@ -33,6 +36,8 @@ static const fs_option options[] = {
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
     FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "write the model's own likeliest tokens, guessing ahead (default off)"),
     FS_OPT_INT("draft", 0, opt.n_draft, 0, FS_DRAFT_MAX, "N", "tokens guessed at once; 0: 8 by lookup, 1 by mtp (default 0)"),
+    FS_OPT_INT("expert-slots", 0, opt.n_slots, 0, 1 << 24, "N", "keep N experts in memory, the others on disk (default 0: as many as fit)"),
+    FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
@@ -59,6 +64,9 @@ typedef struct bench {
     double open_s, first_token_s, prompt_s[RUNS_MAX], tokens_s[RUNS_MAX];
     double rss_mib;
     fs_tallies tallies;
+    bool streamed;
+    fs_stream_stats prompt_stream, tokens_stream; /* of all runs */
+    double disk_bytes_s;
     double read_bytes_s, f32_ops_s, int8_ops_s; /* of the machine; 0: not measured */
 } bench;
 
@@ -149,7 +157,8 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
     int ctx_tokens = opt.n_depth + (opt.n_prompt > opt.n_tokens ? opt.n_prompt : opt.n_tokens) + 1;
     int ids_max = opt.n_depth > opt.n_prompt ? opt.n_depth : opt.n_prompt;
     fs_model_options o = { .n_threads = opt.n_threads, .pin = opt.pin, .isa = opt.isa, .ctx_tokens = ctx_tokens, .exact_activations = opt.exact,
-                           .mapped = opt.mapped, .kv_type = opt.kv_type };
+                           .mapped = opt.mapped, .kv_type = opt.kv_type,
+                           .memory_bytes_max = opt.memory, .n_expert_slots = opt.n_slots };
     char *path = NULL;
     size_t n;
     double start = fs_seconds_now();
@@ -184,9 +193,30 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
     return rc;
 }
 
+/* Adds what streaming did since the last look, which this then is. */
+static void count_stream(const bench *b, fs_stream_stats *look, fs_stream_stats *sum)
+{
+    fs_stream_stats now, d;
+
+    if (!fs_model_stream_stats(b->model, &now))
+        return;
+    d = fs_stream_between(look, &now);
+    *look = now;
+    if (!sum)
+        return;
+    sum->n_wanted += d.n_wanted;
+    sum->n_hits += d.n_hits;
+    sum->n_guessed += d.n_guessed;
+    sum->n_guessed_right += d.n_guessed_right;
+    sum->bytes_needed += d.bytes_needed;
+    sum->bytes_read += d.bytes_read;
+    sum->wait_s += d.wait_s;
+}
+
 /* Once what is before the measured part, and once that part without a clock; then n_runs times each. */
 static fs_status measure(bench *b, fs_error *err)
 {
+    fs_stream_stats look = { 0 };
     fs_status rc = FS_OK;
     double start;
 
@@ -200,14 +230,17 @@ static fs_status measure(bench *b, fs_error *err)
         rc = write_tokens(b, 1, err);
     for (int i = 0; i < opt.n_runs && !rc; i++) {
         rewind_to_depth(b);
+        count_stream(b, &look, NULL);
         start = fs_seconds_now();
         rc = read_tokens(b, 0, opt.n_prompt, err);
         b->prompt_s[i] = fs_seconds_now() - start;
+        count_stream(b, &look, &b->prompt_stream);
         rewind_to_depth(b);
         start = fs_seconds_now();
         if (!rc)
             rc = b->speculation ? write_guessing(b, opt.n_tokens, err) : write_tokens(b, opt.n_tokens, err);
         b->tokens_s[i] = fs_seconds_now() - start;
+        count_stream(b, &look, &b->tokens_stream);
     }
     return rc;
 }
@@ -215,7 +248,8 @@ static fs_status measure(bench *b, fs_error *err)
 /* Where there is little memory, reading is measured over less of it, or not at all. */
 static void measure_limits(bench *b)
 {
-    size_t available = fs_memory_available() / 4, n = available < READ_BYTES_MAX ? available / FS_LIMITS_READ_ALIGN * FS_LIMITS_READ_ALIGN : READ_BYTES_MAX;
+    size_t free_bytes = fs_memory_available(), left = opt.memory > b->rss_mib * 1048576 ? (size_t)(opt.memory - b->rss_mib * 1048576) : 0;
+    size_t available = (opt.memory && left < free_bytes ? left : free_bytes) / 4, n = available < READ_BYTES_MAX ? available / FS_LIMITS_READ_ALIGN * FS_LIMITS_READ_ALIGN : READ_BYTES_MAX;
     fs_pool *pool = fs_model_pool(b->model);
     unsigned isa = fs_model_kernels(b->model)->isa;
     uint8_t *memory = n >= READ_BYTES_MIN ? fs_alloc_lazy(n) : NULL;
@@ -225,6 +259,7 @@ static void measure_limits(bench *b)
         b->read_bytes_s = fs_limit_read_bytes_s(pool, isa, memory, n, LIMIT_RUNS);
         fs_free_lazy(memory, n);
     }
+    b->disk_bytes_s = fs_model_disk_bytes_s(b->model);
     b->f32_ops_s = fs_limit_f32_ops_s(pool, isa, LIMIT_RUNS);
     b->int8_ops_s = fs_limit_int8_ops_s(pool, isa, LIMIT_RUNS);
 }
@@ -272,6 +307,39 @@ static const char *isa_name(unsigned isa)
     return fs_isa_name(top);
 }
 
+/* Seconds that the disk needs for what was not in memory, over the seconds that reading or writing took, all runs. */
+static double disk_share(const bench *b, const fs_stream_stats *s, const double *times)
+{
+    double seconds = 0;
+
+    for (int i = 0; i < opt.n_runs; i++)
+        seconds += times[i];
+    return b->disk_bytes_s > 0 && seconds > 0 ? (double)s->bytes_needed / b->disk_bytes_s / seconds : 0;
+}
+
+static void print_stream(const bench *b, const char *title, const fs_stream_stats *s, const double *times, double n_tokens)
+{
+    double seconds = 0;
+
+    for (int i = 0; i < opt.n_runs; i++)
+        seconds += times[i];
+    printf("%-16s %8.1f %%    of those needed in memory (%u of %u slots); %.1f MB a token needed from disk, %.1f read; waited %.0f %% of the time",
+           title, 100 * fs_stream_hit_rate(s), b->tokens_stream.n_slots, b->tokens_stream.n_experts, (double)s->bytes_needed / n_tokens / 1e6,
+           (double)s->bytes_read / n_tokens / 1e6, 100 * s->wait_s / seconds);
+    if (b->disk_bytes_s > 0)
+        printf("; %.0f %% of what the disk allows", 100 * disk_share(b, s, times));
+    putchar('\n');
+}
+
+static void print_json_stream(const bench *b, const char *name, const fs_stream_stats *s, const double *times)
+{
+    printf("\"%s_hit_rate\": %.4f, \"%s_needed_bytes\": %.0f, \"%s_read_bytes\": %.0f, \"%s_wait_s\": %.3f, \"%s_guessed\": %llu, "
+           "\"%s_guessed_right\": %llu, \"%s_disk_share\": %.3f, ",
+           name, fs_stream_hit_rate(s), name, (double)s->bytes_needed / opt.n_runs, name, (double)s->bytes_read / opt.n_runs, name,
+           s->wait_s / opt.n_runs, name, (unsigned long long)s->n_guessed, name, (unsigned long long)s->n_guessed_right, name,
+           disk_share(b, s, times));
+}
+
 static void print(bench *b, const char *name)
 {
     rate pp = rate_of(opt.n_prompt, b->prompt_s), tg = rate_of((double)opt.n_tokens * opt.n_batch, b->tokens_s);
@@ -299,12 +367,18 @@ static void print(bench *b, const char *name)
                    b->n_accepted, b->n_drafted);
         printf("%-16s %8.1f MB\n", "a token reads", bytes / 1e6);
     }
+    if (b->streamed && opt.n_prompt)
+        print_stream(b, "experts, prompt", &b->prompt_stream, b->prompt_s, (double)opt.n_prompt * opt.n_runs);
+    if (b->streamed && opt.n_tokens)
+        print_stream(b, "experts, writing", &b->tokens_stream, b->tokens_s, (double)opt.n_tokens * opt.n_batch * opt.n_runs);
     printf("%-16s %8.2f s        first token after %.2f s\n%-16s %8.1f MiB\n", "opening", b->open_s, b->first_token_s, "memory, peak",
            b->rss_mib);
     if (opt.limits) {
         printf("%-16s ", "this machine");
         if (b->read_bytes_s > 0)
             printf("reads %.1f GB/s, ", b->read_bytes_s / 1e9);
+        if (b->disk_bytes_s > 0)
+            printf("disk %.2f GB/s, ", b->disk_bytes_s / 1e9);
         printf("f32 %.0f Gop/s, int8 %.0f Gop/s\n", b->f32_ops_s / 1e9, b->int8_ops_s / 1e9);
     }
 }
@@ -323,6 +397,15 @@ static void print_json(bench *b)
                tg.median, tg.min, tg.max, (step / opt.n_batch + cache_bytes(b)) * tg.median, step / opt.n_batch + cache_bytes(b));
     if (b->speculation)
         printf("\"drafted\": %d, \"accepted\": %d, ", b->n_drafted, b->n_accepted);
+    if (b->streamed) {
+        printf("\"expert_slots\": %u, \"experts\": %u, ", b->tokens_stream.n_slots, b->tokens_stream.n_experts);
+        if (opt.n_prompt)
+            print_json_stream(b, "pp", &b->prompt_stream, b->prompt_s);
+        if (opt.n_tokens)
+            print_json_stream(b, "tg", &b->tokens_stream, b->tokens_s);
+        if (opt.limits)
+            printf("\"limit_disk_bytes_s\": %.0f, ", b->disk_bytes_s);
+    }
     if (opt.limits)
         printf("\"limit_read_bytes_s\": %.0f, \"limit_f32_ops_s\": %.0f, \"limit_int8_ops_s\": %.0f, ", b->read_bytes_s, b->f32_ops_s,
                b->int8_ops_s);
@@ -336,6 +419,7 @@ static fs_status run(const fs_args *args, fs_error *err)
 {
     bench b = { 0 };
     struct rusage usage;
+    fs_stream_stats last = { 0 };
     fs_status rc;
 
     if (opt.n_prompt + opt.n_tokens == 0)
@@ -348,6 +432,9 @@ static fs_status run(const fs_args *args, fs_error *err)
         const fs_weights *w = fs_model_weights(b.model);
         getrusage(RUSAGE_SELF, &usage);
         b.rss_mib = (double)usage.ru_maxrss / 1024;
+        b.streamed = fs_model_stream_stats(b.model, &last);
+        b.tokens_stream.n_slots = last.n_slots;
+        b.tokens_stream.n_experts = last.n_experts;
         for (size_t i = 0; i < fs_weights_n_tensors(w); i++)
             fs_tallies_add(&b.tallies, fs_weights_tensor_at(w, i), fs_model_config(b.model)->num_hidden_layers);
         if (opt.limits)

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/stream.h"
 #include "cli/tokens.h"
 #include "engine/engine.h"
 
@@ -17,7 +18,9 @@ static struct {
     const char *ids, *ids_file, *batch_with, *isa, *adapter;
     int top, greedy, n_threads, chunk;
     const char *kv_type;
-    bool mtp, exact, mapped, sandbox, json;
+    uint64_t memory;
+    int n_slots;
+    bool mtp, exact, mapped, sandbox, verbose, json;
 } opt = { .top = 10 };
 
 static const fs_option options[] = {
@@ -28,6 +31,8 @@ static const fs_option options[] = {
     FS_OPT_STR("adapter", 0, opt.adapter, "FOLDER", "add a LoRA adapter, as PEFT saves it"),
     FS_OPT_FLAG("mtp", 0, opt.mtp, "also run the multi-token-prediction layer over the prompt"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_INT("expert-slots", 0, opt.n_slots, 0, 1 << 24, "N", "keep N experts in memory, the others on disk (default 0: as many as fit)"),
+    FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_STR("batch-with", 0, opt.batch_with, "FILE", "neighbours in the same steps: {\"batch\":[[ids],...]}; they change nothing"),
@@ -36,6 +41,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
+    FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
@@ -313,7 +319,8 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 static fs_status run(const fs_args *args, fs_error *err)
 {
     fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp,
-                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type };
+                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type,
+                            .memory_bytes_max = opt.memory, .n_expert_slots = opt.n_slots };
     struct run r = { 0 };
     fs_ids ids = { 0 };
     char *path = NULL;
@@ -351,6 +358,8 @@ static fs_status run(const fs_args *args, fs_error *err)
         rc = answer(&r, &ids, err);
     if (!rc)
         fwrite(r.out.data, 1, r.out.n_bytes, stdout);
+    if (!rc && opt.verbose)
+        fs_stream_print(r.model, stderr);
 done:
     for (size_t i = 0; i < r.n_neighbours; i++) {
         fs_session_free(r.neighbours[i].session);

@@ -4,6 +4,7 @@
 #include "cli/interrupt.h"
 #include "cli/logits_file.h"
 #include "cli/score.h"
+#include "cli/stream.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -24,7 +25,8 @@ static struct {
     int ctx, stride, chunks, n_threads;
     const char *base, *save, *adapter;
     const char *kv_type;
-    bool exact, mapped, json;
+    uint64_t memory;
+    bool exact, mapped, verbose, json;
 } opt;
 
 static const fs_option options[] = {
@@ -36,9 +38,12 @@ static const fs_option options[] = {
     FS_OPT_STR("save-logits", 0, opt.save, "FILE", "keep the scored logits for a later --kl"),
     FS_OPT_STR("adapter", 0, opt.adapter, "FOLDER", "add a LoRA adapter, as PEFT saves it"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_SIZE("memory", 0, opt.memory, "SIZE",
+                "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
+    FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
@@ -91,7 +96,7 @@ static void perplexity_done(perplexity *p)
 static fs_status open_model(const char *name, const char *adapter, bool exact, const char *kv_type, fs_model **ret, fs_error *err)
 {
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = adapter, .ctx_tokens = opt.ctx ? opt.ctx : CTX_DEFAULT,
-                           .exact_activations = exact, .mapped = opt.mapped, .kv_type = kv_type };
+                           .exact_activations = exact, .mapped = opt.mapped, .kv_type = kv_type, .memory_bytes_max = opt.memory };
     char *path = NULL;
     fs_status rc = fs_model_path(name, &path, err);
 
@@ -461,6 +466,8 @@ static fs_status run(const fs_args *args, fs_error *err)
             rc = print_json(&p, &nll, with_base ? &c : NULL, err);
         else
             print_text(&p, &nll, with_base ? &c : NULL);
+        if (opt.verbose)
+            fs_stream_print(p.model.model, stderr);
     }
     perplexity_done(&p);
     return rc;

@@ -2,6 +2,7 @@
 #include "cli/chat_loop.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/stream.h"
 
 #include "base/file.h"
 #include "base/pool.h"
@@ -27,9 +28,9 @@ extern const fs_command fs_command_run;
 static struct {
     const char *model, *system, *adapter, *format, *chat_template, *tools, *date, *speculate;
     int ctx_tokens, n_threads, n_draft;
-    double memory_gib;
     const char *kv_type;
-    bool json, raw, exact, mapped, pin, sandbox;
+    uint64_t memory;
+    bool json, raw, exact, mapped, pin, sandbox, verbose;
     fs_run_settings settings;
 } opt = {
     .settings = { .temperature = UNSET, .top_p = UNSET, .min_p = UNSET, .repetition_penalty = UNSET, .top_k = UNSET, .thinking = true },
@@ -57,7 +58,7 @@ static const fs_option options[] = {
     FS_OPT_INT("ctx", 'c', opt.ctx_tokens, 0, 1 << 24, "N", "context in tokens (default 4096, or what the model was made for if less)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("pin", 0, opt.pin, "keep each thread on a CPU of its own"),
-    FS_OPT_FLOAT("memory", 0, opt.memory_gib, 0, 1e6, "GIB", "refuse a model that needs more memory (default: what is free)"),
+    FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
     FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "guess tokens ahead: the answer is the same, it may come faster (default off)"),
     FS_OPT_INT("draft", 0, opt.n_draft, 0, FS_DRAFT_MAX, "N", "tokens guessed at once; 0: 8 by lookup, 1 by mtp (default 0)"),
@@ -69,6 +70,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map: starts at once, little memory, slower"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
+    FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),
     FS_OPT_END
 };
@@ -167,7 +169,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .pin = opt.pin, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type,
-                           .memory_bytes_max = (uint64_t)(opt.memory_gib * 1073741824.0), .ud = shown ? &percent : NULL };
+                           .memory_bytes_max = opt.memory, .ud = shown ? &percent : NULL };
     fs_speculation speculation = FS_SPECULATE_OFF;
     char *path = NULL;
     fs_status rc = fs_speculation_from_name(opt.speculate, &speculation, err);
@@ -346,6 +348,8 @@ static fs_status run(const fs_args *args, fs_error *err)
         rc = fs_model_sandbox(r.model, err);
     if (!rc)
         rc = chat ? fs_chat_loop(&r, &opt.settings, settings, err) : one_shot(&r, &prompt, err);
+    if (!rc && opt.verbose)
+        fs_stream_print(r.model, stderr);
     fs_interrupt_stops(NULL);
     fs_buf_done(&prompt);
     fs_run_done(&r);

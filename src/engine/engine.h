@@ -46,9 +46,13 @@ fs_sampling fs_model_sampling(const fs_model *m, bool *ret_found);
 /* True for ids that end an answer: the config's eos ids and those of the chat format. */
 bool fs_model_is_stop(const fs_model *m, int32_t id);
 
-/* Bytes a model takes with one session of ctx_tokens. */
+/* What streaming of experts has done since the model was opened; false where all are in memory. See models/network.h. */
+bool fs_model_stream_stats(const fs_model *m, fs_stream_stats *ret);
+double fs_model_disk_bytes_s(const fs_model *m);
+
+/* Bytes a model takes with one session of ctx_tokens. Of streamed experts, the slots and what reads them. */
 typedef struct fs_memory_estimate {
-    size_t weights_bytes, kv_bytes, work_bytes, total_bytes;
+    size_t weights_bytes, experts_bytes, kv_bytes, work_bytes, total_bytes;
     size_t available_bytes; /* what the machine can give (MemAvailable, cgroup limit) */
 } fs_memory_estimate;
 fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens);

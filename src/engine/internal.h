@@ -15,6 +15,7 @@ struct fs_model {
     fs_adapter *adapter; /* NULL: none */
     fs_network *network;
     fs_network_plan plan;
+    size_t stream_bytes; /* of slots and readers; 0: every expert is in memory */
     fs_workspace *workspace; /* shared by the sessions: steps are one at a time */
     fs_tokenizer *tokenizer;
     fs_chat_format chat_format;

@@ -55,30 +55,84 @@ size_t fs_memory_available(void)
 
 fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens)
 {
-    fs_memory_estimate e = { .weights_bytes = m->plan.weights_bytes, .available_bytes = fs_memory_available() };
+    fs_memory_estimate e = { .weights_bytes = m->plan.weights_bytes, .experts_bytes = m->stream_bytes, .available_bytes = fs_memory_available() };
     size_t ctx = ((size_t)(ctx_tokens > 0 ? ctx_tokens : CTX_TOKENS_DEFAULT) + FS_KV_BLOCK - 1) / FS_KV_BLOCK * FS_KV_BLOCK;
 
     if (!fs_mul_size(ctx, m->plan.kv_token_bytes, &e.kv_bytes) || !fs_add_size(e.kv_bytes, m->plan.kv_fixed_bytes, &e.kv_bytes))
         e.kv_bytes = SIZE_MAX;
     e.work_bytes = fs_workspace_bytes(m->network, FS_STEP_TOKENS, FS_STEP_SEQUENCES);
-    if (!fs_add_size(e.weights_bytes, e.kv_bytes, &e.total_bytes) || !fs_add_size(e.total_bytes, e.work_bytes, &e.total_bytes))
+    if (!fs_add_size(e.weights_bytes, e.kv_bytes, &e.total_bytes) || !fs_add_size(e.total_bytes, e.work_bytes, &e.total_bytes) ||
+        !fs_add_size(e.total_bytes, e.experts_bytes, &e.total_bytes))
         e.total_bytes = SIZE_MAX;
     return e;
 }
 
-static fs_status check_memory(const fs_model *m, const fs_model_options *o, fs_error *err)
+/* Resident memory of the process: tables of the files and of the tokenizer, mostly. */
+static size_t memory_now(void)
+{
+    size_t kib;
+
+    return read_number("/proc/self/status", "VmRSS:", &kib) ? kib * 1024 : 0;
+}
+
+/* What is known only when a conversation goes on: its logits, its tokens, what the program says. */
+#define PROGRAM_BYTES ((size_t)8 << 20)
+
+static fs_status stream_experts(fs_model *m, uint32_t n_slots, fs_error *err)
+{
+    fs_status rc = fs_network_stream(m->network, n_slots, &m->plan, err);
+
+    if (!rc)
+        m->stream_bytes = fs_network_stream_bytes(m->network, n_slots);
+    return rc;
+}
+
+/* As many as fit in what the limit leaves, which is some. */
+static uint32_t slots_that_fit(const fs_model *m, size_t left)
+{
+    uint32_t lo = fs_weights_config(m->weights)->num_experts_per_tok, hi = m->plan.n_experts;
+
+    while (lo < hi) {
+        uint32_t mid = hi - (hi - lo) / 2;
+        if (fs_network_stream_bytes(m->network, mid) <= left)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return lo;
+}
+
+/* Whether the model fits, with its experts in memory or else with as many as a token needs. */
+static fs_status plan_memory(fs_model *m, const fs_model_options *o, fs_error *err)
 {
     int ctx = o->ctx_tokens > 0 ? o->ctx_tokens : fs_model_ctx_tokens_max(m) < CTX_TOKENS_DEFAULT ? fs_model_ctx_tokens_max(m) : CTX_TOKENS_DEFAULT;
     fs_memory_estimate e = fs_model_memory(m, ctx);
-    size_t limit = o->memory_bytes_max ? (size_t)o->memory_bytes_max : e.available_bytes;
+    size_t limit = o->memory_bytes_max ? (size_t)o->memory_bytes_max : e.available_bytes, need, left, slots;
+    size_t program = o->memory_bytes_max ? memory_now() + PROGRAM_BYTES : 0; /* what is free is free besides this process */
+    uint32_t n_slots = fs_weights_config(m->weights)->num_experts_per_tok;
+    const char *limit_is = o->memory_bytes_max ? "the limit is" : "the machine has free";
     const double mib = 1024 * 1024;
 
-    if (e.total_bytes > limit)
-        return fs_fail(err, FS_ERR_MEMORY,
-                       "the model needs %.0f MiB (weights %.0f, KV cache of %d tokens %.0f, work space %.0f), %s %.0f MiB",
-                       (double)e.total_bytes / mib, (double)e.weights_bytes / mib, ctx, (double)e.kv_bytes / mib,
-                       (double)e.work_bytes / mib, o->memory_bytes_max ? "the limit is" : "the machine has free", (double)limit / mib);
-    return FS_OK;
+    if (!fs_add_size(e.total_bytes, program, &need) || need > limit) {
+        if (!m->plan.n_experts)
+            return fs_fail(err, FS_ERR_MEMORY,
+                           "the model needs %.0f MiB (weights %.0f, KV cache of %d tokens %.0f, work space %.0f, the program %.0f), %s %.0f MiB",
+                           (double)need / mib, (double)e.weights_bytes / mib, ctx, (double)e.kv_bytes / mib, (double)e.work_bytes / mib,
+                           (double)program / mib, limit_is, (double)limit / mib);
+        slots = fs_network_stream_bytes(m->network, n_slots);
+        need = e.total_bytes == SIZE_MAX ? SIZE_MAX : need - m->plan.experts_bytes;
+        if (!fs_add_size(need, slots, &slots) || slots > limit)
+            return fs_fail(err, FS_ERR_MEMORY,
+                           "the model needs %.1f MiB with its experts on disk (weights besides them %.1f, KV cache of %d tokens %.1f, work "
+                           "space %.1f, the program %.1f, %u experts at a time %.1f), %s %.1f MiB",
+                           (double)slots / mib, (double)(e.weights_bytes - m->plan.experts_bytes) / mib, ctx, (double)e.kv_bytes / mib,
+                           (double)e.work_bytes / mib, (double)program / mib, n_slots, (double)fs_network_stream_bytes(m->network, n_slots) / mib,
+                           limit_is, (double)limit / mib);
+        left = limit - need;
+        n_slots = o->n_expert_slots ? (uint32_t)o->n_expert_slots : slots_that_fit(m, o->memory_bytes_max ? left : left - left / 16);
+        return stream_experts(m, n_slots, err);
+    }
+    return o->n_expert_slots && m->plan.n_experts ? stream_experts(m, (uint32_t)o->n_expert_slots, err) : FS_OK;
 }
 
 /* ---- tokenizer and chat format ---- */
@@ -275,7 +329,7 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
     if (!rc)
         rc = fs_network_new(m->weights, m->pool, &m->kernels, &net, &m->network, &m->plan, err);
     if (!rc)
-        rc = check_memory(m, o, err);
+        rc = plan_memory(m, o, err);
     if (!rc)
         rc = fs_network_load(m->network, err);
     if (!rc)
@@ -385,6 +439,16 @@ fs_status fs_model_sandbox(const fs_model *m, fs_error *err)
 {
     fs_pool_unpin(m->pool);
     return fs_sandbox_enter(err);
+}
+
+bool fs_model_stream_stats(const fs_model *m, fs_stream_stats *ret)
+{
+    return fs_network_stream_stats(m->network, ret);
+}
+
+double fs_model_disk_bytes_s(const fs_model *m)
+{
+    return fs_network_disk_bytes_s(m->network);
 }
 
 bool fs_model_has_mtp(const fs_model *m)

@@ -864,11 +864,34 @@ size_t fs_weights_file_bytes(const fs_weights *w)
     return n;
 }
 
-void fs_weights_drop(const fs_weights *w, const fs_tensor *t)
+size_t fs_weights_n_files(const fs_weights *w)
+{
+    return w->n_parts;
+}
+
+char *fs_weights_file_path(const fs_weights *w, size_t i)
+{
+    return fs_path_join(w->folder, w->parts[i].name);
+}
+
+bool fs_weights_locate(const fs_weights *w, const uint8_t *data, size_t *ret_file, uint64_t *ret_offset)
 {
     for (size_t i = 0; i < w->n_parts; i++) {
-        fs_bytes map = w->parts[i].map.bytes;
-        if (t->data >= map.data && (size_t)(t->data - map.data) < map.n_bytes)
-            fs_map_drop((fs_bytes){ t->data, t->n_bytes });
+        uintptr_t map = (uintptr_t)w->parts[i].map.bytes.data, at = (uintptr_t)data;
+        if (at >= map && at - map < w->parts[i].map.bytes.n_bytes) {
+            *ret_file = i;
+            *ret_offset = at - map;
+            return true;
+        }
     }
+    return false;
+}
+
+void fs_weights_drop(const fs_weights *w, const fs_tensor *t)
+{
+    size_t file;
+    uint64_t offset;
+
+    if (fs_weights_locate(w, t->data, &file, &offset))
+        fs_map_drop((fs_bytes){ t->data, t->n_bytes });
 }

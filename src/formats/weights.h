@@ -48,6 +48,11 @@ void fs_weights_replace(fs_weights *w, const fs_tensor *t);
  * array of borrowed tensors. */
 fs_status fs_weights_stored(const fs_weights *w, const fs_tensor ***ret, size_t *ret_n, fs_error *err);
 size_t fs_weights_file_bytes(const fs_weights *w);
+/* The files that hold tensors, one behind the other: "folder/name" of file i into a new string (free), NULL without memory. */
+size_t fs_weights_n_files(const fs_weights *w);
+char *fs_weights_file_path(const fs_weights *w, size_t i);
+/* Which of them has the bytes that stand at data in its map, and where; false: none (what fs_weights_replace has put there). */
+bool fs_weights_locate(const fs_weights *w, const uint8_t *data, size_t *ret_file, uint64_t *ret_offset);
 /* t's bytes have been copied: their pages of the map need not stay in memory. */
 void fs_weights_drop(const fs_weights *w, const fs_tensor *t);
 

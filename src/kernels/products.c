@@ -112,6 +112,30 @@ size_t fs_mat_scales_bytes(const fs_tensor *t)
     return scales;
 }
 
+void fs_mat_init_unplaced(fs_mat *ret, const fs_tensor *t)
+{
+    fs_dtype dtype = fs_mat_dtype(t);
+    bool scaled = dtype == FS_DTYPE_F8_E4M3 && t->scales;
+    size_t panels = 0, scales = 0;
+
+    *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)fs_tensor_rows(t), .k = (uint32_t)fs_tensor_cols(t),
+                     .scale_rows = scaled ? t->scale_rows : 0, .scale_cols = scaled ? t->scale_cols : 0 };
+    bool ok = sizes(dtype, fs_tensor_rows(t), fs_tensor_cols(t), ret->scale_rows, ret->scale_cols, &ret->panel_bytes, &panels, &scales);
+    assert(ok);
+    (void)ok;
+}
+
+void fs_mat_place(fs_mat *m, void *data)
+{
+    size_t panel_bytes, panels = 0, scales = 0;
+    bool ok = sizes(m->dtype, m->n, m->k, m->scale_rows, m->scale_cols, &panel_bytes, &panels, &scales);
+
+    assert(ok);
+    (void)ok;
+    m->data = data;
+    m->scales = data && scales ? (const float *)(const void *)(m->data + panels) : NULL;
+}
+
 void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data)
 {
     size_t panel_bytes = 0, panels, scales;

@@ -35,6 +35,7 @@ typedef struct fs_ffn {
     bool met; /* of a routed expert: a step has used it */
 } fs_ffn;
 
+typedef struct fs_experts fs_experts;
 typedef struct fs_moe {
     fs_linear router;             /* [E, D] */
     const float *correction_bias; /* [E] or NULL */
@@ -44,6 +45,9 @@ typedef struct fs_moe {
     bool has_shared;
     unsigned takes;                    /* of the layer's input: router, gates and ups */
     unsigned experts_take, downs_take; /* gates and ups, and downs, of the routed experts */
+    uint32_t layer;                    /* of net->experts */
+    const struct fs_moe *next;         /* of the following layer; NULL: none, or nothing is streamed */
+    const float *next_norm;            /* [D] of its input; NULL: there are streams */
 } fs_moe;
 
 typedef struct fs_gqa {
@@ -170,6 +174,8 @@ struct fs_network {
     fs_linear **late;             /* those of them that are no experts: n_late, the first n_late_packed packed */
     size_t n_late, n_late_packed, late_list_bytes;
     bool stepped;
+    uint32_t n_slots;    /* 0: all experts are in memory, too */
+    fs_experts *experts; /* NULL: they are */
     fs_layer *layers;
     fs_mtp mtp;
     const fs_tensor *embed_tokens;
@@ -198,7 +204,13 @@ struct fs_loader {
     bool planning;
     bool expert; /* the linears are those of routed experts */
     size_t used_bytes, n_late;
+    size_t expert_bytes; /* of the expert under way */
+    const fs_tensor *expert_tensors[3];
+    int n_expert_tensors;
 };
+
+/* True when a row of a plain type, or of scales, holds a NaN. Block types show theirs in the results. */
+bool fs_row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n);
 
 /* The adapter's pair for the linear name [n, k], if it has one; fs_loader_linear calls it. */
 fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, const char *name, fs_error *err);
@@ -326,6 +338,9 @@ struct fs_workspace {
     uint32_t *expert_begin; /* [E + 1] */
     uint32_t *active;       /* [E + 1] experts with rows; E is the shared one */
     uint32_t n_active;
+    int32_t *guess_ids;     /* [T, k] of the next layer */
+    uint32_t *votes;        /* [E] of guess_ids */
+    uint32_t *guess, *ready; /* [E], [E]: models/experts.h */
     float *gathered;        /* [T * k, D] inputs by expert */
     fs_codes gathered_codes, gate_codes; /* [T * k, D], [T * k, I] by expert */
     float *expert_out;      /* [T * k, D] */

@@ -1,7 +1,7 @@
 /* Loading: the same walk over the model runs twice. The planning pass finds and checks every tensor and adds up the
  * packed bytes, so that a model that is wrong or does not fit is refused before anything is allocated; the packing pass
  * carves the planned block and packs into it, all threads at work on each tensor. */
-#include "models/internal.h"
+#include "models/experts.h"
 
 #include "tensor/blocks.h"
 
@@ -54,8 +54,7 @@ static fs_status report(fs_loader *l, fs_error *err)
     return FS_OK;
 }
 
-/* True when a row of a plain type holds a NaN. Block types show theirs in the results. */
-static bool row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n)
+bool fs_row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n)
 {
     unsigned bad = 0;
 
@@ -107,7 +106,7 @@ static void pack_panels(void *ud, size_t begin, size_t end, int thread)
 
     (void)thread;
     for (size_t r = begin * FS_PANEL; r < row_end; r++)
-        if (row_has_nan(job->t->dtype, fs_tensor_row_data(job->t, r), job->mat->k))
+        if (fs_row_has_nan(job->t->dtype, fs_tensor_row_data(job->t, r), job->mat->k))
             atomic_store(&job->nan, true);
     fs_mat_pack(job->mat, job->t, 0, begin, end);
 }
@@ -117,7 +116,7 @@ static fs_status scales_have_nan(const fs_tensor *t, fs_error *err)
     if (t->scales) {
         size_t rows = (size_t)((fs_tensor_rows(t) + t->scale_rows - 1) / t->scale_rows);
         size_t cols = (size_t)((fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols);
-        if (row_has_nan(t->scale_dtype, t->scales, rows * cols))
+        if (fs_row_has_nan(t->scale_dtype, t->scales, rows * cols))
             return fs_fail(err, FS_ERR_NUMERIC, "the scales of tensor '%s' hold a NaN", t->name);
     }
     return FS_OK;
@@ -144,7 +143,7 @@ static fs_status load_floats(fs_loader *l, const float **ret, int n_dims, uint64
         return rc;
     for (uint64_t i = 0; i < n; i++)
         fs_tensor_row_f32(t, i, (float *)data + i * k);
-    if (row_has_nan(FS_DTYPE_F32, data, n_floats))
+    if (fs_row_has_nan(FS_DTYPE_F32, data, n_floats))
         return fail_nan(t, err);
     *ret = data;
     return FS_OK;
@@ -283,7 +282,18 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     if (!fs_mat_bytes(dtype, n, k, t->scale_rows, t->scale_cols, &n_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' [%" PRIu64 ", %" PRIu64 "] cannot be packed as %s", full, n, k,
                        fs_dtype_get(dtype)->name);
-    late = !mapped && !exact && fs_dtype_is_block(dtype);
+    if (l->expert) {
+        l->expert_tensors[l->n_expert_tensors++] = t;
+        l->expert_bytes += n_bytes;
+    }
+    if (l->expert && l->net->experts) { /* stays where it is */
+        fs_mat_init_unplaced(&ret->mat, t);
+        ret->mat.finite = dtype == FS_DTYPE_F8_E4M3; /* readers look */
+        if (!exact && quants_block(l, t))
+            fs_mat_take_codes(&ret->mat);
+        return FS_OK;
+    }
+    late = !mapped && !exact && fs_dtype_is_block(dtype) && !l->net->n_slots; /* with slots the rest stands there from the start */
     rc = late ? carve_late(l, ret, n_bytes, err) : carve(l, mapped ? fs_mat_scales_bytes(t) : n_bytes, &data, err);
     if (rc)
         return rc;
@@ -343,7 +353,7 @@ fs_status fs_loader_columns(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t c
         fs_tensor_part_f32(t, i, (size_t)col, (size_t)k, rows + i * k);
     fs_mat_init_f32(&ret->mat, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
     fs_mat_pack_f32(&ret->mat, rows, (size_t)k, 0, fs_mat_panels(&ret->mat));
-    rc = row_has_nan(FS_DTYPE_F32, (const uint8_t *)rows, (size_t)(n * k)) ? fail_nan(t, err) : report(l, err);
+    rc = fs_row_has_nan(FS_DTYPE_F32, (const uint8_t *)rows, (size_t)(n * k)) ? fail_nan(t, err) : report(l, err);
     free(rows);
     return rc;
 }
@@ -431,7 +441,7 @@ static void merge_lora(const struct up_job *job, size_t h, bool uv, float *row, 
 
 static void pack_values(struct up_job *job, const fs_mat *mat, const float *values)
 {
-    if (row_has_nan(FS_DTYPE_F32, (const uint8_t *)values, (size_t)mat->n * mat->k))
+    if (fs_row_has_nan(FS_DTYPE_F32, (const uint8_t *)values, (size_t)mat->n * mat->k))
         atomic_store(&job->nan, true);
     fs_mat_pack_f32(mat, values, mat->k, 0, fs_mat_panels(mat));
 }
@@ -599,6 +609,20 @@ fs_status fs_loader_ffn(fs_loader *l, fs_ffn *f, uint64_t intermediate, bool bia
     return rc;
 }
 
+/* What streaming the expert just walked would need. */
+static void plan_expert(fs_loader *l)
+{
+    fs_network_plan *p = &l->net->plan;
+
+    p->n_experts++;
+    p->experts_bytes += l->expert_bytes;
+    if (l->expert_bytes > p->expert_bytes)
+        p->expert_bytes = l->expert_bytes;
+    for (int i = 0; i < 3; i++)
+        if (fs_piece_room(l->expert_tensors[i]) > p->expert_room)
+            p->expert_room = fs_piece_room(l->expert_tensors[i]);
+}
+
 fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const char *const names[3], fs_error *err)
 {
     const fs_config *c = l->net->config;
@@ -611,10 +635,18 @@ fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const
             return fs_fail_memory(err, c->n_routed_experts * sizeof *moe->experts);
     }
     l->expert = true;
+    if (l->net->experts)
+        moe->layer = fs_experts_add_layer(l->net->experts);
     for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
         snprintf(full, sizeof full, "%sexperts.%" PRIu32 ".", prefix, e);
+        l->expert_bytes = 0;
+        l->n_expert_tensors = 0;
         rc = fs_loader_ffn(l, &moe->experts[e], c->moe_intermediate_size, false, full, names, err);
         moe->experts[e].met = false;
+        if (!rc && l->planning && !l->net->options.mapped)
+            plan_expert(l);
+        else if (!rc && l->net->experts)
+            fs_experts_add(l->net->experts, &moe->experts[e], l->expert_tensors);
     }
     l->expert = false;
     moe->has_shared = c->n_shared_experts > 0;

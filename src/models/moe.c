@@ -1,7 +1,8 @@
 /* Mixture of experts: routing by RN1 section 5, then tokens grouped by expert so that each expert's weights are read
  * once a step. Gate, up and SwiGLU of all experts are one region of the pool, all down products a second, the weighted
- * sum a third: no barrier an expert. The shared expert takes part as one more. */
-#include "models/internal.h"
+ * sum a third: no barrier an expert. The shared expert takes part as one more. Experts that are streamed (experts.h) come
+ * in waves, each of those that are in memory by then; the first has the shared expert. */
+#include "models/experts.h"
 #include "models/route.h"
 
 #include <string.h>
@@ -11,6 +12,8 @@ struct route_job {
     fs_network *net;
     fs_workspace *ws;
     const fs_moe *moe;
+    int32_t *ids;   /* [T, k] */
+    float *weights; /* [T, k]; NULL: only a guess */
 };
 
 static void route_token(const struct route_job *job, size_t t, int thread)
@@ -19,14 +22,15 @@ static void route_token(const struct route_job *job, size_t t, int thread)
     const fs_rows_kernels *rows = &job->net->kernels->rows;
     uint32_t n = c->n_routed_experts, k = c->num_experts_per_tok;
     float *s = job->ws->router + t * n;
-    int32_t *ids = job->ws->top_ids + t * k;
+    int32_t *ids = job->ids + t * k;
 
     fs_route_scores(c, rows, s);
     if (job->moe->token_experts)
         memcpy(ids, job->moe->token_experts + (size_t)job->ws->ids[t] * k, k * sizeof *ids);
     else
         fs_route_choose(c, rows, s, job->moe->correction_bias, ids, job->ws->biased + (size_t)thread * 2 * n);
-    fs_route_weigh(c, s, ids, job->ws->top_weights + t * k);
+    if (job->weights)
+        fs_route_weigh(c, s, ids, job->weights + t * k);
 }
 
 static void route_piece(void *ud, size_t begin, size_t end, int thread)
@@ -65,8 +69,9 @@ struct experts_job {
     size_t m;
     fs_input in;              /* of the routed experts: rows by expert, or the one row of all */
     fs_input mid, shared_mid; /* inputs of down */
+    const uint32_t *routed;
     uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, then the shared expert's */
-    bool down;
+    bool shared, down;
 };
 
 /* What item i works on: an expert, its rows, and a range of panels. */
@@ -92,7 +97,7 @@ static struct expert_item item_at(const struct experts_job *job, size_t i)
     struct expert_item it;
 
     if (i < (size_t)job->n_routed * job->pieces) {
-        uint32_t e = ws->active[i / job->pieces];
+        uint32_t e = job->routed[i / job->pieces];
         size_t row = ws->expert_begin[e], width = job->net->config->moe_intermediate_size;
         it = (struct expert_item){ .f = &job->moe->experts[e], .in = &job->in, .in_row = job->m == 1 ? 0 : row, .mid = &job->mid,
                                    .mid_row = row, .gate = ws->gate + row * width, .up = ws->up + row * width,
@@ -206,9 +211,9 @@ static void run_experts(struct experts_job *job, bool down)
     job->down = down;
     job->pieces = job->shared_pieces = 1;
     if (job->net->lora_rank)
-        fs_pool_for(job->net->pool, job->n_routed + (size_t)job->moe->has_shared, 1, lora_piece, job);
+        fs_pool_for(job->net->pool, job->n_routed + (size_t)job->shared, 1, lora_piece, job);
     job->pieces = pieces_of(job, &job->moe->experts[0]);
-    job->shared_pieces = job->moe->has_shared ? pieces_of(job, &job->moe->shared) : 0;
+    job->shared_pieces = job->shared ? pieces_of(job, &job->moe->shared) : 0;
     fs_pool_for(job->net->pool, (size_t)job->n_routed * job->pieces + job->shared_pieces, 1, experts_piece, job);
 }
 
@@ -248,17 +253,76 @@ static void combine_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+/* ---- experts that are streamed ---- */
+/* Guesses read ahead: enough for the disk while a layer begins; more would push out what later layers want. */
+#define GUESS_MAX 16
+
+/* The layer's input is near the next one's: experts that the next router would choose for it, most wanted first. scratch
+ * [m, D]. ws->router is free. */
+static void look_ahead(fs_network *net, fs_workspace *ws, const fs_moe *next, const float *next_norm, size_t m, float *scratch)
+{
+    const fs_config *c = net->config;
+    uint32_t n = 0, k = c->num_experts_per_tok, n_max = k < GUESS_MAX ? GUESS_MAX : k, *votes = ws->votes;
+    struct route_job route = { net, ws, next, ws->guess_ids, NULL };
+    fs_product router = { &next->router, ws->router, c->n_routed_experts };
+    fs_input in = { .x = ws->in.x, .ldx = ws->in.ldx };
+
+    if (next_norm) {
+        fs_norm_rows(net, ws->x, c->hidden_size, next_norm, c->rms_norm_eps, scratch, c->hidden_size, c->hidden_size, m);
+        in = (fs_input){ .x = scratch, .ldx = c->hidden_size };
+    }
+    fs_products_run_in(net, ws, &router, 1, &in, m);
+    fs_pool_for(net->pool, m, fs_row_grain(net, m), route_piece, &route);
+    memset(votes, 0, c->n_routed_experts * sizeof *votes);
+    for (size_t i = 0; i < m * k; i++) {
+        const int32_t *ids = ws->guess_ids + i / k * k;
+        const float *s = ws->router + i / k * c->n_routed_experts;
+        for (uint32_t j = 0; j < k; j++) /* a vote for each that it is not behind */
+            votes[ws->guess_ids[i]] += s[ws->guess_ids[i]] >= s[ids[j]];
+    }
+    for (uint32_t e = 0; e < c->n_routed_experts; e++) { /* insertion, votes descending */
+        uint32_t j;
+        if (!votes[e] || (n == n_max && votes[ws->guess[n - 1]] >= votes[e]))
+            continue;
+        n += n < n_max;
+        for (j = n - 1; j > 0 && votes[ws->guess[j - 1]] < votes[e]; j--)
+            ws->guess[j] = ws->guess[j - 1];
+        ws->guess[j] = e;
+    }
+    fs_experts_ahead(net->experts, next->layer, ws->guess, n);
+}
+
+static void run_waves(struct experts_job *job)
+{
+    fs_experts *x = job->net->experts;
+    uint32_t *ready = job->ws->ready;
+
+    job->shared = job->moe->has_shared;
+    job->routed = ready;
+    while ((job->n_routed = fs_experts_take(x, !job->shared, ready)) || job->shared) {
+        run_experts(job, false);
+        run_experts(job, true);
+        job->shared = false;
+    }
+}
+
 void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y)
 {
     size_t d = net->config->hidden_size, width = net->config->moe_intermediate_size, shared = width * net->config->n_shared_experts;
-    struct route_job route = { net, ws, moe };
-    struct experts_job job = { .net = net, .ws = ws, .moe = moe, .y = y, .m = m };
+    struct route_job route = { net, ws, moe, ws->top_ids, ws->top_weights };
+    struct experts_job job = { .net = net, .ws = ws, .moe = moe, .y = y, .m = m, .routed = ws->active, .shared = moe->has_shared };
     fs_product router = { &moe->router, ws->router, net->config->n_routed_experts };
 
     fs_products_run_in(net, ws, &router, 1, &ws->in, m);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), route_piece, &route);
     group_tokens(net, ws, m);
-    fs_stored_experts(net, moe, ws->active, ws->n_active, m);
+    if (net->experts) {
+        fs_experts_want(net->experts, moe->layer, ws->active, ws->n_active, ws->expert_begin, m);
+        if (moe->next)
+            look_ahead(net, ws, moe->next, moe->next_norm, m, y);
+    } else {
+        fs_stored_experts(net, moe, ws->active, ws->n_active, m);
+    }
     job.n_routed = ws->n_active;
     job.in = ws->in; /* one row is every expert's */
     if (m > 1) {
@@ -268,7 +332,11 @@ void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, 
     job.mid = fs_input_make(ws->gate, width, &ws->gate_codes, width, moe->downs_take);
     if (moe->has_shared)
         job.shared_mid = fs_input_make(ws->shared_gate, shared, &ws->stage, shared, fs_linear_takes(&moe->shared.down));
-    run_experts(&job, false);
-    run_experts(&job, true);
+    if (net->experts) {
+        run_waves(&job);
+    } else {
+        run_experts(&job, false);
+        run_experts(&job, true);
+    }
     fs_pool_for(net->pool, m, fs_row_grain(net, m), combine_piece, &job);
 }

@@ -1,5 +1,5 @@
 /* A network's life: plan, load, free. */
-#include "models/internal.h"
+#include "models/experts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +47,7 @@ void fs_network_free(fs_network *net)
 {
     if (!net)
         return;
+    fs_experts_free(net->experts); /* its readers may be at work on the layers */
     for (uint32_t i = 0; net->layers && i < net->config->num_hidden_layers; i++)
         fs_layer_done(&net->layers[i]);
     fs_layer_done(&net->mtp.layer);
@@ -136,9 +137,51 @@ fail:
     return rc;
 }
 
+fs_status fs_network_stream(fs_network *net, uint32_t n_slots, fs_network_plan *ret_plan, fs_error *err)
+{
+    if (n_slots < net->config->num_experts_per_tok || n_slots > net->plan.n_experts)
+        return fs_fail(err, FS_ERR_ARGUMENT, "%u expert slots were asked for, allowed are %u to %u", n_slots, net->config->num_experts_per_tok,
+                       net->plan.n_experts);
+    net->n_slots = n_slots;
+    net->plan.weights_bytes -= net->plan.experts_bytes;
+    net->late_bytes = net->late_list_bytes = net->n_late = 0;
+    *ret_plan = net->plan;
+    return FS_OK;
+}
+
+size_t fs_network_stream_bytes(const fs_network *net, uint32_t n_slots)
+{
+    return fs_experts_bytes(&net->plan, n_slots);
+}
+
+bool fs_network_stream_stats(const fs_network *net, fs_stream_stats *ret)
+{
+    if (net->experts)
+        fs_experts_stats(net->experts, ret);
+    return net->experts != NULL;
+}
+
+double fs_network_disk_bytes_s(const fs_network *net)
+{
+    return net->experts ? fs_experts_disk_bytes_s(net->experts) : 0;
+}
+
+/* Who looks ahead at whom. */
+static void chain_layers(fs_network *net)
+{
+    for (uint32_t i = 0; i + 1 < net->config->num_hidden_layers; i++) {
+        fs_layer *layer = &net->layers[i], *next = layer + 1;
+        if (!layer->is_moe || !next->is_moe)
+            continue;
+        layer->moe.next = &next->moe;
+        layer->moe.next_norm = net->arch->run ? NULL : next->post_attention_norm;
+    }
+}
+
 fs_status fs_network_load(fs_network *net, fs_error *err)
 {
     fs_loader l = { .net = net };
+    fs_status rc = FS_OK;
 
     if (!net->memory)
         net->memory = fs_alloc_lazy(net->plan.weights_bytes);
@@ -150,7 +193,15 @@ fs_status fs_network_load(fs_network *net, fs_error *err)
     net->stepped = false;
     if (!net->late)
         return fs_fail_memory(err, net->n_late * sizeof *net->late);
-    return fs_loader_run(&l, err);
+    fs_experts_free(net->experts);
+    net->experts = NULL;
+    if (net->n_slots)
+        rc = fs_experts_new(net, net->n_slots, &net->experts, err);
+    if (!rc)
+        rc = fs_loader_run(&l, err);
+    if (!rc && net->experts)
+        chain_layers(net);
+    return rc;
 }
 
 void fs_network_pack_all(fs_network *net)

@@ -31,7 +31,11 @@ typedef struct fs_network_options {
 
 /* What a model needs, known before anything is allocated. */
 typedef struct fs_network_plan {
-    size_t weights_bytes;  /* packed */
+    size_t weights_bytes;  /* packed; without the routed experts when they are streamed */
+    size_t experts_bytes;  /* of the routed experts, all of them */
+    size_t expert_bytes;   /* of the largest of them: a slot's, if they are streamed */
+    size_t expert_room;    /* buffer of one reader, if they are streamed */
+    uint32_t n_experts;    /* in all layers */
     size_t kv_token_bytes; /* cache a token, all layers */
     size_t kv_fixed_bytes; /* cache a sequence besides */
 } fs_network_plan;
@@ -39,6 +43,27 @@ typedef struct fs_network_plan {
 /* Checks every tensor the model needs (names, shapes, dtypes) and computes the plan; allocates next to nothing. */
 fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kernels *kernels,
                          const fs_network_options *options, fs_network **ret, fs_network_plan *ret_plan, fs_error *err);
+/* Before fs_network_load: routed experts stay in the files, and n_slots of them in memory (models/experts.h), at least
+ * those that a token needs. Results are the same. A step whose experts cannot be read is FS_ERR_IO, or FS_ERR_NUMERIC where
+ * one holds a NaN. */
+fs_status fs_network_stream(fs_network *net, uint32_t n_slots, fs_network_plan *ret_plan, fs_error *err);
+/* Memory of that besides the other weights; SIZE_MAX when it is beyond counting. */
+size_t fs_network_stream_bytes(const fs_network *net, uint32_t n_slots);
+
+/* What streaming has done since the network was loaded. */
+typedef struct fs_stream_stats {
+    uint32_t n_slots, n_experts;
+    size_t slot_bytes;
+    uint64_t n_wanted, n_hits;           /* experts that steps needed, once a layer and step; found in memory */
+    uint64_t n_guessed, n_guessed_right; /* read ahead for a guess; needed then, and counted as no hit */
+    uint64_t bytes_needed, bytes_read;   /* of the needed that were not in memory; of all reads, wrong guesses too */
+    double wait_s;                       /* steps waited for reads */
+} fs_stream_stats;
+/* False: nothing is streamed. */
+bool fs_network_stream_stats(const fs_network *net, fs_stream_stats *ret);
+/* What the files give the readers when nothing else is done: half a GiB is read. 0: nothing is streamed. */
+double fs_network_disk_bytes_s(const fs_network *net);
+
 /* Packs the weights, but for linears of block types, which the first steps pack. A NaN in a weight is a
  * sentence; that of a block, or of a linear that stays in the map, shows in the results. Again, between steps, after stored
  * values have changed in place. */
@@ -99,7 +124,7 @@ typedef struct fs_step_rows {
 /* Appends the rows of several sequences in one forward pass. The same rows give the same bits whatever stands
  * beside them and however they are cut into steps.
  * FS_ERR_ARGUMENT: an id outside the vocabulary; FS_ERR_CONTEXT_FULL: a cache is too short (nothing was changed);
- * FS_ERR_NUMERIC: a NaN in the result (the caches have not grown; V4's may have gone back as by fs_cache_rewind). The sum of n is at most tokens_max, n_rows at
+ * FS_ERR_IO: a streamed expert cannot be read; FS_ERR_NUMERIC: a NaN in the result (in both the caches have not grown; V4's may have gone back as by fs_cache_rewind). The sum of n is at most tokens_max, n_rows at
  * most sequences_max, every n > 0 (assert). */
 fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows *rows, size_t n_rows, fs_error *err);
 

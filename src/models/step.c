@@ -1,5 +1,5 @@
 /* The forward step: embeddings, layers, logits. */
-#include "models/internal.h"
+#include "models/experts.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -129,6 +129,21 @@ static fs_status head_rows(fs_network *net, fs_workspace *ws, fs_error *err)
     return rc;
 }
 
+static void begin_layers(fs_network *net)
+{
+    if (net->experts)
+        fs_experts_begin(net->experts);
+}
+
+/* Fails where an expert could not be read. The plan counts no embedding rows: their pages may go. */
+static fs_status end_layers(fs_network *net, fs_error *err)
+{
+    if (!net->experts)
+        return FS_OK;
+    fs_weights_drop(net->weights, net->embed_tokens);
+    return fs_experts_end(net->experts, err);
+}
+
 static void run_layers(fs_network *net, fs_workspace *ws)
 {
     const fs_config *c = net->config;
@@ -153,12 +168,15 @@ fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows 
 
     if (rc)
         return rc;
+    begin_layers(net);
     fs_stored_begin(net, ws->n_tokens);
     if (net->arch->run)
         net->arch->run(net, ws);
     else
         run_layers(net, ws);
-    rc = head_rows(net, ws, err);
+    rc = end_layers(net, err);
+    if (!rc)
+        rc = head_rows(net, ws, err);
     for (size_t r = 0; r < n_rows; r++)
         fs_cache_written(net, rows[r].cache, rows[r].cache->n_tokens + rows[r].n, !rc);
     return rc;
@@ -201,11 +219,13 @@ fs_status fs_network_mtp_step(fs_network *net, fs_workspace *ws, fs_cache *cache
     assert(m->present && n_last <= n);
     if (rc)
         return rc;
+    begin_layers(net);
     if (net->arch->run_mtp)
         net->arch->run_mtp(net, ws, hidden, n_last, ret_hidden);
     else
         run_mtp(net, ws, hidden);
-    if (n_last) {
+    rc = end_layers(net, err);
+    if (!rc && n_last) {
         fs_norm_rows(net, ws->x + (n - n_last) * d, d, m->norm, c->rms_norm_eps, ws->h, d, d, n_last);
         if (ret_hidden && !net->arch->run_mtp)
             memcpy(ret_hidden, ws->h, n_last * d * sizeof *ret_hidden);

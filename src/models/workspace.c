@@ -100,6 +100,10 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
         ARRAY(slot, t, k);
         ARRAY(expert_begin, e + 1, 1);
         ARRAY(active, e + 1, 1);
+        ARRAY(guess_ids, t, k);
+        ARRAY(votes, e, 1);
+        ARRAY(guess, e, 1);
+        ARRAY(ready, e, 1);
         ARRAY(gathered, t * k, d);
         codes_array(net, w, &ws->gathered_codes, t * k, d);
         ARRAY(expert_out, t * k, d);

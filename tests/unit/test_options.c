@@ -8,7 +8,7 @@
 static struct {
     const char *isa, *file;
     int threads;
-    uint64_t seed;
+    uint64_t seed, memory;
     double temperature;
     bool json, quiet;
 } opt;
@@ -19,6 +19,7 @@ static const fs_option options[] = {
     FS_OPT_INT("threads", 't', opt.threads, 0, 256, "N", "threads (default 3)"),
     FS_OPT_U64("seed", 0, opt.seed, "N", "the seed"),
     FS_OPT_FLOAT("temperature", 'T', opt.temperature, 0, 100, "X", "temperature"),
+    FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "memory"),
     FS_OPT_FLAG("json", 'j', opt.json, "answer in JSON"),
     FS_OPT_FLAG("quiet", 'q', opt.quiet, "say less"),
     FS_OPT_END
@@ -173,6 +174,31 @@ static void refuse_config(const char *text, const char *sentence)
     json_object_put(v);
 }
 
+static void sizes_have_units(void **state)
+{
+    static const struct { const char *text; uint64_t bytes; } sizes[] = {
+        { "4GiB", UINT64_C(4) << 30 }, { "4", UINT64_C(4) << 30 }, { "0.5", UINT64_C(1) << 29 }, { "512 MiB", UINT64_C(512) << 20 },
+        { "1.5m", UINT64_C(3) << 19 }, { "7KIB", 7 << 10 }, { "3kB", 3000 }, { "2GB", 2000000000 }, { "1T", UINT64_C(1) << 40 }, { "0", 0 },
+        { "123B", 123 },
+    };
+    static const char *const wrong[] = { "", "GiB", "-1", "4 giraffes", "4GiBs", "nan", "inf", " 4", "9000000000000T", "9e1T", "0x10g", "1.2.3G" };
+    char words[64], sentence[128];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        fs_args args;
+        snprintf(words, sizeof words, "--memory=%s", sizes[i].text);
+        assert_ok(parse_with(words, NULL, &args), error);
+        assert_true(opt.memory == sizes[i].bytes);
+        fs_args_done(&args);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(words, sizeof words, "--memory=%s", wrong[i]);
+        snprintf(sentence, sizeof sentence, "--memory is '%s', which is no size like 4GiB or 500MiB", wrong[i]);
+        refuse(words, sentence);
+    }
+}
+
 static void unknown_configuration_is_a_sentence(void **state)
 {
     const fs_option_set *const sets[] = { &set };
@@ -231,6 +257,7 @@ int main(void)
         cmocka_unit_test(options_and_arguments_mix),
         cmocka_unit_test(wrong_usage_is_a_sentence),
         cmocka_unit_test(flag_over_environment_over_section_over_top_over_default),
+        cmocka_unit_test(sizes_have_units),
         cmocka_unit_test(unknown_configuration_is_a_sentence),
         cmocka_unit_test(help_lists_every_option),
         cmocka_unit_test(every_allocation_may_fail),

@@ -321,7 +321,7 @@ static void too_little_memory_is_refused_with_the_numbers(void **state)
 
     (void)state;
     assert_int_equal(fs_model_open("tests/vectors/ds_v3", &o, &m, &err), FS_ERR_MEMORY);
-    assert_sentence(err, "the limit is 1 MiB");
+    assert_sentence(err, "the limit is 1.0 MiB");
     assert_null(m);
 }
 
