@@ -69,9 +69,9 @@ $(BUILD)/%.o: src/%.c Makefile
 # Which source a record says made a model.
 $(BUILD)/cli/provenance.o: $(BUILD)/commit.h
 $(BUILD)/commit.h: FORCE
-	@mkdir -p $(@D)
-	@echo "#define FS_COMMIT \"$$(git describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null || echo unknown)\"" > $@.new
-	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+	@mkdir -p $(@D); t=$@.$$$$; \
+	echo "#define FS_COMMIT \"$$(git describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null || echo unknown)\"" > $$t; \
+	if cmp -s $$t $@; then rm $$t; else mv $$t $@; fi
 FORCE:
 
 $(BUILD)/libfarseek.a: $(LIB_OBJ)
