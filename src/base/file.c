@@ -1,6 +1,7 @@
 /* POSIX files with sentences. */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -122,9 +123,38 @@ bool fs_file_is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+fs_status fs_fd_write(int fd, const char *path, const void *data, size_t n_bytes, fs_error *err)
+{
+    const uint8_t *p = data;
+
+    while (n_bytes > 0) {
+        ssize_t put = write(fd, p, n_bytes);
+        if (put < 0 && errno != EINTR)
+            return fs_fail_errno(err, errno, "cannot write '%s'", path);
+        if (put > 0) {
+            p += put;
+            n_bytes -= (size_t)put;
+        }
+    }
+    return FS_OK;
+}
+
+void fs_folder_remove(const char *path)
+{
+    DIR *d = opendir(path);
+    struct dirent *e;
+
+    while (d && (e = readdir(d)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(path);
+}
+
 fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err)
 {
-    size_t n = strlen(path) + 32, done = 0;
+    size_t n = strlen(path) + 32;
     char *temp = malloc(n);
     fs_status rc = FS_OK;
     int fd;
@@ -138,13 +168,7 @@ fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err
         free(temp);
         return rc;
     }
-    while (!rc && done < content.n_bytes) {
-        ssize_t put = write(fd, content.data + done, content.n_bytes - done);
-        if (put < 0 && errno != EINTR)
-            rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
-        else if (put > 0)
-            done += (size_t)put;
-    }
+    rc = fs_fd_write(fd, path, content.data, content.n_bytes, err);
     if (!rc && (fchmod(fd, 0644) != 0 || fsync(fd) != 0))
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
     if (close(fd) != 0 && !rc)

@@ -23,6 +23,12 @@ bool fs_file_is_folder(const char *path);
 /* Writes path by a temporary file in the same folder, fsync, rename. */
 fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err);
 
+/* All of data to fd, however many pieces the kernel takes it in; path names it in the sentence. */
+fs_status fs_fd_write(int fd, const char *path, const void *data, size_t n_bytes, fs_error *err);
+
+/* Removes a folder of our own with the files in it; folders in it stay, and then it does. Errors are not told. */
+void fs_folder_remove(const char *path);
+
 /* "folder/name" into a new string (free). */
 char *fs_path_join(const char *folder, const char *name);
 

@@ -1,6 +1,8 @@
 /* One buffer between the caller's small pieces and write(2). */
 #include "base/writer.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,23 +13,9 @@
 
 #define BUFFER_BYTES ((size_t)1 << 20)
 
-static fs_status write_all(fs_writer *w, const uint8_t *data, size_t n, fs_error *err)
-{
-    while (n > 0) {
-        ssize_t put = write(w->fd, data, n);
-        if (put < 0 && errno != EINTR)
-            return fs_fail_errno(err, errno, "cannot write '%s'", w->path);
-        if (put > 0) {
-            data += put;
-            n -= (size_t)put;
-        }
-    }
-    return FS_OK;
-}
-
 static fs_status flush(fs_writer *w, fs_error *err)
 {
-    fs_status rc = write_all(w, w->buffer, w->n_buffered, err);
+    fs_status rc = fs_fd_write(w->fd, w->path, w->buffer, w->n_buffered, err);
 
     w->n_buffered = 0;
     return rc;
@@ -68,7 +56,7 @@ fs_status fs_writer_put(fs_writer *w, const void *data, size_t n, fs_error *err)
     if (rc)
         return rc;
     if (n > BUFFER_BYTES) {
-        rc = write_all(w, data, n, err);
+        rc = fs_fd_write(w->fd, w->path, data, n, err);
     } else if (n) {
         memcpy(w->buffer + w->n_buffered, data, n);
         w->n_buffered += n;

@@ -94,17 +94,11 @@ static fs_status password_for_new(char ret[PASSWORD_BYTES_MAX], fs_error *err)
 static fs_status write_new(const char *path, mode_t mode, const fs_buf *text, fs_error *err)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    size_t at = 0;
-    fs_status rc = FS_OK;
+    fs_status rc;
 
     if (fd < 0)
         return fs_fail_errno(err, errno, "cannot make '%s'", path);
-    while (at < text->n_bytes && !rc) {
-        ssize_t n = write(fd, text->data + at, text->n_bytes - at);
-        if (n < 0 && errno != EINTR)
-            rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
-        at += n > 0 ? (size_t)n : 0;
-    }
+    rc = fs_fd_write(fd, path, text->data, text->n_bytes, err);
     if (!rc && fsync(fd) != 0)
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
     close(fd);

@@ -11,8 +11,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <dirent.h>
-#include <unistd.h>
 
 static struct {
     const char *key, *rerun, *imatrix, *work;
@@ -122,18 +120,6 @@ static fs_status check_signature(verification *v, const char *path, fs_error *er
 
 /* ---- doing it again ---- */
 
-static void remove_work(const char *folder)
-{
-    DIR *d = opendir(folder);
-    struct dirent *e;
-
-    while (d && (e = readdir(d)) != NULL)
-        unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(folder);
-}
-
 static fs_status compare_parent(verification *v, const char *path, fs_error *err)
 {
     const char *value = fs_record_get(&v->record, FS_RECORD_PARENT, 0);
@@ -217,9 +203,9 @@ static fs_status do_again(verification *v, fs_error *err)
     }
     fs_roots_done(&again);
     if (out && fs_file_is_folder(out))
-        remove_work(out);
+        fs_folder_remove(out);
     if (folder)
-        remove_work(folder);
+        fs_folder_remove(folder);
     free(out);
     free(folder);
     free(parent);

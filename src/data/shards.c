@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define SHARDS_MAX      99999
 #define INDEX_BYTES_MAX ((size_t)64 << 20)
@@ -206,14 +205,8 @@ void fs_shards_writer_close(fs_shards_writer *w)
 {
     if (!w)
         return;
-    for (size_t i = 1; w->temp && i <= w->n_shards + 1; i++) {
-        char *path = i <= w->n_shards ? shard_path(w->temp, i) : fs_path_join(w->temp, "index.json");
-        if (path)
-            unlink(path);
-        free(path);
-    }
     if (w->temp)
-        rmdir(w->temp);
+        fs_folder_remove(w->temp);
     free(w->temp);
     free(w->folder);
     fs_ids_done(&w->ids);

@@ -40,30 +40,14 @@ static fs_status sync_folder(const char *path, fs_error *err)
     return ok ? FS_OK : fs_fail_errno(err, saved, "cannot sync folder '%s'", path);
 }
 
-/* Files of the folder, not folders in it. */
-static void remove_files(const char *path)
-{
-    DIR *d = opendir(path);
-    struct dirent *e;
-
-    while (d && (e = readdir(d)) != NULL)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-            unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-}
-
 /* What a killed run left behind. */
 static void remove_part(const char *path)
 {
     char *inner = fs_path_join(path, "optimizer");
 
-    if (inner) {
-        remove_files(inner);
-        rmdir(inner);
-    }
-    remove_files(path);
-    rmdir(path);
+    if (inner)
+        fs_folder_remove(inner);
+    fs_folder_remove(path);
     free(inner);
 }
 

@@ -27,19 +27,6 @@ struct fs_metrics {
 
 /* ---- writing ---- */
 
-static fs_status write_all(int fd, const fs_buf *b, const char *path, fs_error *err)
-{
-    size_t at = 0;
-
-    while (at < b->n_bytes) {
-        ssize_t n = write(fd, b->data + at, b->n_bytes - at);
-        if (n < 0 && errno != EINTR)
-            return fs_fail_errno(err, errno, "cannot write '%s'", path);
-        at += n > 0 ? (size_t)n : 0;
-    }
-    return FS_OK;
-}
-
 /* The bytes of the lines before step. A line begins with {"step": N, as fs_metrics_log writes it. */
 static size_t bytes_before(const fs_buf *text, uint64_t step)
 {
@@ -81,7 +68,7 @@ static fs_status open_events(fs_metrics *m, const char *folder, uint64_t step, d
         rc = fs_fail_memory(err, strlen(folder) + sizeof name);
     if (!rc) {
         m->events = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-        rc = m->events < 0 ? fs_fail_errno(err, errno, "cannot make '%s'", path) : write_all(m->events, &first, path, err);
+        rc = m->events < 0 ? fs_fail_errno(err, errno, "cannot make '%s'", path) : fs_fd_write(m->events, path, first.data, first.n_bytes, err);
     }
     free(path);
     fs_buf_done(&first);
@@ -159,7 +146,7 @@ static fs_status log_events(fs_metrics *m, uint64_t step, double wall, const fs_
         }
     fs_buf_clear(&m->text);
     rc = fs_events_put(&m->text, wall, step, m->tags, m->numbers, n_numbers, err);
-    return rc ? rc : write_all(m->events, &m->text, "TensorBoard's events", err);
+    return rc ? rc : fs_fd_write(m->events, "TensorBoard's events", m->text.data, m->text.n_bytes, err);
 }
 
 fs_status fs_metrics_log(fs_metrics *m, uint64_t step, double wall, const fs_metric *items, size_t n, fs_error *err)
@@ -169,7 +156,7 @@ fs_status fs_metrics_log(fs_metrics *m, uint64_t step, double wall, const fs_met
     fs_buf_clear(&m->text);
     rc = put_line(&m->text, step, items, n, err);
     if (!rc)
-        rc = write_all(m->lines, &m->text, m->path, err);
+        rc = fs_fd_write(m->lines, m->path, m->text.data, m->text.n_bytes, err);
     if (!rc && m->events >= 0)
         rc = log_events(m, step, wall, items, n, err);
     return rc;

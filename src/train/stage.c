@@ -169,7 +169,7 @@ fs_status fs_stage_metrics(fs_stage *u, uint64_t step, const fs_metric *items, s
 
 fs_status fs_stage_trace_put(fs_stage *u, const fs_buf *line, fs_error *err)
 {
-    return write(u->trace_fd, line->data, line->n_bytes) == (ssize_t)line->n_bytes ? FS_OK : fs_fail_errno(err, errno, "cannot write the trace");
+    return fs_fd_write(u->trace_fd, "trace.jsonl", line->data, line->n_bytes, err);
 }
 
 fs_status fs_stage_checkpoint(fs_stage *u, fs_error *err)

@@ -81,11 +81,52 @@ static void what_is_no_file_is_a_sentence(void **state)
     free(path);
 }
 
+static void a_folder_of_ours_goes(void **state)
+{
+    char *ours = fs_path_join(folder, "ours"), *kept = fs_path_join(folder, "ours/kept"), *file = fs_path_join(folder, "ours/file");
+    fs_error err;
+
+    (void)state;
+    assert_int_equal(mkdir(ours, 0700), 0);
+    assert_int_equal(mkdir(kept, 0700), 0);
+    assert_ok(fs_file_write_atomic(file, FS_BYTES_LIT("x"), &err), err);
+    fs_folder_remove(ours); /* a folder in it stays, and so does it */
+    assert_false(fs_file_exists(file));
+    assert_true(fs_file_is_folder(kept));
+    fs_folder_remove(kept);
+    fs_folder_remove(ours);
+    fs_folder_remove(ours); /* which is not there */
+    assert_int_equal(count_files(), 0);
+    free(ours);
+    free(kept);
+    free(file);
+}
+
+static void all_of_it_is_written(void **state)
+{
+    int ends[2];
+    char bytes[8] = "";
+    fs_error err;
+
+    (void)state;
+    assert_int_equal(pipe(ends), 0);
+    assert_ok(fs_fd_write(ends[1], "pipe", "abc", 3, &err), err);
+    assert_ok(fs_fd_write(ends[1], "pipe", NULL, 0, &err), err);
+    assert_int_equal(read(ends[0], bytes, sizeof bytes), 3);
+    assert_string_equal(bytes, "abc");
+    assert_int_equal(fs_fd_write(ends[0], "the wrong end", "abc", 3, &err), FS_ERR_IO);
+    assert_sentence(err, "the wrong end");
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(atomic_write_reads_back_and_leaves_nothing_else),
         cmocka_unit_test(what_is_no_file_is_a_sentence),
+        cmocka_unit_test(a_folder_of_ours_goes),
+        cmocka_unit_test(all_of_it_is_written),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
