@@ -90,9 +90,9 @@ fs_status fs_piece_pack(const fs_mat *m, uint32_t i, const fs_tensor *t, const f
     fs_mat part = *m;
 
     for (size_t r = 0; r < piece->dims[0]; r++)
-        if (fs_row_has_nan(piece->dtype, piece->data + r * row_bytes(piece), m->k))
+        if (fs_dtype_has_nan(piece->dtype, piece->data + r * row_bytes(piece), m->k))
             return fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' holds a NaN", t->name);
-    if (piece->scales && fs_row_has_nan(piece->scale_dtype, piece->scales, n_scales))
+    if (piece->scales && fs_dtype_has_nan(piece->scale_dtype, piece->scales, n_scales))
         return fs_fail(err, FS_ERR_NUMERIC, "the scales of tensor '%s' hold a NaN", t->name);
     part.n = (uint32_t)piece->dims[0];
     part.data += row0 / FS_PANEL * m->panel_bytes;

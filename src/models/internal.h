@@ -209,9 +209,6 @@ struct fs_loader {
     int n_expert_tensors;
 };
 
-/* True when a row of a plain type, or of scales, holds a NaN. Block types show theirs in the results. */
-bool fs_row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n);
-
 /* The adapter's pair for the linear name [n, k], if it has one; fs_loader_linear calls it. */
 fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, const char *name, fs_error *err);
 

@@ -54,40 +54,6 @@ static fs_status report(fs_loader *l, fs_error *err)
     return FS_OK;
 }
 
-bool fs_row_has_nan(fs_dtype dtype, const uint8_t *row, size_t n)
-{
-    unsigned bad = 0;
-
-    switch (dtype) {
-    case FS_DTYPE_F32:
-        for (size_t i = 0; i < n; i++) {
-            uint32_t u;
-            memcpy(&u, row + 4 * i, sizeof u);
-            bad |= (u & 0x7fffffffu) > 0x7f800000u;
-        }
-        break;
-    case FS_DTYPE_BF16:
-    case FS_DTYPE_F16:
-        for (size_t i = 0; i < n; i++) {
-            uint16_t u;
-            memcpy(&u, row + 2 * i, sizeof u);
-            bad |= (u & 0x7fffu) > (dtype == FS_DTYPE_BF16 ? 0x7f80u : 0x7c00u);
-        }
-        break;
-    case FS_DTYPE_F8_E4M3:
-        for (size_t i = 0; i < n; i++)
-            bad |= (row[i] & 0x7fu) == 0x7fu;
-        break;
-    case FS_DTYPE_F8_E8M0:
-        for (size_t i = 0; i < n; i++)
-            bad |= row[i] == 255;
-        break;
-    default:
-        break;
-    }
-    return bad != 0;
-}
-
 static fs_status fail_nan(const fs_tensor *t, fs_error *err)
 {
     return fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' holds a NaN", t->name);
@@ -106,7 +72,7 @@ static void pack_panels(void *ud, size_t begin, size_t end, int thread)
 
     (void)thread;
     for (size_t r = begin * FS_PANEL; r < row_end; r++)
-        if (fs_row_has_nan(job->t->dtype, fs_tensor_row_data(job->t, r), job->mat->k))
+        if (fs_dtype_has_nan(job->t->dtype, fs_tensor_row_data(job->t, r), job->mat->k))
             atomic_store(&job->nan, true);
     fs_mat_pack(job->mat, job->t, 0, begin, end);
 }
@@ -116,7 +82,7 @@ static fs_status scales_have_nan(const fs_tensor *t, fs_error *err)
     if (t->scales) {
         size_t rows = (size_t)((fs_tensor_rows(t) + t->scale_rows - 1) / t->scale_rows);
         size_t cols = (size_t)((fs_tensor_cols(t) + t->scale_cols - 1) / t->scale_cols);
-        if (fs_row_has_nan(t->scale_dtype, t->scales, rows * cols))
+        if (fs_dtype_has_nan(t->scale_dtype, t->scales, rows * cols))
             return fs_fail(err, FS_ERR_NUMERIC, "the scales of tensor '%s' hold a NaN", t->name);
     }
     return FS_OK;
@@ -143,7 +109,7 @@ static fs_status load_floats(fs_loader *l, const float **ret, int n_dims, uint64
         return rc;
     for (uint64_t i = 0; i < n; i++)
         fs_tensor_row_f32(t, i, (float *)data + i * k);
-    if (fs_row_has_nan(FS_DTYPE_F32, data, n_floats))
+    if (fs_dtype_has_nan(FS_DTYPE_F32, data, n_floats))
         return fail_nan(t, err);
     *ret = data;
     return FS_OK;
@@ -353,7 +319,7 @@ fs_status fs_loader_columns(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t c
         fs_tensor_part_f32(t, i, (size_t)col, (size_t)k, rows + i * k);
     fs_mat_init_f32(&ret->mat, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
     fs_mat_pack_f32(&ret->mat, rows, (size_t)k, 0, fs_mat_panels(&ret->mat));
-    rc = fs_row_has_nan(FS_DTYPE_F32, (const uint8_t *)rows, (size_t)(n * k)) ? fail_nan(t, err) : report(l, err);
+    rc = fs_dtype_has_nan(FS_DTYPE_F32, (const uint8_t *)rows, (size_t)(n * k)) ? fail_nan(t, err) : report(l, err);
     free(rows);
     return rc;
 }
@@ -441,7 +407,7 @@ static void merge_lora(const struct up_job *job, size_t h, bool uv, float *row, 
 
 static void pack_values(struct up_job *job, const fs_mat *mat, const float *values)
 {
-    if (fs_row_has_nan(FS_DTYPE_F32, (const uint8_t *)values, (size_t)mat->n * mat->k))
+    if (fs_dtype_has_nan(FS_DTYPE_F32, (const uint8_t *)values, (size_t)mat->n * mat->k))
         atomic_store(&job->nan, true);
     fs_mat_pack_f32(mat, values, mat->k, 0, fs_mat_panels(mat));
 }

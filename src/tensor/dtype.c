@@ -75,3 +75,48 @@ bool fs_dtype_bytes(fs_dtype t, uint64_t n_elems, size_t *ret_bytes)
         return false;
     return fs_mul_size((size_t)(n_elems / i->block_elems), i->block_bytes, ret_bytes);
 }
+
+bool fs_dtype_has_nan(fs_dtype t, const uint8_t *data, size_t n)
+{
+    unsigned bad = 0;
+
+    switch (t) {
+    case FS_DTYPE_F32:
+        for (size_t i = 0; i < n; i++) {
+            uint32_t u;
+            memcpy(&u, data + 4 * i, sizeof u);
+            bad |= (u & 0x7fffffffu) > 0x7f800000u;
+        }
+        break;
+    case FS_DTYPE_BF16:
+    case FS_DTYPE_F16:
+        for (size_t i = 0; i < n; i++) {
+            uint16_t u;
+            memcpy(&u, data + 2 * i, sizeof u);
+            bad |= (u & 0x7fffu) > (t == FS_DTYPE_BF16 ? 0x7f80u : 0x7c00u);
+        }
+        break;
+    case FS_DTYPE_F8_E4M3:
+        for (size_t i = 0; i < n; i++)
+            bad |= (data[i] & 0x7fu) == 0x7fu;
+        break;
+    case FS_DTYPE_F64:
+        for (size_t i = 0; i < n; i++) {
+            uint64_t u;
+            memcpy(&u, data + 8 * i, sizeof u);
+            bad |= (u & INT64_MAX) > 0x7ff0000000000000u;
+        }
+        break;
+    case FS_DTYPE_F8_E5M2:
+        for (size_t i = 0; i < n; i++)
+            bad |= (data[i] & 0x7fu) > 0x7cu;
+        break;
+    case FS_DTYPE_F8_E8M0:
+        for (size_t i = 0; i < n; i++)
+            bad |= data[i] == 255;
+        break;
+    default:
+        break;
+    }
+    return bad != 0;
+}

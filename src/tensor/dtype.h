@@ -65,6 +65,9 @@ static inline bool fs_dtype_is_block(fs_dtype t)
 fs_dtype fs_dtype_from_safetensors(fs_bytes name);
 fs_dtype fs_dtype_from_ggml(uint32_t type);
 
+/* Whether one of n plain elements is a NaN; of integers, FP4 and blocks: false. */
+bool fs_dtype_has_nan(fs_dtype t, const uint8_t *data, size_t n);
+
 /* Bytes of n elements; false when n is no multiple of the block or the product wraps. */
 bool fs_dtype_bytes(fs_dtype t, uint64_t n_elems, size_t *ret_bytes);
 
