@@ -7,13 +7,13 @@
 #include "base/json.h"
 #include "base/writer.h"
 #include "cli/interrupt.h"
+#include "cli/work.h"
 #include "train/suite.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define AT_ONCE_BYTES ((size_t)64 << 20) /* of completions in memory */
 
@@ -56,6 +56,7 @@ typedef struct evaluation {
     /* Sums. */
     size_t n_done, n_right, n_formed, n_truncated, tokens, tokens_right;
     double squares, pass_k, start;
+    fs_work work;
 } evaluation;
 
 /* ---- preparing ---- */
@@ -169,18 +170,13 @@ static fs_status look_at(evaluation *e, size_t problem, const fs_sampled *sample
     return rc;
 }
 
+/* Of a part of the completions, as of all. */
 static bool on_progress(void *ud, uint64_t done, uint64_t total)
 {
     evaluation *e = ud;
-    static double last;
-    double t = fs_seconds_now(), all = (double)(e->suite.n * e->samples), at = (double)(e->n_done * e->samples) + (double)done;
 
     (void)total;
-    if (isatty(STDERR_FILENO) && t - last > 0.3 && at > 0) {
-        last = t;
-        fprintf(stderr, "\r%.0f of %.0f completions  %.1f a second  %.0f s left  ", at, all, at / (t - e->start), (all - at) * (t - e->start) / at);
-    }
-    return !fs_interrupted();
+    return e->work.progress.fn(e->work.progress.ud, e->n_done * e->samples + done, e->suite.n * e->samples);
 }
 
 static fs_status evaluate(evaluation *e, fs_error *err)
@@ -196,6 +192,7 @@ static fs_status evaluate(evaluation *e, fs_error *err)
     ids = malloc(at_once * e->samples * row * sizeof *ids);
     if (!items || !ids)
         rc = fs_fail_memory(err, at_once * e->samples * row * sizeof *ids);
+    fs_work_start(&e->work, "answering", "completions", 1);
     if (!rc)
         fs_rollout_watch(e->rollout, &progress);
     for (size_t first = 0, now; first < e->suite.n && !rc; first += now) {
@@ -209,8 +206,7 @@ static fs_status evaluate(evaluation *e, fs_error *err)
         for (size_t i = 0; i < now && !rc; i++)
             rc = look_at(e, first + i, items + i * e->samples, err);
     }
-    if (isatty(STDERR_FILENO))
-        fprintf(stderr, "\r%*s\r", 70, "");
+    fs_work_end(&e->work);
     free(items);
     free(ids);
     return rc;

@@ -1,18 +1,14 @@
 /* See the header. */
 #include "cli/convert_cli.h"
 
-#include "base/clock.h"
 #include "base/file.h"
-#include "cli/interrupt.h"
 #include "text/tokenizer_convert.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define TEXT_BYTES_MAX ((size_t)256 << 20)
 
@@ -28,16 +24,9 @@ bool fs_convert_is_gguf_name(const char *path)
 
 static bool on_progress(void *ud, uint64_t done, uint64_t total)
 {
-    fs_convert_progress *p = ud;
-    double t = fs_seconds_now(), rate;
+    const fs_progress *p = &((fs_convert_progress *)ud)->work.progress;
 
-    if (p->shown && t - p->last > 0.2 && done > 0) {
-        p->last = t;
-        rate = (double)done / (t - p->start);
-        fprintf(stderr, "\r%3.0f %%  %.0f of %.0f MiB  %.0f MiB/s  %.0f s left    ", 100 * (double)done / (double)total, (double)done / 1048576,
-                (double)total / 1048576, rate / 1048576, (double)(total > done ? total - done : 0) / rate);
-    }
-    return !fs_interrupted();
+    return p->fn(p->ud, done, total);
 }
 
 static fs_status add_tokenizer(void *ud, fs_gguf_writer *w, fs_error *err)
@@ -49,7 +38,8 @@ static fs_status add_tokenizer(void *ud, fs_gguf_writer *w, fs_error *err)
 
 void fs_convert_progress_start(fs_convert_progress *p, const fs_weights *w, bool no_tokenizer, fs_convert_options *o)
 {
-    *p = (fs_convert_progress){ .shown = isatty(STDERR_FILENO), .no_tokenizer = no_tokenizer, .start = fs_seconds_now(), .weights = w };
+    *p = (fs_convert_progress){ .no_tokenizer = no_tokenizer, .weights = w };
+    fs_work_start(&p->work, "writing", "MiB", 1048576);
     o->metadata = add_tokenizer;
     o->progress = on_progress;
     o->ud = p;
@@ -57,21 +47,7 @@ void fs_convert_progress_start(fs_convert_progress *p, const fs_weights *w, bool
 
 void fs_convert_progress_end(const fs_convert_progress *p)
 {
-    if (p->shown)
-        fprintf(stderr, "\r%*s\r", 70, "");
-}
-
-/* A folder of our own and the files in it. */
-static void remove_folder(const char *folder)
-{
-    DIR *d = opendir(folder);
-    struct dirent *e;
-
-    while (d && (e = readdir(d)) != NULL)
-        unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(folder);
+    fs_work_end(&p->work);
 }
 
 fs_status fs_convert_in_folder(const fs_weights *w, const char *out, const fs_convert_options *o, fs_convert_make *make, void *ud, fs_error *err)
@@ -94,7 +70,7 @@ fs_status fs_convert_in_folder(const fs_weights *w, const char *out, const fs_co
     if (!rc && (chmod(temp, 0755) != 0 || rename(temp, out) != 0))
         rc = fs_fail_errno(err, errno, "cannot rename '%s' to '%s'", temp, out);
     if (rc)
-        remove_folder(temp);
+        fs_folder_remove(temp);
     free(temp);
     return rc;
 }

@@ -2,16 +2,17 @@
 #ifndef FS_CLI_CONVERT_CLI_H
 #define FS_CLI_CONVERT_CLI_H
 
+#include "cli/work.h"
 #include "formats/convert.h"
 
 typedef struct fs_convert_progress {
-    bool shown, no_tokenizer;
-    double start, last;
+    fs_work work;
+    bool no_tokenizer;
     const fs_weights *weights;
 } fs_convert_progress;
 
 bool fs_convert_is_gguf_name(const char *path);
-/* Sets o->metadata, o->progress and o->ud. */
+/* Sets o->metadata, o->progress and o->ud; catches Ctrl-C. */
 void fs_convert_progress_start(fs_convert_progress *p, const fs_weights *w, bool no_tokenizer, fs_convert_options *o);
 void fs_convert_progress_end(const fs_convert_progress *p);
 

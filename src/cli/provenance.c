@@ -1,9 +1,8 @@
 /* See the header. */
 #include "cli/provenance.h"
 
-#include "base/clock.h"
 #include "base/file.h"
-#include "cli/interrupt.h"
+#include "cli/work.h"
 #include "commit.h"
 #include "crypto/sha256.h"
 #include "kernels/conformance.h"
@@ -62,35 +61,16 @@ void fs_provenance_paths_done(fs_provenance_paths *p)
 
 /* ---- roots ---- */
 
-typedef struct line_of_progress {
-    double start, last;
-    bool shown;
-} line_of_progress;
-
-static bool on_progress(void *ud, uint64_t done, uint64_t total)
-{
-    line_of_progress *p = ud;
-    double t = fs_seconds_now(), rate;
-
-    if (p->shown && t - p->last > 0.2) {
-        p->last = t;
-        rate = (double)done / (t - p->start);
-        fprintf(stderr, "\r%3.0f %%  %.0f MiB/s  %.0f s left  (hashing)    ", 100 * (double)done / (double)total, rate / 1048576,
-                (double)(total > done ? total - done : 0) / rate);
-    }
-    return !fs_interrupted();
-}
-
 fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err)
 {
-    line_of_progress p = { .start = fs_seconds_now(), .shown = isatty(STDERR_FILENO) };
+    fs_work work;
     fs_weights *w = NULL;
     fs_status rc = fs_weights_open(path, &w, err);
 
+    fs_work_start(&work, "hashing", "MiB", 1048576);
     if (!rc)
-        rc = fs_roots_of(w, pool, on_progress, &p, ret, err);
-    if (p.last > 0)
-        fprintf(stderr, "\r%*s\r", 60, "");
+        rc = fs_roots_of(w, pool, &work.progress, ret, err);
+    fs_work_end(&work);
     fs_weights_close(w);
     return rc;
 }

@@ -15,8 +15,8 @@ static bool tell(void *ud, uint64_t done, uint64_t total)
     if (w->shown && t - w->last > 0.2 && done > 0 && total > 0) {
         w->last = t;
         rate = (double)done / (t - w->start);
-        fprintf(stderr, "\r%s: %3.0f %%  %.0f of %.0f %s  %.0f %s/s  %.0f s left    ", w->what, 100 * (double)done / (double)total,
-                (double)done / w->unit_size, (double)total / w->unit_size, w->unit, rate / w->unit_size, w->unit,
+        fprintf(stderr, "\r%s: %3.0f %%  %.0f of %.0f %s  %.*f %s/s  %.0f s left    ", w->what, 100 * (double)done / (double)total,
+                (double)done / w->unit_size, (double)total / w->unit_size, w->unit, rate < 10 * w->unit_size, rate / w->unit_size, w->unit,
                 (double)(total > done ? total - done : 0) / rate);
     }
     return !fs_interrupted();

@@ -2,7 +2,7 @@
 #ifndef FS_CLI_WORK_H
 #define FS_CLI_WORK_H
 
-#include "data/progress.h"
+#include "base/progress.h"
 
 typedef struct fs_work {
     const char *what, *unit; /* "counting words", "MiB" */

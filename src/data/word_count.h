@@ -4,7 +4,7 @@
 #define FS_DATA_WORD_COUNT_H
 
 #include "base/pool.h"
-#include "data/progress.h"
+#include "base/progress.h"
 #include "text/tokenizer.h"
 
 typedef struct fs_word {

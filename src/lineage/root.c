@@ -88,18 +88,21 @@ static void hash_chunks(void *ud, size_t begin, size_t end, int thread)
 
     (void)thread;
     for (size_t i = j->first + begin; i < j->first + end; i++) {
-        size_t at = i * FS_ROOT_CHUNK_BYTES, left = j->tensor->n_bytes - at;
+        size_t at = i * FS_ROOT_CHUNK_BYTES, left = j->tensor->n_bytes - at, n = left < FS_ROOT_CHUNK_BYTES ? left : FS_ROOT_CHUNK_BYTES;
         fs_status rc = fs_sha256_init(&h, NULL);
         if (rc) {
             atomic_store(&j->failed, rc);
             return;
         }
         fs_sha256_update(&h, "\x00", 1);
-        fs_sha256_update(&h, j->tensor->data + at, left < FS_ROOT_CHUNK_BYTES ? left : FS_ROOT_CHUNK_BYTES);
+        fs_sha256_update(&h, j->tensor->data + at, n);
         fs_sha256_final(&h, j->roots[i].bytes);
+        if (fs_dtype_has_nan(j->tensor->dtype, j->tensor->data + at, n / fs_dtype_get(j->tensor->dtype)->block_bytes))
+            atomic_store(&j->nan, true);
     }
 }
 
+/* Of a block type, whose values tell. */
 static bool row_has_nan(const fs_tensor *t, uint64_t row)
 {
     float values[ROW_ELEMS_MAX];
@@ -123,42 +126,6 @@ static void look_through_rows(void *ud, size_t begin, size_t end, int thread)
     for (size_t row = begin; row < end && !atomic_load_explicit(&j->nan, memory_order_relaxed); row++)
         if (row_has_nan(j->tensor, row))
             atomic_store(&j->nan, true);
-}
-
-/* F64 and E8M0 are no weights, so that fs_tensor_part_f32 does not know them. */
-static bool plain_has_nan(const fs_tensor *t)
-{
-    double d;
-
-    if (t->dtype == FS_DTYPE_F8_E8M0)
-        return memchr(t->data, 0xff, t->n_bytes) != NULL;
-    for (size_t i = 0; t->dtype == FS_DTYPE_F64 && i + 8 <= t->n_bytes; i += 8) {
-        memcpy(&d, t->data + i, 8);
-        if (isnan(d))
-            return true;
-    }
-    if (t->dtype == FS_DTYPE_F8_E5M2)
-        for (size_t i = 0; i < t->n_bytes; i++)
-            if ((t->data[i] & 0x7f) > 0x7c)
-                return true;
-    return false;
-}
-
-static fs_status refuse_nan(const fs_tensor *t, fs_pool *pool, fs_error *err)
-{
-    fs_tensor plain = *t;
-    chunk_job j = { .tensor = &plain };
-    bool nan;
-
-    plain.scales = NULL;
-    plain.rope_heads = 0;
-    if (fs_dtype_get(t->dtype)->is_weight && t->n_bytes > 0) {
-        fs_pool_for(pool, (size_t)fs_tensor_rows(t), 64, look_through_rows, &j);
-        nan = atomic_load(&j.nan);
-    } else {
-        nan = plain_has_nan(t);
-    }
-    return nan ? fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' has a NaN, so that it has no root", t->name) : FS_OK;
 }
 
 static void put_le(fs_sha256 *h, uint64_t v, size_t n_bytes)
@@ -196,8 +163,7 @@ static fs_status hash_tensor(const fs_tensor *t, const fs_root *chunks, fs_root 
 
 typedef struct walk {
     fs_pool *pool;
-    fs_roots_progress *progress;
-    void *ud;
+    const fs_progress *progress;
     uint64_t done_bytes, total_bytes;
 } walk;
 
@@ -206,18 +172,21 @@ static fs_status root_of_tensor(const fs_tensor *t, walk *k, fs_root *ret, fs_er
     size_t n = t->n_bytes / FS_ROOT_CHUNK_BYTES + (t->n_bytes % FS_ROOT_CHUNK_BYTES != 0), n_now;
     fs_root *chunks = malloc((n ? n : 1) * sizeof *chunks), top;
     chunk_job j = { .tensor = t, .roots = chunks };
-    fs_status rc;
+    fs_status rc = FS_OK;
 
     if (!chunks)
         return fs_fail_memory(err, n * sizeof *chunks);
-    rc = refuse_nan(t, k->pool, err);
+    if (fs_dtype_is_block(t->dtype) && t->n_bytes > 0)
+        fs_pool_for(k->pool, (size_t)fs_tensor_rows(t), 64, look_through_rows, &j);
     for (; !rc && j.first < n; j.first += n_now) {
         n_now = n - j.first < CHUNKS_AT_ONCE ? n - j.first : CHUNKS_AT_ONCE;
         fs_pool_for(k->pool, n_now, 1, hash_chunks, &j);
         if (atomic_load(&j.failed))
             rc = fs_fail(err, atomic_load(&j.failed), "sha256: cannot start");
-        if (!rc && k->progress && !k->progress(k->ud, k->done_bytes + (j.first + n_now) * FS_ROOT_CHUNK_BYTES, k->total_bytes))
-            rc = fs_fail(err, FS_ERR_INTERRUPTED, "interrupted");
+        else if (atomic_load(&j.nan))
+            rc = fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' has a NaN, so that it has no root", t->name);
+        if (!rc)
+            rc = fs_progress_tell(k->progress, k->done_bytes + (j.first + n_now) * FS_ROOT_CHUNK_BYTES, k->total_bytes, err);
     }
     if (!rc)
         rc = fs_root_tree(chunks, n, &top, err);
@@ -242,9 +211,9 @@ static fs_status root_of_model(fs_roots *r, fs_error *err)
     return rc;
 }
 
-fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, fs_roots_progress *progress, void *ud, fs_roots *ret, fs_error *err)
+fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err)
 {
-    walk k = { .pool = pool, .progress = progress, .ud = ud };
+    walk k = { .pool = pool, .progress = progress };
     const fs_tensor **stored = NULL;
     fs_roots r = { 0 };
     size_t n;

@@ -12,6 +12,7 @@
 #define FS_LINEAGE_ROOT_H
 
 #include "base/pool.h"
+#include "base/progress.h"
 #include "formats/weights.h"
 
 #define FS_ROOT_CHUNK_BYTES ((size_t)1 << 20)
@@ -38,10 +39,8 @@ typedef struct fs_roots {
     uint64_t n_bytes; /* of all tensors */
 } fs_roots;
 
-/* Called now and then from the calling thread; false stops with FS_ERR_INTERRUPTED. */
-typedef bool fs_roots_progress(void *ud, uint64_t done_bytes, uint64_t total_bytes);
-
-fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, fs_roots_progress *progress, void *ud, fs_roots *ret, fs_error *err);
+/* progress (may be NULL) is told bytes. */
+fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err);
 void fs_roots_done(fs_roots *r);
 
 /* The list as a text, a line "hex name" each, and back; reading computes the model's root from the lines and refuses what

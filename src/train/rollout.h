@@ -6,7 +6,7 @@
 #ifndef FS_TRAIN_ROLLOUT_H
 #define FS_TRAIN_ROLLOUT_H
 
-#include "data/progress.h"
+#include "base/progress.h"
 #include "engine/engine.h"
 #include "train/params.h"
 

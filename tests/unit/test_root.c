@@ -71,7 +71,7 @@ static fs_status roots_of(const char *dtype, const void *bytes, size_t n_bytes, 
     assert_ok(fs_pool_new(2, &pool, err), *err);
     rc = fs_weights_open(folder, &w, err);
     if (!rc)
-        rc = fs_roots_of(w, pool, NULL, NULL, ret, err);
+        rc = fs_roots_of(w, pool, NULL, ret, err);
     fs_weights_close(w);
     fs_pool_free(pool);
     fs_buf_done(&file);

@@ -1,6 +1,6 @@
 /* How long work tells how far it is, and is told to stop. */
-#ifndef FS_DATA_PROGRESS_H
-#define FS_DATA_PROGRESS_H
+#ifndef FS_BASE_PROGRESS_H
+#define FS_BASE_PROGRESS_H
 
 #include "base/status.h"
 
