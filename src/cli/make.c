@@ -58,7 +58,7 @@ static fs_status record_inputs(job *j, const char *path, fs_error *err)
     fs_status rc = fs_provenance_begin(&j->record, j->make->quantise ? "quantise" : "convert", err);
 
     if (!rc)
-        rc = fs_provenance_roots(path, j->pool, &parent, err);
+        rc = fs_provenance_roots_of(j->weights, j->pool, &parent, err);
     if (!rc)
         rc = fs_provenance_parent(&j->record, path, &parent, err);
     if (!rc && j->make->imatrix && (rc = fs_provenance_hash(j->make->imatrix, &imatrix, err)) == FS_OK) {

@@ -61,16 +61,24 @@ void fs_provenance_paths_done(fs_provenance_paths *p)
 
 /* ---- roots ---- */
 
-fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err)
+fs_status fs_provenance_roots_of(const fs_weights *w, fs_pool *pool, fs_roots *ret, fs_error *err)
 {
     fs_work work;
+    fs_status rc;
+
+    fs_work_start(&work, "hashing", "MiB", 1048576);
+    rc = fs_roots_of(w, pool, &work.progress, ret, err);
+    fs_work_end(&work);
+    return rc;
+}
+
+fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err)
+{
     fs_weights *w = NULL;
     fs_status rc = fs_weights_open(path, &w, err);
 
-    fs_work_start(&work, "hashing", "MiB", 1048576);
     if (!rc)
-        rc = fs_roots_of(w, pool, &work.progress, ret, err);
-    fs_work_end(&work);
+        rc = fs_provenance_roots_of(w, pool, ret, err);
     fs_weights_close(w);
     return rc;
 }

@@ -12,7 +12,8 @@ typedef struct fs_provenance_paths {
 fs_status fs_provenance_paths_of(const char *model, fs_provenance_paths *ret, fs_error *err);
 void fs_provenance_paths_done(fs_provenance_paths *p);
 
-/* The roots of the model at path, with a line of progress on a terminal. */
+/* The roots of a model, with a line of progress on a terminal: of one that is open, of the one at path. */
+fs_status fs_provenance_roots_of(const fs_weights *w, fs_pool *pool, fs_roots *ret, fs_error *err);
 fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err);
 /* SHA-256 of a file. */
 fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err);
