@@ -49,33 +49,36 @@ static void show_plan(void *ud, const fs_stage_plan *p)
         fprintf(s->to, "resumed      %s, step %" PRIu64 "\n", p->resumed_from, p->first_step);
 }
 
-static bool show_step(void *ud, const fs_pretrain_step *p)
+/* How long the rest will take, by the mean of the steps so far. */
+static double seconds_left(struct show *s, const fs_stage_step *p)
 {
-    struct show *s = ud;
-    double left;
-
     s->seconds += p->seconds;
     s->n_done++;
-    left = s->seconds / (double)s->n_done * (double)(p->steps - p->step);
+    return s->seconds / (double)s->n_done * (double)(p->steps - p->step);
+}
+
+static bool show_pretrained(void *ud, const fs_stage_step *p)
+{
+    const fs_train_loss *loss = &p->pretrain.loss;
+    struct show *s = ud;
+    double left = seconds_left(s, p), norm = p->pretrain.grad_norm;
+
     if (opt.json)
         printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f}\n", p->step,
-               p->loss.loss, p->loss.mtp, p->loss.balance, (double)p->grad_norm, p->lr, (double)s->tokens_step / p->seconds);
+               loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds);
     else
-        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad %.3f  lr %.3g  %.0f tok/s  %.0f s left\n", p->step, p->steps, p->loss.loss,
-                (double)p->grad_norm, p->lr, (double)s->tokens_step / p->seconds, left);
+        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad %.3f  lr %.3g  %.0f tok/s  %.0f s left\n", p->step, p->steps, loss->loss, norm, p->lr,
+                (double)s->tokens_step / p->seconds, left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }
 
-static bool show_reinforced(void *ud, const fs_reinforce_step *p)
+static bool show_reinforced(void *ud, const fs_stage_step *p)
 {
     const fs_grpo_step *g = &p->grpo;
     struct show *s = ud;
-    double left;
+    double left = seconds_left(s, p);
 
-    s->seconds += p->seconds;
-    s->n_done++;
-    left = s->seconds / (double)s->n_done * (double)(p->steps - p->step);
     if (opt.json)
         printf("{\"step\":%" PRIu64 ",\"reward\":%.9g,\"right\":%.9g,\"length\":%.9g,\"entropy\":%.9g,\"truncated\":%.9g,\"flat_groups\":%.9g,\"loss\":%.9g,"
                "\"grad_norm\":%.9g,\"lr\":%.9g,\"sample_s\":%.3f,\"train_s\":%.3f}\n",
@@ -99,8 +102,7 @@ static void show_checkpoint(void *ud, uint64_t step)
 static fs_status run(const fs_args *args, fs_error *err)
 {
     struct show show = { .to = opt.dry_run ? stdout : stderr };
-    fs_pretrain_events events = { show_plan, show_step, show_checkpoint, &show };
-    fs_reinforce_events rl_events = { show_plan, show_reinforced, show_checkpoint, &show };
+    fs_stage_events events = { show_plan, show_pretrained, show_checkpoint, &show };
     fs_recipe recipe = { 0 };
     fs_pool *pool = NULL;
     fs_kernels kernels;
@@ -115,8 +117,9 @@ static fs_status run(const fs_args *args, fs_error *err)
     if (!rc) {
         fs_pool_keep_all(pool);
         fs_interrupt_catch();
-        rc = recipe.stage == FS_STAGE_GRPO ? fs_reinforce(&recipe, pool, &kernels, opt.resume, opt.dry_run, &rl_events, err) :
-                                             fs_pretrain(&recipe, pool, &kernels, opt.resume, opt.dry_run, &events, err);
+        if (recipe.stage == FS_STAGE_GRPO)
+            events.step = show_reinforced;
+        rc = (recipe.stage == FS_STAGE_GRPO ? fs_reinforce : fs_pretrain)(&recipe, pool, &kernels, opt.resume, opt.dry_run, &events, err);
     }
     fs_pool_free(pool);
     fs_recipe_done(&recipe);

@@ -16,7 +16,7 @@
 struct run {
     fs_stage s;
     const fs_recipe *r;
-    const fs_pretrain_events *events;
+    const fs_stage_events *events;
     fs_documents documents; /* text and ids */
     fs_shards *shards;      /* or these */
     fs_pack *pack;
@@ -175,17 +175,18 @@ static fs_status tell_plan(struct run *u, fs_error *err)
         rc = fs_pack_rows(u->pack, 0, &plan.n_rows, err);
     }
     fs_stage_plan_of(&u->s, &plan);
-    if (!rc && u->events->plan)
+    if (!rc)
         u->events->plan(u->events->ud, &plan);
     return rc;
 }
 
 /* Floats as hexadecimal: equal text is equal bits. */
-static fs_status put_trace(struct run *u, const fs_pretrain_step *s, fs_error *err)
+static fs_status put_trace(struct run *u, const fs_stage_step *s, fs_error *err)
 {
+    const fs_train_loss *loss = &s->pretrain.loss;
     fs_buf line = { 0 };
     fs_status rc = fs_buf_printf(&line, err, "{\"step\":%" PRIu64 ",\"loss\":\"%a\",\"mtp\":\"%a\",\"balance\":\"%a\",\"grad_norm\":\"%a\",\"lr\":\"%a\"}\n",
-                                 s->step, s->loss.loss, s->loss.mtp, s->loss.balance, (double)s->grad_norm, s->lr);
+                                 s->step, loss->loss, loss->mtp, loss->balance, (double)s->pretrain.grad_norm, s->lr);
 
     if (!rc)
         rc = fs_stage_trace_put(&u->s, &line, err);
@@ -194,11 +195,12 @@ static fs_status put_trace(struct run *u, const fs_pretrain_step *s, fs_error *e
 }
 
 /* What the curves show. */
-static fs_status put_metrics(struct run *u, const fs_pretrain_step *s, fs_error *err)
+static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *err)
 {
-    double norm = s->grad_norm, speed = (double)u->r->rows * u->r->length / s->seconds;
-    fs_metric items[] = { { "loss", &s->loss.loss, 1 }, { "grad_norm", &norm, 1 }, { "lr", &s->lr, 1 }, { "tokens_s", &speed, 1 },
-                          { "loss/mtp", &s->loss.mtp, 1 }, { "loss/balance", &s->loss.balance, 1 } };
+    const fs_train_loss *loss = &s->pretrain.loss;
+    double norm = s->pretrain.grad_norm, speed = (double)u->r->rows * u->r->length / s->seconds;
+    fs_metric items[] = { { "loss", &loss->loss, 1 }, { "grad_norm", &norm, 1 }, { "lr", &s->lr, 1 }, { "tokens_s", &speed, 1 },
+                          { "loss/mtp", &loss->mtp, 1 }, { "loss/balance", &loss->balance, 1 } };
     size_t n = 4;
 
     if (u->r->mtp_weight > 0)
@@ -275,20 +277,20 @@ static fs_status gradients(struct run *u, uint64_t step, fs_train_loss *ret, fs_
     return rc;
 }
 
-static fs_status one_step(struct run *u, fs_pretrain_step *s, fs_error *err)
+static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
 {
+    struct run *u = ud;
     uint64_t i = u->s.optimizer.step;
     double start = fs_seconds_now();
     fs_status rc;
 
-    *s = (fs_pretrain_step){ .step = i + 1, .steps = u->r->steps, .lr = fs_schedule_at(&u->r->schedule, i) };
-    rc = gradients(u, i, &s->loss, err);
+    rc = gradients(u, i, &s->pretrain.loss, err);
     if (rc)
         return rc;
-    rc = fs_stage_grad_norm(&u->s, &s->grad_norm, err);
+    rc = fs_stage_grad_norm(&u->s, &s->pretrain.grad_norm, err);
     if (rc)
         return fs_fail_prefix(err, "step %" PRIu64, i + 1);
-    fs_optimizer_step(&u->s.optimizer, u->s.params, u->s.pool, u->s.kernels, s->grad_norm, s->lr);
+    fs_optimizer_step(&u->s.optimizer, u->s.params, u->s.pool, u->s.kernels, s->pretrain.grad_norm, s->lr);
     if (u->r->bias_rate > 0)
         fs_trainer_move_biases(u->s.trainer, u->r->bias_rate);
     fs_trainer_pack(u->s.trainer);
@@ -297,29 +299,7 @@ static fs_status one_step(struct run *u, fs_pretrain_step *s, fs_error *err)
     return rc ? rc : put_metrics(u, s, err);
 }
 
-static fs_status steps(struct run *u, fs_error *err)
-{
-    fs_status rc = fs_stage_trace(&u->s, err);
-
-    while (!rc && u->s.optimizer.step < u->r->steps) {
-        fs_pretrain_step s;
-        bool go_on;
-        rc = one_step(u, &s, err);
-        if (rc)
-            break;
-        go_on = !u->events->step || u->events->step(u->events->ud, &s);
-        if (fs_stage_is_due(&u->s, !go_on)) {
-            rc = fs_stage_checkpoint(&u->s, err);
-            if (!rc && u->events->checkpoint)
-                u->events->checkpoint(u->events->ud, s.step);
-        }
-        if (!rc && !go_on)
-            rc = fs_fail(err, FS_ERR_INTERRUPTED, "stopped after step %" PRIu64 "; --resume goes on", s.step);
-    }
-    return rc;
-}
-
-fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_pretrain_events *events,
+fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_stage_events *events,
                       fs_error *err)
 {
     struct run u = { .r = r, .events = events };
@@ -334,7 +314,7 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
     if (!rc)
         rc = tell_plan(&u, err);
     if (!rc && !dry_run)
-        rc = steps(&u, err);
+        rc = fs_stage_run(&u.s, one_step, &u, events, err);
     free(u.sequences);
     free(u.row_ids);
     free(u.row_targets);

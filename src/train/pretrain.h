@@ -5,25 +5,10 @@
 
 #include "train/stage.h"
 
-typedef struct fs_pretrain_step {
-    uint64_t step, steps; /* step counts from 1 */
-    fs_train_loss loss;
-    float grad_norm;
-    double lr, seconds; /* of the step */
-} fs_pretrain_step;
-
-typedef struct fs_pretrain_events {
-    void (*plan)(void *ud, const fs_stage_plan *plan);
-    /* false: the run writes a checkpoint and ends with FS_ERR_INTERRUPTED. */
-    bool (*step)(void *ud, const fs_pretrain_step *step);
-    void (*checkpoint)(void *ud, uint64_t step);
-    void *ud;
-} fs_pretrain_events;
-
 /* resume: goes on from the newest checkpoint in the recipe's out, if there is one; without it checkpoints there are refused.
  * dry_run: ends after the plan and writes nothing. The folder out is there (a dry run needs none). A loss or gradient that is
  * no finite number stops the run and is named; the checkpoints stay. */
-fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_pretrain_events *events,
+fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_stage_events *events,
                       fs_error *err);
 
 #endif

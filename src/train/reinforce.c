@@ -13,7 +13,7 @@
 struct run {
     fs_stage s;
     const fs_recipe *r;
-    const fs_reinforce_events *events;
+    const fs_stage_events *events;
     fs_grpo_options options;
     fs_problems *problems;
     fs_grpo_source source;
@@ -88,14 +88,13 @@ static void tell_plan(struct run *u)
     if (u->grpo)
         plan.bytes += fs_grpo_bytes(u->grpo);
     fs_stage_plan_of(&u->s, &plan);
-    if (u->events->plan)
-        u->events->plan(u->events->ud, &plan);
+    u->events->plan(u->events->ud, &plan);
 }
 
 /* ---- steps ---- */
 
 /* Floats as hexadecimal: equal text is equal bits. */
-static fs_status put_trace(struct run *u, const fs_reinforce_step *s, fs_error *err)
+static fs_status put_trace(struct run *u, const fs_stage_step *s, fs_error *err)
 {
     fs_buf line = { 0 };
     fs_status rc = fs_buf_printf(&line, err, "{\"step\":%" PRIu64 ",\"loss\":\"%a\",\"reward\":\"%a\",\"entropy\":\"%a\",\"tokens\":%" PRIu64
@@ -108,7 +107,7 @@ static fs_status put_trace(struct run *u, const fs_reinforce_step *s, fs_error *
     return rc;
 }
 
-static fs_status put_metrics(struct run *u, const fs_reinforce_step *s, fs_error *err)
+static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *err)
 {
     const fs_grpo_step *g = &s->grpo;
     double norm = g->grad_norm, speed = (double)g->n_tokens / s->seconds, sampling = (double)g->n_tokens / g->sample_seconds;
@@ -125,14 +124,14 @@ static fs_status put_metrics(struct run *u, const fs_reinforce_step *s, fs_error
     return fs_stage_metrics(&u->s, s->step, items, sizeof items / sizeof *items, err);
 }
 
-static fs_status one_step(struct run *u, fs_reinforce_step *s, fs_error *err)
+static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
 {
+    struct run *u = ud;
     uint64_t i = u->s.optimizer.step;
     bool verify = i % VERIFY_EVERY == 0 && u->options.temperature == 1;
     double start = fs_seconds_now();
     fs_status rc;
 
-    *s = (fs_reinforce_step){ .step = i + 1, .steps = u->r->steps, .lr = fs_schedule_at(&u->r->schedule, i) };
     rc = fs_grpo_run(u->grpo, i, &u->source, &u->s.optimizer, s->lr, verify, &s->grpo, err);
     if (!rc && s->grpo.off_policy != 0)
         rc = fs_fail(err, FS_ERR_NUMERIC, "step %" PRIu64 ": a token was drawn with a log-probability that is %g off the trained one", i + 1,
@@ -144,29 +143,7 @@ static fs_status one_step(struct run *u, fs_reinforce_step *s, fs_error *err)
     return rc ? rc : put_metrics(u, s, err);
 }
 
-static fs_status steps(struct run *u, fs_error *err)
-{
-    fs_status rc = fs_stage_trace(&u->s, err);
-
-    while (!rc && u->s.optimizer.step < u->r->steps) {
-        fs_reinforce_step s;
-        bool go_on;
-        rc = one_step(u, &s, err);
-        if (rc)
-            break;
-        go_on = !u->events->step || u->events->step(u->events->ud, &s);
-        if (fs_stage_is_due(&u->s, !go_on)) {
-            rc = fs_stage_checkpoint(&u->s, err);
-            if (!rc && u->events->checkpoint)
-                u->events->checkpoint(u->events->ud, s.step);
-        }
-        if (!rc && !go_on)
-            rc = fs_fail(err, FS_ERR_INTERRUPTED, "stopped after step %" PRIu64 "; --resume goes on", s.step);
-    }
-    return rc;
-}
-
-fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_reinforce_events *events,
+fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_stage_events *events,
                        fs_error *err)
 {
     struct run u = { .r = r, .events = events };
@@ -183,7 +160,7 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
     if (!rc)
         tell_plan(&u);
     if (!rc && !dry_run)
-        rc = steps(&u, err);
+        rc = fs_stage_run(&u.s, one_step, &u, events, err);
     fs_grpo_free(u.grpo);
     fs_trainer_free(u.reference);
     fs_problems_free(u.problems);

@@ -131,7 +131,7 @@ void fs_stage_plan_of(const fs_stage *u, fs_stage_plan *ret)
     }
 }
 
-fs_status fs_stage_trace(fs_stage *u, fs_error *err)
+static fs_status open_trace(fs_stage *u, fs_error *err)
 {
     uint64_t n = u->optimizer.step;
     char *path = fs_path_join(u->r->out, "trace.jsonl");
@@ -162,17 +162,7 @@ fs_status fs_stage_trace(fs_stage *u, fs_error *err)
     return rc;
 }
 
-fs_status fs_stage_metrics(fs_stage *u, uint64_t step, const fs_metric *items, size_t n, fs_error *err)
-{
-    return fs_metrics_log(u->metrics, step, (double)time(NULL), items, n, err);
-}
-
-fs_status fs_stage_trace_put(fs_stage *u, const fs_buf *line, fs_error *err)
-{
-    return fs_fd_write(u->trace_fd, "trace.jsonl", line->data, line->n_bytes, err);
-}
-
-fs_status fs_stage_checkpoint(fs_stage *u, fs_error *err)
+static fs_status checkpoint(fs_stage *u, fs_error *err)
 {
     fs_status rc = fsync(u->trace_fd) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot sync the trace");
 
@@ -181,11 +171,44 @@ fs_status fs_stage_checkpoint(fs_stage *u, fs_error *err)
     return rc;
 }
 
-bool fs_stage_is_due(const fs_stage *u, bool last_wish)
+/* Behind the step just done. */
+static bool is_due(const fs_stage *u)
 {
     uint64_t step = u->optimizer.step;
 
-    return last_wish || step == u->r->steps || (u->r->checkpoint_every && step % u->r->checkpoint_every == 0);
+    return step == u->r->steps || (u->r->checkpoint_every && step % u->r->checkpoint_every == 0);
+}
+
+fs_status fs_stage_run(fs_stage *u, fs_stage_take_fn *take, void *ud, const fs_stage_events *events, fs_error *err)
+{
+    fs_status rc = open_trace(u, err);
+
+    while (!rc && u->optimizer.step < u->r->steps) {
+        fs_stage_step s = { .step = u->optimizer.step + 1, .steps = u->r->steps, .lr = fs_schedule_at(&u->r->schedule, u->optimizer.step) };
+        bool go_on;
+        rc = take(ud, &s, err);
+        if (rc)
+            break;
+        go_on = events->step(events->ud, &s);
+        if (!go_on || is_due(u)) {
+            rc = checkpoint(u, err);
+            if (!rc)
+                events->checkpoint(events->ud, s.step);
+        }
+        if (!rc && !go_on)
+            rc = fs_fail(err, FS_ERR_INTERRUPTED, "stopped after step %" PRIu64 "; --resume goes on", s.step);
+    }
+    return rc;
+}
+
+fs_status fs_stage_trace_put(fs_stage *u, const fs_buf *line, fs_error *err)
+{
+    return fs_fd_write(u->trace_fd, "trace.jsonl", line->data, line->n_bytes, err);
+}
+
+fs_status fs_stage_metrics(fs_stage *u, uint64_t step, const fs_metric *items, size_t n, fs_error *err)
+{
+    return fs_metrics_log(u->metrics, step, (double)time(NULL), items, n, err);
 }
 
 fs_status fs_stage_grad_norm(fs_stage *u, float *ret, fs_error *err)

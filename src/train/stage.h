@@ -1,5 +1,5 @@
-/* What every stage of a recipe has: a model with its tokenizer, a trainer, an optimiser; checkpoints to go on from and a trace. The
- * stages themselves are pretrain.c and reinforce.c. */
+/* What every stage of a recipe has: a model with its tokenizer, a trainer, an optimiser; the loop of steps with its checkpoints, trace
+ * and metrics. The stages themselves are pretrain.c and reinforce.c. */
 #ifndef FS_TRAIN_STAGE_H
 #define FS_TRAIN_STAGE_H
 
@@ -17,6 +17,27 @@ typedef struct fs_stage_plan {
     uint64_t first_step;             /* of those done before: resumed */
     const char *resumed_from;        /* NULL: nothing; valid during the call */
 } fs_stage_plan;
+
+typedef struct fs_stage_step {
+    uint64_t step, steps; /* step counts from 1 */
+    double lr, seconds;   /* seconds: of the step */
+    union {
+        struct {
+            fs_train_loss loss;
+            float grad_norm;
+        } pretrain;
+        fs_grpo_step grpo;
+    };
+} fs_stage_step;
+
+/* What a run tells of; all three are there. */
+typedef struct fs_stage_events {
+    void (*plan)(void *ud, const fs_stage_plan *plan);
+    /* false: the run writes a checkpoint and ends with FS_ERR_INTERRUPTED. */
+    bool (*step)(void *ud, const fs_stage_step *step);
+    void (*checkpoint)(void *ud, uint64_t step);
+    void *ud;
+} fs_stage_events;
 
 typedef struct fs_stage {
     const fs_recipe *r;
@@ -48,15 +69,15 @@ fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);
 /* Parameters and what is resumed. */
 void fs_stage_plan_of(const fs_stage *s, fs_stage_plan *ret);
 
-/* trace.jsonl in out, a line a step, and metrics.jsonl: opened behind the line of the optimiser's step; lines of later steps, which a killed run may
- * have written, go. */
-fs_status fs_stage_trace(fs_stage *s, fs_error *err);
+/* Steps from the optimiser's to the recipe's last, with checkpoints when they are due. take does one: it has step, steps and lr, fills
+ * in the rest, moves the optimiser's step on by one, and puts the step's line of the trace and its metrics.
+ * trace.jsonl and metrics.jsonl in out begin behind the line of the optimiser's step; lines of later steps, which a killed run may have
+ * written, go. */
+typedef fs_status fs_stage_take_fn(void *ud, fs_stage_step *step, fs_error *err);
+fs_status fs_stage_run(fs_stage *s, fs_stage_take_fn *take, void *ud, const fs_stage_events *events, fs_error *err);
 fs_status fs_stage_trace_put(fs_stage *s, const fs_buf *line, fs_error *err);
 /* tokens_s and the like may differ from run to run: metrics are for looking at, the trace is what is compared. */
 fs_status fs_stage_metrics(fs_stage *s, uint64_t step, const fs_metric *items, size_t n, fs_error *err);
-fs_status fs_stage_checkpoint(fs_stage *s, fs_error *err);
-/* Whether one is due behind the step just done. */
-bool fs_stage_is_due(const fs_stage *s, bool last_wish);
 /* The norm of the gradients, which are all finite, or the sentence that names what is not. */
 fs_status fs_stage_grad_norm(fs_stage *s, float *ret, fs_error *err);
 
