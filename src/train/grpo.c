@@ -253,11 +253,9 @@ static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer,
     if (rc)
         return rc;
     fs_trainer_end(g->t, &unused);
-    ret->grad_norm = fs_params_grad_norm(g->kernels, p);
-    if (!isfinite(ret->grad_norm)) {
-        rc = fs_params_check(g->kernels, p, err);
-        return rc ? rc : fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)ret->grad_norm);
-    }
+    rc = fs_params_finite_norm(g->kernels, p, &ret->grad_norm, err);
+    if (rc)
+        return rc;
     fs_optimizer_step(optimizer, p, g->pool, g->kernels, ret->grad_norm, lr);
     if (g->o.bias_rate > 0)
         fs_trainer_move_biases(g->t, g->o.bias_rate);

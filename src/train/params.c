@@ -348,8 +348,14 @@ float fs_params_grad_norm(const fs_kernels *k, const fs_params *p)
     return (float)sqrt(sum);
 }
 
-fs_status fs_params_check(const fs_kernels *k, const fs_params *p, fs_error *err)
+fs_status fs_params_finite_norm(const fs_kernels *k, const fs_params *p, float *ret, fs_error *err)
 {
+    float norm = fs_params_grad_norm(k, p);
+
+    if (isfinite(norm)) {
+        *ret = norm;
+        return FS_OK;
+    }
     for (size_t i = 0; i < p->n; i++) {
         const fs_param *item = &p->items[i];
         size_t at = item->fixed ? 0 : k->rows.find_nan(item->g, item->n);
@@ -357,5 +363,5 @@ fs_status fs_params_check(const fs_kernels *k, const fs_params *p, fs_error *err
             return fs_fail(err, FS_ERR_NUMERIC, "the gradient of '%s' is a NaN at row %zu, column %zu", item->name, (at - 1) / item->cols,
                            (at - 1) % item->cols);
     }
-    return FS_OK;
+    return fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)norm);
 }

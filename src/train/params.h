@@ -40,7 +40,7 @@ void fs_params_init(fs_params *p, uint64_t seed, double std);
 double fs_param_grad_squares(const fs_kernels *k, const fs_param *p);
 /* The norm of all gradients: the same chain through the tensors by name, rounded once to f32. */
 float fs_params_grad_norm(const fs_kernels *k, const fs_params *p);
-/* The name and place of the first NaN among the gradients, as a sentence; FS_OK when there is none. */
-fs_status fs_params_check(const fs_kernels *k, const fs_params *p, fs_error *err);
+/* The same, which must be finite: else FS_ERR_NUMERIC with the name and place of the first NaN among the gradients, if there is one. */
+fs_status fs_params_finite_norm(const fs_kernels *k, const fs_params *p, float *ret, fs_error *err);
 
 #endif

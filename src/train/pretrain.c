@@ -287,7 +287,7 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
     rc = gradients(u, i, &s->pretrain.loss, err);
     if (rc)
         return rc;
-    rc = fs_stage_grad_norm(&u->s, &s->pretrain.grad_norm, err);
+    rc = fs_params_finite_norm(u->s.kernels, u->s.params, &s->pretrain.grad_norm, err);
     if (rc)
         return fs_fail_prefix(err, "step %" PRIu64, i + 1);
     fs_optimizer_step(&u->s.optimizer, u->s.params, u->s.pool, u->s.kernels, s->pretrain.grad_norm, s->lr);

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -209,15 +208,4 @@ fs_status fs_stage_trace_put(fs_stage *u, const fs_buf *line, fs_error *err)
 fs_status fs_stage_metrics(fs_stage *u, uint64_t step, const fs_metric *items, size_t n, fs_error *err)
 {
     return fs_metrics_log(u->metrics, step, (double)time(NULL), items, n, err);
-}
-
-fs_status fs_stage_grad_norm(fs_stage *u, float *ret, fs_error *err)
-{
-    fs_status rc;
-
-    *ret = fs_params_grad_norm(u->kernels, u->params);
-    if (isfinite(*ret))
-        return FS_OK;
-    rc = fs_params_check(u->kernels, u->params, err);
-    return rc ? rc : fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)*ret);
 }

@@ -78,7 +78,5 @@ fs_status fs_stage_run(fs_stage *s, fs_stage_take_fn *take, void *ud, const fs_s
 fs_status fs_stage_trace_put(fs_stage *s, const fs_buf *line, fs_error *err);
 /* tokens_s and the like may differ from run to run: metrics are for looking at, the trace is what is compared. */
 fs_status fs_stage_metrics(fs_stage *s, uint64_t step, const fs_metric *items, size_t n, fs_error *err);
-/* The norm of the gradients, which are all finite, or the sentence that names what is not. */
-fs_status fs_stage_grad_norm(fs_stage *s, float *ret, fs_error *err);
 
 #endif
