@@ -86,13 +86,15 @@ def test_one_end_whatever_runs_it(farseek, folder):
 
 def test_killed_at_any_moment(farseek, folder):
     write(folder, "k0.yaml", out="k0")
+    start = time.monotonic()
     farseek("train", folder / "k0.yaml")
+    whole_s = time.monotonic() - start
     want = result(folder / "k0", STEPS)
     write(folder, "k.yaml", out="k")
     rng, kills = random.Random(4), 0
     for _ in range(40):
         p = subprocess.Popen([*BINARY, "train", folder / "k.yaml", "--resume"], stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.05, 0.6))
+        time.sleep(rng.uniform(0.05, 0.9) * whole_s)
         p.send_signal(signal.SIGKILL)
         if p.wait() == 0:
             break
