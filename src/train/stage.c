@@ -73,7 +73,7 @@ fs_status fs_stage_tokenizer(fs_stage *u, fs_stage_reading how, fs_error *err)
         return FS_OK;
     }
     if (!u->r->tokenizer && !u->r->from)
-        return fs_fail(err, FS_ERR_FORMAT, "data.kind text needs data.tokenizer");
+        return fs_fail(err, FS_ERR_FORMAT, "%s.tokenizer is missing", u->r->stage == FS_STAGE_GRPO ? "model" : "data");
     if (!path || !u->tokenizer_folder)
         rc = fs_fail_memory(err, 256);
     else

@@ -117,7 +117,7 @@ def test_every_loss_runs(farseek, folder, tmp_path, changes):
     (dict(task__name="chess"), "no task 'chess'"), (dict(policy__los="grpo"), "did you mean 'loss'"), (dict(policy__loss="ppo"), "policy.loss 'ppo'"),
     (dict(data__files=["x"]), "unknown key 'data'"), (dict(policy__group=1), "policy.group"), (dict(policy__prompt_max=2), "prompt of"),
     (dict(policy__mask_truncated="yes"), "neither true nor false"), (dict(stage="ppo"), "stage 'ppo'"), (dict(policy__prompts=None), "policy.prompts is missing"),
-    (dict(policy__max_tokens=100000), "context")])
+    (dict(policy__max_tokens=100000), "context"), (dict(model={"config": "config.json"}), "model.tokenizer is missing")])
 def test_what_is_wrong_is_named(farseek, folder, tmp_path, changes, word):
     write(folder, "w.yaml", out=str(tmp_path / "w"), **changes)
     r = farseek("train", folder / "w.yaml", check=False)
