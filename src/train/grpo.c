@@ -29,7 +29,7 @@ struct fs_grpo {
     size_t *begin;                 /* [n + 1] */
     float *logp, *old, *ref, *gradient; /* [n * max_tokens] */
     uint8_t *mask;
-    bool stale;                    /* weights have changed since the rollout took them */
+    bool stale;                    /* the rollout has not the trainer's weights */
 };
 
 static uint32_t row_tokens(const fs_grpo_options *o)
@@ -100,6 +100,7 @@ fs_status fs_grpo_new(fs_trainer *t, fs_trainer *reference, const fs_config *c, 
     g->n = (size_t)o->prompts * o->group;
     g->row = row_tokens(o);
     g->micro_tokens = room.tokens_max;
+    g->stale = true;
     rc = take_memory(g, err);
     if (!rc)
         rc = fs_rollout_new(c, fs_trainer_params(t), pool, kernels, &rollout, &g->rollout, err);

@@ -21,7 +21,7 @@ struct run {
     fs_grpo *grpo;
 };
 
-/* What ends a completion: the configuration's end tokens, or the tokenizer's. */
+/* What ends a completion: the configuration's end tokens. */
 static fs_status find_stop_ids(struct run *u, fs_error *err)
 {
     const fs_config *c = u->s.config;
@@ -83,10 +83,7 @@ static void tell_plan(struct run *u)
     const fs_grpo_options *o = &u->options;
     fs_stage_plan plan = { .n_rows = (uint64_t)o->prompts * o->group, .tokens_step = (uint64_t)o->prompts * o->group * (o->prompt_max + o->max_tokens) };
 
-    if (u->reference)
-        plan.bytes += fs_trainer_bytes(u->reference);
-    if (u->grpo)
-        plan.bytes += fs_grpo_bytes(u->grpo);
+    plan.bytes = fs_grpo_bytes(u->grpo) + (u->reference ? fs_trainer_bytes(u->reference) : 0);
     fs_stage_plan_of(&u->s, &plan);
     u->events->plan(u->events->ud, &plan);
 }
@@ -153,10 +150,10 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
         rc = make(&u, err);
     if (!rc)
         rc = make_reference(&u, err);
+    if (!rc)
+        rc = fs_grpo_new(u.s.trainer, u.reference, u.s.config, pool, kernels, &u.options, &u.grpo, err);
     if (!rc && !dry_run)
         rc = fs_stage_fill(&u.s, resume, err);
-    if (!rc && !dry_run)
-        rc = fs_grpo_new(u.s.trainer, u.reference, u.s.config, pool, kernels, &u.options, &u.grpo, err);
     if (!rc)
         tell_plan(&u);
     if (!rc && !dry_run)

@@ -121,8 +121,6 @@ fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, 
     if (!rc)
         rc = fs_network_new(r->weights, pool, kernels, &options, &r->network, &r->plan, err);
     if (!rc)
-        rc = fs_network_load(r->network, err);
-    if (!rc)
         rc = make_room(r, kernels, err);
     if (rc) {
         fs_rollout_free(r);

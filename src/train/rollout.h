@@ -30,17 +30,17 @@ typedef struct fs_sampled {
 /* On a network that is somebody's, e.g. of a model that is measured: nothing is copied, nothing need be refreshed. net, pool and
  * kernels are borrowed. */
 fs_status fs_rollout_on(fs_network *net, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret, fs_error *err);
-/* c, p, pool and kernels are borrowed. Weights are those of p now; fs_rollout_refresh takes its new ones. */
+/* c, p, pool and kernels are borrowed. fs_rollout_refresh takes the weights of p: before the first run, and when they have changed. */
 fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret,
                          fs_error *err);
 void fs_rollout_free(fs_rollout *r);
 fs_status fs_rollout_refresh(fs_rollout *r, fs_error *err); /* not of fs_rollout_on */
 size_t fs_rollout_bytes(const fs_rollout *r);
 
+/* progress (may be NULL) is told of every run: completions that are done, of n. */
+void fs_rollout_watch(fs_rollout *r, const fs_progress *progress);
 /* Fills ids, logp, n and stopped of n completions; of their positions in random numbers 0 is the first drawn token. A prompt that
  * leaves no room is FS_ERR_CONTEXT_FULL; a NaN FS_ERR_NUMERIC. */
-/* progress (may be NULL): completions that are done, of n. */
-void fs_rollout_watch(fs_rollout *r, const fs_progress *progress);
 fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_sampled *items, size_t n,
                          fs_error *err);
 

@@ -84,6 +84,15 @@ def test_one_end_whatever_runs_it(farseek, folder):
     assert r["problems"] == 20
 
 
+def test_a_dry_run_tells_what_a_run_takes(farseek, folder, tmp_path):
+    for name, changes in (("one", {}), ("referred", dict(policy__beta=0.01))):
+        write(folder, "d.yaml", steps=1, out=str(tmp_path / name), **changes)
+        plan = farseek("train", folder / "d.yaml", "--dry-run")
+        assert not (tmp_path / name).exists()
+        told = farseek("train", folder / "d.yaml", check=False).stderr
+        assert "memory " in plan and told.startswith(plan), (plan, told)
+
+
 def test_killed_at_any_moment(farseek, folder):
     write(folder, "k0.yaml", out="k0")
     start = time.monotonic()

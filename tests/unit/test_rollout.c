@@ -38,6 +38,7 @@ static void open_bed(struct bed *b, const char *fixture, int threads, unsigned i
     assert_ok(fs_params_load(fs_trainer_params(b->t), b->weights, &err), err);
     fs_trainer_pack(b->t);
     assert_ok(fs_rollout_new(fs_weights_config(b->weights), fs_trainer_params(b->t), b->pool, &b->kernels, &ro, &b->r, &err), err);
+    assert_ok(fs_rollout_refresh(b->r, &err), err);
 }
 
 static void close_bed(struct bed *b)
