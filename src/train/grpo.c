@@ -19,7 +19,7 @@ struct fs_grpo {
     size_t n, row; /* completions of a step; ids of one with its prompt */
     uint32_t micro_tokens;
     int32_t *ids, *targets;        /* [n, row] */
-    float *slopes, *trained, *referred; /* [n, row] */
+    float *slopes, *row_logp;      /* [n, row] */
     float *drawn;                  /* [n, max_tokens] */
     fs_sampled *items;          /* [n] */
     fs_train_sequence *sequences;  /* [n] */
@@ -60,8 +60,7 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
     g->ids = malloc(rows * sizeof *g->ids);
     g->targets = malloc(rows * sizeof *g->targets);
     g->slopes = calloc(rows, sizeof *g->slopes);
-    g->trained = malloc(rows * sizeof *g->trained);
-    g->referred = g->reference ? malloc(rows * sizeof *g->referred) : NULL;
+    g->row_logp = malloc(rows * sizeof *g->row_logp);
     g->drawn = malloc(drawn * sizeof *g->drawn);
     g->items = calloc(g->n, sizeof *g->items);
     g->sequences = calloc(g->n, sizeof *g->sequences);
@@ -74,7 +73,7 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
     g->ref = malloc(drawn * sizeof *g->ref);
     g->gradient = malloc(drawn * sizeof *g->gradient);
     g->mask = malloc(drawn);
-    if (!g->ids || !g->targets || !g->slopes || !g->trained || (g->reference && !g->referred) || !g->drawn || !g->items || !g->sequences ||
+    if (!g->ids || !g->targets || !g->slopes || !g->row_logp || !g->drawn || !g->items || !g->sequences ||
         !g->rewards || !g->advantages || !g->right || !g->begin || !g->logp || !g->old || !g->ref || !g->gradient || !g->mask)
         return fs_fail_memory(err, rows * 16);
     return FS_OK;
@@ -120,8 +119,7 @@ void fs_grpo_free(fs_grpo *g)
     free(g->ids);
     free(g->targets);
     free(g->slopes);
-    free(g->trained);
-    free(g->referred);
+    free(g->row_logp);
     free(g->drawn);
     free(g->items);
     free(g->sequences);
@@ -139,7 +137,7 @@ void fs_grpo_free(fs_grpo *g)
 
 size_t fs_grpo_bytes(const fs_grpo *g)
 {
-    return fs_rollout_bytes(g->rollout) + g->n * g->row * 24 + g->n * g->o.max_tokens * 24;
+    return fs_rollout_bytes(g->rollout) + g->n * g->row * 16 + g->n * g->o.max_tokens * 24;
 }
 
 /* ---- sampling ---- */
@@ -186,8 +184,7 @@ static void make_sequences(fs_grpo *g, uint64_t *ret_n_targets)
             targets[k] = k + 1 >= c->n_prompt && k + 1 < n ? ids[k + 1] : -1;
         if (index / packed != (index + n - 1) / packed)
             index = (index / packed + 1) * packed;
-        g->sequences[i] = (fs_train_sequence){ .ids = ids, .targets = targets, .slopes = g->slopes + i * g->row, .ret_logp = g->trained + i * g->row,
-                                               .n = n, .index = index };
+        g->sequences[i] = (fs_train_sequence){ .ids = ids, .targets = targets, .slopes = g->slopes + i * g->row, .n = n, .index = index };
         index += n;
         *ret_n_targets += c->n;
     }
@@ -220,16 +217,16 @@ static fs_status each_micro_batch(const fs_grpo *g, fs_trainer *t, pass *run, fs
 }
 
 /* Log-probabilities by t into flat [begin[n]]. */
-static fs_status log_probabilities(fs_grpo *g, fs_trainer *t, float *rows, float *flat, fs_error *err)
+static fs_status log_probabilities(fs_grpo *g, fs_trainer *t, float *flat, fs_error *err)
 {
     fs_status rc;
 
     for (size_t i = 0; i < g->n; i++)
-        g->sequences[i].ret_logp = rows + i * g->row;
+        g->sequences[i].ret_logp = g->row_logp + i * g->row;
     fs_trainer_begin(t, &(fs_train_totals){ 0 });
     rc = each_micro_batch(g, t, fs_trainer_evaluate, err);
     for (size_t i = 0; i < g->n && !rc; i++)
-        memcpy(flat + g->begin[i], rows + i * g->row + g->items[i].n_prompt - 1, g->items[i].n * sizeof *flat);
+        memcpy(flat + g->begin[i], g->row_logp + i * g->row + g->items[i].n_prompt - 1, g->items[i].n * sizeof *flat);
     return rc;
 }
 
@@ -331,10 +328,10 @@ fs_status fs_grpo_run(fs_grpo *g, uint64_t step, const fs_grpo_source *source, f
     make_sequences(g, &n_targets);
     fs_policy_advantages(g->rewards, g->o.prompts, g->o.group, g->o.scale, g->advantages, &n_flat);
     if (g->reference)
-        rc = log_probabilities(g, g->reference, g->referred, g->ref, err);
+        rc = log_probabilities(g, g->reference, g->ref, err);
     for (uint32_t u = 0; u < g->o.updates && !rc; u++) {
         if (u > 0 || verify || g->o.temperature != 1)
-            rc = log_probabilities(g, g->t, g->trained, g->logp, err);
+            rc = log_probabilities(g, g->t, g->logp, err);
         if (!rc && u == 0 && verify)
             s.off_policy = largest_difference(g->logp, g->old, g->begin[g->n]);
         if (!rc)
