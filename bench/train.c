@@ -38,13 +38,7 @@ static const struct shape {
 
 static double flop_a_token(const struct shape *s, const fs_config *c, const fs_params *p)
 {
-    double active = 0;
-
-    for (size_t i = 0; i < p->n; i++) {
-        double share = strstr(p->items[i].name, ".experts.") ? (double)c->num_experts_per_tok / c->n_routed_experts : 1;
-        active += share * (double)p->items[i].n;
-    }
-    return 6 * active + 6.0 * c->num_hidden_layers * c->num_attention_heads * (s->qk + s->v) * s->length / 2;
+    return 6.0 * (double)fs_params_n_active(p, c) + 6.0 * c->num_hidden_layers * c->num_attention_heads * (s->qk + s->v) * s->length / 2;
 }
 
 static void die(fs_status rc, const fs_error *err)

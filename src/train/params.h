@@ -31,6 +31,9 @@ void fs_params_free(fs_params *p);
 fs_status fs_params_add_moments(fs_params *p, fs_error *err);
 fs_param *fs_params_find(const fs_params *p, const char *name); /* NULL: absent */
 
+/* How many weights one token is multiplied with: of experts those it goes to; the embedding only where it is the head too. */
+uint64_t fs_params_n_active(const fs_params *p, const fs_config *c);
+
 /* Masters from stored weights of any type, widened exactly; a missing tensor, another shape or a NaN is a sentence. */
 fs_status fs_params_load(fs_params *p, const fs_weights *w, fs_error *err);
 /* Masters from nothing: matrices normal(0, std) by Philox of (seed, number of the tensor, element), norms 1, the rest 0. */

@@ -115,19 +115,12 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
 
 void fs_stage_plan_of(const fs_stage *u, fs_stage_plan *ret)
 {
-    const fs_config *c = u->config;
-
     ret->bytes += fs_trainer_bytes(u->trainer);
     ret->first_step = u->optimizer.step;
     ret->resumed_from = u->resumed_from;
-    for (size_t i = 0; i < u->params->n; i++) {
-        const fs_param *p = &u->params->items[i];
-        ret->n_parameters += p->n;
-        if (strstr(p->name, ".mlp.experts."))
-            ret->n_active += p->n / c->n_routed_experts * c->num_experts_per_tok;
-        else if (strcmp(p->name, "model.embed_tokens.weight") != 0 || c->tie_word_embeddings)
-            ret->n_active += p->n;
-    }
+    ret->n_active = fs_params_n_active(u->params, u->config);
+    for (size_t i = 0; i < u->params->n; i++)
+        ret->n_parameters += u->params->items[i].n;
 }
 
 static fs_status open_trace(fs_stage *u, fs_error *err)
