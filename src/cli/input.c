@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <histedit.h>
+#include <locale.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -269,6 +270,7 @@ fs_status fs_input_open(const char *history_path, const char *const *words, fs_i
 
     if (!in)
         return fs_fail_memory(err, sizeof *in);
+    setlocale(LC_CTYPE, ""); /* libedit shows the line in it. Here, not at start: other commands' isalpha, tolower are the same everywhere */
     in->words = words;
     in->history = history_init();
     in->el = el_init("farseek", stdin, stdout, stderr);

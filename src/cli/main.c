@@ -5,7 +5,6 @@
 #include "base/yaml.h"
 
 #include <errno.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,7 +133,6 @@ int main(int argc, char **argv)
     fs_error err = { 0 };
     fs_status rc;
 
-    setlocale(LC_CTYPE, ""); /* line editing in the user's encoding; numbers keep the C form */
     rc = dispatch(argc, argv, &err);
     if (fflush(stdout) != 0 || ferror(stdout))
         if (!rc)

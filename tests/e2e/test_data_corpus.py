@@ -71,6 +71,20 @@ def test_near_duplicates_are_those_of_high_jaccard(farseek, tmp_path):
     assert few["kept"] < counts["kept"]
 
 
+def test_letters_are_the_same_in_every_locale(farseek, tmp_path, monkeypatch):
+    """In Turkish the small letter of I is no i."""
+    if subprocess.run(["localedef", "-i", "tr_TR", "-f", "ISO-8859-9", tmp_path / "tr_TR.ISO-8859-9"], capture_output=True).returncode:
+        pytest.skip("localedef knows no tr_TR")
+    sentence = "it is in the middle of this city that I wait with him"
+    file = write(tmp_path / "in.jsonl", [{"text": sentence}, {"text": sentence.upper()}])
+    for locale in ("C", "tr_TR.ISO-8859-9"):
+        monkeypatch.setenv("LOCPATH", str(tmp_path))
+        monkeypatch.setenv("LC_ALL", locale)
+        assert run(farseek, "dedup", file, tmp_path / "out.jsonl", "--near")["near-duplicates"] == 1
+        assert run(farseek, "filter", file, tmp_path / "out.jsonl", "--stop-words-min", 4)["kept"] == 2
+        assert run(farseek, "filter", file, tmp_path / "out.jsonl", "--stop-words-min", 5)["kept"] == 0
+
+
 def test_questions_of_evaluations_are_found(farseek, tmp_path):
     r = random.Random(5)
     sentence = lambda n: " ".join(r.choice(VOCABULARY) for _ in range(n))
