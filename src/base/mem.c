@@ -27,6 +27,17 @@ bool fs_ends_with(const char *s, const char *end)
     return n >= n_end && memcmp(s + n - n_end, end, n_end) == 0;
 }
 
+fs_bytes fs_bytes_trim(fs_bytes s, const char *spaces)
+{
+    size_t n = strlen(spaces);
+
+    while (s.n_bytes && memchr(spaces, s.data[0], n))
+        s = (fs_bytes){ s.data + 1, s.n_bytes - 1 };
+    while (s.n_bytes && memchr(spaces, s.data[s.n_bytes - 1], n))
+        s.n_bytes--;
+    return s;
+}
+
 bool fs_mul_size(size_t a, size_t b, size_t *ret)
 {
     size_t r;

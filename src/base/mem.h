@@ -18,6 +18,9 @@ typedef struct fs_bytes {
 fs_bytes fs_bytes_str(const char *s);
 bool fs_bytes_equal(fs_bytes a, fs_bytes b);
 bool fs_ends_with(const char *s, const char *end);
+/* s without the spaces at its ends. */
+#define FS_SPACES " \t\n\v\f\r"
+fs_bytes fs_bytes_trim(fs_bytes s, const char *spaces);
 
 /* *ret = a * b (a + b); false, *ret untouched, when it does not fit. */
 bool fs_mul_size(size_t a, size_t b, size_t *ret);

@@ -3,6 +3,7 @@
 
 #include "base/philox.h"
 #include "base/utf8.h"
+#include "data/records.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -315,15 +316,6 @@ static bool starts_with_bullet(fs_bytes s)
     return s.n_bytes && (s.data[0] == '-' || s.data[0] == '*' || (s.n_bytes >= 3 && memcmp(s.data, "\xe2\x80\xa2", 3) == 0));
 }
 
-static fs_bytes trimmed(fs_bytes s)
-{
-    while (s.n_bytes && isspace(s.data[0]))
-        s = (fs_bytes){ s.data + 1, s.n_bytes - 1 };
-    while (s.n_bytes && isspace(s.data[s.n_bytes - 1]))
-        s.n_bytes--;
-    return s;
-}
-
 static void count_word(counts *c, fs_bytes w)
 {
     static const char *const stops[] = { "the", "be", "to", "of", "and", "that", "have", "with" };
@@ -345,17 +337,17 @@ static void count_word(counts *c, fs_bytes w)
 static fs_status count_lines(counts *c, fs_bytes text, fs_error *err)
 {
     fs_hash_set seen = { 0 };
+    fs_lines lines = { .text = text };
+    fs_bytes line;
     fs_status rc = FS_OK;
 
-    for (size_t begin = 0; begin < text.n_bytes && !rc;) {
-        const uint8_t *end = memchr(text.data + begin, '\n', text.n_bytes - begin);
-        size_t n = end ? (size_t)(end - text.data) - begin : text.n_bytes - begin;
-        fs_bytes line = trimmed((fs_bytes){ text.data + begin, n });
-        uint64_t h = line.n_bytes;
+    while (!rc && fs_lines_next(&lines, &line)) {
+        uint64_t h;
         bool is_new = true;
-        begin += n + 1;
+        line = fs_bytes_trim(line, FS_SPACES);
         if (!line.n_bytes)
             continue;
+        h = line.n_bytes;
         c->lines++;
         c->ellipsis_lines += ends_in_ellipsis(line);
         c->bullet_lines += starts_with_bullet(line);

@@ -449,11 +449,7 @@ static fs_bytes slice(fs_bytes s, size_t begin, size_t end)
 
 static fs_bytes trim(fs_bytes s)
 {
-    while (s.n_bytes && isspace(s.data[0]))
-        s = slice(s, 1, s.n_bytes);
-    while (s.n_bytes && isspace(s.data[s.n_bytes - 1]))
-        s.n_bytes--;
-    return s;
+    return fs_bytes_trim(s, FS_SPACES);
 }
 
 static bool at_word(fs_bytes s, size_t i, const char *word)

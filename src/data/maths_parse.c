@@ -65,7 +65,7 @@ static node *in_base(parser *p, node *n, size_t begin, size_t end)
         return n;
     if (!fs_mp_raw_group(p, &sub) && fs_mp_is_digit(p, p->at))
         sub = (fs_bytes){ p->s.data + p->at++, 1 };
-    sub = fs_mp_trim(sub);
+    sub = fs_bytes_trim(sub, FS_SPACES);
     for (size_t i = 0; i < sub.n_bytes; i++)
         base = base < 100 && isdigit(sub.data[i]) ? base * 10 + (unsigned long)(sub.data[i] - '0') : 100;
     for (size_t i = begin; i < end && n_digits < sizeof digits - 1; i++)
@@ -136,7 +136,7 @@ static node *word_node(parser *p, fs_bytes text)
     node *n;
 
     if (s.n_bytes > 2 && s.data[0] == '(' && s.data[s.n_bytes - 1] == ')')
-        s = fs_mp_trim((fs_bytes){ s.data + 1, s.n_bytes - 2 });
+        s = fs_bytes_trim((fs_bytes){ s.data + 1, s.n_bytes - 2 }, FS_SPACES);
     if (s.n_bytes == 1 && isalpha(s.data[0]))
         return name_node(p, FS_M_VARIABLE, s);
     inner = (parser){ .m = p->m, .s = s };

@@ -33,7 +33,6 @@ bool fs_mp_is_digit(const fs_maths_parser *p, size_t i);
 bool fs_mp_raw_group(fs_maths_parser *p, fs_bytes *ret);
 /* A text command (\text, \mathrm, ...): its words, p behind it. */
 bool fs_mp_text(fs_maths_parser *p, fs_bytes *ret);
-fs_bytes fs_mp_trim(fs_bytes s);
 bool fs_mp_is_word(fs_bytes s, const char *word); /* without case */
 
 #endif

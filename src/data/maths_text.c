@@ -148,15 +148,6 @@ bool fs_mp_is_digit(const parser *p, size_t i)
     return i < p->s.n_bytes && isdigit(p->s.data[i]);
 }
 
-fs_bytes fs_mp_trim(fs_bytes s)
-{
-    while (s.n_bytes && isspace(s.data[0]))
-        s = (fs_bytes){ s.data + 1, s.n_bytes - 1 };
-    while (s.n_bytes && isspace(s.data[s.n_bytes - 1]))
-        s.n_bytes--;
-    return s;
-}
-
 /* The raw text of {...}, brackets matched. */
 bool fs_mp_raw_group(parser *p, fs_bytes *ret)
 {
@@ -191,7 +182,7 @@ bool fs_mp_text(parser *p, fs_bytes *ret)
     size_t before = p->at;
 
     if (fs_mp_take_any(p, text_commands) && fs_mp_raw_group(p, ret)) {
-        *ret = fs_mp_trim(*ret);
+        *ret = fs_bytes_trim(*ret, FS_SPACES);
         return true;
     }
     p->at = before;

@@ -121,15 +121,11 @@ fs_status fs_data_record_next(fs_lines *l, const char *what, fs_data_record *ret
 {
     fs_bytes line;
 
-    while (fs_lines_next(l, &line)) {
-        size_t blank = 0;
-        while (blank < line.n_bytes && strchr(" \t\r", line.data[blank]) && line.data[blank])
-            blank++;
-        if (blank < line.n_bytes) {
+    while (fs_lines_next(l, &line))
+        if (fs_bytes_trim(line, " \t\r").n_bytes) {
             *ret_more = true;
             return fs_data_record_parse(line, what, l->number, ret, err);
         }
-    }
     *ret_more = false;
     return FS_OK;
 }

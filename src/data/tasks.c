@@ -14,6 +14,7 @@
 #define DRAWS_MAX   10000
 #define DIGITS_MAX  9
 #define NUMBER_MAX  1000000
+#define SPACES      " \t\r\n" /* around an answer */
 
 static const char *const names[FS_TASK_END] = { "facts", "chain", "multiply", "sort", "countdown" };
 
@@ -420,15 +421,6 @@ static fs_bytes behind_last(fs_bytes s, const char *mark, bool *ret_found)
     return s;
 }
 
-static fs_bytes trim(fs_bytes s)
-{
-    while (s.n_bytes && strchr(" \t\r\n", s.data[0]) && s.data[0])
-        s = (fs_bytes){ s.data + 1, s.n_bytes - 1 };
-    while (s.n_bytes && strchr(" \t\r\n", s.data[s.n_bytes - 1]) && s.data[s.n_bytes - 1])
-        s.n_bytes--;
-    return s;
-}
-
 static fs_verdict verify_countdown(fs_bytes prompt, fs_bytes output)
 {
     static const char end[] = "</answer>";
@@ -441,7 +433,7 @@ static fs_verdict verify_countdown(fs_bytes prompt, fs_bytes output)
         return FS_VERDICT_WRONG;
     if (stop)
         answer.n_bytes = (size_t)(stop - answer.data);
-    right = fs_countdown_check(&c, trim(answer), &is_expression);
+    right = fs_countdown_check(&c, fs_bytes_trim(answer, SPACES), &is_expression);
     return right ? FS_VERDICT_RIGHT : is_expression ? FS_VERDICT_WELL_FORMED : FS_VERDICT_WRONG;
 }
 
@@ -455,7 +447,7 @@ fs_verdict fs_task_verify(fs_task t, fs_bytes prompt, fs_bytes output)
 
     if (t == FS_TASK_COUNTDOWN)
         return verify_countdown(prompt, output);
-    answer = trim(behind_last(output, ">", &found));
+    answer = fs_bytes_trim(behind_last(output, ">", &found), SPACES);
     numbers = answer.n_bytes > 0;
     for (size_t i = 0; i < answer.n_bytes; i++)
         numbers &= (answer.data[i] >= '0' && answer.data[i] <= '9') || (t == FS_TASK_SORT && answer.data[i] == ' ');

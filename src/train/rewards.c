@@ -33,20 +33,6 @@ static size_t count(fs_bytes s, const char *word)
     return n;
 }
 
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static fs_bytes trimmed(fs_bytes s)
-{
-    while (s.n_bytes > 0 && is_space(s.data[0]))
-        s = rest(s, 1);
-    while (s.n_bytes > 0 && is_space(s.data[s.n_bytes - 1]))
-        s.n_bytes--;
-    return s;
-}
-
 double fs_reward_think(fs_bytes completion)
 {
     return find(completion, "<think>") == 0 && count(completion, "<think>") == 1 && count(completion, "</think>") > 0 ? 1 : 0;
@@ -55,7 +41,7 @@ double fs_reward_think(fs_bytes completion)
 double fs_reward_think_answer(fs_bytes completion)
 {
     static const char *const marks[] = { "<think>", "</think>", "<answer>", "</answer>" };
-    fs_bytes s = trimmed(completion);
+    fs_bytes s = fs_bytes_trim(completion, FS_SPACES);
 
     for (int i = 0; i < 4; i++) {
         size_t at = find(s, marks[i]);
@@ -63,7 +49,7 @@ double fs_reward_think_answer(fs_bytes completion)
             return 0;
         s = rest(s, at + strlen(marks[i]));
         if (i % 2 == 1) /* between thinking and answer, and behind it, there is nothing */
-            s = trimmed(s);
+            s = fs_bytes_trim(s, FS_SPACES);
     }
     return s.n_bytes == 0 ? 1 : 0;
 }

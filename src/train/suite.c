@@ -132,20 +132,6 @@ void fs_suite_done(fs_suite *s)
 
 /* ---- judging ---- */
 
-static bool is_space(uint8_t c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static fs_bytes trimmed(fs_bytes s)
-{
-    while (s.n_bytes > 0 && is_space(s.data[0]))
-        s = (fs_bytes){ s.data + 1, s.n_bytes - 1 };
-    while (s.n_bytes > 0 && is_space(s.data[s.n_bytes - 1]))
-        s.n_bytes--;
-    return s;
-}
-
 static fs_bytes behind_thinking(fs_bytes s)
 {
     static const char mark[] = "</think>";
@@ -172,7 +158,7 @@ fs_status fs_suite_judge(const fs_suite_item *item, fs_bytes output, fs_verdict 
             *ret = v == FS_MATHS_EQUAL ? FS_VERDICT_RIGHT : v == FS_MATHS_OTHER ? FS_VERDICT_WELL_FORMED : FS_VERDICT_WRONG;
         break;
     default:
-        *ret = fs_bytes_equal(trimmed(said), trimmed(answer)) ? FS_VERDICT_RIGHT : FS_VERDICT_WRONG;
+        *ret = fs_bytes_equal(fs_bytes_trim(said, FS_SPACES), fs_bytes_trim(answer, FS_SPACES)) ? FS_VERDICT_RIGHT : FS_VERDICT_WRONG;
     }
     return rc;
 }

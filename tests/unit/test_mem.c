@@ -17,6 +17,18 @@ static void sizes_refuse_to_wrap(void **state)
     assert_true(fs_add_size(SIZE_MAX - 1, 1, &r));
 }
 
+static void spaces_at_the_ends_go(void **state)
+{
+    static const char *const rows[][3] = { { " \t\n\v\f\ra b\n ", FS_SPACES, "a b" }, { "\v a\r", " \r", "\v a" }, { " \n", FS_SPACES, "" },
+                                           { "\xc2\xa0x", FS_SPACES, "\xc2\xa0x" }, { "", FS_SPACES, "" } };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_true(fs_bytes_equal(fs_bytes_trim(fs_bytes_str(rows[i][0]), rows[i][1]), fs_bytes_str(rows[i][2])));
+    assert_int_equal(fs_bytes_trim((fs_bytes){ (const uint8_t *)" \0 ", 3 }, FS_SPACES).n_bytes, 1); /* U+0000 is text */
+    assert_int_equal(fs_bytes_trim((fs_bytes){ 0 }, FS_SPACES).n_bytes, 0);
+}
+
 static void buffer_keeps_its_text_when_memory_ends(void **state)
 {
     fs_buf b = { 0 };
@@ -125,6 +137,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_refuse_to_wrap),
+        cmocka_unit_test(spaces_at_the_ends_go),
         cmocka_unit_test(buffer_keeps_its_text_when_memory_ends),
         cmocka_unit_test(arena_is_aligned_and_resets),
         cmocka_unit_test(lazy_memory_is_zero_aligned_and_writable_to_its_end),
