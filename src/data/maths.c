@@ -643,10 +643,11 @@ static bool is_prose(fs_bytes s, bool in_dollars)
     return n_words > 1 || (n_words == 1 && digits && !in_dollars);
 }
 
-static node *parse_plain(fs_maths *m, fs_bytes s)
+/* ends: what may stand behind it, of a sentence or of bold text. */
+static node *parse_plain(fs_maths *m, fs_bytes s, const char *ends)
 {
     s = trim(s);
-    while (s.n_bytes && strchr(".!*", s.data[s.n_bytes - 1]) && s.data[s.n_bytes - 1])
+    while (s.n_bytes && strchr(ends, s.data[s.n_bytes - 1]) && s.data[s.n_bytes - 1])
         s.n_bytes--;
     return s.n_bytes && !is_prose(s, false) ? fs_maths_parse(m, s) : NULL;
 }
@@ -663,7 +664,7 @@ static node *parse_announced(fs_maths *m, fs_bytes s)
             s.n_bytes = i; /* the sentence ends */
             break;
         }
-    n = parse_plain(m, s);
+    n = parse_plain(m, s, ".!*");
     if (!n && find_number(s, true, &part))
         n = fs_maths_parse(m, part);
     return n;
@@ -680,7 +681,7 @@ static node *find_answer(fs_maths *m, fs_bytes s, fs_buf *boxes)
         return n;
     if (find_environment(s, &part) && !is_prose(part, true))
         return fs_maths_parse(m, part); /* the answer is there, read or not */
-    if ((n = parse_plain(m, s)))
+    if ((n = parse_plain(m, s, ".!*")))
         return n;
     return find_number(s, false, &part) ? fs_maths_parse(m, part) : NULL;
 }
@@ -689,7 +690,7 @@ static node *read_known(fs_maths *m, fs_bytes s, fs_buf *boxes)
 {
     bool boxed = memmem(s.data, s.n_bytes, "\\boxed", 6) != NULL;
     fs_bytes part;
-    node *n = boxed ? NULL : parse_plain(m, s);
+    node *n = boxed ? NULL : parse_plain(m, s, ".*"); /* 5! is 120 */
 
     if (!n && !boxed && !find_environment(s, &part))
         n = fs_maths_parse(m, trim(s)); /* words that are the answer: "no solution" */
