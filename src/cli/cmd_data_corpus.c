@@ -86,17 +86,16 @@ typedef struct deduplication {
 static fs_status hash_text(fs_bytes text, uint64_t ret[2], fs_error *err)
 {
     fs_sha256 h;
-    char hex[65];
+    uint8_t digest[32];
     fs_status rc = fs_sha256_init(&h, err);
 
     if (rc)
         return rc;
     fs_sha256_update(&h, text.data, text.n_bytes);
-    fs_sha256_final_hex(&h, hex);
-    hex[32] = 0;
-    ret[1] = strtoull(hex + 16, NULL, 16) | 1;
-    hex[16] = 0;
-    ret[0] = strtoull(hex, NULL, 16) | 1;
+    fs_sha256_final(&h, digest);
+    memcpy(ret, digest, 16);
+    ret[0] |= 1; /* 0 is an empty slot */
+    ret[1] |= 1;
     return FS_OK;
 }
 

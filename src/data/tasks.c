@@ -375,18 +375,18 @@ static fs_status make_once(fs_task t, maker *m)
 fs_status fs_task_is_test(fs_task t, fs_bytes prompt, double test_share, bool *ret, fs_error *err)
 {
     fs_sha256 h;
-    char hex[65];
-    uint64_t first;
+    uint8_t digest[32];
+    uint64_t first = 0;
     fs_status rc = fs_sha256_init(&h, err);
 
     if (rc)
         return rc;
     fs_sha256_update(&h, names[t], strlen(names[t]) + 1);
     fs_sha256_update(&h, prompt.data, prompt.n_bytes);
-    fs_sha256_final_hex(&h, hex);
-    hex[13] = 0; /* 52 bits, which a double holds */
-    first = strtoull(hex, NULL, 16);
-    *ret = (double)first * 0x1p-52 < test_share;
+    fs_sha256_final(&h, digest);
+    for (int i = 0; i < 8; i++)
+        first = first << 8 | digest[i];
+    *ret = (double)(first >> 12) * 0x1p-52 < test_share; /* 52 bits, which a double holds */
     return FS_OK;
 }
 
