@@ -53,3 +53,15 @@ double fs_random_unit(fs_random *r)
 
     return (double)((high << 21) ^ (low >> 11)) * 0x1p-53;
 }
+
+/* Fisher and Yates. */
+void fs_random_order(fs_random *r, uint32_t *ret, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (uint32_t)i;
+    for (size_t i = n; i > 1; i--) {
+        uint32_t k = fs_random_below(r, (uint32_t)i), last = ret[i - 1];
+        ret[i - 1] = ret[k];
+        ret[k] = last;
+    }
+}

@@ -5,6 +5,7 @@
 #ifndef FS_BASE_PHILOX_H
 #define FS_BASE_PHILOX_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 void fs_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret[4]);
@@ -21,5 +22,7 @@ uint32_t fs_random_u32(fs_random *r);
 uint32_t fs_random_below(fs_random *r, uint32_t n);
 /* In [0, 1), a multiple of 2^-53. */
 double fs_random_unit(fs_random *r);
+/* ret [n]: 0 to n - 1 in an order of which each is alike; n < 2^32. */
+void fs_random_order(fs_random *r, uint32_t *ret, size_t n);
 
 #endif

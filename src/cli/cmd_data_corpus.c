@@ -398,14 +398,7 @@ static fs_bytes draw_record(source *s, uint32_t number)
     if (s->at == s->n) {
         fs_random r;
         fs_random_init(&r, opt.seed, STREAM + 1 + number, s->epoch++);
-        for (size_t i = 0; i < s->n; i++)
-            s->order[i] = (uint32_t)i;
-        for (size_t i = s->n; i > 1; i--) {
-            size_t k = fs_random_below(&r, (uint32_t)i);
-            uint32_t t = s->order[i - 1];
-            s->order[i - 1] = s->order[k];
-            s->order[k] = t;
-        }
+        fs_random_order(&r, s->order, s->n);
         s->at = 0;
     }
     return s->records[s->order[s->at++]];

@@ -70,15 +70,8 @@ static void lay_out(fs_pack *p, uint64_t epoch)
 
     if (p->kept && p->epoch == epoch)
         return;
-    for (size_t i = 0; i < n; i++)
-        p->order[i] = (uint32_t)i;
     fs_random_init(&r, p->seed, STREAM, epoch);
-    for (size_t i = n; i > 1; i--) {
-        size_t k = fs_random_below(&r, (uint32_t)i);
-        uint32_t t = p->order[i - 1];
-        p->order[i - 1] = p->order[k];
-        p->order[k] = t;
-    }
+    fs_random_order(&r, p->order, n);
     for (size_t i = 0; i < n; i++) {
         size_t n_tokens = document(p, i, &ids, NULL);
         if (p->mode == FS_PACK_CUT) {

@@ -110,19 +110,12 @@ fs_status fs_documents_finish(fs_documents *c, uint32_t length, uint64_t seed, f
     return FS_OK;
 }
 
-/* Fisher and Yates. */
 static void draw_order(fs_documents *c, uint64_t epoch)
 {
     fs_random r;
 
     fs_random_init(&r, c->seed, STREAM_ORDER, epoch);
-    for (size_t i = 0; i < c->n_rows; i++)
-        c->order[i] = (uint32_t)i;
-    for (size_t i = c->n_rows; i > 1; i--) {
-        uint32_t j = fs_random_below(&r, (uint32_t)i), kept = c->order[i - 1];
-        c->order[i - 1] = c->order[j];
-        c->order[j] = kept;
-    }
+    fs_random_order(&r, c->order, c->n_rows);
     c->epoch = epoch;
 }
 

@@ -55,12 +55,35 @@ static void numbers_below_n_are_alike(void **state)
     assert_int_equal(fs_random_below(&r, 1), 0);
 }
 
+/* Every order of three turns up about as often. */
+static void every_order_is_alike(void **state)
+{
+    size_t count[3][3] = { { 0 } };
+    uint32_t order[3];
+    fs_random r;
+
+    (void)state;
+    fs_random_init(&r, 1, 2, 3);
+    for (int i = 0; i < 60000; i++) {
+        fs_random_order(&r, order, 3);
+        assert_int_equal((1u << order[0] | 1u << order[1] | 1u << order[2]), 7);
+        count[order[0]][order[1]]++;
+    }
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++)
+            assert_in_range(count[a][b], a == b ? 0 : 9600, a == b ? 0 : 10400);
+    fs_random_order(&r, order, 0);
+    fs_random_order(&r, order, 1);
+    assert_int_equal(order[0], 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(philox_known_answers),
         cmocka_unit_test(an_item_has_its_own_numbers),
         cmocka_unit_test(numbers_below_n_are_alike),
+        cmocka_unit_test(every_order_is_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
