@@ -282,21 +282,20 @@ static fs_status merge_words(trainer *t, const pair *p, list *l, uint32_t merged
 
 /* ---- tokens ---- */
 
-/* The 256 bytes in the order of their letters: those that are letters themselves, then the others. */
+/* The 256 bytes in the order of their letters. */
 static fs_status put_bytes(trainer *t, uint32_t ret_id[256], fs_error *err)
 {
     uint32_t id = (uint32_t)t->o->n_specials;
     fs_status rc = FS_OK;
 
-    for (int round = 0; round < 2; round++)
-        for (int b = 0; b < 256 && !rc; b++) {
-            uint8_t byte = (uint8_t)b;
-            bool itself = (b > 32 && b < 127) || (b > 160 && b != 173);
-            if (itself != (round == 0))
-                continue;
-            ret_id[b] = id;
-            rc = fs_vocab_set(t->v, id++, (fs_bytes){ &byte, 1 }, FS_VOCAB_BYTES, err);
-        }
+    for (uint32_t code = 0; code < FS_ALPHABET_END && !rc; code++) {
+        int b = fs_alphabet_byte(code);
+        uint8_t byte = (uint8_t)b;
+        if (b < 0)
+            continue;
+        ret_id[b] = id;
+        rc = fs_vocab_set(t->v, id++, (fs_bytes){ &byte, 1 }, FS_VOCAB_BYTES, err);
+    }
     return rc;
 }
 

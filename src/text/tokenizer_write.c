@@ -2,38 +2,9 @@
 #include "text/tokenizer_write.h"
 
 #include "base/json.h"
-#include "base/utf8.h"
 #include "text/tokenizer_impl.h"
 
 #include <inttypes.h>
-
-fs_status fs_alphabet_encode(fs_bytes bytes, fs_buf *out, fs_error *err)
-{
-    fs_status rc = FS_OK;
-
-    for (size_t i = 0; i < bytes.n_bytes && !rc; i++) {
-        uint32_t b = bytes.data[i], code = b;
-        uint8_t text[4];
-        if (b <= 32)
-            code = 256 + b;
-        else if (b >= 127 && b <= 160)
-            code = 256 + 33 + (b - 127);
-        else if (b == 173)
-            code = 256 + 33 + 34;
-        rc = fs_buf_append(out, text, fs_utf8_put(code, text), err);
-    }
-    return rc;
-}
-
-fs_status fs_tokenizer_form_check(const fs_tokenizer_form *f, fs_error *err)
-{
-    const fs_pre *pre;
-
-    if (fs_pre_find(fs_bytes_str(f->pre), &pre, NULL) == FS_OK)
-        return FS_OK;
-    return fs_fail(err, FS_ERR_UNSUPPORTED, "no way of cutting text is called '%.60s'; known are gpt-2, smollm, llama-bpe, qwen2, deepseek-v3, ...",
-                   f->pre);
-}
 
 /* One token's text, a JSON string. */
 static fs_status put_token(const fs_vocab *v, size_t id, fs_buf *scratch, fs_buf *out, fs_error *err)
@@ -157,12 +128,12 @@ fs_status fs_tokenizer_write_json(const fs_vocab *v, const fs_tokenizer_form *f,
 {
     const fs_pre *pre = NULL;
     fs_buf scratch = { 0 };
-    fs_status rc = fs_tokenizer_form_check(f, err);
+    fs_status rc;
 
-    if (!rc)
-        rc = fs_pre_find(fs_bytes_str(f->pre), &pre, err);
-    if (!rc)
-        rc = put_all(v, pre, f, &scratch, out, err);
+    if (fs_pre_find(fs_bytes_str(f->pre), &pre, NULL))
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "no way of cutting text is called '%.60s'; known are gpt-2, smollm, llama-bpe, qwen2, deepseek-v3, ...",
+                       f->pre);
+    rc = put_all(v, pre, f, &scratch, out, err);
     fs_buf_done(&scratch);
     return rc;
 }

@@ -10,12 +10,8 @@ typedef struct fs_tokenizer_form {
     fs_bytes bos, eos;  /* special tokens of the vocabulary; data NULL: none. bos stands before every text */
 } fs_tokenizer_form;
 
-/* FS_ERR_UNSUPPORTED for an unknown name. */
-fs_status fs_tokenizer_form_check(const fs_tokenizer_form *f, fs_error *err);
-/* Appends the file's text. Raw entries are special tokens; merges are those pushed into v, sealed or not, in their order. */
+/* Appends the file's text; FS_ERR_UNSUPPORTED for an unknown f->pre. Raw entries are special tokens; merges are those pushed into v, sealed or not, in their order. */
 fs_status fs_tokenizer_write_json(const fs_vocab *v, const fs_tokenizer_form *f, fs_buf *out, fs_error *err);
 fs_status fs_tokenizer_write_config(const fs_tokenizer_form *f, fs_buf *out, fs_error *err);
-/* Appends bytes in the GPT-2 alphabet. */
-fs_status fs_alphabet_encode(fs_bytes bytes, fs_buf *out, fs_error *err);
 
 #endif

@@ -2,6 +2,8 @@
  * refused instead of served slowly. */
 #include "text/vocab.h"
 
+#include "base/utf8.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +28,9 @@ static bool keeps_itself(unsigned b)
     return (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b != 0xad);
 }
 
-static int alphabet_byte(uint32_t code)
+int fs_alphabet_byte(uint32_t code)
 {
-    static const uint8_t moved[68] = {
+    static const uint8_t moved[FS_ALPHABET_END - 0x100] = {
         0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,  17,  18,  19,  20,  21,  22,
         23,  24,  25,  26,  27,  28,  29,  30,  31,  32,  127, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139,
         140, 141, 142, 143, 144, 145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 173,
@@ -36,7 +38,7 @@ static int alphabet_byte(uint32_t code)
 
     if (code < 0x100)
         return keeps_itself(code) ? (int)code : -1;
-    return code < 0x100 + sizeof moved ? moved[code - 0x100] : -1;
+    return code < FS_ALPHABET_END ? moved[code - 0x100] : -1;
 }
 
 bool fs_alphabet_decode(fs_bytes text, uint8_t *ret_bytes, size_t *ret_n)
@@ -47,10 +49,10 @@ bool fs_alphabet_decode(fs_bytes text, uint8_t *ret_bytes, size_t *ret_n)
         uint8_t c = text.data[i];
         int b;
         if (c < 0x80) {
-            b = alphabet_byte(c);
+            b = fs_alphabet_byte(c);
             i++;
         } else if (c >= 0xc2 && c <= 0xc5 && i + 1 < text.n_bytes && (text.data[i + 1] & 0xc0) == 0x80) {
-            b = alphabet_byte((c & 0x1fu) << 6 | (text.data[i + 1] & 0x3fu));
+            b = fs_alphabet_byte((c & 0x1fu) << 6 | (text.data[i + 1] & 0x3fu));
             i += 2;
         } else {
             return false;
@@ -61,6 +63,19 @@ bool fs_alphabet_decode(fs_bytes text, uint8_t *ret_bytes, size_t *ret_n)
     }
     *ret_n = n;
     return true;
+}
+
+fs_status fs_alphabet_encode(fs_bytes bytes, fs_buf *out, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < bytes.n_bytes && !rc; i++) {
+        uint32_t b = bytes.data[i];
+        uint8_t text[4];
+        size_t n = fs_utf8_put(keeps_itself(b) ? b : 0x100 + (b <= 32 ? b : b <= 160 ? 33 + (b - 127) : 67), text);
+        rc = fs_buf_append(out, text, n, err);
+    }
+    return rc;
 }
 
 static uint64_t hash_bytes(fs_bytes b)

@@ -51,6 +51,11 @@ void fs_vocab_done(fs_vocab *v);
 
 /* Undoes the GPT-2 alphabet: *ret_n bytes to ret_bytes (room for text.n_bytes). false: a character is not in it. */
 bool fs_alphabet_decode(fs_bytes text, uint8_t *ret_bytes, size_t *ret_n);
+/* Appends bytes in the alphabet. */
+fs_status fs_alphabet_encode(fs_bytes bytes, fs_buf *out, fs_error *err);
+/* The byte that a character stands for; -1: none, as of all from FS_ALPHABET_END on. */
+#define FS_ALPHABET_END (0x100 + 68)
+int fs_alphabet_byte(uint32_t code);
 
 /* Gives id its bytes. A second text for an id, or a second id for bytes, is a sentence; raw entries may be set again
  * (an added token names what the model's list already holds). */

@@ -1,5 +1,5 @@
 /* WRAP_ALLOC. Training of BPE on small texts whose merges can be told by hand, the same for every number of threads, and what a
- * failing allocation gives. Agreement with Hugging Face's trainer: tests/e2e/test_data.py. */
+ * failing allocation gives. Agreement with Hugging Face's trainer: tests/e2e/test_tokenizer_train.py. */
 #include "unit.h"
 
 #include "alloc_fail.h"
@@ -50,60 +50,45 @@ static void assert_merges(const fs_vocab *v, const char *const *want)
     assert_int_equal(v->n_merges, n);
 }
 
+/* Every merge of these makes a new token. */
+static void assert_trains(const char *const *words, const uint64_t *counts, const fs_bpe_training *o, const char *const *want)
+{
+    fs_words w = { 0 };
+    fs_vocab v = { 0 };
+    fs_error err;
+
+    words_of(&w, words, counts);
+    assert_ok(fs_bpe_train(&w, o, NULL, &v, &err), err);
+    assert_merges(&v, want);
+    assert_int_equal(v.n_ids, 256 + v.n_merges);
+    fs_vocab_done(&v);
+    fs_words_done(&w);
+}
+
 static void the_most_frequent_pair_goes_first(void **state)
 {
     const char *const words[] = { "hug", "pug", "pun", "bun", "hugs", NULL };
     const uint64_t counts[] = { 10, 5, 12, 4, 5 };
-    fs_words w = { 0 };
-    fs_vocab v = { 0 };
     fs_bpe_training o = { .vocab_size = 256 + 6 };
-    fs_error err;
 
     (void)state;
-    words_of(&w, words, counts);
-    assert_ok(fs_bpe_train(&w, &o, NULL, &v, &err), err);
-    assert_merges(&v, (const char *const[]){ "u+g", "u+n", "h+ug", "p+un", "p+ug", "hug+s", NULL });
-    assert_int_equal(v.n_ids, 262);
-    fs_vocab_done(&v);
+    assert_trains(words, counts, &o, (const char *const[]){ "u+g", "u+n", "h+ug", "p+un", "p+ug", "hug+s", NULL });
     o.min_frequency = 16;
-    assert_ok(fs_bpe_train(&w, &o, NULL, &v, &err), err);
-    assert_merges(&v, (const char *const[]){ "u+g", "u+n", NULL });
-    fs_vocab_done(&v);
-    fs_words_done(&w);
+    assert_trains(words, counts, &o, (const char *const[]){ "u+g", "u+n", NULL });
 }
 
 static void of_equal_pairs_the_smaller_ids_go_first(void **state)
 {
-    const char *const words[] = { "zy", "ba", "ab", NULL };
-    const uint64_t counts[] = { 3, 3, 3 };
-    fs_words w = { 0 };
-    fs_vocab v = { 0 };
-    fs_bpe_training o = { .vocab_size = 300 };
-    fs_error err;
-
     (void)state;
-    words_of(&w, words, counts);
-    assert_ok(fs_bpe_train(&w, &o, NULL, &v, &err), err);
-    assert_merges(&v, (const char *const[]){ "a+b", "b+a", "z+y", NULL });
-    fs_vocab_done(&v);
-    fs_words_done(&w);
+    assert_trains((const char *const[]){ "zy", "ba", "ab", NULL }, (const uint64_t[]){ 3, 3, 3 }, &(fs_bpe_training){ .vocab_size = 300 },
+                  (const char *const[]){ "a+b", "b+a", "z+y", NULL });
 }
 
 static void repeated_letters_merge_from_the_left(void **state)
 {
-    const char *const words[] = { "aaaaa", NULL };
-    const uint64_t counts[] = { 2 };
-    fs_words w = { 0 };
-    fs_vocab v = { 0 };
-    fs_bpe_training o = { .vocab_size = 300 };
-    fs_error err;
-
     (void)state;
-    words_of(&w, words, counts);
-    assert_ok(fs_bpe_train(&w, &o, NULL, &v, &err), err);
-    assert_merges(&v, (const char *const[]){ "a+a", "aa+a", "aa+aaa", NULL });
-    fs_vocab_done(&v);
-    fs_words_done(&w);
+    assert_trains((const char *const[]){ "aaaaa", NULL }, (const uint64_t[]){ 2 }, &(fs_bpe_training){ .vocab_size = 300 },
+                  (const char *const[]){ "a+a", "aa+a", "aa+aaa", NULL });
 }
 
 static void no_merge_makes_a_special_token(void **state)
@@ -226,6 +211,23 @@ static void records_count_their_words_and_bad_lines_are_named(void **state)
     fs_tokenizer_close(t);
 }
 
+static void the_alphabet_is_undone(void **state)
+{
+    uint8_t bytes[256], back[512];
+    fs_buf text = { 0 };
+    size_t n = 0;
+
+    (void)state;
+    for (int i = 0; i < 256; i++)
+        bytes[i] = (uint8_t)i;
+    assert_int_equal(fs_alphabet_encode((fs_bytes){ bytes, 256 }, &text, NULL), FS_OK);
+    assert_int_equal(text.n_bytes, 2 * 256 - 94); /* 94 are ASCII */
+    assert_true(fs_alphabet_decode(fs_buf_bytes(&text), back, &n));
+    assert_int_equal(n, 256);
+    assert_memory_equal(back, bytes, 256);
+    fs_buf_done(&text);
+}
+
 static void a_failing_allocation_is_a_sentence(void **state)
 {
     const char *const words[] = { "hug", "pug", "pun", "bun", "hugs", NULL };
@@ -260,6 +262,7 @@ int main(void)
         cmocka_unit_test(no_merge_makes_a_special_token),
         cmocka_unit_test(every_number_of_threads_gives_the_same_file),
         cmocka_unit_test(records_count_their_words_and_bad_lines_are_named),
+        cmocka_unit_test(the_alphabet_is_undone),
         cmocka_unit_test(a_failing_allocation_is_a_sentence),
     };
     int failed;
