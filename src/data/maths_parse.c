@@ -27,7 +27,6 @@ static node *group(parser *p)
 static node *argument(parser *p)
 {
     uint8_t c = fs_mp_peek(p);
-    node *n;
 
     if (c == '{')
         return group(p);
@@ -35,88 +34,7 @@ static node *argument(parser *p)
         p->at++;
         return fs_mp_int(p, c - '0');
     }
-    n = power(p);
-    return n;
-}
-
-/* The length of a thousands separator at i, before three digits and no fourth; 0: there is none. */
-static size_t thousands(const parser *p, size_t i)
-{
-    static const char *const marks[] = { "{,}", "\\,", "\\!", ",\\!", "," };
-
-    for (size_t k = 0; k < 5; k++) {
-        size_t n = strlen(marks[k]);
-        if (p->s.n_bytes - i >= n && memcmp(p->s.data + i, marks[k], n) == 0 && fs_mp_is_digit(p, i + n) && fs_mp_is_digit(p, i + n + 1) &&
-            fs_mp_is_digit(p, i + n + 2) && !fs_mp_is_digit(p, i + n + 3))
-            return k == 4 && p->n_brackets ? 0 : n;
-    }
-    return 0;
-}
-
-/* 52_8: the number that the digits are in that base. */
-static node *in_base(parser *p, node *n, size_t begin, size_t end)
-{
-    char digits[256];
-    unsigned long base = 0;
-    size_t before = p->at, n_digits = 0;
-    fs_bytes sub = { 0 };
-
-    if (!fs_mp_take(p, "_"))
-        return n;
-    if (!fs_mp_raw_group(p, &sub) && fs_mp_is_digit(p, p->at))
-        sub = (fs_bytes){ p->s.data + p->at++, 1 };
-    sub = fs_bytes_trim(sub, FS_SPACES);
-    for (size_t i = 0; i < sub.n_bytes; i++)
-        base = base < 100 && isdigit(sub.data[i]) ? base * 10 + (unsigned long)(sub.data[i] - '0') : 100;
-    for (size_t i = begin; i < end && n_digits < sizeof digits - 1; i++)
-        if (isdigit(p->s.data[i]))
-            digits[n_digits++] = (char)p->s.data[i];
-    digits[n_digits] = 0;
-    if (n->decimal || base < 2 || base > 36 || mpz_set_str(mpq_numref(n->number), digits, (int)base) != 0) {
-        p->at = before;
-        return NULL;
-    }
-    return n;
-}
-
-static node *number(parser *p)
-{
-    char digits[1024];
-    size_t n = 0, begin = p->at, lead, places = 0;
-    node *v;
-
-    while (fs_mp_is_digit(p, p->at)) {
-        if (n == sizeof digits - 1)
-            return NULL;
-        digits[n++] = (char)p->s.data[p->at++];
-    }
-    lead = p->at - begin;
-    for (size_t k; lead >= 1 && lead <= 3 && (k = thousands(p, p->at)) > 0;) {
-        if (n + 4 > sizeof digits)
-            return NULL;
-        memcpy(digits + n, p->s.data + p->at + k, 3);
-        n += 3;
-        p->at += k + 3;
-    }
-    v = fs_maths_node_new(p->m, FS_M_NUMBER, 0);
-    if (!v)
-        return NULL;
-    if (p->at < p->s.n_bytes && p->s.data[p->at] == '.' && (fs_mp_is_digit(p, p->at + 1) || n)) {
-        p->at++;
-        while (fs_mp_is_digit(p, p->at)) {
-            if (n == sizeof digits - 1)
-                return NULL;
-            digits[n++] = (char)p->s.data[p->at++];
-            places++;
-        }
-        v->decimal = places > 0;
-    }
-    digits[n] = 0;
-    if (n == 0 || mpz_set_str(mpq_numref(v->number), digits, 10) != 0)
-        return NULL;
-    mpz_ui_pow_ui(mpq_denref(v->number), 10, places);
-    mpq_canonicalize(v->number);
-    return fs_mp_peek(p) == '_' ? in_base(p, v, begin, p->at) : v;
+    return power(p);
 }
 
 static node *name_node(parser *p, fs_maths_kind kind, fs_bytes text)
@@ -478,7 +396,7 @@ static node *primary(parser *p)
     uint8_t c = fs_mp_peek(p);
 
     if (isdigit(c) || c == '.')
-        return number(p);
+        return fs_mp_number(p);
     if (isalpha(c))
         return letter(p);
     if (c == '(' || c == '[')
@@ -570,7 +488,7 @@ static node *power(parser *p)
     while (n && fs_mp_peek(p) == '^') {
         p->at++;
         if (isdigit(fs_mp_peek(p)))
-            e = number(p); /* x^10, as people mean it */
+            e = fs_mp_number(p); /* x^10, as people mean it */
         else if (fs_mp_peek(p) == '-') {
             p->at++;
             e = fs_mp_node1(p, FS_M_NEG, argument(p));

@@ -28,11 +28,12 @@ uint8_t fs_mp_peek(fs_maths_parser *p);
 bool fs_mp_take_bytes(fs_maths_parser *p, const char *word);
 bool fs_mp_take(fs_maths_parser *p, const char *word);
 bool fs_mp_take_any(fs_maths_parser *p, const char *const *words);
-bool fs_mp_is_digit(const fs_maths_parser *p, size_t i);
 /* The raw text of {...}, brackets matched. */
 bool fs_mp_raw_group(fs_maths_parser *p, fs_bytes *ret);
 /* A text command (\text, \mathrm, ...): its words, p behind it. */
 bool fs_mp_text(fs_maths_parser *p, fs_bytes *ret);
 bool fs_mp_is_word(fs_bytes s, const char *word); /* without case */
+/* Digits with thousands separators, decimals and a base; NULL, too, when there are too many. */
+fs_maths_node *fs_mp_number(fs_maths_parser *p);
 
 #endif

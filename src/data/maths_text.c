@@ -1,4 +1,4 @@
-/* What the parser stands on: nodes, and the bytes of an expression with what only sets type stepped over. */
+/* What the parser stands on: nodes, the bytes of an expression with what only sets type stepped over, and numbers. */
 #include "data/maths_parse.h"
 
 #include <ctype.h>
@@ -143,11 +143,6 @@ bool fs_mp_take_any(parser *p, const char *const *words)
     return false;
 }
 
-bool fs_mp_is_digit(const parser *p, size_t i)
-{
-    return i < p->s.n_bytes && isdigit(p->s.data[i]);
-}
-
 /* The raw text of {...}, brackets matched. */
 bool fs_mp_raw_group(parser *p, fs_bytes *ret)
 {
@@ -187,4 +182,91 @@ bool fs_mp_text(parser *p, fs_bytes *ret)
     }
     p->at = before;
     return false;
+}
+
+/* ---- numbers ---- */
+
+static bool is_digit(const parser *p, size_t i)
+{
+    return i < p->s.n_bytes && isdigit(p->s.data[i]);
+}
+
+/* The length of a thousands separator at i, before three digits and no fourth; 0: there is none. */
+static size_t thousands(const parser *p, size_t i)
+{
+    static const char *const marks[] = { "{,}", "\\,", "\\!", ",\\!", "," };
+
+    for (size_t k = 0; k < 5; k++) {
+        size_t n = strlen(marks[k]);
+        if (p->s.n_bytes - i >= n && memcmp(p->s.data + i, marks[k], n) == 0 && is_digit(p, i + n) && is_digit(p, i + n + 1) &&
+            is_digit(p, i + n + 2) && !is_digit(p, i + n + 3))
+            return k == 4 && p->n_brackets ? 0 : n;
+    }
+    return 0;
+}
+
+/* 52_8: the number that the digits are in that base. */
+static node *in_base(parser *p, node *n, size_t begin, size_t end)
+{
+    char digits[256];
+    unsigned long base = 0;
+    size_t before = p->at, n_digits = 0;
+    fs_bytes sub = { 0 };
+
+    if (!fs_mp_take(p, "_"))
+        return n;
+    if (!fs_mp_raw_group(p, &sub) && is_digit(p, p->at))
+        sub = (fs_bytes){ p->s.data + p->at++, 1 };
+    sub = fs_bytes_trim(sub, FS_SPACES);
+    for (size_t i = 0; i < sub.n_bytes; i++)
+        base = base < 100 && isdigit(sub.data[i]) ? base * 10 + (unsigned long)(sub.data[i] - '0') : 100;
+    for (size_t i = begin; i < end && n_digits < sizeof digits - 1; i++)
+        if (isdigit(p->s.data[i]))
+            digits[n_digits++] = (char)p->s.data[i];
+    digits[n_digits] = 0;
+    if (n->decimal || base < 2 || base > 36 || mpz_set_str(mpq_numref(n->number), digits, (int)base) != 0) {
+        p->at = before;
+        return NULL;
+    }
+    return n;
+}
+
+node *fs_mp_number(parser *p)
+{
+    char digits[1024];
+    size_t n = 0, begin = p->at, lead, places = 0;
+    node *v;
+
+    while (is_digit(p, p->at)) {
+        if (n == sizeof digits - 1)
+            return NULL;
+        digits[n++] = (char)p->s.data[p->at++];
+    }
+    lead = p->at - begin;
+    for (size_t k; lead >= 1 && lead <= 3 && (k = thousands(p, p->at)) > 0;) {
+        if (n + 4 > sizeof digits)
+            return NULL;
+        memcpy(digits + n, p->s.data + p->at + k, 3);
+        n += 3;
+        p->at += k + 3;
+    }
+    v = fs_maths_node_new(p->m, FS_M_NUMBER, 0);
+    if (!v)
+        return NULL;
+    if (p->at < p->s.n_bytes && p->s.data[p->at] == '.' && (is_digit(p, p->at + 1) || n)) {
+        p->at++;
+        while (is_digit(p, p->at)) {
+            if (n == sizeof digits - 1)
+                return NULL;
+            digits[n++] = (char)p->s.data[p->at++];
+            places++;
+        }
+        v->decimal = places > 0;
+    }
+    digits[n] = 0;
+    if (n == 0 || mpz_set_str(mpq_numref(v->number), digits, 10) != 0)
+        return NULL;
+    mpz_ui_pow_ui(mpq_denref(v->number), 10, places);
+    mpq_canonicalize(v->number);
+    return fs_mp_peek(p) == '_' ? in_base(p, v, begin, p->at) : v;
 }
