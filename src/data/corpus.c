@@ -72,7 +72,8 @@ fs_status fs_words_hash(fs_bytes text, fs_hashes *ret, fs_error *err)
     return rc || !in_word ? rc : push(ret, mix(h), err);
 }
 
-uint64_t fs_ngram_hash(const uint64_t *words, size_t n)
+/* The hash of n neighbouring words. */
+static uint64_t ngram_hash(const uint64_t *words, size_t n)
 {
     uint64_t h = n;
 
@@ -148,7 +149,7 @@ void fs_minhash_of(const uint64_t *words, size_t n_words, size_t ngram, fs_minha
         ret->min[i] = UINT32_MAX;
     }
     for (size_t k = 0; k < n; k++) {
-        uint64_t h = fs_ngram_hash(words + k, n_words < ngram ? n_words : ngram) % PRIME;
+        uint64_t h = ngram_hash(words + k, n_words < ngram ? n_words : ngram) % PRIME;
         for (int i = 0; i < FS_MINHASH_N; i++) {
             uint32_t v = (uint32_t)modulo((unsigned __int128)a[i] * h + b[i]);
             if (v < ret->min[i])
@@ -278,20 +279,20 @@ fs_status fs_eval_grams_add(fs_eval_grams *g, const uint64_t *words, size_t n, f
     if (n == 0)
         return FS_OK;
     if (length < FS_ITEM_WORDS_MIN && length < g->ngram)
-        return fs_hash_set_add(&g->wholes, fs_ngram_hash(words, n), &is_new, err);
+        return fs_hash_set_add(&g->wholes, ngram_hash(words, n), &is_new, err);
     g->lengths[length] = true;
     for (size_t i = 0; i + length <= n && !rc; i++)
-        rc = fs_hash_set_add(&g->grams, fs_ngram_hash(words + i, length), &is_new, err);
+        rc = fs_hash_set_add(&g->grams, ngram_hash(words + i, length), &is_new, err);
     return rc;
 }
 
 bool fs_eval_grams_meet(const fs_eval_grams *g, const uint64_t *words, size_t n)
 {
-    if (n && n < FS_ITEM_WORDS_MIN && fs_hash_set_has(&g->wholes, fs_ngram_hash(words, n)))
+    if (n && n < FS_ITEM_WORDS_MIN && fs_hash_set_has(&g->wholes, ngram_hash(words, n)))
         return true;
     for (size_t length = 1; length <= g->ngram; length++)
         for (size_t i = 0; g->lengths[length] && i + length <= n; i++)
-            if (fs_hash_set_has(&g->grams, fs_ngram_hash(words + i, length)))
+            if (fs_hash_set_has(&g->grams, ngram_hash(words + i, length)))
                 return true;
     return false;
 }
@@ -378,7 +379,7 @@ static fs_status repeated_grams(fs_bytes text, double *ret, fs_error *err)
 
     for (size_t i = 0; i + 5 <= words.n && !rc; i++, n++) {
         bool is_new = true;
-        rc = fs_hash_set_add(&seen, fs_ngram_hash(words.data + i, 5), &is_new, err);
+        rc = fs_hash_set_add(&seen, ngram_hash(words.data + i, 5), &is_new, err);
         repeated += !is_new;
     }
     *ret = n ? (double)repeated / (double)n : 0;

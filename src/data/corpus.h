@@ -15,8 +15,6 @@ typedef struct fs_hashes {
 } fs_hashes;
 void fs_hashes_done(fs_hashes *h);
 fs_status fs_words_hash(fs_bytes text, fs_hashes *ret, fs_error *err);
-/* The hash of n neighbouring words. */
-uint64_t fs_ngram_hash(const uint64_t *words, size_t n);
 
 /* A set of 64-bit hashes. Zeroed is empty and valid. */
 typedef struct fs_hash_set {

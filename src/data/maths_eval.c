@@ -26,17 +26,19 @@ void fs_maths_value_done(value *v)
     mpfr_clear(v->im);
 }
 
-bool fs_maths_has_variable(const node *n)
+static bool has_variable(const node *n)
 {
     if (n->kind == FS_M_VARIABLE || n->kind == FS_M_TEXT)
         return true;
     for (size_t i = 0; i < n->n_args; i++)
-        if (fs_maths_has_variable(n->args[i]))
+        if (has_variable(n->args[i]))
             return true;
     return false;
 }
 
 /* ---- exact ---- */
+
+static bool exact_value(const node *n, mpq_t ret);
 
 static bool fits(const mpq_t q)
 {
@@ -144,7 +146,7 @@ static bool exact_many(const node *n, mpq_t ret)
 
     mpq_init(v);
     for (size_t i = 0; i < n->n_args && ok; i++) {
-        ok = fs_maths_exact(n->args[i], v);
+        ok = exact_value(n->args[i], v);
         if (!ok)
             break;
         if (i == 0) {
@@ -198,7 +200,8 @@ static bool exact_one(const node *n, mpq_t a, mpq_t ret)
     }
 }
 
-bool fs_maths_exact(const node *n, mpq_t ret)
+/* The value as a fraction, when it is one whatever the variables: *ret is initialised by the caller. */
+static bool exact_value(const node *n, mpq_t ret)
 {
     mpq_t a, b;
     bool ok;
@@ -213,7 +216,7 @@ bool fs_maths_exact(const node *n, mpq_t ret)
         return false;
     mpq_init(a);
     mpq_init(b);
-    ok = fs_maths_exact(n->args[0], a) && (n->n_args < 2 || fs_maths_exact(n->args[1], b)) &&
+    ok = exact_value(n->args[0], a) && (n->n_args < 2 || exact_value(n->args[1], b)) &&
          (n->n_args == 2 ? exact_pair(n, a, b, ret) : exact_one(n, a, ret)) && fits(ret);
     mpq_clear(a);
     mpq_clear(b);
@@ -540,9 +543,9 @@ void fs_maths_eval(const node *n, int point, value *r)
         r->no_value = true;
         return;
     }
-    if (!fs_maths_has_variable(n)) {
+    if (!has_variable(n)) {
         mpq_init(q);
-        exact = fs_maths_exact(n, q);
+        exact = exact_value(n, q);
         if (exact)
             mpfr_set_q(r->re, q, RND);
         mpq_clear(q);
@@ -604,8 +607,8 @@ bool fs_maths_same_value(const node *a, const node *b)
 
     mpq_init(p);
     mpq_init(q);
-    exact_a = fs_maths_exact(a, p);
-    exact_b = fs_maths_exact(b, q);
+    exact_a = exact_value(a, p);
+    exact_b = exact_value(b, q);
     if (exact_a && exact_b)
         same = mpq_equal(p, q);
     mpq_clear(p);
@@ -634,7 +637,7 @@ bool fs_maths_same_rounded(const node *a, const node *b, int places)
     value v[2];
     bool same;
 
-    if (fs_maths_has_variable(a) || fs_maths_has_variable(b))
+    if (has_variable(a) || has_variable(b))
         return false;
     for (int i = 0; i < 2; i++) {
         fs_maths_value_init(&v[i]);

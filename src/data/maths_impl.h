@@ -57,12 +57,9 @@ void fs_maths_value_init(fs_maths_value *v);
 void fs_maths_value_done(fs_maths_value *v);
 /* At the point-th choice of the variables. */
 void fs_maths_eval(const fs_maths_node *n, int point, fs_maths_value *ret);
-/* The value as a fraction, when it is one whatever the variables: *ret is initialised by the caller. */
-bool fs_maths_exact(const fs_maths_node *n, mpq_t ret);
 /* Whether the two have the same value: exactly, or to 160 bits at three points. */
 bool fs_maths_same_value(const fs_maths_node *a, const fs_maths_node *b);
 /* Whether both, rounded to `places` decimals, are the same number; false for what has variables or is not real. */
 bool fs_maths_same_rounded(const fs_maths_node *a, const fs_maths_node *b, int places);
-bool fs_maths_has_variable(const fs_maths_node *n);
 
 #endif

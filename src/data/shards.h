@@ -12,8 +12,6 @@
 
 #include "text/tokenizer.h"
 
-#define FS_SHARD_TOKENS_DEFAULT ((size_t)16 << 20)
-
 typedef struct fs_shards_writer fs_shards_writer;
 
 /* folder must not exist. A shard ends at the first document's end at or after shard_tokens. */
