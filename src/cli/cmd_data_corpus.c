@@ -50,6 +50,12 @@ static fs_status words_of(step *s, const fs_data_record *r, fs_error *err)
     return fs_data_record_words(r, &s->words, err);
 }
 
+static fs_status hash_words(step *s, fs_error *err)
+{
+    s->hashes.n = 0;
+    return fs_words_hash(fs_buf_bytes(&s->words), &s->hashes, err);
+}
+
 /* The record stays (reason NULL), or is left out and counted under the reason. */
 static fs_status decide(step *s, const fs_data_record *r, const char *reason, fs_error *err)
 {
@@ -242,9 +248,8 @@ static fs_status add_item(void *ud, const fs_data_record *r, const char *path, s
 
     (void)path;
     (void)line;
-    d->s.hashes.n = 0;
     if (!rc)
-        rc = fs_words_hash(fs_buf_bytes(&d->s.words), &d->s.hashes, err);
+        rc = hash_words(&d->s, err);
     *fs_counts_of(&d->s.counts, "evaluation items") += 1;
     return rc ? rc : fs_eval_grams_add(&d->grams, d->s.hashes.data, d->s.hashes.n, err);
 }
@@ -257,17 +262,15 @@ static fs_status look_for_items(void *ud, const fs_data_record *r, const char *p
 
     (void)path;
     (void)line;
-    d->s.hashes.n = 0;
     if (!rc)
-        rc = fs_words_hash(fs_buf_bytes(&d->s.words), &d->s.hashes, err);
+        rc = hash_words(&d->s, err);
     if (rc)
         return rc;
     meets = fs_eval_grams_meet(&d->grams, d->s.hashes.data, d->s.hashes.n);
     if (!meets && r->kind != FS_DATA_TEXT) { /* a short question is found as a question */
         rc = question_of(&d->s, r, err);
-        d->s.hashes.n = 0;
         if (!rc)
-            rc = fs_words_hash(fs_buf_bytes(&d->s.words), &d->s.hashes, err);
+            rc = hash_words(&d->s, err);
         meets = !rc && fs_eval_grams_meet(&d->grams, d->s.hashes.data, d->s.hashes.n);
     }
     return rc ? rc : decide(&d->s, r, meets ? "contaminated" : NULL, err);
