@@ -41,10 +41,27 @@ static void finish(float *out, float sum, size_t n)
     }
 }
 
-/* The first row of a tile that sees the key j0: rows are queries, heads within. */
+/* Rows of a tile are queries, heads within. */
+INLINE const float *query_of(const fs_attention_tile *t, size_t r)
+{
+    return t->q + r / t->n_heads * t->q_token_stride + r % t->n_heads * t->q_head_stride;
+}
+
+INLINE size_t keys_of(const fs_attention_tile *t, size_t r)
+{
+    return t->pos0 + r / t->n_heads + 1;
+}
+
+/* The first row that sees the key j0. */
 INLINE size_t first_row(const fs_attention_tile *t, size_t j0)
 {
     return j0 > t->pos0 ? (j0 - t->pos0) * t->n_heads : 0;
+}
+
+/* Those of a row's n_keys that are in the block from j0 on. */
+INLINE size_t in_block(size_t n_keys, size_t j0)
+{
+    return n_keys - j0 < FS_KV_BLOCK ? n_keys - j0 : FS_KV_BLOCK;
 }
 
 /* m, l and o of the rows of w that see keys of the block from j0 on. The index of the first of them. */
@@ -75,4 +92,81 @@ INLINE void attend_tile(const fs_attention_tile *t, const void *w, block_fn *blo
             join(&max[r], &sum[r], out[r], m[r], l[r], o[r], t->value_dim);
     for (size_t r = 0; r < n; r++)
         finish(out[r], sum[r], t->value_dim);
+}
+
+/* The kernels name and name_part: init(struct rows *, tile, scratch), then block of what it has made. */
+#define DEFINE_KERNELS(name, rows, init, block)                                                                         \
+    static void name##_part(const fs_attention_tile *t, size_t index, float *m, float *l, float *o, void *scratch)      \
+    {                                                                                                                   \
+        struct rows w;                                                                                                  \
+                                                                                                                        \
+        init(&w, t, scratch);                                                                                           \
+        attend_part(t, &w, block, index, m, l, o);                                                                      \
+    }                                                                                                                   \
+    static void name(const fs_attention_tile *t, void *scratch)                                                         \
+    {                                                                                                                   \
+        struct rows w;                                                                                                  \
+                                                                                                                        \
+        init(&w, t, scratch);                                                                                           \
+        attend_tile(t, &w, block, w.scores + ROWS_MAX * FS_KV_BLOCK);                                                   \
+    }
+
+/* ---- latent rows: sixteen a group, a lane each ---- */
+
+/* Queries of group g of a tile of n rows; how many. */
+INLINE size_t group_queries(const fs_attention_tile *t, size_t n, size_t g, const float *ret_q[LANES])
+{
+    size_t n_rows = n - g * LANES < LANES ? n - g * LANES : LANES;
+
+    for (size_t i = 0; i < n_rows; i++)
+        ret_q[i] = query_of(t, g * LANES + i);
+    return n_rows;
+}
+
+/* Keys of the block from j0 on that each lane sees. Rows [*ret_begin, *ret_end) are those at or behind first; the other lanes do
+ * as a row beside them. */
+INLINE void group_visible(const fs_attention_tile *t, size_t n, size_t g, size_t j0, size_t first, size_t ret[LANES], size_t *ret_begin,
+                          size_t *ret_end)
+{
+    size_t begin = g == first / LANES ? first % LANES : 0, end = n - g * LANES < LANES ? n - g * LANES : LANES;
+
+    for (size_t i = 0; i < LANES; i++)
+        ret[i] = in_block(keys_of(t, g * LANES + (i < begin ? begin : i < end ? i : end - 1)), j0);
+    *ret_begin = begin;
+    *ret_end = end;
+}
+
+/* Keys that every lane sees, and that any does. */
+INLINE void visible_range(const size_t visible[LANES], size_t *ret_all, size_t *ret_any)
+{
+    *ret_all = SIZE_MAX;
+    *ret_any = 0;
+    for (size_t r = 0; r < LANES; r++) {
+        *ret_any = visible[r] > *ret_any ? visible[r] : *ret_any;
+        *ret_all = visible[r] < *ret_all ? visible[r] : *ret_all;
+    }
+}
+
+/* Before a softmax over s [any][16] an invisible score repeats the first, then it counts for nothing. */
+INLINE void hide(float *s, const size_t visible[LANES], size_t all, size_t any, bool before)
+{
+    for (size_t j = all; j < any; j++)
+        for (size_t r = 0; r < LANES; r++)
+            if (j >= visible[r])
+                s[j * LANES + r] = before ? s[r] : 0.0f;
+}
+
+/* Order B of each lane of p [n][16]; key j stands at slots[j], or at j. */
+INLINE void sum_lanes(const float *p, size_t n, const uint32_t *slots, float *ret)
+{
+    float lane[LANES * LANES] = { 0 };
+
+    for (size_t j = 0; j < n; j++) {
+        float *sum = lane + (slots ? slots[j] : j) % LANES * LANES;
+        lanes_store(sum, lanes_add(lanes_load(sum), lanes_load(p + j * LANES)));
+    }
+    for (size_t h = LANES / 2; h; h /= 2)
+        for (size_t i = 0; i < h; i++)
+            lanes_store(lane + i * LANES, lanes_add(lanes_load(lane + i * LANES), lanes_load(lane + (i + h) * LANES)));
+    lanes_store(ret, lanes_load(lane));
 }

@@ -170,7 +170,7 @@ static void block_values(const struct rows *w, size_t j0, size_t first, float *c
     size_t n[ROWS_MAX];
 
     for (size_t r = first; r < w->n; r++)
-        n[r] = w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK;
+        n[r] = in_block(w->n_keys[r], j0);
     for (size_t d = 0; d < whole;) {
         bool wide = whole - d >= COLUMNS * LANES;
         for (size_t r = first; r < w->n;) {
@@ -199,8 +199,8 @@ static void init_rows(struct rows *w, const fs_attention_tile *t, void *scratch)
     w->scores = scratch;
     assert(w->n <= ROWS_MAX);
     for (size_t r = 0; r < w->n; r++) {
-        w->q[r] = t->q + r / t->n_heads * t->q_token_stride + r % t->n_heads * t->q_head_stride;
-        w->n_keys[r] = t->pos0 + r / t->n_heads + 1;
+        w->q[r] = query_of(t, r);
+        w->n_keys[r] = keys_of(t, r);
     }
 }
 
@@ -208,29 +208,15 @@ static void init_rows(struct rows *w, const fs_attention_tile *t, void *scratch)
 static size_t attend_block(const void *rows, size_t j0, float *m, float *l, float *const *o)
 {
     const struct rows *w = rows;
-    size_t last_key = w->n_keys[w->n - 1], first = first_row(w->t, j0);
+    size_t first = first_row(w->t, j0);
 
-    block_scores(w, j0, last_key - j0 < FS_KV_BLOCK ? last_key - j0 : FS_KV_BLOCK, first);
+    block_scores(w, j0, in_block(w->n_keys[w->n - 1], j0), first);
     for (size_t r = first; r < w->n; r++)
-        softmax(w->scores + r * FS_KV_BLOCK, w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK, &m[r], &l[r]);
+        softmax(w->scores + r * FS_KV_BLOCK, in_block(w->n_keys[r], j0), &m[r], &l[r]);
     block_values(w, j0, first, o);
     return first;
 }
 
-static void gqa_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
-{
-    struct rows w;
-
-    init_rows(&w, t, scratch);
-    attend_part(t, &w, attend_block, block, m, l, o);
-}
-
-static void gqa(const fs_attention_tile *t, void *scratch)
-{
-    struct rows w;
-
-    init_rows(&w, t, scratch);
-    attend_tile(t, &w, attend_block, w.scores + ROWS_MAX * FS_KV_BLOCK);
-}
+DEFINE_KERNELS(gqa, rows, init_rows, attend_block)
 
 #include "kernels/attention_latent.h"

@@ -5,7 +5,6 @@
  * cache, and no transposition is needed. Values are vectorised over value_dim.
  *
  * scratch of a tile: the rows in panels [4][key_dim][16] | scores [4][256][16] | a block's outputs [64][value_dim]. */
-#define GROUPS_MAX (ROWS_MAX / LANES)
 
 static void latent_pack(const float *const *rows, size_t n, size_t key_dim, float *panel)
 {
@@ -106,36 +105,19 @@ static void latent_scores(const float *panels, size_t n_groups, const float *key
 /* Every lane is a row, so the order of a row's additions is the order of the loop. */
 static void latent_softmax(float *s, const size_t *visible, const uint32_t *slots, float *ret_m, float *ret_l)
 {
-    float lane[LANES * LANES] = { 0 };
-    size_t n = 0, shared = SIZE_MAX;
+    size_t n, shared;
     lanes m;
 
-    for (size_t r = 0; r < LANES; r++) {
-        n = visible[r] > n ? visible[r] : n;
-        shared = visible[r] < shared ? visible[r] : shared;
-    }
-    for (size_t j = shared; j < n; j++) /* an invisible score repeats the first, then counts for nothing */
-        for (size_t r = 0; r < LANES; r++)
-            if (j >= visible[r])
-                s[j * LANES + r] = s[r];
+    visible_range(visible, &shared, &n);
+    hide(s, visible, shared, n, true);
     m = lanes_load(s);
     for (size_t j = 1; j < n; j++)
         m = lanes_max(lanes_load(s + j * LANES), m);
     for (size_t j = 0; j < n; j++)
         lanes_store(s + j * LANES, lanes_exp(lanes_sub(lanes_load(s + j * LANES), m)));
-    for (size_t j = shared; j < n; j++)
-        for (size_t r = 0; r < LANES; r++)
-            if (j >= visible[r])
-                s[j * LANES + r] = 0.0f;
-    for (size_t j = 0; j < n; j++) {
-        float *sum = lane + (slots ? slots[j] : j) % LANES * LANES;
-        lanes_store(sum, lanes_add(lanes_load(sum), lanes_load(s + j * LANES)));
-    }
-    for (size_t w = LANES / 2; w; w /= 2)
-        for (size_t i = 0; i < w; i++)
-            lanes_store(lane + i * LANES, lanes_add(lanes_load(lane + i * LANES), lanes_load(lane + (i + w) * LANES)));
+    hide(s, visible, shared, n, false);
+    sum_lanes(s, n, slots, ret_l);
     lanes_store(ret_m, m);
-    lanes_store(ret_l, lanes_load(lane));
 }
 
 /* o = fma(p_j, v_j, o) for rows x columns registers, o from +0, j < n. */
@@ -228,12 +210,8 @@ static void init_latent(struct latent_rows *w, const fs_attention_tile *t, void 
     *w = (struct latent_rows){ t, t->n_q * t->n_heads, (t->n_q * t->n_heads + LANES - 1) / LANES, scratch, NULL };
     w->scores = w->panels + ROWS_MAX * t->key_dim;
     assert(w->n <= ROWS_MAX);
-    for (size_t g = 0; g < w->n_groups; g++) {
-        size_t n = w->n - g * LANES < LANES ? w->n - g * LANES : LANES;
-        for (size_t i = 0, r = g * LANES; i < n; i++, r++)
-            q[i] = t->q + r / t->n_heads * t->q_token_stride + r % t->n_heads * t->q_head_stride;
-        latent_pack(q, n, t->key_dim, w->panels + g * LANES * t->key_dim);
-    }
+    for (size_t g = 0; g < w->n_groups; g++)
+        latent_pack(q, group_queries(t, w->n, g, q), t->key_dim, w->panels + g * LANES * t->key_dim);
 }
 
 /* m, l and o of the rows that see keys of the block from j0 on. The index of the first of them. */
@@ -241,18 +219,15 @@ static size_t latent_block(const void *rows, size_t j0, float *m, float *l, floa
 {
     const struct latent_rows *w = rows;
     const fs_attention_tile *t = w->t;
-    size_t n_keys = t->pos0 + t->n_q - j0, first = first_row(t, j0), group = first / LANES;
+    size_t first = first_row(t, j0), group = first / LANES;
     const float *keys = t->k + j0 * t->key_dim;
 
     latent_scores(w->panels + group * LANES * t->key_dim, w->n_groups - group, keys, t->key_dim,
-                  n_keys < FS_KV_BLOCK ? n_keys : FS_KV_BLOCK, t->key_dim, t->scale, w->scores + group * FS_KV_BLOCK * LANES);
+                  in_block(keys_of(t, w->n - 1), j0), t->key_dim, t->scale, w->scores + group * FS_KV_BLOCK * LANES);
     for (size_t g = group; g < w->n_groups; g++) {
         float *s = w->scores + g * FS_KV_BLOCK * LANES, group_m[LANES], group_l[LANES];
-        size_t visible[LANES], begin = g == group ? first % LANES : 0, end = w->n - g * LANES < LANES ? w->n - g * LANES : LANES;
-        for (size_t i = 0; i < LANES; i++) { /* lanes that are no row do as a row beside them */
-            size_t r = g * LANES + (i < begin ? begin : i < end ? i : end - 1), n = t->pos0 + r / t->n_heads + 1 - j0;
-            visible[i] = n < FS_KV_BLOCK ? n : FS_KV_BLOCK;
-        }
+        size_t visible[LANES], begin, end;
+        group_visible(t, w->n, g, j0, first, visible, &begin, &end);
         latent_softmax(s, visible, NULL, group_m, group_l);
         memcpy(m + g * LANES + begin, group_m + begin, (end - begin) * sizeof *m);
         memcpy(l + g * LANES + begin, group_l + begin, (end - begin) * sizeof *l);
@@ -261,21 +236,7 @@ static size_t latent_block(const void *rows, size_t j0, float *m, float *l, floa
     return first;
 }
 
-static void mla_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
-{
-    struct latent_rows w;
-
-    init_latent(&w, t, scratch);
-    attend_part(t, &w, latent_block, block, m, l, o);
-}
-
-static void mla(const fs_attention_tile *t, void *scratch)
-{
-    struct latent_rows w;
-
-    init_latent(&w, t, scratch);
-    attend_tile(t, &w, latent_block, w.scores + ROWS_MAX * FS_KV_BLOCK);
-}
+DEFINE_KERNELS(mla, latent_rows, init_latent, latent_block)
 
 #define ATTENTION_KERNELS                                                                                                     \
     {                                                                                                                         \

@@ -193,7 +193,7 @@ static void block_values(const struct rows *w, size_t j0, size_t first, float *c
     unsigned before = pairs_begin();
 
     for (size_t r = first; r < w->n; r++)
-        n[r] = w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK;
+        n[r] = in_block(w->n_keys[r], j0);
     for (size_t d = 0; d < whole;) {
         bool wide = whole - d >= COLUMNS * LANES;
         for (size_t r = first; r < w->n;) {
@@ -236,42 +236,26 @@ static void init_rows(struct rows *w, const fs_attention_tile *t, void *scratch)
     w->q = (fs_pair *)(void *)(w->scores + ROWS_MAX * (FS_KV_BLOCK + t->value_dim));
     assert(w->n <= ROWS_MAX);
     for (size_t r = 0; r < w->n; r++) {
-        round_row(t->q + r / t->n_heads * t->q_token_stride + r % t->n_heads * t->q_head_stride, t->key_dim, w->q + r * w->n_pairs);
-        w->n_keys[r] = t->pos0 + r / t->n_heads + 1;
+        round_row(query_of(t, r), t->key_dim, w->q + r * w->n_pairs);
+        w->n_keys[r] = keys_of(t, r);
     }
 }
 
 static size_t attend_block(const void *rows, size_t j0, float *m, float *l, float *const *o)
 {
     const struct rows *w = rows;
-    size_t last_key = w->n_keys[w->n - 1], first = first_row(w->t, j0);
+    size_t first = first_row(w->t, j0);
 
-    block_scores(w, j0, last_key - j0 < FS_KV_BLOCK ? last_key - j0 : FS_KV_BLOCK, first);
+    block_scores(w, j0, in_block(w->n_keys[w->n - 1], j0), first);
     for (size_t r = first; r < w->n; r++)
-        softmax(w->scores + r * FS_KV_BLOCK, w->n_keys[r] - j0 < FS_KV_BLOCK ? w->n_keys[r] - j0 : FS_KV_BLOCK, w->t->scale, &m[r], &l[r]);
+        softmax(w->scores + r * FS_KV_BLOCK, in_block(w->n_keys[r], j0), w->t->scale, &m[r], &l[r]);
     block_values(w, j0, first, o);
     return first;
 }
 
-static void gqa16_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
-{
-    struct rows w;
-
-    init_rows(&w, t, scratch);
-    attend_part(t, &w, attend_block, block, m, l, o);
-}
-
-static void gqa16(const fs_attention_tile *t, void *scratch)
-{
-    struct rows w;
-
-    init_rows(&w, t, scratch);
-    attend_tile(t, &w, attend_block, w.scores + ROWS_MAX * FS_KV_BLOCK);
-}
+DEFINE_KERNELS(gqa16, rows, init_rows, attend_block)
 
 /* ---- latent rows ---- */
-
-#define GROUPS_MAX (ROWS_MAX / LANES)
 
 struct latent_rows {
     const fs_attention_tile *t;
@@ -377,19 +361,12 @@ static void latent_scores(const struct latent_rows *w, size_t begin, size_t end,
  * visible[r]. Every lane is a row, so the order of a row's additions is the order of the loop. */
 static void latent_softmax(float *s, const size_t *visible, float scale, float *ret_m, float *ret_l)
 {
-    float lane[LANES * LANES] = { 0 };
-    size_t n = 0, shared = SIZE_MAX;
+    size_t n, shared;
     lanes m, factor = lanes_set1(scale);
     fs_pair *p = (fs_pair *)(void *)s;
 
-    for (size_t r = 0; r < LANES; r++) {
-        n = visible[r] > n ? visible[r] : n;
-        shared = visible[r] < shared ? visible[r] : shared;
-    }
-    for (size_t j = shared; j < n; j++) /* an invisible score repeats the first, then counts for nothing */
-        for (size_t r = 0; r < LANES; r++)
-            if (j >= visible[r])
-                s[j * LANES + r] = s[r];
+    visible_range(visible, &shared, &n);
+    hide(s, visible, shared, n, true);
     m = lanes_mul(factor, lanes_load(s));
     for (size_t j = 0; j < n; j++) {
         lanes x = lanes_mul(factor, lanes_load(s + j * LANES));
@@ -398,22 +375,12 @@ static void latent_softmax(float *s, const size_t *visible, float scale, float *
     }
     for (size_t j = 0; j < n; j++)
         lanes_store(s + j * LANES, lanes_bf16(lanes_exp(lanes_sub(lanes_load(s + j * LANES), m))));
-    for (size_t j = shared; j < n; j++)
-        for (size_t r = 0; r < LANES; r++)
-            if (j >= visible[r])
-                s[j * LANES + r] = 0.0f;
-    for (size_t j = 0; j < n; j++) {
-        float *sum = lane + j % LANES * LANES;
-        lanes_store(sum, lanes_add(lanes_load(sum), lanes_load(s + j * LANES)));
-    }
+    hide(s, visible, shared, n, false);
+    sum_lanes(s, n, NULL, ret_l);
     for (size_t j = 0; j < n; j += 2)
         pairs_store(p + j / 2 * LANES,
                     pairs_join(lanes_load(s + j * LANES), j + 1 < n ? lanes_load(s + (j + 1) * LANES) : lanes_set1(0.0f)));
-    for (size_t h = LANES / 2; h; h /= 2)
-        for (size_t i = 0; i < h; i++)
-            lanes_store(lane + i * LANES, lanes_add(lanes_load(lane + i * LANES), lanes_load(lane + (i + h) * LANES)));
     lanes_store(ret_m, m);
-    lanes_store(ret_l, lanes_load(lane));
 }
 
 /* B256 of probabilities and the values 2i .. 2i + 31 over n pairs of keys. v: at word i. */
@@ -501,29 +468,22 @@ static void init_latent(struct latent_rows *w, const fs_attention_tile *t, void 
     *w = (struct latent_rows){ t, t->n_q * t->n_heads, (t->n_q * t->n_heads + LANES - 1) / LANES, fs_pairs(t->key_dim), scratch, NULL };
     w->panels = (fs_pair *)(void *)(w->scores + ROWS_MAX * (FS_KV_BLOCK + t->value_dim));
     assert(w->n <= ROWS_MAX);
-    for (size_t g = 0; g < w->n_groups; g++) {
-        size_t n = w->n - g * LANES < LANES ? w->n - g * LANES : LANES;
-        for (size_t i = 0, r = g * LANES; i < n; i++, r++)
-            q[i] = t->q + r / t->n_heads * t->q_token_stride + r % t->n_heads * t->q_head_stride;
-        latent_pack(q, n, t->key_dim, w->panels + g * LANES * w->n_pairs);
-    }
+    for (size_t g = 0; g < w->n_groups; g++)
+        latent_pack(q, group_queries(t, w->n, g, q), t->key_dim, w->panels + g * LANES * w->n_pairs);
 }
 
 static size_t latent_block(const void *rows, size_t j0, float *m, float *l, float *const *o)
 {
     const struct latent_rows *w = rows;
     const fs_attention_tile *t = w->t;
-    size_t n_keys = t->pos0 + t->n_q - j0, first = first_row(t, j0), group = first / LANES;
+    size_t first = first_row(t, j0), group = first / LANES;
     const fs_pair *keys = t->k16 + j0 * w->n_pairs;
 
-    latent_scores(w, group, w->n_groups, keys, n_keys < FS_KV_BLOCK ? n_keys : FS_KV_BLOCK);
+    latent_scores(w, group, w->n_groups, keys, in_block(keys_of(t, w->n - 1), j0));
     for (size_t g = group; g < w->n_groups; g++) {
         float *s = w->scores + g * FS_KV_BLOCK * LANES, group_m[LANES], group_l[LANES];
-        size_t visible[LANES], begin = g == group ? first % LANES : 0, end = w->n - g * LANES < LANES ? w->n - g * LANES : LANES;
-        for (size_t i = 0; i < LANES; i++) { /* lanes that are no row do as a row beside them */
-            size_t r = g * LANES + (i < begin ? begin : i < end ? i : end - 1), n = t->pos0 + r / t->n_heads + 1 - j0;
-            visible[i] = n < FS_KV_BLOCK ? n : FS_KV_BLOCK;
-        }
+        size_t visible[LANES], begin, end;
+        group_visible(t, w->n, g, j0, first, visible, &begin, &end);
         latent_softmax(s, visible, t->scale, group_m, group_l);
         memcpy(m + g * LANES + begin, group_m + begin, (end - begin) * sizeof *m);
         memcpy(l + g * LANES + begin, group_l + begin, (end - begin) * sizeof *l);
@@ -533,21 +493,7 @@ static size_t latent_block(const void *rows, size_t j0, float *m, float *l, floa
     return first;
 }
 
-static void mla16_part(const fs_attention_tile *t, size_t block, float *m, float *l, float *o, void *scratch)
-{
-    struct latent_rows w;
-
-    init_latent(&w, t, scratch);
-    attend_part(t, &w, latent_block, block, m, l, o);
-}
-
-static void mla16(const fs_attention_tile *t, void *scratch)
-{
-    struct latent_rows w;
-
-    init_latent(&w, t, scratch);
-    attend_tile(t, &w, latent_block, w.scores + ROWS_MAX * FS_KV_BLOCK);
-}
+DEFINE_KERNELS(mla16, latent_rows, init_latent, latent_block)
 
 #define ATTENTION_BF16_KERNELS                                                 \
     {                                                                          \
