@@ -25,17 +25,7 @@ const size_t fs_n_attention_bf16_isas = sizeof fs_attention_bf16_isas / sizeof *
 
 void fs_attention_kernels_init(fs_attention_kernels *k, unsigned isa)
 {
-    (void)isa;
-    *k = fs_attention_ref;
-#if defined(__x86_64__)
-    if (isa & FS_ISA_AVX2)
-        *k = fs_attention_avx2;
-    if (isa & FS_ISA_AVX512)
-        *k = fs_attention_avx512;
-#elif defined(__aarch64__)
-    if (isa & FS_ISA_NEON)
-        *k = fs_attention_neon;
-#endif
+    *k = FS_BEST_OF(fs_attention, isa);
     for (size_t i = 0; i < fs_n_attention_bf16_isas; i++) {
         const fs_attention_bf16_isa *b = &fs_attention_bf16_isas[i];
         if ((!b->isa || b->isa & isa) && (!b->available || b->available()))

@@ -29,16 +29,5 @@ void fs_transpose(const float *src, size_t lds, const uint32_t *index, size_t n_
 
 void fs_grad_kernels_init(fs_grad_kernels *k, unsigned isa)
 {
-    *k = fs_grad_ref;
-#if defined(__x86_64__)
-    if (isa & FS_ISA_AVX2)
-        *k = fs_grad_avx2;
-    if (isa & FS_ISA_AVX512)
-        *k = fs_grad_avx512;
-#elif defined(__aarch64__)
-    if (isa & FS_ISA_NEON)
-        *k = fs_grad_neon;
-#else
-    (void)isa;
-#endif
+    *k = FS_BEST_OF(fs_grad, isa);
 }

@@ -1,9 +1,10 @@
 /* The operations of RN1, one implementation an ISA, all with the same bits.
  *
  * *_ref.c is the definition in plain C; *_avx2.c, *_avx512.c, *_neon.c equal it to the bit, and so do *_vnni.c, *_bf16.c
- * and *_dotprod.c, which are taken where an AVX-512 or NEON machine has those too. The build gives the files their flags by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its
- * family: rows.h (sums, norms, elementwise), products.h (matrices), quants.h (matrices of block types with quantised
- * activations), attention.h, grad.h (backward of these, and optimisers). No kernel allocates or fails. */
+ * and *_dotprod.c, which are taken where an AVX-512 or NEON machine has those too. The build gives the files their flags
+ * by suffix. fs_kernels_init chooses. Contracts of each operation are in the header of its family: rows.h (sums, norms,
+ * elementwise), products.h (matrices), quants.h (matrices of block types with quantised activations), attention.h, grad.h
+ * (backward of these, and optimisers). No kernel allocates or fails. */
 #ifndef FS_KERNELS_KERNELS_H
 #define FS_KERNELS_KERNELS_H
 
@@ -37,6 +38,15 @@ typedef struct fs_kernels {
     fs_attention_kernels attention;
     fs_grad_kernels grad;
 } fs_kernels;
+
+/* Of NAME_ref, NAME_avx2, NAME_avx512 and NAME_neon, functions or tables of them, the best that isa has; for the families' own. */
+#if defined(__x86_64__)
+#define FS_BEST_OF(name, isa) ((isa) & FS_ISA_AVX512 ? name##_avx512 : (isa) & FS_ISA_AVX2 ? name##_avx2 : name##_ref)
+#elif defined(__aarch64__)
+#define FS_BEST_OF(name, isa) ((isa) & FS_ISA_NEON ? name##_neon : name##_ref)
+#else
+#define FS_BEST_OF(name, isa) ((void)(isa), name##_ref)
+#endif
 
 /* isa: bits of fs_isa_detect(), or fewer in tests; 0 gives the reference. */
 void fs_kernels_init(fs_kernels *k, unsigned isa);

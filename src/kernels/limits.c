@@ -9,21 +9,13 @@
 void fs_limit_kernels_init(fs_limit_kernels *k, unsigned isa)
 {
     isa &= fs_isa_detect();
-    *k = fs_limits_ref;
+    *k = FS_BEST_OF(fs_limits, isa);
 #if defined(__x86_64__)
-    if (isa & FS_ISA_AVX2)
-        *k = fs_limits_avx2;
-    if (isa & FS_ISA_AVX512) {
-        *k = fs_limits_avx512;
-        if (fs_isa_has_dot())
-            k->int8 = fs_limits_int8_vnni;
-    }
+    if ((isa & FS_ISA_AVX512) && fs_isa_has_dot())
+        k->int8 = fs_limits_int8_vnni;
 #elif defined(__aarch64__)
-    if (isa & FS_ISA_NEON) {
-        *k = fs_limits_neon;
-        if (fs_isa_has_dot())
-            k->int8 = fs_limits_int8_dotprod;
-    }
+    if ((isa & FS_ISA_NEON) && fs_isa_has_dot())
+        k->int8 = fs_limits_int8_dotprod;
 #endif
 }
 

@@ -391,22 +391,6 @@ void fs_mat_pack_columns(const fs_mat *m, const float *src, size_t src_stride, c
 
 void fs_product_kernels_init(fs_product_kernels *k, unsigned isa)
 {
-    (void)isa;
-    k->gemm = fs_gemm_ref;
-    k->gemm_add = fs_gemm_add_ref;
-#if defined(__x86_64__)
-    if (isa & FS_ISA_AVX2) {
-        k->gemm = fs_gemm_avx2;
-        k->gemm_add = fs_gemm_add_avx2;
-    }
-    if (isa & FS_ISA_AVX512) {
-        k->gemm = fs_gemm_avx512;
-        k->gemm_add = fs_gemm_add_avx512;
-    }
-#elif defined(__aarch64__)
-    if (isa & FS_ISA_NEON) {
-        k->gemm = fs_gemm_neon;
-        k->gemm_add = fs_gemm_add_neon;
-    }
-#endif
+    k->gemm = FS_BEST_OF(fs_gemm, isa);
+    k->gemm_add = FS_BEST_OF(fs_gemm_add, isa);
 }
