@@ -70,25 +70,34 @@ bool fs_mat_bytes(fs_dtype dtype, uint64_t n, uint64_t k, uint32_t scale_rows, u
            fs_add_size(panels, scales, ret_bytes);
 }
 
+/* Geometry of n rows of t, and the bytes of the panels. */
+static size_t shape(fs_mat *ret, const fs_tensor *t, uint32_t n)
+{
+    fs_dtype dtype = fs_mat_dtype(t);
+    bool scaled = dtype == FS_DTYPE_F8_E4M3 && t->scales, ok;
+    size_t panels = 0, scales = 0;
+
+    *ret = (fs_mat){ .dtype = dtype, .n = n, .k = (uint32_t)fs_tensor_cols(t), .scale_rows = scaled ? t->scale_rows : 0,
+                     .scale_cols = scaled ? t->scale_cols : 0 };
+    ok = sizes(dtype, n, fs_tensor_cols(t), ret->scale_rows, ret->scale_cols, &ret->panel_bytes, &panels, &scales);
+    assert(ok);
+    (void)ok;
+    return panels;
+}
+
 /* Geometry and scales of rows row0 .. row0+n-1; the scales go to scales, or behind the panels at data. */
 static void init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, uint8_t *data, float *scales)
 {
-    fs_dtype dtype = fs_mat_dtype(t);
-    bool scaled = dtype == FS_DTYPE_F8_E4M3 && t->scales;
-    uint32_t scale_rows = scaled ? t->scale_rows : 0, scale_cols = scaled ? t->scale_cols : 0;
-    size_t panel_bytes = 0, panels = 0, scales_bytes = 0;
-    bool ok = sizes(dtype, n, fs_tensor_cols(t), scale_rows, scale_cols, &panel_bytes, &panels, &scales_bytes);
+    size_t panels = shape(ret, t, n);
 
-    assert(ok && row0 <= fs_tensor_rows(t) && n <= fs_tensor_rows(t) - row0);
-    (void)ok;
-    *ret = (fs_mat){ .dtype = dtype, .n = n, .k = (uint32_t)fs_tensor_cols(t), .data = data, .panel_bytes = panel_bytes,
-                     .scale_rows = scale_rows, .scale_cols = scale_cols };
-    if (scaled) {
-        size_t rows = ((size_t)n + scale_rows - 1) / scale_rows, cols = ((size_t)ret->k + scale_cols - 1) / scale_cols;
+    assert(row0 <= fs_tensor_rows(t) && n <= fs_tensor_rows(t) - row0);
+    ret->data = data;
+    if (ret->dtype == FS_DTYPE_F8_E4M3 && t->scales) {
+        size_t rows = ((size_t)n + ret->scale_rows - 1) / ret->scale_rows, cols = ((size_t)ret->k + ret->scale_cols - 1) / ret->scale_cols;
         float *dst = scales ? scales : (float *)(void *)(data + panels);
-        assert(row0 % scale_rows == 0 && !t->rope_heads);
+        assert(row0 % ret->scale_rows == 0 && !t->rope_heads);
         for (size_t i = 0; i < rows * cols; i++)
-            dst[i] = fs_tensor_scale(t, (size_t)(row0 / scale_rows) * cols + i);
+            dst[i] = fs_tensor_scale(t, (size_t)(row0 / ret->scale_rows) * cols + i);
         ret->scales = dst;
     }
 }
@@ -114,18 +123,10 @@ size_t fs_mat_scales_bytes(const fs_tensor *t)
 
 void fs_mat_init_unplaced(fs_mat *ret, const fs_tensor *t)
 {
-    fs_dtype dtype = fs_mat_dtype(t);
-    bool scaled = dtype == FS_DTYPE_F8_E4M3 && t->scales;
-    size_t panels = 0, scales = 0;
-
-    *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)fs_tensor_rows(t), .k = (uint32_t)fs_tensor_cols(t),
-                     .scale_rows = scaled ? t->scale_rows : 0, .scale_cols = scaled ? t->scale_cols : 0 };
-    bool ok = sizes(dtype, fs_tensor_rows(t), fs_tensor_cols(t), ret->scale_rows, ret->scale_cols, &ret->panel_bytes, &panels, &scales);
-    assert(ok);
-    (void)ok;
+    shape(ret, t, (uint32_t)fs_tensor_rows(t));
 }
 
-void fs_mat_place(fs_mat *m, void *data)
+size_t fs_mat_place(fs_mat *m, void *data)
 {
     size_t panel_bytes, panels = 0, scales = 0;
     bool ok = sizes(m->dtype, m->n, m->k, m->scale_rows, m->scale_cols, &panel_bytes, &panels, &scales);
@@ -134,6 +135,7 @@ void fs_mat_place(fs_mat *m, void *data)
     (void)ok;
     m->data = data;
     m->scales = data && scales ? (const float *)(const void *)(m->data + panels) : NULL;
+    return panels + scales;
 }
 
 void fs_mat_init_f32(fs_mat *ret, fs_dtype dtype, uint32_t n, uint32_t k, void *data)

@@ -42,9 +42,10 @@ void fs_mat_init(fs_mat *ret, const fs_tensor *t, uint64_t row0, uint32_t n, voi
 void fs_mat_init_stored(fs_mat *ret, const fs_tensor *t, void *scales);
 /* Bytes of t's scales as f32, a multiple of 64; 0: fs_mat_pack's form has none. t is one that fs_mat_bytes takes. */
 size_t fs_mat_scales_bytes(const fs_tensor *t);
-/* Geometry of the whole of t alone, without a place; then a place, or another, or none (NULL), for its panels and scales. */
+/* Geometry of the whole of t alone, without a place; then a place, or another, or none (NULL), for its panels and scales.
+ * fs_mat_place returns the bytes that they take, which are those of fs_mat_bytes. */
 void fs_mat_init_unplaced(fs_mat *ret, const fs_tensor *t);
-void fs_mat_place(fs_mat *m, void *data);
+size_t fs_mat_place(fs_mat *m, void *data);
 /* Packs panels [panel_begin, panel_end). Threads may pack different panels at once. */
 void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end);
 /* The same from f32 rows: src [n, k], row stride src_stride floats. dtype F32, or BF16 / F16 when every value is

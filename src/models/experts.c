@@ -62,7 +62,6 @@ struct fs_experts {
     struct expert *experts; /* layer after layer */
     struct slot *slots;
     uint32_t n_experts, n_added, n_layers, n_slots, a_layer;
-    size_t slot_bytes;
     struct reader readers[N_READERS];
     int n_readers;
 
@@ -133,10 +132,8 @@ static void place(struct expert *e, uint8_t *data)
     fs_mat *mats[3] = { &e->ffn->gate.mat, &e->ffn->up.mat, &e->ffn->down.mat };
 
     for (int i = 0; i < 3; i++) {
-        size_t n = 0;
-        fs_mat_place(mats[i], data);
-        if (data && fs_mat_bytes(mats[i]->dtype, mats[i]->n, mats[i]->k, mats[i]->scale_rows, mats[i]->scale_cols, &n))
-            data += n;
+        size_t n_bytes = fs_mat_place(mats[i], data);
+        data = data ? data + n_bytes : NULL;
     }
 }
 
@@ -382,7 +379,6 @@ fs_status fs_experts_new(const fs_network *net, uint32_t n_slots, fs_experts **r
     x->config = net->config;
     x->urgent = x->ahead = (struct queue){ -1, -1 };
     x->n_slots = n_slots;
-    x->slot_bytes = p->expert_bytes;
     x->n_experts = p->n_experts;
     x->a_layer = e;
     x->n_layers = p->n_experts / e;

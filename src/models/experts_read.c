@@ -88,12 +88,14 @@ fs_status fs_piece_pack(const fs_mat *m, uint32_t i, const fs_tensor *t, const f
     size_t row0 = (size_t)i * fs_piece_rows(t), n_scales = scale_rows(piece, (size_t)piece->dims[0]) * scale_cols(piece);
     float *scales = (float *)(uintptr_t)m->scales;
     fs_mat part = *m;
+    fs_status rc;
 
     for (size_t r = 0; r < piece->dims[0]; r++)
         if (fs_dtype_has_nan(piece->dtype, piece->data + r * row_bytes(piece), m->k))
             return fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' holds a NaN", t->name);
-    if (piece->scales && fs_dtype_has_nan(piece->scale_dtype, piece->scales, n_scales))
-        return fs_fail(err, FS_ERR_NUMERIC, "the scales of tensor '%s' hold a NaN", t->name);
+    rc = fs_scales_check(piece, err);
+    if (rc)
+        return rc;
     part.n = (uint32_t)piece->dims[0];
     part.data += row0 / FS_PANEL * m->panel_bytes;
     fs_mat_pack(&part, piece, 0, 0, fs_mat_panels(&part));

@@ -209,6 +209,9 @@ struct fs_loader {
     int n_expert_tensors;
 };
 
+/* A NaN in the scales of t, if it has any, is a sentence. */
+fs_status fs_scales_check(const fs_tensor *t, fs_error *err);
+
 /* The adapter's pair for the linear name [n, k], if it has one; fs_loader_linear calls it. */
 fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, const char *name, fs_error *err);
 

@@ -77,7 +77,7 @@ static void pack_panels(void *ud, size_t begin, size_t end, int thread)
     fs_mat_pack(job->mat, job->t, 0, begin, end);
 }
 
-static fs_status scales_have_nan(const fs_tensor *t, fs_error *err)
+fs_status fs_scales_check(const fs_tensor *t, fs_error *err)
 {
     if (t->scales) {
         size_t rows = (size_t)((fs_tensor_rows(t) + t->scale_rows - 1) / t->scale_rows);
@@ -270,7 +270,7 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
             l->net->stored_panel_bytes = n_bytes;
     } else {
         struct pack_job job = { &ret->mat, t, false };
-        rc = scales_have_nan(t, err);
+        rc = fs_scales_check(t, err);
         if (rc)
             return rc;
         if (mapped || late)
@@ -547,7 +547,7 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
     if (!job.buffers)
         return fs_fail_memory(err, n);
     if (job.kv_b)
-        rc = scales_have_nan(job.kv_b, err);
+        rc = fs_scales_check(job.kv_b, err);
     if (!rc)
         fs_pool_for(l->net->pool, (size_t)heads, 1, pack_heads, &job);
     free(job.buffers);

@@ -38,10 +38,7 @@ void fs_stored_panels(const fs_network *net, const fs_workspace *ws, const fs_li
 
 static void place(fs_network *net, fs_linear *l)
 {
-    size_t n_bytes = fs_mat_panels(&l->mat) * l->mat.panel_bytes;
-
-    l->mat.data = net->memory + (net->plan.weights_bytes - net->late_bytes) + net->late_used;
-    net->late_used += (n_bytes + 63) & ~(size_t)63; /* as fs_mat_bytes has it */
+    net->late_used += fs_mat_place(&l->mat, net->memory + (net->plan.weights_bytes - net->late_bytes) + net->late_used);
     assert(net->late_used <= net->late_bytes);
 }
 
