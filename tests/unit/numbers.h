@@ -1,4 +1,4 @@
-/* Inputs and comparisons of the tests of products. */
+/* Inputs and comparisons of the tests of kernels. */
 #ifndef FS_TESTS_NUMBERS_H
 #define FS_TESTS_NUMBERS_H
 

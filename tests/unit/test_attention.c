@@ -7,33 +7,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/mem.h"
-#include "kernels/kernels.h"
-
-static uint64_t seed = 7;
-
-static float random_float(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (float)(int32_t)(seed >> 32) * 0x1p-31f;
-}
-
-static float *random_floats(size_t n)
-{
-    float *x = malloc(n * sizeof *x + !n);
-    for (size_t i = 0; i < n; i++)
-        x[i] = random_float();
-    return x;
-}
-
-static bool same(float a, float b)
-{
-    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
-}
+#include "tiles.h"
 
 struct problem {
     fs_attention_tile t;
@@ -52,23 +27,18 @@ static const float *value(const struct problem *p, size_t j)
     return p->latent ? p->k + j * p->t.key_dim : p->v + j * p->t.v_stride;
 }
 
-/* Scores spread over about +-spread. */
 static struct problem new_problem(bool latent, size_t n_q, size_t n_heads, size_t pos0, size_t key_dim, size_t value_dim,
                                   float spread)
 {
     size_t n_keys = pos0 + n_q, n_ctx = (n_keys + 15) / 16 * 16;
-    struct problem p = { .latent = latent };
+    struct problem p = { .t = new_tile(n_q, n_heads, pos0, key_dim, value_dim, spread), .latent = latent };
 
-    p.t = (fs_attention_tile){ .n_q = n_q, .n_heads = n_heads, .pos0 = pos0, .key_dim = key_dim, .value_dim = value_dim,
-                               .scale = spread / sqrtf((float)key_dim), .q_head_stride = key_dim + 1,
-                               .q_token_stride = n_heads * (key_dim + 1) + 2, .v_stride = value_dim + 3,
-                               .out_head_stride = value_dim + 1, .out_token_stride = n_heads * (value_dim + 1) + 1 };
-    p.t.q = p.q = random_floats((n_q - 1) * p.t.q_token_stride + (n_heads - 1) * p.t.q_head_stride + key_dim);
-    p.t.k = p.k = random_floats((latent ? n_keys : n_ctx) * key_dim);
+    p.t.q = p.q = random_evens(query_floats(&p.t));
+    p.t.k = p.k = random_evens((latent ? n_keys : n_ctx) * key_dim);
     for (size_t j = n_keys; !latent && j < n_ctx; j++)
         for (size_t d = 0; d < key_dim; d++)
             *key(&p, j, d) = NAN;
-    p.v = random_floats((n_keys - 1) * p.t.v_stride + value_dim);
+    p.v = random_evens((n_keys - 1) * p.t.v_stride + value_dim);
     p.t.v = latent ? NULL : p.v;
     return p;
 }
@@ -80,26 +50,12 @@ static void free_problem(struct problem *p)
     free(p->v);
 }
 
-static size_t out_floats(const fs_attention_tile *t)
-{
-    return (t->n_q - 1) * t->out_token_stride + (t->n_heads - 1) * t->out_head_stride + t->value_dim;
-}
-
-/* The tile's output by isa, gaps filled with a pattern that must stay. */
 static float *attend(const struct problem *p, unsigned isa)
 {
-    fs_attention_tile t = p->t;
-    size_t n = out_floats(&t), n_bytes = fs_attention_scratch_bytes(t.key_dim, t.value_dim);
-    float *out = malloc(n * sizeof *out);
-    void *scratch = malloc(n_bytes + 64); /* exact behind an aligned start */
     fs_attention_kernels k;
 
-    memset(out, 0x5a, n * sizeof *out);
-    t.out = out;
     fs_attention_kernels_init(&k, isa);
-    (p->latent ? k.mla : k.gqa)(&t, (void *)(((uintptr_t)scratch + 63) / 64 * 64));
-    free(scratch);
-    return out;
+    return attend_by(p->latent ? k.mla : k.gqa, &p->t);
 }
 
 static void check_isas(const struct problem *p)
@@ -116,26 +72,11 @@ static void check_isas(const struct problem *p)
         assert_ptr_not_equal(k.gqa, ref.gqa);
         assert_ptr_not_equal(k.mla, ref.mla);
         got = attend(p, isa);
-        for (size_t i = 0; i < out_floats(&p->t); i++)
-            if (!same(got[i], want[i]))
-                fail_msg("%s %s n_q %zu heads %zu pos0 %zu key %zu value %zu: [%zu] is %a, reference %a", fs_isa_name(isa),
-                         p->latent ? "mla" : "gqa", p->t.n_q, p->t.n_heads, p->t.pos0, p->t.key_dim, p->t.value_dim, i,
-                         (double)got[i], (double)want[i]);
+        check_out(fs_isa_name(isa), p->latent, &p->t, got, want);
         free(got);
     }
     free(want);
 }
-
-static const size_t positions[] = { 0, 1, 14, 15, 16, 17, 100, 250, 254, 255, 256, 257, 300, 511, 512, 700 };
-#define N_POSITIONS (sizeof positions / sizeof positions[0])
-static const struct dims {
-    size_t key, value;
-} dims[] = { { 64, 64 }, { 1, 1 }, { 20, 17 }, { 72, 72 }, { 128, 96 }, { 257, 130 }, { 300, 256 }, { 576, 512 }, { 48, 15 } };
-#define N_DIMS (sizeof dims / sizeof dims[0])
-static const struct shape {
-    size_t n_q, n_heads;
-} shapes[] = { { 1, 1 }, { 1, 3 }, { 3, 2 }, { 20, 3 }, { 2, 16 }, { 7, 7 }, { 64, 1 }, { 1, 64 }, { 1, 6 } };
-#define N_SHAPES (sizeof shapes / sizeof shapes[0])
 
 static void every_isa_equals_the_reference(void **state)
 {
@@ -160,8 +101,8 @@ static void special_values_follow_the_reference(void **state)
         size_t n_kinds = round % 3 == 0 ? 4 : round % 3 == 1 ? 6 : 9;
         struct problem p = new_problem(round & 1, 5, 2, (size_t)round * 5, 33, 33, 1.0f);
         for (int i = 0; i < 12; i++) {
-            size_t j = (size_t)((random_float() + 1) * 0.4999f * (float)(p.t.pos0 + 5)), d = (size_t)((random_float() + 1) * 16);
-            float s = specials[(size_t)((random_float() + 1) * 0.4999f * (float)n_kinds)];
+            size_t j = (size_t)((random_even() + 1) * 0.4999f * (float)(p.t.pos0 + 5)), d = (size_t)((random_even() + 1) * 16);
+            float s = specials[(size_t)((random_even() + 1) * 0.4999f * (float)n_kinds)];
             switch (i % 4) {
             case 0:
                 *key(&p, j, d) = s;
@@ -206,10 +147,7 @@ static void any_split_gives_the_same_bits(void **state)
                             out = attend(&part, isa);
                             for (size_t a = 0; a < part.t.n_q; a++)
                                 for (size_t b = 0; b < part.t.n_heads; b++)
-                                    assert_memory_equal(
-                                        out + a * p.t.out_token_stride + b * p.t.out_head_stride,
-                                        whole + (q + a) * p.t.out_token_stride + (h + b) * p.t.out_head_stride,
-                                        72 * sizeof *out);
+                                    assert_memory_equal(out_at(&p.t, out, a, b), out_at(&p.t, whole, q + a, h + b), 72 * sizeof *out);
                             free(out);
                         }
                 free(whole);
@@ -250,7 +188,7 @@ static void joined_blocks_are_the_whole(void **state)
                 }
                 for (size_t r = 0; r < Q * H; r++) {
                     k.finish(out + r * DIM, sum[r], DIM);
-                    assert_memory_equal(out + r * DIM, whole + r / H * p.t.out_token_stride + r % H * p.t.out_head_stride, DIM * sizeof *out);
+                    assert_memory_equal(out + r * DIM, out_at(&p.t, whole, r / H, r % H), DIM * sizeof *out);
                 }
                 free(whole);
                 free(o);
@@ -266,7 +204,7 @@ static void latent_pieces_equal_the_reference(void **state)
 {
     enum { DIM = 276, VALUE = 70, STRIDE = 279, GROUPS = 2, S = FS_KV_BLOCK * FS_LATENT_ROWS };
     fs_attention_kernels ref, k;
-    float *keys = random_floats(FS_KV_BLOCK * STRIDE), *q = random_floats(GROUPS * FS_LATENT_ROWS * DIM);
+    float *keys = random_evens(FS_KV_BLOCK * STRIDE), *q = random_evens(GROUPS * FS_LATENT_ROWS * DIM);
     float *panels[2], *s[2], m[2][FS_LATENT_ROWS], l[2][FS_LATENT_ROWS], o[2][FS_LATENT_ROWS][VALUE];
     const float *rows[FS_LATENT_ROWS];
     uint32_t slots[FS_KV_BLOCK];
@@ -340,11 +278,10 @@ static void later_keys_do_not_matter(void **state)
                 after = attend(&p, isa);
                 for (size_t q = 0; q < 3; q++)
                     for (size_t h = 0; h < 2; h++) {
-                        size_t at = q * p.t.out_token_stride + h * p.t.out_head_stride;
-                        assert_memory_equal(before + at, after + at, 36 * sizeof *after);
-                        assert_false(isnan(after[at]));
+                        assert_memory_equal(out_at(&p.t, before, q, h), out_at(&p.t, after, q, h), 36 * sizeof *after);
+                        assert_false(isnan(*out_at(&p.t, after, q, h)));
                     }
-                assert_true(isnan(after[5 * p.t.out_token_stride]));
+                assert_true(isnan(*out_at(&p.t, after, 5, 0)));
                 free(before);
                 free(after);
                 free_problem(&p);
@@ -380,7 +317,7 @@ static void reference_is_near_the_exact_result(void **state)
                         for (size_t j = 0; j < n; j++)
                             o += s[j] / sum * value(&p, j)[d];
                         /* |v| <= 1; scores within +-8 carry an error of some 2^-20. */
-                        assert_true(fabs(o - got[q * p.t.out_token_stride + h * p.t.out_head_stride + d]) < 4e-6);
+                        assert_true(fabs(o - out_at(&p.t, got, q, h)[d]) < 4e-6);
                     }
                 }
             free(s);
@@ -399,7 +336,7 @@ static void one_key_gives_its_value(void **state)
                 struct problem p = new_problem(latent, 1, 3, 0, 50, 50, 10.0f);
                 float *out = attend(&p, isa);
                 for (size_t h = 0; h < 3; h++)
-                    assert_memory_equal(out + h * p.t.out_head_stride, value(&p, 0), 50 * sizeof *out);
+                    assert_memory_equal(out_at(&p.t, out, 0, h), value(&p, 0), 50 * sizeof *out);
                 free(out);
                 free_problem(&p);
             }

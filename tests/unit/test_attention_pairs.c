@@ -7,31 +7,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/mem.h"
+#include "tiles.h"
+
 #include "kernels/attention_isa.h"
-#include "kernels/kernels.h"
-
-static uint64_t seed = 11;
-
-static uint32_t random_bits(void)
-{
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(seed >> 32);
-}
-
-static float random_float(void)
-{
-    return (float)(int32_t)random_bits() * 0x1p-31f;
-}
-
-static bool same(float a, float b)
-{
-    return memcmp(&a, &b, sizeof a) == 0 || (isnan(a) && isnan(b));
-}
 
 struct problem {
     fs_attention_tile t;
@@ -75,31 +54,23 @@ static float value(const struct problem *p, size_t j, size_t d)
     return p->latent ? key(p, j, d) : half_of(p->v[j / 2 * p->t.v_stride + d], j % 2);
 }
 
-/* Scores spread over about +-spread. */
 static struct problem new_problem(bool latent, size_t n_q, size_t n_heads, size_t pos0, size_t key_dim, size_t value_dim, float spread)
 {
-    struct problem p = { .latent = latent, .n_keys = pos0 + n_q };
-    size_t n_q_floats, n_k, n_v;
+    struct problem p = { .t = new_tile(n_q, n_heads, pos0, key_dim, value_dim, spread), .latent = latent, .n_keys = pos0 + n_q };
+    size_t n_k, n_v;
 
     p.n_slots = latent ? p.n_keys : (p.n_keys + 15) / 16 * 16;
-    p.t = (fs_attention_tile){ .n_q = n_q, .n_heads = n_heads, .pos0 = pos0, .key_dim = key_dim, .value_dim = value_dim,
-                               .scale = spread / sqrtf((float)key_dim), .q_head_stride = key_dim + 1,
-                               .q_token_stride = n_heads * (key_dim + 1) + 2, .v_stride = value_dim + 3,
-                               .out_head_stride = value_dim + 1, .out_token_stride = n_heads * (value_dim + 1) + 1 };
-    n_q_floats = (n_q - 1) * p.t.q_token_stride + (n_heads - 1) * p.t.q_head_stride + key_dim;
     n_k = p.n_slots * fs_pairs(key_dim);
     n_v = (fs_pairs(p.n_keys) - 1) * p.t.v_stride + value_dim;
-    p.q = malloc(n_q_floats * sizeof *p.q);
+    p.q = random_evens(query_floats(&p.t));
     p.k = calloc(n_k, sizeof *p.k);
     p.v = calloc(n_v, sizeof *p.v);
-    for (size_t i = 0; i < n_q_floats; i++)
-        p.q[i] = random_float();
     for (size_t j = 0; j < p.n_slots; j++)
         for (size_t d = 0; d < key_dim; d++)
-            put_key(&p, j, d, j < p.n_keys ? random_float() : NAN);
+            put_key(&p, j, d, j < p.n_keys ? random_even() : NAN);
     for (size_t j = 0; !latent && j < 2 * fs_pairs(p.n_keys); j++)
         for (size_t d = 0; d < value_dim; d++)
-            put_value(&p, j, d, j < p.n_keys ? random_float() : NAN);
+            put_value(&p, j, d, j < p.n_keys ? random_even() : NAN);
     p.t.q = p.q;
     p.t.k16 = p.k;
     p.t.v16 = latent ? NULL : p.v;
@@ -113,29 +84,9 @@ static void free_problem(struct problem *p)
     free(p->v);
 }
 
-static size_t out_floats(const fs_attention_tile *t)
-{
-    return (t->n_q - 1) * t->out_token_stride + (t->n_heads - 1) * t->out_head_stride + t->value_dim;
-}
-
-static float *out_at(const struct problem *p, float *out, size_t q, size_t h)
-{
-    return out + q * p->t.out_token_stride + h * p->t.out_head_stride;
-}
-
-/* The tile's output, gaps filled with a pattern that must stay. */
 static float *attend(const struct problem *p, const fs_attention_bf16 *k)
 {
-    fs_attention_tile t = p->t;
-    size_t n = out_floats(&t), n_bytes = fs_attention_scratch_bytes(t.key_dim, t.value_dim);
-    float *out = malloc(n * sizeof *out);
-    void *scratch = malloc(n_bytes + 64);
-
-    memset(out, 0x5a, n * sizeof *out);
-    t.out = out;
-    (p->latent ? k->mla : k->gqa)(&t, (void *)(((uintptr_t)scratch + 63) / 64 * 64));
-    free(scratch);
-    return out;
+    return attend_by(p->latent ? k->mla : k->gqa, &p->t);
 }
 
 static bool available(const fs_attention_bf16_isa *b)
@@ -154,25 +105,11 @@ static void check_isas(const struct problem *p)
             continue;
         assert_ptr_not_equal(isa->kernels->mla, fs_attention_bf16_ref.mla);
         got = attend(p, isa->kernels);
-        for (size_t i = 0; i < out_floats(&p->t); i++)
-            if (!same(got[i], want[i]))
-                fail_msg("%s %s n_q %zu heads %zu pos0 %zu key %zu value %zu: [%zu] is %a, reference %a", isa->name, p->latent ? "mla" : "gqa",
-                         p->t.n_q, p->t.n_heads, p->t.pos0, p->t.key_dim, p->t.value_dim, i, (double)got[i], (double)want[i]);
+        check_out(isa->name, p->latent, &p->t, got, want);
         free(got);
     }
     free(want);
 }
-
-static const size_t positions[] = { 0, 1, 14, 15, 16, 17, 100, 250, 254, 255, 256, 257, 300, 511, 512, 700 };
-#define N_POSITIONS (sizeof positions / sizeof positions[0])
-static const struct dims {
-    size_t key, value;
-} dims[] = { { 64, 64 }, { 1, 1 }, { 20, 17 }, { 72, 72 }, { 128, 96 }, { 257, 130 }, { 300, 256 }, { 576, 512 }, { 48, 15 } };
-#define N_DIMS (sizeof dims / sizeof dims[0])
-static const struct shape {
-    size_t n_q, n_heads;
-} shapes[] = { { 1, 1 }, { 1, 3 }, { 3, 2 }, { 20, 3 }, { 2, 16 }, { 7, 7 }, { 64, 1 }, { 1, 64 }, { 1, 6 } };
-#define N_SHAPES (sizeof shapes / sizeof shapes[0])
 
 static void every_isa_equals_the_reference(void **state)
 {
@@ -199,8 +136,8 @@ static void special_values_follow_the_reference(void **state)
         size_t n_kinds = round % 3 == 0 ? 4 : round % 3 == 1 ? 6 : 10;
         struct problem p = new_problem(round & 1, 5, 2, (size_t)round * 5, 33, 33, 1.0f);
         for (int i = 0; i < 12; i++) {
-            size_t j = random_bits() % p.n_keys, d = random_bits() % 33;
-            float s = specials[random_bits() % n_kinds];
+            size_t j = random_u32() % p.n_keys, d = random_u32() % 33;
+            float s = specials[random_u32() % n_kinds];
             if (i % 4 == 0)
                 put_key(&p, j, d, s);
             else if (i % 4 == 1)
@@ -224,8 +161,8 @@ static void tiny_sums_follow_the_reference(void **state)
         struct problem p = new_problem(round & 1, 3, 2, (size_t)round * 3, 32, 32, round % 4 < 2 ? 20.0f : 60.0f);
         for (size_t j = 0; j < p.n_keys; j++)
             for (size_t d = 0; d < 32; d++) {
-                float x = ldexpf(1.0f + (float)(random_bits() % 128) / 128.0f, -126 + (int)(random_bits() % (1u << round % 5)));
-                put_value(&p, j, d, random_bits() % 2 ? x : -x);
+                float x = ldexpf(1.0f + (float)(random_u32() % 128) / 128.0f, -126 + (int)(random_u32() % (1u << round % 5)));
+                put_value(&p, j, d, random_u32() % 2 ? x : -x);
             }
         for (size_t i = 0; p.latent && i < 32; i++) /* the scores come from the queries */
             p.q[i] *= 0x1p100f;
@@ -272,11 +209,11 @@ static void fma_is_flushed_after_rounding(void **state)
     const double tiny = 0x1p-126 - 0x1p-151; /* a tie that rounds up, to the even 2^-126 */
     (void)state;
     for (int i = 0; i < 300000; i++) {
-        int e = (int)(random_bits() % 200) - 100, f = -126 - e + (int)(random_bits() % 40) - 32;
-        float c = i % 3 ? (float)(0x800000 + random_bits() % 8) * 0x1p-149f : 0.0f;
-        float a = ldexpf((float)(128 + random_bits() % 128), e), b = ldexpf((float)(128 + random_bits() % 128), f), got;
+        int e = (int)(random_u32() % 200) - 100, f = -126 - e + (int)(random_u32() % 40) - 32;
+        float c = i % 3 ? (float)(0x800000 + random_u32() % 8) * 0x1p-149f : 0.0f;
+        float a = ldexpf((float)(128 + random_u32() % 128), e), b = ldexpf((float)(128 + random_u32() % 128), f), got;
         double exact;
-        a = random_bits() % 2 ? a : -a;
+        a = random_u32() % 2 ? a : -a;
         b = fs_bf16(b);
         exact = (double)a * (double)b + (double)c;
         got = fs_fma_flushed(a, b, c);
@@ -314,7 +251,7 @@ static void any_split_gives_the_same_bits(void **state)
                             out = attend(&part, isa->kernels);
                             for (size_t x = 0; x < part.t.n_q; x++)
                                 for (size_t y = 0; y < part.t.n_heads; y++)
-                                    assert_memory_equal(out_at(&p, out, x, y), out_at(&p, whole, q + x, h + y), 72 * sizeof *out);
+                                    assert_memory_equal(out_at(&p.t, out, x, y), out_at(&p.t, whole, q + x, h + y), 72 * sizeof *out);
                             free(out);
                         }
                 free(whole);
@@ -356,7 +293,7 @@ static void joined_blocks_are_the_whole(void **state)
                 }
                 for (size_t r = 0; r < Q * H; r++) {
                     ref.finish(out + r * DIM, sum[r], DIM);
-                    assert_memory_equal(out + r * DIM, out_at(&p, whole, r / H, r % H), DIM * sizeof *out);
+                    assert_memory_equal(out + r * DIM, out_at(&p.t, whole, r / H, r % H), DIM * sizeof *out);
                 }
                 free(whole);
                 free(o);
@@ -388,10 +325,10 @@ static void later_keys_do_not_matter(void **state)
                 after = attend(&p, isa->kernels);
                 for (size_t q = 0; q < 3; q++)
                     for (size_t h = 0; h < 2; h++) {
-                        assert_memory_equal(out_at(&p, before, q, h), out_at(&p, after, q, h), 36 * sizeof *after);
-                        assert_false(isnan(*out_at(&p, after, q, h)));
+                        assert_memory_equal(out_at(&p.t, before, q, h), out_at(&p.t, after, q, h), 36 * sizeof *after);
+                        assert_false(isnan(*out_at(&p.t, after, q, h)));
                     }
-                assert_true(isnan(*out_at(&p, after, 5, 0)));
+                assert_true(isnan(*out_at(&p.t, after, 5, 0)));
                 free(before);
                 free(after);
                 free_problem(&p);
@@ -428,7 +365,7 @@ static void reference_is_near_the_exact_result(void **state)
                         double o = 0;
                         for (size_t j = 0; j < n; j++)
                             o += s[j] / sum * value(&p, j, d);
-                        worst = fmax(worst, fabs(o - out_at(&p, got, q, h)[d]));
+                        worst = fmax(worst, fabs(o - out_at(&p.t, got, q, h)[d]));
                     }
                 }
             free(s);
@@ -450,7 +387,7 @@ static void one_key_gives_its_value(void **state)
             float *out = attend(&p, fs_attention_bf16_isas[b].kernels);
             for (size_t h = 0; h < 3; h++)
                 for (size_t d = 0; d < 50; d++)
-                    assert_true(out_at(&p, out, 0, h)[d] == value(&p, 0, d));
+                    assert_true(out_at(&p.t, out, 0, h)[d] == value(&p, 0, d));
             free(out);
             free_problem(&p);
         }
@@ -465,7 +402,7 @@ static void rounding_follows_the_reference(void **state)
             float *x = malloc(n * sizeof *x);
             fs_pair *want = malloc(fs_pairs(n) * sizeof *want), *got = malloc(fs_pairs(n) * sizeof *got);
             for (size_t i = 0; i < n; i++) {
-                uint32_t bits = random_bits();
+                uint32_t bits = random_u32();
                 bits = bits % 4 == 0 ? bits & 0x80ffffff : bits % 4 == 1 ? bits | 0x7f800000 : bits; /* denormals; NaN and infinities */
                 memcpy(&x[i], &bits, sizeof bits);
             }
