@@ -135,13 +135,10 @@ static fs_status put_gradients(const fs_kernels *k, const fs_params *p, fs_buf *
 static fs_status run_step(fs_trainer *t, const struct batch *b, fs_train_loss *ret, fs_error *err)
 {
     uint32_t step = opt.micro_rows ? (uint32_t)opt.micro_rows : b->n;
-    fs_train_totals totals = { .n_sequences = b->n };
+    fs_train_totals totals = { 0 };
     fs_status rc = FS_OK;
 
-    for (uint32_t i = 0; i < b->n; i++) {
-        totals.n_targets += b->rows[i].n - 1;
-        totals.n_mtp_targets += b->rows[i].n - 2;
-    }
+    fs_train_totals_add(&totals, b->rows, b->n);
     fs_trainer_begin(t, &totals);
     for (uint32_t i = 0; i < b->n && !rc; i += step)
         rc = (opt.no_grad ? fs_trainer_evaluate : fs_trainer_run)(t, b->rows + i, b->n - i < step ? b->n - i : step, err);

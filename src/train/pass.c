@@ -148,6 +148,18 @@ static void mtp_backward(fs_trainer *t)
 }
 
 /* ---- the step ---- */
+void fs_train_totals_add(fs_train_totals *t, const fs_train_sequence *sequences, uint32_t n)
+{
+    t->n_sequences += n;
+    for (uint32_t i = 0; i < n; i++) {
+        const fs_train_sequence *s = sequences + i;
+        for (uint32_t j = 0; j < s->n; j++) {
+            t->n_targets += s->targets[j] >= 0;
+            t->n_mtp_targets += s->targets[j] >= 0 && j + 1 < s->n && s->targets[j + 1] >= 0;
+        }
+    }
+}
+
 void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
 {
     t->totals = *totals;

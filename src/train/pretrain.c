@@ -211,16 +211,6 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
 }
 
 /* ---- steps ---- */
-static void count(const fs_train_sequence *s, uint32_t n, fs_train_totals *to)
-{
-    to->n_sequences += n;
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t j = 0; j < s[i].n; j++) {
-            to->n_targets += s[i].targets[j] >= 0;
-            to->n_mtp_targets += s[i].targets[j] >= 0 && j + 1 < s[i].n && s[i].targets[j + 1] >= 0;
-        }
-}
-
 /* Row number of the run, the at-th of the micro-batch; adds its sequences at *n. */
 static fs_status shard_row(struct run *u, uint64_t number, uint32_t at, uint64_t index, uint32_t *n, fs_error *err)
 {
@@ -262,7 +252,7 @@ static fs_status gradients(struct run *u, uint64_t step, fs_train_loss *ret, fs_
     for (uint32_t row = 0; row < r->rows && !rc; row += r->micro_rows) {
         rc = rows_of(u, step, row, &n, err);
         if (!rc)
-            count(u->sequences, n, &totals);
+            fs_train_totals_add(&totals, u->sequences, n);
     }
     fs_trainer_begin(u->s.trainer, &totals);
     for (uint32_t row = 0; row < r->rows && !rc; row += r->micro_rows) {

@@ -34,6 +34,8 @@ typedef struct fs_trainer_options {
 typedef struct fs_train_totals {
     uint64_t n_targets, n_mtp_targets, n_sequences;
 } fs_train_totals;
+/* Counts n more sequences. */
+void fs_train_totals_add(fs_train_totals *t, const fs_train_sequence *sequences, uint32_t n);
 
 typedef struct fs_train_loss {
     double loss, mtp, balance; /* unweighted but for balance; each rounded once to f32 */
