@@ -43,12 +43,15 @@ static fs_status sync_folder(const char *path, fs_error *err)
 /* What a killed run left behind. */
 static void remove_part(const char *path)
 {
-    char *inner = fs_path_join(path, "optimizer");
+    static const char *const inside[] = { "optimizer", "average" };
 
-    if (inner)
-        fs_folder_remove(inner);
+    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
+        char *inner = fs_path_join(path, inside[i]);
+        if (inner)
+            fs_folder_remove(inner);
+        free(inner);
+    }
     fs_folder_remove(path);
-    free(inner);
 }
 
 /* ---- writing ---- */
@@ -58,6 +61,7 @@ struct set {
 };
 
 static const struct set weights_set[] = { { "", offsetof(fs_param, w) }, { NULL, 0 } };
+static const struct set averages_set[] = { { "", offsetof(fs_param, e) }, { NULL, 0 } };
 static const struct set moments_sets[] = { { ".m", offsetof(fs_param, m) }, { ".v", offsetof(fs_param, v) }, { NULL, 0 } };
 
 static float *data_of(const fs_param *p, const struct set *s)
@@ -65,7 +69,7 @@ static float *data_of(const fs_param *p, const struct set *s)
     float *data;
 
     memcpy(&data, (const char *)p + s->offset, sizeof data);
-    return data;
+    return data ? data : p->w; /* what has no average is as it is */
 }
 
 static bool is_in(const fs_param *p, const struct set *s)
@@ -131,25 +135,50 @@ static fs_status copy_file(const char *from, const char *to, const char *name, f
     return rc;
 }
 
-static fs_status write_parts(const char *folder, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
-                             const char *tokenizer_from, fs_error *err)
+/* A model of the weights in set. */
+static fs_status write_model(const char *folder, const fs_config *c, const fs_params *p, const struct set *set, const char *tokenizer_from,
+                             fs_error *err)
 {
     const fs_config_storage storage = { .torch_dtype = "float32" };
-    char *inner = fs_path_join(folder, "optimizer");
     fs_buf text = { 0 };
-    fs_status rc = inner ? make_folder(inner, err) : fs_fail_memory(err, strlen(folder));
+    fs_status rc = fs_config_to_json(c, &storage, &text, err);
 
-    if (!rc)
-        rc = fs_config_to_json(c, &storage, &text, err);
     if (!rc)
         rc = write_text(folder, "config.json", &text, err);
     for (size_t i = 0; tokenizer_from && i < sizeof beside / sizeof *beside && !rc; i++)
         rc = copy_file(tokenizer_from, folder, beside[i], err);
     if (!rc)
-        rc = write_sets(folder, p, weights_set, err);
+        rc = write_sets(folder, p, set, err);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status write_averages(const char *folder, const fs_config *c, const fs_params *p, const char *tokenizer_from, fs_error *err)
+{
+    char *inner = fs_path_join(folder, "average");
+    fs_status rc = inner ? make_folder(inner, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = write_model(inner, c, p, averages_set, tokenizer_from, err);
+    if (!rc)
+        rc = sync_folder(inner, err);
+    free(inner);
+    return rc;
+}
+
+static fs_status write_parts(const char *folder, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
+                             const char *tokenizer_from, fs_error *err)
+{
+    char *inner = fs_path_join(folder, "optimizer");
+    fs_buf text = { 0 };
+    fs_status rc = inner ? make_folder(inner, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = write_model(folder, c, p, weights_set, tokenizer_from, err);
     if (!rc)
         rc = write_sets(inner, p, moments_sets, err);
-    fs_buf_clear(&text);
+    if (!rc && p->e)
+        rc = write_averages(folder, c, p, tokenizer_from, err);
     if (!rc)
         rc = fs_buf_printf(&text, err, "{\"step\":%" PRIu64 ",\"beta1_t\":\"%a\",\"beta2_t\":\"%a\",\"recipe_sha256\":\"%s\"}\n", o->step, o->beta1_t,
                            o->beta2_t, recipe_sha256);
@@ -297,13 +326,16 @@ static fs_status read_state(const char *folder, fs_optimizer *o, const char *rec
 
 fs_status fs_checkpoint_read(const char *folder, fs_params *p, fs_optimizer *o, const char *recipe_sha256, fs_error *err)
 {
-    char *inner = fs_path_join(folder, "optimizer");
-    fs_status rc = inner ? read_state(folder, o, recipe_sha256, err) : fs_fail_memory(err, strlen(folder));
+    char *inner = fs_path_join(folder, "optimizer"), *average = fs_path_join(folder, "average");
+    fs_status rc = inner && average ? read_state(folder, o, recipe_sha256, err) : fs_fail_memory(err, strlen(folder));
 
     if (!rc)
         rc = read_sets(folder, p, weights_set, err);
     if (!rc)
         rc = read_sets(inner, p, moments_sets, err);
+    if (!rc && p->e)
+        rc = read_sets(average, p, averages_set, err);
     free(inner);
+    free(average);
     return rc;
 }

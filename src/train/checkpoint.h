@@ -3,6 +3,7 @@
  *   OUT/step-00000100/config.json, model.safetensors, tokenizer files    the model
  *                     optimizer/model.safetensors                        NAME.m and NAME.v of every tensor that has a gradient
  *                     training.json                                      steps taken, beta^t as hexadecimal floats, the recipe's hash
+ *                     average/                                           a model too: the moving averages of the weights, where there are any
  *
  * It is written into OUT/step-00000100.part, synced, and renamed: a folder without that ending is whole. */
 #ifndef FS_TRAIN_CHECKPOINT_H

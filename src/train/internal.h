@@ -136,6 +136,7 @@ struct fs_trainer {
     float *expert_dw;                   /* [T * k] */
     float *frequency;                   /* [spans, E] f_i of the balance loss */
     float *pack_x, *turned;             /* operands of dW: panels of x, dy transposed */
+    const float *packed_x;              /* what pack_x was made of; NULL: of something else since */
     float *logits;                      /* [256, V] */
     float *nll, *mtp_nll;               /* [T] */
 };
@@ -157,7 +158,7 @@ void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, 
 /* y = the A256 products of mat; y = fl(y + them). */
 void fs_product_set(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
 void fs_product_add(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
-/* g [n_o, n_i] goes on by dy^T x over the chains. same_x: x is what the last call had. */
+/* g [n_o, n_i] goes on by dy^T x over the chains; NULL: nothing is done. same_x: x is what the last call had. */
 void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
               const fs_chains *chains, bool same_x);
 /* The same for the rows of each expert, chains of them all in t->expert_chain_*: gradients of operand which of experts. */
@@ -175,12 +176,12 @@ void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, c
 /* ---- rows.c ---- */
 size_t fs_train_row_grain(const fs_trainer *t, size_t m);
 void fs_norm_forward(fs_trainer *t, const fs_param *w, float eps, const float *x, size_t ldx, float *y, size_t ldy, size_t n, size_t m);
-/* dx = fl(dx + backward), w's gradient; rows are m = T * per_token, per_token of a token in a chain. dy is lost. */
+/* dx = fl(dx + backward), w's gradient where it has one; rows are m = T * per_token, per_token of a token in a chain. dy is lost. */
 void fs_norm_backward(fs_trainer *t, const fs_param *w, float eps, const float *x, size_t ldx, float *dy, size_t lddy, float *dx, size_t lddx,
                       size_t n, size_t per_token);
 void fs_add_rows(fs_trainer *t, const float *a, const float *b, float *y, size_t n_floats); /* y = fl(a + b) */
 void fs_embed(fs_trainer *t, const int32_t *ids, float *y);
-void fs_embed_backward(fs_trainer *t, const int32_t *ids, const float *dy, size_t lddy, float *g); /* [V, D], ascending tokens */
+void fs_embed_backward(fs_trainer *t, const int32_t *ids, const float *dy, size_t lddy, float *g); /* [V, D], ascending tokens; NULL: nothing is done */
 void fs_bias_backward(fs_trainer *t, const fs_param *bias, const float *dy, size_t lddy);
 
 /* ---- attention.c: the core, of heads that share keys ---- */

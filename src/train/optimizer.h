@@ -9,12 +9,14 @@
 typedef struct fs_optimizer {
     double beta1, beta2, eps, weight_decay; /* decay of matrices, the embedding's included; norms and biases have none */
     double clip;                            /* of the gradient's norm; 0: none */
+    double average;                         /* decay of the moving averages of the weights; 0: none are kept */
     uint64_t step;                          /* steps taken */
     double beta1_t, beta2_t;                /* beta^step; 1 before the first */
 } fs_optimizer;
 
 fs_optimizer fs_optimizer_default(void); /* .9, .95, 1e-8, .1, clip 1 */
-/* One step of every parameter that has a gradient; grad_norm as fs_params_grad_norm gives it. Moments must be there. */
+/* One step of every parameter that has a gradient, by its group's rate and decay; grad_norm as fs_params_grad_norm gives it. Moments must
+ * be there. Of a group lr is lr * lr_scale in binary64. Then of each average e = fl(e + fl(rest * fl(w - e))), rest = 1 - average. */
 void fs_optimizer_step(fs_optimizer *o, fs_params *p, fs_pool *pool, const fs_kernels *k, float grad_norm, double lr);
 
 typedef enum fs_schedule_kind { FS_SCHEDULE_CONSTANT, FS_SCHEDULE_LINEAR, FS_SCHEDULE_COSINE, FS_SCHEDULE_WSD } fs_schedule_kind;

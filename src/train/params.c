@@ -4,6 +4,7 @@
 #include "base/philox.h"
 #include "kernels/math.h"
 
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -46,7 +47,7 @@ __attribute__((format(printf, 5, 6))) static fs_param *add(struct list *l, int n
         l->capacity = capacity;
     }
     item = &l->p->items[l->p->n];
-    *item = (fs_param){ .name = strdup(name), .n_dims = n_dims, .rows = rows, .cols = cols };
+    *item = (fs_param){ .name = strdup(name), .n_dims = n_dims, .rows = rows, .cols = cols, .lr_scale = 1, .weight_decay = -1 };
     if (!item->name)
         l->rc = fs_fail_memory(l->err, strlen(name));
     else if (!fs_mul_size(rows, cols, &item->n))
@@ -163,8 +164,10 @@ static fs_status place(fs_params *p, fs_error *err)
     if (!p->w || !p->g)
         return fs_fail_memory(err, n_bytes);
     for (size_t i = 0; i < p->n; i++) {
-        p->items[i].w = p->w + p->items[i].offset;
-        p->items[i].g = p->g + p->items[i].offset;
+        fs_param *item = &p->items[i];
+        item->w = p->w + item->offset;
+        item->g = item->fixed ? NULL : p->g + item->offset;
+        p->n_trained += item->fixed ? 0 : item->n;
     }
     return FS_OK;
 }
@@ -211,7 +214,39 @@ void fs_params_free(fs_params *p)
     fs_free_lazy(p->g, p->n_floats * sizeof(float));
     fs_free_lazy(p->m, p->n_floats * sizeof(float));
     fs_free_lazy(p->v, p->n_floats * sizeof(float));
+    fs_free_lazy(p->e, p->n_floats * sizeof(float));
     free(p);
+}
+
+fs_status fs_params_freeze(fs_params *p, const char *glob, fs_error *err)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        if (fnmatch(glob, item->name, 0) != 0)
+            continue;
+        found = true;
+        p->n_trained -= item->fixed ? 0 : item->n;
+        item->fixed = item->frozen = true;
+        item->g = NULL;
+    }
+    return found ? FS_OK : fs_fail(err, FS_ERR_ARGUMENT, "'%.120s' matches no parameter to freeze", glob);
+}
+
+fs_status fs_params_group(fs_params *p, const char *glob, double lr_scale, double weight_decay, fs_error *err)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        if (fnmatch(glob, item->name, 0) != 0)
+            continue;
+        found = true;
+        item->lr_scale = lr_scale;
+        item->weight_decay = weight_decay >= 0 ? weight_decay : item->weight_decay;
+    }
+    return found ? FS_OK : fs_fail(err, FS_ERR_ARGUMENT, "'%.120s' matches no parameter of a group", glob);
 }
 
 fs_status fs_params_add_moments(fs_params *p, fs_error *err)
@@ -221,10 +256,27 @@ fs_status fs_params_add_moments(fs_params *p, fs_error *err)
     if (!p->m || !p->v)
         return fs_fail_memory(err, p->n_floats * sizeof(float));
     for (size_t i = 0; i < p->n; i++) {
-        p->items[i].m = p->m + p->items[i].offset;
-        p->items[i].v = p->v + p->items[i].offset;
+        p->items[i].m = p->items[i].fixed ? NULL : p->m + p->items[i].offset;
+        p->items[i].v = p->items[i].fixed ? NULL : p->v + p->items[i].offset;
     }
     return FS_OK;
+}
+
+fs_status fs_params_add_averages(fs_params *p, fs_error *err)
+{
+    p->e = fs_alloc_lazy(p->n_floats * sizeof(float));
+    if (!p->e)
+        return fs_fail_memory(err, p->n_floats * sizeof(float));
+    for (size_t i = 0; i < p->n; i++)
+        p->items[i].e = p->items[i].fixed ? NULL : p->e + p->items[i].offset;
+    return FS_OK;
+}
+
+void fs_params_begin_averages(fs_params *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->items[i].e)
+            memcpy(p->items[i].e, p->items[i].w, p->items[i].n * sizeof(float));
 }
 
 fs_param *fs_params_find(const fs_params *p, const char *name)

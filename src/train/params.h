@@ -12,23 +12,35 @@ typedef struct fs_param {
     int n_dims; /* 1 or 2 */
     uint32_t rows, cols; /* rows 1 where n_dims is 1 */
     size_t n, offset;
-    bool fixed; /* no gradient: the router's correction bias, which moves by a rule of its own */
-    float *w, *g;
-    float *m, *v; /* moments; NULL before fs_params_add_moments */
+    bool fixed;  /* no gradient: frozen, or the router's correction bias, which moves by a rule of its own */
+    bool frozen; /* nothing moves it */
+    double lr_scale, weight_decay; /* of its group: 1, and -1: the optimiser's for matrices, none for others */
+    float *w, *g;                  /* g: NULL where it is fixed */
+    float *m, *v;                  /* moments; NULL before fs_params_add_moments, and where it is fixed */
+    float *e;                      /* moving average of w; the same */
 } fs_param;
 
 typedef struct fs_params {
     fs_param *items; /* by name bytes: the order of every sum over tensors */
     size_t n;
     size_t n_floats; /* of one set, padding included */
-    float *w, *g, *m, *v;
+    size_t n_trained; /* floats of those that have a gradient */
+    float *w, *g, *m, *v, *e;
 } fs_params;
 
 /* The tensors that a model of config c has; with mtp, those of its first multi-token-prediction layer too, whose embedding and
  * head are the model's. Masters and gradients are zero. */
 fs_status fs_params_new(const fs_config *c, bool mtp, fs_params **ret, fs_error *err);
 void fs_params_free(fs_params *p);
+/* Parameters whose names match the glob (fnmatch's *, ? and [...]; a * goes over dots): frozen, or of a group with a learning rate of
+ * its own, lr_scale times the schedule's, and a decay of its own (< 0: stays as it is). Before moments are added. A glob that matches
+ * none is a sentence. */
+fs_status fs_params_freeze(fs_params *p, const char *glob, fs_error *err);
+fs_status fs_params_group(fs_params *p, const char *glob, double lr_scale, double weight_decay, fs_error *err);
 fs_status fs_params_add_moments(fs_params *p, fs_error *err);
+/* Moving averages, which begin as the masters when fs_params_begin_averages is called. */
+fs_status fs_params_add_averages(fs_params *p, fs_error *err);
+void fs_params_begin_averages(fs_params *p);
 fs_param *fs_params_find(const fs_params *p, const char *name); /* NULL: absent */
 
 /* How many weights one token is multiplied with: of experts those it goes to; the embedding only where it is the head too. */

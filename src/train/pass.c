@@ -143,7 +143,7 @@ static void mtp_backward(fs_trainer *t)
     fs_embed(t, t->next_ids, t->y);
     memset(t->dh, 0, m * d * sizeof *t->dh);
     fs_norm_backward(t, t->enorm, t->norm_eps, t->y, d, t->d_mtp_cat, 2 * d, t->dh, d, d, 1);
-    fs_embed_backward(t, t->next_ids, t->dh, d, t->mtp_scatter);
+    fs_embed_backward(t, t->next_ids, t->dh, d, t->embed->g ? t->mtp_scatter : NULL);
     fs_norm_backward(t, t->hnorm, t->norm_eps, t->final_h, d, t->d_mtp_cat + d, 2 * d, t->d_final, d, d, 1);
 }
 
@@ -164,7 +164,9 @@ void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
 {
     t->totals = *totals;
     t->loss_sum = t->mtp_sum = t->balance_sum = 0;
-    memset(t->params->g, 0, t->params->n_floats * sizeof(float));
+    for (size_t i = 0; i < t->params->n; i++)
+        if (t->params->items[i].g)
+            memset(t->params->items[i].g, 0, t->params->items[i].n * sizeof(float));
     if (t->grad_memory)
         memset(t->grad_memory, 0, t->grad_memory_bytes);
     for (uint32_t i = 0; i < t->n_layers; i++)
@@ -194,7 +196,7 @@ fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint
     if (!rc && t->options.mtp) {
         mtp_forward(t);
         rc = fs_loss(t, t->h, t->next_targets, NULL, coefficient(t->options.mtp_weight, t->totals.n_mtp_targets), t->mtp_nll, &t->mtp_sum, t->dh,
-                     t->mtp_head_grad, err);
+                     t->head.w.p->g ? t->mtp_head_grad : NULL, err);
         if (!rc)
             mtp_backward(t);
     }
@@ -204,7 +206,7 @@ fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint
     fs_norm_backward(t, t->norm, t->norm_eps, t->final_x, d, t->d_final, d, t->dx, d, d, 1);
     for (uint32_t i = t->config->num_hidden_layers; i > 0; i--)
         layer_backward(t, &t->layers[i - 1]);
-    fs_embed_backward(t, t->ids, t->dx, d, t->embed_scatter ? t->embed_scatter : t->embed->g);
+    fs_embed_backward(t, t->ids, t->dx, d, t->embed->g && t->embed_scatter ? t->embed_scatter : t->embed->g);
     return FS_OK;
 }
 
@@ -213,12 +215,12 @@ void fs_trainer_end(fs_trainer *t, fs_train_loss *ret)
     const fs_train_totals *n = &t->totals;
 
     /* Each sum over the step has finished; the main path's head and scatter, then MTP's. */
-    if (t->embed_scatter)
+    if (t->embed_scatter && t->embed->g)
         fs_add_rows(t, t->embed->g, t->embed_scatter, t->embed->g, t->embed->n);
-    if (t->options.mtp) {
+    if (t->options.mtp && t->head.w.p->g)
         fs_add_rows(t, t->head.w.p->g, t->mtp_head_grad, t->head.w.p->g, t->head.w.p->n);
+    if (t->options.mtp && t->embed->g)
         fs_add_rows(t, t->embed->g, t->mtp_scatter, t->embed->g, t->embed->n);
-    }
     *ret = (fs_train_loss){
         .loss = n->n_targets ? (double)(float)(t->loss_sum / (double)n->n_targets) : 0,
         .mtp = n->n_mtp_targets ? (double)(float)(t->mtp_sum / (double)n->n_mtp_targets) : 0,

@@ -120,11 +120,14 @@ static void outer_piece(void *ud, size_t begin, size_t end, int thread)
     for (size_t i = begin; i < end; i++) {
         size_t piece = i % job->pieces, block = i / job->pieces % job->blocks, expert = i / job->pieces / job->blocks;
         size_t o = block * OUT_BLOCK, n_o = job->n_o - o < OUT_BLOCK ? job->n_o - o : OUT_BLOCK;
-        float *g = (job->g ? job->g : expert_gradient(job, expert)) + o * job->n_i;
+        float *g = job->g ? job->g : expert_gradient(job, expert);
         fs_chains chains = job->g ? *job->chains
                                   : (fs_chains){ t->expert_chain_at + t->expert_chain_begin[expert],
                                                  t->expert_chain_begin[expert + 1] - t->expert_chain_begin[expert] };
 
+        if (!g)
+            continue;
+        g += o * job->n_i;
         for (uint32_t c = 0, next; c < chains.n; c = next) {
             fs_mat part = job->mat;
             for (next = c + 1; next < chains.n && chains.at[next] - chains.at[next - 1] == FS_CHAIN_TOKENS; next++)
@@ -138,9 +141,24 @@ static void outer_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+/* Whether x is not what stands packed. A call that is left out takes x from those behind it that would have used it again. */
+static bool must_pack(fs_trainer *t, const float *x, bool same_x)
+{
+    bool stands = same_x && t->packed_x == x;
+
+    t->packed_x = x;
+    return !stands;
+}
+
+static void leave_out(fs_trainer *t, bool same_x)
+{
+    t->packed_x = same_x ? t->packed_x : NULL;
+}
+
 static void outer(struct outer_job *job, size_t n_experts, bool same_x)
 {
     fs_trainer *t = job->t;
+    bool pack = must_pack(t, job->x, same_x);
     size_t threads = (size_t)fs_pool_threads(t->pool), want = threads == 1 ? 1 : 4 * threads, panels;
 
     job->mat = (fs_mat){ .dtype = FS_DTYPE_F32, .n = (uint32_t)job->n_i, .k = (uint32_t)job->m, .data = (const uint8_t *)t->pack_x,
@@ -148,7 +166,7 @@ static void outer(struct outer_job *job, size_t n_experts, bool same_x)
     panels = fs_mat_panels(&job->mat);
     job->n_turns = (job->m + 15) / 16;
     job->ld = fs_turned_ld(job->m);
-    fs_pool_for(t->pool, job->n_turns + (same_x ? 0 : panels), 4, prepare_piece, job);
+    fs_pool_for(t->pool, job->n_turns + (pack ? panels : 0), 4, prepare_piece, job);
     job->blocks = (job->n_o + OUT_BLOCK - 1) / OUT_BLOCK;
     job->pieces = 1;
     while (n_experts * job->blocks * job->pieces < want && panels / (job->pieces + 1) >= MIN_PANELS)
@@ -163,7 +181,10 @@ void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o,
                              .chains = chains };
 
     assert(chains->at[0] == 0);
-    outer(&job, 1, same_x);
+    if (g)
+        outer(&job, 1, same_x);
+    else
+        leave_out(t, same_x);
 }
 
 void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
@@ -172,12 +193,19 @@ void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part 
     struct outer_job job = { .t = t, .layer = layer, .part = part, .dy = dy, .x = x, .dy_index = dy_index, .x_index = x_index, .lddy = lddy,
                              .ldx = ldx, .n_o = n_o, .n_i = n_i, .m = (size_t)t->n_tokens * t->config->num_experts_per_tok };
 
-    outer(&job, t->config->n_routed_experts, same_x);
+    size_t e = 0;
+
+    while (e < t->config->n_routed_experts && !expert_gradient(&job, e))
+        e++;
+    if (e < t->config->n_routed_experts)
+        outer(&job, t->config->n_routed_experts, same_x);
+    else
+        leave_out(t, same_x);
 }
 
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x)
 {
     fs_outer(t, l->w.p->g, dy, lddy, l->w.n, x, ldx, l->w.k, &t->chains, same_x);
-    if (l->bias)
+    if (l->bias && l->bias->g)
         fs_bias_backward(t, l->bias, dy, lddy);
 }

@@ -13,7 +13,7 @@
 
 #define RECIPE_BYTES_MAX ((size_t)1 << 20)
 
-enum kind { INTEGER, NUMBER, FLAG, PATH, WORD };
+enum kind { INTEGER, NUMBER, FLAG, PATH, WORD, GLOB, GLOBS, GROUPS };
 
 /* Which stages have it. */
 #define PRE  (1u << FS_STAGE_PRETRAIN | 1u << FS_STAGE_SFT)
@@ -23,7 +23,7 @@ enum kind { INTEGER, NUMBER, FLAG, PATH, WORD };
 struct field {
     const char *section, *key; /* section "": top level */
     enum kind kind;
-    void *to; /* uint64_t, double, char *, const char ** by kind */
+    void *to; /* uint64_t, double, bool, char *, const char *, char *, fs_recipe_globs, fs_recipe by kind */
     double min, max;
     unsigned stages;
 };
@@ -69,6 +69,13 @@ static fs_status path_of(struct reader *r, const char *text, char **ret)
     return *ret ? FS_OK : fs_fail_memory(r->err, strlen(text));
 }
 
+static fs_status glob_of(struct reader *r, const char *text, char **ret)
+{
+    free(*ret);
+    *ret = strdup(text);
+    return *ret ? FS_OK : fs_fail_memory(r->err, strlen(text));
+}
+
 static fs_status read_value(struct reader *r, const struct field *f, struct json_object *o)
 {
     const char *dot = *f->section ? "." : "";
@@ -98,6 +105,8 @@ static fs_status read_value(struct reader *r, const struct field *f, struct json
             return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is no text", r->path, f->section, dot, f->key);
         if (f->kind == PATH)
             return path_of(r, json_object_get_string(o), f->to);
+        if (f->kind == GLOB)
+            return glob_of(r, json_object_get_string(o), f->to);
         *(const char **)f->to = json_object_get_string(o);
         return FS_OK;
     }
@@ -119,6 +128,50 @@ static fs_status read_files(struct reader *r, struct json_object *o, fs_recipe *
     return FS_OK;
 }
 
+static fs_status read_globs(struct reader *r, const struct field *f, struct json_object *o)
+{
+    fs_recipe_globs *globs = f->to;
+    size_t n = json_object_is_type(o, json_type_array) ? json_object_array_length(o) : 0;
+    fs_status rc = FS_OK;
+
+    if (n == 0 || n > FS_RECIPE_GLOBS_MAX)
+        return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is no list of 1 to %d names", r->path, f->section, *f->section ? "." : "", f->key,
+                       FS_RECIPE_GLOBS_MAX);
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct field one = { f->section, f->key, GLOB, &globs->items[i], 0, 0, f->stages };
+        rc = read_value(r, &one, json_object_array_get_idx(o, i));
+        globs->n = (int)i + 1;
+    }
+    return rc;
+}
+
+static fs_status read_section(struct reader *r, const char *section, struct json_object *object, fs_recipe *recipe);
+
+static fs_status read_groups(struct reader *r, struct json_object *o, fs_recipe *recipe)
+{
+    size_t n = json_object_is_type(o, json_type_array) ? json_object_array_length(o) : 0;
+    fs_status rc = FS_OK;
+
+    if (n == 0 || n > FS_RECIPE_GLOBS_MAX)
+        return fs_fail(r->err, FS_ERR_FORMAT, "%s: optimizer.groups is no list of 1 to %d groups", r->path, FS_RECIPE_GLOBS_MAX);
+    for (size_t i = 0; i < n && !rc; i++) {
+        fs_recipe_group *g = &recipe->groups[i];
+        const struct field fields[] = {
+            { "optimizer.groups", "match", GLOB, &g->match, 0, 0, BOTH },
+            { "optimizer.groups", "lr_scale", NUMBER, &g->lr_scale, 0, 1e6, BOTH },
+            { "optimizer.groups", "weight_decay", NUMBER, &g->weight_decay, 0, 10, BOTH },
+            { "", NULL, WORD, NULL, 0, 0, 0 },
+        };
+        struct reader inner = { r->stage, r->path, r->folder, fields, "", r->err };
+        *g = (fs_recipe_group){ .lr_scale = 1, .weight_decay = -1 };
+        recipe->n_groups = (int)i + 1;
+        rc = read_section(&inner, "optimizer.groups", json_object_array_get_idx(o, i), recipe);
+        if (!rc && !g->match)
+            rc = fs_fail(r->err, FS_ERR_FORMAT, "%s: optimizer.groups.match is missing", r->path);
+    }
+    return rc;
+}
+
 static fs_status read_section(struct reader *r, const char *section, struct json_object *object, fs_recipe *recipe)
 {
     if (!json_object_is_type(object, json_type_object))
@@ -130,7 +183,11 @@ static fs_status read_section(struct reader *r, const char *section, struct json
             f++;
         if (!f->key)
             return fail_unknown(r, section, key);
-        if (f->to)
+        if (f->kind == GLOBS)
+            rc = read_globs(r, f, value);
+        else if (f->kind == GROUPS)
+            rc = read_groups(r, value, recipe);
+        else if (f->to)
             rc = read_value(r, f, value);
         else if (*section)
             rc = read_files(r, value, recipe);
@@ -284,6 +341,8 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "task", WORD, NULL, 0, 0, RL },
         { "", "rewards", WORD, NULL, 0, 0, RL },
         { "", "policy", WORD, NULL, 0, 0, RL },
+        { "", "freeze", GLOBS, &r->freeze, 0, 0, BOTH },
+        { "", "average", NUMBER, &r->optimizer.average, 0, 0.999999, BOTH },
         { "model", "config", PATH, &r->config, 0, 0, BOTH },
         { "model", "from", PATH, &r->from, 0, 0, BOTH },
         { "model", "tokenizer", PATH, &r->tokenizer, 0, 0, RL },
@@ -300,6 +359,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "optimizer", "eps", NUMBER, &r->optimizer.eps, 0, 1, BOTH },
         { "optimizer", "weight_decay", NUMBER, &r->optimizer.weight_decay, 0, 10, BOTH },
         { "optimizer", "clip", NUMBER, &r->optimizer.clip, 0, 1e9, BOTH },
+        { "optimizer", "groups", GROUPS, NULL, 0, 0, BOTH },
         { "schedule", "kind", WORD, &n.schedule, 0, 0, BOTH },
         { "schedule", "lr", NUMBER, &r->schedule.lr, 0, 100, BOTH },
         { "schedule", "min_lr", NUMBER, &r->schedule.min_lr, 0, 100, BOTH },
@@ -397,6 +457,10 @@ void fs_recipe_done(fs_recipe *r)
 {
     for (int i = 0; i < FS_RECIPE_FILES_MAX; i++)
         free(r->files[i]);
+    for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
+        free(r->freeze.items[i]);
+    for (int i = 0; i < r->n_groups; i++)
+        free(r->groups[i].match);
     free(r->out);
     free(r->config);
     free(r->from);

@@ -19,6 +19,10 @@
  *   optimizer: { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1 }
  *   schedule: { kind: wsd, lr: 1e-3, min_lr: 0, warmup: 10, decay: 20 }
  *   loss: { mtp_weight: 0, balance_weight: 0, bias_rate: 0 }
+ *   freeze: ["model.embed_tokens.*"] globs of parameters that stay as they are
+ *   average: 0.99                    decay of a moving average of the weights, which is saved beside them
+ *
+ * optimizer.groups: [{ match: "*norm*", lr_scale: 0.5, weight_decay: 0 }] are parameters with a rate and a decay of their own.
  *
  * stage: grpo has no data, batch and loss, but
  *
@@ -37,8 +41,19 @@
 #include "train/problems.h"
 
 #define FS_RECIPE_FILES_MAX 64
+#define FS_RECIPE_GLOBS_MAX 64
 
 typedef enum fs_recipe_stage { FS_STAGE_PRETRAIN, FS_STAGE_SFT, FS_STAGE_GRPO, FS_STAGE_END } fs_recipe_stage;
+
+typedef struct fs_recipe_globs {
+    char *items[FS_RECIPE_GLOBS_MAX];
+    int n;
+} fs_recipe_globs;
+
+typedef struct fs_recipe_group {
+    char *match;
+    double lr_scale, weight_decay; /* 1, and -1: as without a group */
+} fs_recipe_group;
 
 typedef struct fs_recipe {
     uint64_t seed, steps, checkpoint_every;
@@ -51,6 +66,9 @@ typedef struct fs_recipe {
     double init_std;
     uint32_t length, rows, micro_rows;
     fs_optimizer optimizer; /* its step is 0 */
+    fs_recipe_globs freeze;
+    fs_recipe_group groups[FS_RECIPE_GLOBS_MAX];
+    int n_groups;
     fs_schedule schedule;
     double mtp_weight, balance_weight, bias_rate;
     /* Of grpo. */

@@ -89,8 +89,10 @@ void fs_norm_backward(fs_trainer *t, const fs_param *w, float eps, const float *
     struct rows_job job = { .t = t, .x = x, .w = w->w, .y = dy, .dx = dx, .g = w->g, .r = t->r, .eps = eps, .ldx = ldx, .ldy = lddy, .lddx = lddx,
                             .n = n, .per_token = per_token };
 
-    fs_pool_for(t->pool, m, fs_train_row_grain(t, m), factors_piece, &job);
-    fs_pool_for(t->pool, column_pieces(n), 1, norm_weight_piece, &job);
+    if (w->g) {
+        fs_pool_for(t->pool, m, fs_train_row_grain(t, m), factors_piece, &job);
+        fs_pool_for(t->pool, column_pieces(n), 1, norm_weight_piece, &job);
+    }
     fs_pool_for(t->pool, m, fs_train_row_grain(t, m), norm_back_piece, &job);
 }
 
@@ -166,5 +168,6 @@ void fs_embed_backward(fs_trainer *t, const int32_t *ids, const float *dy, size_
 {
     struct rows_job job = { .t = t, .x = dy, .ldx = lddy, .g = g, .n = t->config->hidden_size, .ids = ids };
 
-    fs_pool_for(t->pool, column_pieces(job.n), 1, scatter_piece, &job);
+    if (g)
+        fs_pool_for(t->pool, column_pieces(job.n), 1, scatter_piece, &job);
 }

@@ -92,7 +92,15 @@ fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *e
     if (rc)
         return rc;
     u->params = fs_trainer_params(u->trainer);
-    return fs_params_add_moments(u->params, err);
+    for (int i = 0; i < u->r->freeze.n && !rc; i++)
+        rc = fs_params_freeze(u->params, u->r->freeze.items[i], err);
+    for (int i = 0; i < u->r->n_groups && !rc; i++)
+        rc = fs_params_group(u->params, u->r->groups[i].match, u->r->groups[i].lr_scale, u->r->groups[i].weight_decay, err);
+    if (!rc && u->params->n_trained == 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "every parameter is frozen: nothing is left to train");
+    if (!rc)
+        rc = fs_params_add_moments(u->params, err);
+    return rc || u->r->optimizer.average == 0 ? rc : fs_params_add_averages(u->params, err);
 }
 
 fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
@@ -108,6 +116,8 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
         rc = fs_params_load(u->params, u->weights, err);
     else if (!rc)
         fs_params_init(u->params, u->r->seed, u->r->init_std);
+    if (!rc && !u->resumed_from)
+        fs_params_begin_averages(u->params);
     if (!rc)
         fs_trainer_pack(u->trainer);
     return rc;

@@ -412,9 +412,9 @@ fs_params *fs_trainer_params(fs_trainer *t)
 
 size_t fs_trainer_bytes(const fs_trainer *t)
 {
-    size_t sets = t->params->m ? 4 : 2;
+    size_t sets = (t->params->m ? 3 : 1) + (t->params->e ? 1 : 0);
 
-    return t->params->n_floats * sets * sizeof(float) + t->packed_bytes + t->memory_bytes + t->grad_memory_bytes;
+    return (t->params->n_floats + sets * t->params->n_trained) * sizeof(float) + t->packed_bytes + t->memory_bytes + t->grad_memory_bytes;
 }
 
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer)
@@ -430,7 +430,7 @@ void fs_trainer_move_biases(fs_trainer *t, double rate)
     for (uint32_t i = 0; i < t->n_layers; i++) {
         const fs_train_layer *l = &t->layers[i];
         uint64_t total = 0;
-        if (!l->correction_bias)
+        if (!l->correction_bias || l->correction_bias->frozen)
             continue;
         for (uint32_t e = 0; e < n; e++)
             total += l->load[e];

@@ -130,11 +130,58 @@ static void initial_values_are_drawn(void **state)
     fs_params_free(b);
 }
 
+/* A group's rate and decay are its own; what is frozen stays; averages follow the weights. */
+static void groups_freezing_and_averages(void **state)
+{
+    fs_optimizer o = fs_optimizer_default();
+    fs_kernels k;
+    fs_pool *pool;
+    fs_params *p;
+    fs_param *up, *down, *norm, *embed;
+    fs_error err;
+    float before[3], rest;
+    fs_config c;
+
+    (void)state;
+    fs_kernels_init(&k, fs_isa_detect());
+    assert_ok(fs_pool_new(2, &pool, &err), err);
+    assert_ok(fs_config_from_json(&c, fs_bytes_str(CONFIG), "config", &err), err);
+    assert_ok(fs_params_new(&c, false, &p, &err), err);
+    fs_config_done(&c);
+    assert_int_equal(fs_params_freeze(p, "model.embed*s.w", &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "model.embed*s.w");
+    assert_int_equal(fs_params_group(p, "nothing", 1, 0, &err), FS_ERR_ARGUMENT);
+    assert_ok(fs_params_freeze(p, "model.embed_*", &err), err);
+    assert_ok(fs_params_group(p, "*.up_proj.weight", 0.5, -1, &err), err);
+    assert_ok(fs_params_group(p, "*norm*", 1, 0.25, &err), err);
+    assert_ok(fs_params_add_moments(p, &err), err);
+    assert_ok(fs_params_add_averages(p, &err), err);
+    fs_params_init(p, 5, 0.1);
+    fs_params_begin_averages(p);
+    up = fs_params_find(p, "model.layers.0.mlp.up_proj.weight");
+    down = fs_params_find(p, "model.layers.0.mlp.down_proj.weight");
+    norm = fs_params_find(p, "model.norm.weight");
+    embed = fs_params_find(p, "model.embed_tokens.weight");
+    assert_true(embed->fixed && !embed->g && !embed->m && !embed->e && up->e[7] == up->w[7]);
+    before[0] = up->w[7];
+    before[1] = down->w[7];
+    before[2] = embed->w[7];
+    o.average = 0.75;
+    rest = (float)(1 - 0.75);
+    fs_optimizer_step(&o, p, pool, &k, 0, 0.5);
+    assert_true(up->w[7] == (float)(1 - 0.25 * 0.1) * before[0] && down->w[7] == (float)(1 - 0.5 * 0.1) * before[1]);
+    assert_true(norm->w[3] == (float)(1 - 0.5 * 0.25) && embed->w[7] == before[2]);
+    assert_true(up->e[7] == before[0] + rest * (up->w[7] - before[0]) && norm->e[3] == 1.0f + rest * (norm->w[3] - 1.0f));
+    fs_params_free(p);
+    fs_pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(schedules_are_their_formulas), cmocka_unit_test(kinds_have_names),        cmocka_unit_test(matrices_decay_and_norms_do_not),
-        cmocka_unit_test(long_gradients_are_clipped),   cmocka_unit_test(initial_values_are_drawn),
+        cmocka_unit_test(schedules_are_their_formulas), cmocka_unit_test(kinds_have_names),
+        cmocka_unit_test(matrices_decay_and_norms_do_not), cmocka_unit_test(groups_freezing_and_averages),
+        cmocka_unit_test(long_gradients_are_clipped), cmocka_unit_test(initial_values_are_drawn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -310,6 +310,55 @@ static void a_step_leaves_nothing_behind(void **state)
     close_bed(&b);
 }
 
+/* What is frozen has no gradient, and the gradients of the others are the same to the bit: no product that is left out leaves stale
+ * operands to those behind it. */
+static void freezing_changes_no_other_gradient(void **state)
+{
+    static const struct {
+        const char *fixture, *globs[4];
+    } cases[] = {
+        { "ds_v3", { "model.embed_tokens.weight", "*.experts.[0-3].*", "*.q_a_proj.weight", "*norm.weight" } },
+        { "ds_v3", { "*.experts.*.gate_proj.weight", "*.kv_b_proj.weight", "*.shared_experts.gate_proj.weight", "lm_head.weight" } },
+        { "qwen2_tied", { "*.q_proj.*", "*.gate_proj.weight", "model.embed_tokens.weight" } },
+        { "qwen3", { "*.k_proj.weight", "*_norm.weight", "*.down_proj.weight", "model.layers.0.*" } },
+    };
+    fs_error err;
+
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        bool mtp = strcmp(cases[c].fixture, "ds_v3") == 0;
+        fs_trainer_options o = { .mtp = mtp, .mtp_weight = mtp ? 0.3 : 0, .balance_weight = mtp ? 1e-3 : 0, .tokens_max = N_IDS, .sequences_max = 6 };
+        struct bed b;
+        fs_params *p;
+        float *want;
+        size_t n_frozen = 0, n_floats = 0;
+        double loss;
+        assert_ok(open_bed(&b, cases[c].fixture, 2, fs_isa_detect(), o, &err), err);
+        p = fs_trainer_params(b.t);
+        make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+        loss = step(b.t, 6, 4);
+        want = malloc(p->n_floats * sizeof *want);
+        memcpy(want, p->g, p->n_floats * sizeof *want);
+        for (int i = 0; i < 4 && cases[c].globs[i]; i++)
+            assert_ok(fs_params_freeze(p, cases[c].globs[i], &err), err);
+        memset(p->g, 0, p->n_floats * sizeof *p->g);
+        assert_true(step(b.t, 6, 4) == loss);
+        for (size_t i = 0; i < p->n; i++) {
+            const fs_param *item = &p->items[i];
+            n_frozen += item->frozen;
+            n_floats += item->fixed ? 0 : item->n;
+            assert_true(item->fixed == !item->g);
+            for (size_t j = 0; item->fixed && j < item->n; j++)
+                assert_true(p->g[item->offset + j] == 0);
+            if (!item->fixed)
+                assert_memory_equal(item->g, want + item->offset, item->n * sizeof *want);
+        }
+        assert_true(n_frozen >= 4 && n_floats == p->n_trained);
+        free(want);
+        close_bed(&b);
+    }
+}
+
 static void refusals_are_sentences(void **state)
 {
     fs_trainer_options o = { .tokens_max = 8, .sequences_max = 1 };
@@ -360,7 +409,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_engines),      cmocka_unit_test(gradients_foretell_the_loss),
         cmocka_unit_test(single_weights_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
-        cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
+        cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(freezing_changes_no_other_gradient),
+        cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
