@@ -1,6 +1,7 @@
 # Farseek. `make` leaves build/farseek and build/libfarseek.a; `make run` chats; `make test` tests; `make help` lists.
 #   CC=clang         another compiler            BUILD=build-x   another folder
 #   SAN=1            ASan + UBSan                CROSS=aarch64   cross build (run under qemu-user)
+#   HUB=             without servers: no farseek hub, and none of its packages (cross builds: Debian's libgit2-dev is of one architecture only)
 CC      ?= gcc
 PREFIX  ?= /usr/local
 VERSION := 0.1.0
@@ -19,9 +20,12 @@ BUILD   ?= $(if $(SAN),build-san,build)
 ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 
 # The modules, bottom to top: a folder uses only folders before it in this list.
-MODULES  := base crypto tensor kernels formats lineage text data models engine train cli
+HUB ?= $(if $(CROSS),,1)
+MODULES  := base crypto $(if $(HUB),net) tensor kernels formats lineage $(if $(HUB),hub) text data models engine train cli
+# Of the program alone: the library has neither servers nor commands, and needs none of their packages.
+PROGRAM_MODULES := net hub cli
 PACKAGES := json-c libpcre2-8 libutf8proc libcrypto libsodium yaml-0.1 gmp mpfr
-PROGRAM_PACKAGES := libedit
+PROGRAM_PACKAGES := libedit $(if $(HUB),libmicrohttpd libgit2 sqlite3)
 
 # No contraction anywhere, in gcc's or clang's intrinsics either: RN1 section 0. And no automatic vectoriser: gcc 12's
 # makes vfmaddsub of a*c - b*s beside b*c + a*s in spite of -ffp-contract=off. Kernels are vectorised by hand.
@@ -29,6 +33,9 @@ CFLAGS   ?= -O2 -g
 CFLAGS_ALL := $(CFLAGS) -std=c11 -Wall -Wextra -Werror -ffp-contract=off -fno-tree-vectorize -fno-math-errno -fvisibility=hidden \
               -Iinclude -Isrc -I$(BUILD) -D_GNU_SOURCE -DFS_VERSION='"$(VERSION)"' -pthread -MMD -MP
 CFLAGS_ALL += $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+ifeq ($(HUB),)
+CFLAGS_ALL += -DFS_NO_HUB
+endif
 ifeq ($(SAN),1)
 CFLAGS_ALL += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDSAN := -fsanitize=address,undefined
@@ -53,11 +60,11 @@ LDLIBS_PROGRAM := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES))
 ALL_ISA  := avx2 avx512 vnni bf16 neon dotprod
 SKIP_ISA := $(filter-out $(ISA_SUFFIXES),$(ALL_ISA))
 SRC      := $(foreach m,$(MODULES),$(sort $(wildcard src/$(m)/*.c)))
-SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c),$(SRC))
-LIB_SRC  := $(filter-out src/cli/%,$(SRC))
-CLI_SRC  := $(filter src/cli/%,$(SRC))
+SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c) $(if $(HUB),,src/cli/cmd_hub%),$(SRC))
+PROGRAM_SRC := $(filter $(PROGRAM_MODULES:%=src/%/%),$(SRC))
+LIB_SRC  := $(filter-out $(PROGRAM_SRC),$(SRC))
 LIB_OBJ  := $(LIB_SRC:src/%.c=$(BUILD)/%.o)
-CLI_OBJ  := $(CLI_SRC:src/%.c=$(BUILD)/%.o)
+PROGRAM_OBJ := $(PROGRAM_SRC:src/%.c=$(BUILD)/%.o)
 
 all: $(BUILD)/farseek $(BUILD)/libfarseek.a
 
@@ -78,7 +85,7 @@ $(BUILD)/libfarseek.a: $(LIB_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/farseek: $(CLI_OBJ) $(BUILD)/libfarseek.a
+$(BUILD)/farseek: $(PROGRAM_OBJ) $(BUILD)/libfarseek.a
 	$(CC) $(LDSAN) $(LDFLAGS) $^ $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@
 
 # Unit tests: tests/unit/test_X.c tests src/*/X.c and links only the modules up to X's own.
@@ -86,11 +93,11 @@ UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
 module_of   = $(or $(word 2,$(subst /, ,$(firstword $(wildcard src/*/$(1).c src/*/$(1)_ref.c src/*/$(1).h)))),engine)
 modules_to  = $(if $(filter $(1),$(firstword $(2))),$(1),$(firstword $(2)) $(call modules_to,$(1),$(wordlist 2,99,$(2))))
-objects_to  = $(filter $(foreach m,$(call modules_to,$(call module_of,$(1)),$(MODULES)),$(BUILD)/$(m)/%),$(LIB_OBJ) $(if $(filter cli,$(call module_of,$(1))),$(filter-out %/main.o,$(CLI_OBJ))))
+objects_to  = $(filter $(foreach m,$(call modules_to,$(call module_of,$(1)),$(MODULES)),$(BUILD)/$(m)/%),$(LIB_OBJ) $(if $(filter $(PROGRAM_MODULES),$(call module_of,$(1))),$(filter-out %/main.o,$(PROGRAM_OBJ))))
 .SECONDEXPANSION:
 $(BUILD)/unit/test_%: tests/unit/test_%.c $$(call objects_to,$$*) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -Itests $(LDSAN) $< $(filter %.o,$^) -lcmocka $(LDLIBS_LIB) $(if $(filter cli,$(call module_of,$*)),$(LDLIBS_PROGRAM)) $(if $(findstring WRAP_ALLOC,$(shell head -5 $<)),-Wl$(comma)--wrap=malloc$(comma)--wrap=calloc$(comma)--wrap=realloc$(comma)--wrap=aligned_alloc) -o $@
+	$(CC) $(CFLAGS_ALL) -Itests $(LDSAN) $< $(filter %.o,$^) -lcmocka $(LDLIBS_LIB) $(if $(filter $(PROGRAM_MODULES),$(call module_of,$*)),$(LDLIBS_PROGRAM)) $(if $(findstring WRAP_ALLOC,$(shell head -5 $<)),-Wl$(comma)--wrap=malloc$(comma)--wrap=calloc$(comma)--wrap=realloc$(comma)--wrap=aligned_alloc) -o $@
 comma := ,
 unit-build: $(UNIT_BIN)
 unit: unit-build

@@ -1,0 +1,377 @@
+#include "unit.h"
+
+#include "net/http.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LARGE ((size_t)3 << 20)
+
+static fs_http_server *server;
+static int port;
+static atomic_ulong n_read; /* by the sink */
+static atomic_bool hold;    /* the sink waits */
+
+static void hello(void *ud, fs_http_request *r)
+{
+    (void)ud;
+    fs_http_reply_headerf(r, "X-Path", "%s|%s|%s", fs_http_param(r, 0), fs_http_param(r, 1), fs_http_query(r, "q", 1) ? fs_http_query(r, "q", 1) : "");
+    fs_http_reply_header(r, "X-Bad", "a\r\nSet-Cookie: x");
+    fs_http_reply(r, 200, "text/plain", "hello", 5);
+}
+
+static void body(void *ud, fs_http_request *r)
+{
+    fs_bytes b = fs_http_body(r);
+
+    (void)ud;
+    fs_http_reply(r, 200, NULL, b.data, b.n_bytes);
+}
+
+static void sink(void *ud, fs_http_request *r)
+{
+    char buf[64 << 10];
+    size_t n;
+    fs_error err;
+
+    (void)ud;
+    if (fs_http_header(r, "X-Refuse")) {
+        fs_http_reply(r, 403, NULL, "no", 2);
+        return;
+    }
+    while (atomic_load(&hold))
+        usleep(1000);
+    for (;;) {
+        if (fs_http_read(r, buf, sizeof buf, &n, &err) != FS_OK) {
+            fs_http_reply(r, 413, NULL, err.message, strlen(err.message));
+            return;
+        }
+        if (n == 0)
+            break;
+        n_read += n;
+    }
+    fs_http_reply(r, 200, NULL, "all", 3);
+}
+
+static void file(void *ud, fs_http_request *r)
+{
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+    (void)ud;
+    fs_http_reply_fd(r, 206, NULL, fd, 1, 3);
+}
+
+static void stream(void *ud, fs_http_request *r)
+{
+    char part[10000];
+
+    (void)ud;
+    memset(part, 'x', sizeof part);
+    fs_http_stream_begin(r, 200, "text/plain");
+    for (size_t n = 0; n < LARGE; n += sizeof part)
+        if (fs_http_stream_write(r, part, sizeof part, NULL) != FS_OK)
+            return;
+    if (fs_http_query(r, "broken", 0))
+        fs_http_stream_break(r);
+}
+
+static void nothing(void *ud, fs_http_request *r)
+{
+    (void)ud;
+    (void)r;
+}
+
+static const fs_http_route routes[] = {
+    { "GET", "/a/{}/b/{*}", hello, NULL, 0, false },
+    { "POST", "/body", body, NULL, 1000, false },
+    { "PUT", "/sink", sink, NULL, 8 << 20, true },
+    { "GET", "/file", file, NULL, 0, false },
+    { "GET", "/stream", stream, NULL, 0, false },
+    { "GET", "/nothing", nothing, NULL, 0, false },
+};
+
+static int connect_to(void)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    struct timeval patience = { .tv_sec = 20 };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    return fd;
+}
+
+/* Everything until the server closes. */
+static fs_buf read_all(int fd)
+{
+    fs_buf b = { 0 };
+    char part[65536];
+    ssize_t n;
+
+    while ((n = read(fd, part, sizeof part)) > 0)
+        assert_int_equal(fs_buf_append(&b, part, (size_t)n, NULL), FS_OK);
+    close(fd);
+    return b;
+}
+
+static fs_buf ask(const char *text)
+{
+    int fd = connect_to();
+
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    return read_all(fd);
+}
+
+#define END "Host: x\r\nConnection: close\r\n\r\n"
+
+static void expect(const char *request, const char *status, const char *contains)
+{
+    fs_buf b = ask(request);
+
+    if (!b.data || strncmp(b.data + 9, status, 3) != 0 || !strstr(b.data, contains))
+        fail_msg("%.60s: want %s and '%s': %.300s", request, status, contains, b.data ? b.data : "(nothing)");
+    fs_buf_done(&b);
+}
+
+static int setup(void **state)
+{
+    fs_http_options options = { .n_threads = 2 };
+    fs_error err;
+
+    (void)state;
+    if (fs_http_server_new(&options, &server, &err) || fs_http_server_mount(server, routes, sizeof routes / sizeof *routes, NULL, &err) ||
+        fs_http_server_start(server, &err))
+        return -1;
+    port = atoi(strrchr(fs_http_server_url(server), ':') + 1);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fs_http_server_stop(server, 1);
+    return 0;
+}
+
+static void routes_and_parameters(void **state)
+{
+    (void)state;
+    expect("GET /a/x%2Fy/b/c/d%20?q=1&q=2+3 HTTP/1.1\r\n" END, "200", "X-Path: x/y|c/d%20|2 3\r\n");
+    expect("GET /a/x/b HTTP/1.1\r\n" END, "200", "X-Path: x||\r\n");
+    expect("GET /a//b HTTP/1.1\r\n" END, "404", "");
+    expect("GET /a/x HTTP/1.1\r\n" END, "404", "");
+    expect("GET /a/%00/b HTTP/1.1\r\n" END, "400", "");
+    expect("GET /a/x/b?q=%zz HTTP/1.1\r\n" END, "400", "");
+    expect("POST /a/x/b HTTP/1.1\r\nContent-Length: 0\r\n" END, "405", "");
+    expect("HEAD /a/x/b HTTP/1.1\r\n" END, "200", "Content-Length: 5\r\n");
+    expect("GET /file HTTP/1.1\r\n" END, "206", "\r\n\r\nELF");
+    expect("GET /nothing HTTP/1.1\r\n" END, "500", "");
+}
+
+static void a_value_with_a_line_end_is_no_header(void **state)
+{
+    fs_buf b = ask("GET /a/x/b HTTP/1.1\r\n" END);
+
+    (void)state;
+    assert_null(strstr(b.data, "Set-Cookie"));
+    fs_buf_done(&b);
+}
+
+static void bodies_have_limits(void **state)
+{
+    char text[3000];
+
+    (void)state;
+    expect("POST /body HTTP/1.1\r\nContent-Length: 3\r\n" END "abc", "200", "\r\n\r\nabc");
+    expect("POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" END "2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", "200", "\r\n\r\nabc");
+    expect("POST /body HTTP/1.1\r\nContent-Length: 1001\r\n" END, "413", "");
+    snprintf(text, sizeof text, "POST /body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" END "3e9\r\n%01001d\r\n0\r\n\r\n", 0);
+    expect(text, "413", "");
+    expect("PUT /sink HTTP/1.1\r\nX-Refuse: 1\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n" END, "403", "no");
+}
+
+static void what_could_be_cut_two_ways_is_refused(void **state)
+{
+    (void)state;
+    expect("POST /body HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n" END "0\r\n\r\n", "400", "");
+    expect("POST /body HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n" END "abcd", "400", "");
+    expect("POST /body HTTP/1.1\r\nContent-Length: +3\r\n" END "abc", "400", "");
+    expect("POST /body HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n" END "0\r\n\r\n", "400", "");
+    expect("GET /file HTTP/1.1\r\nConnection: close\r\n\r\n", "400", ""); /* no Host */
+}
+
+static void a_connection_serves_again(void **state)
+{
+    int fd = connect_to();
+    const char *first = "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", *last = "GET /file HTTP/1.1\r\n" END;
+    fs_buf b;
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(write(fd, first, strlen(first)), strlen(first));
+    assert_int_equal(write(fd, last, strlen(last)), strlen(last));
+    b = read_all(fd);
+    assert_non_null(strstr(b.data, "\r\n\r\nELF"));
+    fs_buf_done(&b);
+}
+
+static void *send_large(void *ud)
+{
+    int fd = *(int *)ud;
+    char *text = malloc(LARGE);
+
+    for (size_t i = 0; i < LARGE; i++)
+        text[i] = (char)('a' + i % 23);
+    for (size_t n = 0; n < LARGE;) {
+        ssize_t put = write(fd, text + n, LARGE - n);
+        if (put <= 0)
+            break;
+        n += (size_t)put;
+    }
+    free(text);
+    return NULL;
+}
+
+/* What the handler does not read stays with the client: at most the socket's buffers and a ring are taken. */
+static void a_slow_sink_slows_the_client(void **state)
+{
+    char head[200];
+    pthread_t thread;
+    int fd = connect_to();
+    fs_buf b;
+
+    (void)state;
+    atomic_store(&hold, true);
+    snprintf(head, sizeof head, "PUT /sink HTTP/1.1\r\nContent-Length: %zu\r\n" END, LARGE);
+    assert_int_equal(write(fd, head, strlen(head)), strlen(head));
+    pthread_create(&thread, NULL, send_large, &fd);
+    usleep(100000);
+    assert_int_equal(atomic_load(&n_read), 0);
+    expect("GET /file HTTP/1.1\r\n" END, "206", "ELF"); /* others go on */
+    atomic_store(&hold, false);
+    pthread_join(thread, NULL);
+    b = read_all(fd);
+    assert_non_null(strstr(b.data, "\r\n\r\nall"));
+    assert_int_equal(atomic_load(&n_read), LARGE);
+    fs_buf_done(&b);
+}
+
+static void a_streamed_body_has_a_limit_too(void **state)
+{
+    char head[200];
+    pthread_t thread;
+    int fd = connect_to();
+    fs_buf b;
+
+    (void)state;
+    snprintf(head, sizeof head, "PUT /sink HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" END "%zx\r\n", (size_t)9 << 20);
+    assert_int_equal(write(fd, head, strlen(head)), strlen(head));
+    for (int i = 0; i < 3; i++) {
+        pthread_create(&thread, NULL, send_large, &fd);
+        pthread_join(thread, NULL);
+    }
+    assert_int_equal(write(fd, "\r\n0\r\n\r\n", 7), 7);
+    b = read_all(fd);
+    assert_non_null(strstr(b.data, " 413 "));
+    fs_buf_done(&b);
+}
+
+static void streams_arrive_whole(void **state)
+{
+    fs_buf b = ask("GET /stream HTTP/1.1\r\n" END);
+    size_t n = 0;
+
+    (void)state;
+    for (size_t i = 0; i < b.n_bytes; i++)
+        n += b.data[i] == 'x';
+    assert_true(n >= LARGE);
+    assert_memory_equal(b.data + b.n_bytes - 5, "0\r\n\r\n", 5);
+    fs_buf_done(&b);
+    b = ask("GET /stream?broken=1 HTTP/1.1\r\n" END);
+    assert_memory_not_equal(b.data + b.n_bytes - 5, "0\r\n\r\n", 5);
+    fs_buf_done(&b);
+    expect("HEAD /stream HTTP/1.1\r\n" END, "200", "");
+}
+
+static void a_client_that_leaves_ends_its_stream(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        int fd = connect_to();
+        const char *text = "GET /stream HTTP/1.1\r\n" END;
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+        if (i % 2)
+            usleep(2000);
+        close(fd);
+    }
+    for (int i = 0; i < 20; i++) { /* and one that leaves within its body */
+        int fd = connect_to();
+        const char *text = "PUT /sink HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc";
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+        if (i % 2)
+            usleep(2000);
+        close(fd);
+    }
+    expect("GET /file HTTP/1.1\r\n" END, "206", "ELF");
+}
+
+static void *ask_many(void *ud)
+{
+    (void)ud;
+    for (int i = 0; i < 50; i++)
+        expect("POST /body HTTP/1.1\r\nContent-Length: 3\r\n" END "abc", "200", "\r\n\r\nabc");
+    return NULL;
+}
+
+static void many_at_once(void **state)
+{
+    pthread_t threads[16];
+
+    (void)state;
+    for (int i = 0; i < 16; i++)
+        pthread_create(&threads[i], NULL, ask_many, NULL);
+    for (int i = 0; i < 16; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* What is under way comes to its end, what waits for ever is broken off. */
+static void stopping_drains(void **state)
+{
+    char head[200];
+    int fd = connect_to(), idle = connect_to();
+    fs_buf b;
+
+    (void)state;
+    snprintf(head, sizeof head, "PUT /sink HTTP/1.1\r\nContent-Length: 5\r\n" END "abc");
+    assert_int_equal(write(fd, head, strlen(head)), strlen(head));
+    usleep(50000);
+    fs_http_server_stop(server, 0.2);
+    b = read_all(fd);
+    assert_null(b.data ? strstr(b.data, "all") : NULL);
+    fs_buf_done(&b);
+    close(idle);
+    assert_int_equal(setup(NULL), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(routes_and_parameters),
+        cmocka_unit_test(a_value_with_a_line_end_is_no_header),
+        cmocka_unit_test(bodies_have_limits),
+        cmocka_unit_test(what_could_be_cut_two_ways_is_refused),
+        cmocka_unit_test(a_connection_serves_again),
+        cmocka_unit_test(a_slow_sink_slows_the_client),
+        cmocka_unit_test(a_streamed_body_has_a_limit_too),
+        cmocka_unit_test(streams_arrive_whole),
+        cmocka_unit_test(a_client_that_leaves_ends_its_stream),
+        cmocka_unit_test(many_at_once),
+        cmocka_unit_test(stopping_drains),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
