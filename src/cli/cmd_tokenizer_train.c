@@ -16,7 +16,7 @@
 static struct {
     const char *pre, *special, *bos, *eos;
     int vocab_size, min_frequency, n_threads;
-    bool digits, by_line;
+    bool digits, by_line, json;
 } opt = { .pre = "deepseek-v3", .special = "", .vocab_size = 32000, .min_frequency = 2 };
 
 static const fs_option options[] = {
@@ -30,6 +30,7 @@ static const fs_option options[] = {
     FS_OPT_STR("eos", 0, opt.eos, "TOKEN", "the special token that ends a text (default: none)"),
     FS_OPT_FLAG("lines", 0, opt.by_line, "each line of a plain text is a text by itself"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
 
@@ -137,7 +138,9 @@ static fs_status train(const fs_args *args, const fs_bpe_training *o, const fs_t
     fs_work_end(&work);
     if (!rc)
         rc = write_out(&v, f, args->items[args->n - 1], err);
-    if (!rc)
+    if (!rc && opt.json)
+        printf("{\"tokens\": %zu, \"merges\": %zu, \"words\": %zu}\n", v.n_ids, v.n_merges, n_words);
+    else if (!rc)
         printf("%s: %zu tokens, %zu merges, from %zu different words; %.1f s counting, %.1f s merging\n", args->items[args->n - 1], v.n_ids, v.n_merges,
                n_words, counted - start, fs_seconds_now() - counted);
     fs_words_done(&words);

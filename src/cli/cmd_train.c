@@ -1,20 +1,29 @@
 /* train: a training by a recipe. */
+#include "cli/chain.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 
+#include "base/file.h"
+#include "base/yaml.h"
 #include "train/pretrain.h"
 #include "train/reinforce.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
 
 static struct {
-    const char *isa;
+    const char *isa, *out, *seed, *only, *until;
     int n_threads;
     bool resume, dry_run, json;
 } opt;
 
 static const fs_option options[] = {
-    FS_OPT_FLAG("resume", 0, opt.resume, "go on from the newest checkpoint in the recipe's out"),
+    FS_OPT_STR("out", 'o', opt.out, "FOLDER", "where it all goes (default: the recipe's out)"),
+    FS_OPT_STR("seed", 's', opt.seed, "N", "instead of the recipe's seed; counts as another recipe"),
+    FS_OPT_STR("stage", 0, opt.only, "NAME", "of a chain only this stage; what it needs must have run"),
+    FS_OPT_STR("until", 0, opt.until, "NAME", "of a chain the stages up to this one"),
+    FS_OPT_FLAG("resume", 0, opt.resume, "go on from the newest checkpoint in the recipe's out; a chain does so anyway"),
     FS_OPT_FLAG("dry-run", 0, opt.dry_run, "print what would be trained, and train nothing"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads; changes nothing (default: one a usable CPU)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set; changes nothing"),
@@ -99,30 +108,98 @@ static void show_checkpoint(void *ud, uint64_t step)
         fprintf(s->to, "checkpoint   step-%08" PRIu64 "\n", step);
 }
 
-static fs_status run(const fs_args *args, fs_error *err)
+/* ---- one training ---- */
+
+static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
 {
     struct show show = { .to = opt.dry_run ? stdout : stderr };
     fs_stage_events events = { show_plan, show_pretrained, show_checkpoint, &show };
-    fs_recipe recipe = { 0 };
     fs_pool *pool = NULL;
     fs_kernels kernels;
-    fs_status rc = fs_recipe_read(&recipe, args->items[0], err);
+    fs_status rc = fs_kernels_init_named(&kernels, opt.isa, err);
 
-    if (!rc)
-        rc = fs_kernels_init_named(&kernels, opt.isa, err);
     if (!rc)
         rc = fs_pool_new(opt.n_threads, &pool, err);
     if (!rc && !opt.dry_run)
-        rc = fs_folder_make(recipe.out, err);
+        rc = fs_folder_make(r->out, err);
     if (!rc) {
         fs_pool_keep_all(pool);
         fs_interrupt_catch();
-        if (recipe.stage == FS_STAGE_GRPO)
+        if (r->stage == FS_STAGE_GRPO)
             events.step = show_reinforced;
-        rc = (recipe.stage == FS_STAGE_GRPO ? fs_reinforce : fs_pretrain)(&recipe, pool, &kernels, opt.resume, opt.dry_run, &events, err);
+        rc = (r->stage == FS_STAGE_GRPO ? fs_reinforce : fs_pretrain)(r, pool, &kernels, resume, opt.dry_run, &events, err);
     }
     fs_pool_free(pool);
+    return rc;
+}
+
+static fs_status train_stage(const fs_recipe *r, fs_error *err)
+{
+    return train(r, true, err);
+}
+
+/* ---- recipes ---- */
+
+static fs_status set_seed(struct json_object *json, fs_buf *text, fs_error *err)
+{
+    char *end;
+    long long seed = strtoll(opt.seed, &end, 10);
+
+    if (!*opt.seed || *end || seed < 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--seed is '%.60s', which is no integer from 0", opt.seed);
+    if (!json_object_is_type(json, json_type_object) || json_object_object_add(json, "seed", json_object_new_int64(seed)) != 0)
+        return fs_fail(err, FS_ERR_FORMAT, "the recipe is no mapping");
+    return fs_buf_printf(text, err, "\nseed: %lld\n", seed);
+}
+
+static fs_status train_one(struct json_object *json, const char *path, const fs_buf *text, fs_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = strndup(path, slash ? (size_t)(slash - path) + 1 : 0);
+    const fs_recipe_place place = { .folder = folder, .out = opt.out };
+    fs_recipe recipe = { 0 };
+    fs_status rc = folder ? FS_OK : fs_fail_memory(err, strlen(path));
+
+    if (!rc && (opt.only || opt.until))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' has no stages", path);
+    if (!rc)
+        rc = fs_recipe_of(&recipe, json, path, &place, err);
+    if (!rc)
+        rc = fs_recipe_hash(&recipe, fs_buf_bytes(text), err);
+    if (!rc)
+        rc = train(&recipe, opt.resume, err);
     fs_recipe_done(&recipe);
+    free(folder);
+    return rc;
+}
+
+static fs_status train_chain(struct json_object *json, const char *path, fs_error *err)
+{
+    const fs_chain_options o = { opt.only, opt.until, opt.isa, opt.n_threads, opt.dry_run, opt.json, train_stage };
+    fs_chain *chain = NULL;
+    fs_status rc = fs_chain_new(json, path, opt.out, &chain, err);
+
+    if (!rc)
+        rc = fs_chain_run(chain, &o, err);
+    fs_chain_free(chain);
+    return rc;
+}
+
+static fs_status run(const fs_args *args, fs_error *err)
+{
+    const char *path = args->items[0];
+    struct json_object *json = NULL;
+    fs_buf text = { 0 };
+    fs_status rc = fs_file_read(path, FS_RECIPE_BYTES_MAX, &text, err);
+
+    if (!rc)
+        rc = fs_yaml_parse(fs_buf_bytes(&text), path, &json, err);
+    if (!rc && opt.seed)
+        rc = set_seed(json, &text, err);
+    if (!rc)
+        rc = fs_is_chain(json) ? train_chain(json, path, err) : train_one(json, path, &text, err);
+    json_object_put(json);
+    fs_buf_done(&text);
     return rc;
 }
 
@@ -130,7 +207,8 @@ const fs_command fs_command_train = {
     .set = { .name = "train",
              .usage = "RECIPE",
              .summary = "Train a model by a recipe.",
-             .text = "RECIPE is a YAML file: which model, which data, how many steps. Checkpoints are ordinary model folders in the recipe's out, "
+             .text = "RECIPE is a YAML file: which model, which data, how many steps; or a chain of stages, from problems and tokenizer to the last "
+                     "training, which goes on where it was cut and steps over what is done. Checkpoints are ordinary model folders in the recipe's out, "
                      "with what --resume needs; trace.jsonl beside them has the bits of every step's loss and gradient norm. Neither --threads "
                      "nor --isa nor a stop changes a bit of the result.",
              .options = options,

@@ -324,6 +324,13 @@ static fs_status read_state(const char *folder, fs_optimizer *o, const char *rec
     return rc;
 }
 
+fs_status fs_checkpoint_check(const char *folder, const char *recipe_sha256, fs_error *err)
+{
+    fs_optimizer unused = { 0 };
+
+    return read_state(folder, &unused, recipe_sha256, err);
+}
+
 fs_status fs_checkpoint_read(const char *folder, fs_params *p, fs_optimizer *o, const char *recipe_sha256, fs_error *err)
 {
     char *inner = fs_path_join(folder, "optimizer"), *average = fs_path_join(folder, "average");

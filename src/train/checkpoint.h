@@ -18,6 +18,8 @@ fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_para
                               const char *tokenizer_from, fs_error *err);
 /* The newest whole checkpoint in out: its steps and its folder (free); *ret_folder NULL: there is none. */
 fs_status fs_checkpoint_newest(const char *out, uint64_t *ret_step, char **ret_folder, fs_error *err);
+/* Whether the recipe of that hash made the checkpoint; another one is a sentence. */
+fs_status fs_checkpoint_check(const char *folder, const char *recipe_sha256, fs_error *err);
 /* Weights, moments and the optimiser's counters. Another recipe than recipe_sha256's is a sentence. */
 fs_status fs_checkpoint_read(const char *folder, fs_params *p, fs_optimizer *o, const char *recipe_sha256, fs_error *err);
 

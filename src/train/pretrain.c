@@ -132,7 +132,13 @@ static fs_status open_shards(struct run *u, fs_error *err)
 
 static fs_status read_data(struct run *u, fs_error *err)
 {
-    fs_status rc = fs_stage_tokenizer(&u->s, u->r->data == FS_RECIPE_TEXT ? FS_STAGE_MUST_READ : u->r->data == FS_RECIPE_SHARDS ? FS_STAGE_MAY_READ : FS_STAGE_COPY, err);
+    fs_status rc;
+
+    if (u->r->data_later) {
+        u->pieces_max = 1;
+        return FS_OK;
+    }
+    rc = fs_stage_tokenizer(&u->s, u->r->data == FS_RECIPE_TEXT ? FS_STAGE_MUST_READ : u->r->data == FS_RECIPE_SHARDS ? FS_STAGE_MAY_READ : FS_STAGE_COPY, err);
 
     if (!rc && u->r->data == FS_RECIPE_SHARDS)
         return open_shards(u, err);

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECIPE_BYTES_MAX ((size_t)1 << 20)
-
 enum kind { INTEGER, NUMBER, FLAG, PATH, WORD, GLOB, GLOBS, GROUPS };
 
 /* Which stages have it. */
@@ -30,7 +28,8 @@ struct field {
 
 struct reader {
     unsigned stage;
-    const char *path, *folder; /* folder: "" or "some/where/" */
+    const char *path; /* names the recipe in sentences */
+    const fs_recipe_place *place;
     const struct field *fields;
     const char *section;
     fs_error *err;
@@ -59,14 +58,20 @@ static fs_status fail_unknown(struct reader *r, const char *section, const char 
                    near ? near : "", near ? "'?" : "");
 }
 
-static fs_status path_of(struct reader *r, const char *text, char **ret)
+fs_status fs_recipe_path(const fs_recipe_place *place, const char *text, char **ret, fs_error *err)
 {
+    fs_status rc;
+
     free(*ret);
+    *ret = NULL;
+    rc = place->made ? place->made(place->ud, text, ret, err) : FS_OK;
+    if (rc || *ret)
+        return rc;
     if (*text == '/')
         *ret = strdup(text);
-    else if ((*ret = malloc(strlen(r->folder) + strlen(text) + 1)) != NULL)
-        strcat(strcpy(*ret, r->folder), text);
-    return *ret ? FS_OK : fs_fail_memory(r->err, strlen(text));
+    else if ((*ret = malloc(strlen(place->folder) + strlen(text) + 1)) != NULL)
+        strcat(strcpy(*ret, place->folder), text);
+    return *ret ? FS_OK : fs_fail_memory(err, strlen(text));
 }
 
 static fs_status glob_of(struct reader *r, const char *text, char **ret)
@@ -104,7 +109,7 @@ static fs_status read_value(struct reader *r, const struct field *f, struct json
         if (!json_object_is_type(o, json_type_string) || json_object_get_string_len(o) == 0)
             return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is no text", r->path, f->section, dot, f->key);
         if (f->kind == PATH)
-            return path_of(r, json_object_get_string(o), f->to);
+            return fs_recipe_path(r->place, json_object_get_string(o), f->to, r->err);
         if (f->kind == GLOB)
             return glob_of(r, json_object_get_string(o), f->to);
         *(const char **)f->to = json_object_get_string(o);
@@ -162,7 +167,7 @@ static fs_status read_groups(struct reader *r, struct json_object *o, fs_recipe 
             { "optimizer.groups", "weight_decay", NUMBER, &g->weight_decay, 0, 10, BOTH },
             { "", NULL, WORD, NULL, 0, 0, 0 },
         };
-        struct reader inner = { r->stage, r->path, r->folder, fields, "", r->err };
+        struct reader inner = { r->stage, r->path, r->place, fields, "", r->err };
         *g = (fs_recipe_group){ .lr_scale = 1, .weight_decay = -1 };
         recipe->n_groups = (int)i + 1;
         rc = read_section(&inner, "optimizer.groups", json_object_array_get_idx(o, i), recipe);
@@ -322,7 +327,20 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     return rc ? rc : check(r, path, err);
 }
 
-static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const char *folder, fs_error *err)
+/* The tokenizer's file, where its folder is given. */
+static fs_status complete_tokenizer(fs_recipe *r, fs_error *err)
+{
+    char *path = r->tokenizer && !fs_ends_with(r->tokenizer, ".json") ? fs_path_join(r->tokenizer, "tokenizer.json") : r->tokenizer;
+
+    if (!path && r->tokenizer)
+        return fs_fail_memory(err, strlen(r->tokenizer));
+    if (path != r->tokenizer)
+        free(r->tokenizer);
+    r->tokenizer = path;
+    return FS_OK;
+}
+
+static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
     struct numbers n = { .kind = "text", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo", .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1,
                          .sequences = 64, .micro_tokens = 4096, .temperature = 1 };
@@ -397,7 +415,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "policy", "micro_tokens", INTEGER, &n.micro_tokens, 256, 1 << 24, RL },
         { "", NULL, WORD, NULL, 0, 0, 0 },
     };
-    struct reader reader = { 0, path, folder, fields, "", err };
+    struct reader reader = { 0, path, place, fields, "", err };
     fs_status rc = find_stage(json, path, &r->stage, err);
 
     if (!rc && r->stage == FS_STAGE_GRPO)
@@ -405,10 +423,32 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
     reader.stage = 1u << r->stage;
     if (!rc)
         rc = read_section(&reader, "", json, r);
+    if (!rc && place->out) {
+        free(r->out);
+        r->out = strdup(place->out);
+        rc = r->out ? FS_OK : fs_fail_memory(err, strlen(place->out));
+    }
+    if (!rc)
+        rc = complete_tokenizer(r, err);
     return rc ? rc : settle(r, &n, path, err);
 }
 
-static fs_status hash(fs_recipe *r, fs_bytes text, fs_error *err)
+bool fs_recipe_stage_of(const char *word, fs_recipe_stage *ret)
+{
+    for (int i = 0; stages[i]; i++)
+        if (strcmp(stages[i], word) == 0) {
+            *ret = (fs_recipe_stage)i;
+            return true;
+        }
+    return false;
+}
+
+const char *fs_recipe_stage_word(fs_recipe_stage stage)
+{
+    return stages[stage];
+}
+
+fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err)
 {
     fs_sha256 h;
     fs_status rc = fs_sha256_init(&h, err);
@@ -420,36 +460,31 @@ static fs_status hash(fs_recipe *r, fs_bytes text, fs_error *err)
     return FS_OK;
 }
 
+fs_status fs_recipe_of(fs_recipe *ret, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
+{
+    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006, .rewards = { .right = 1 },
+                        .grpo = { .policy = { .epsilon_low = 0.2, .epsilon_high = 0.2 } } };
+    return read_all(ret, json, path, place, err);
+}
+
 fs_status fs_recipe_parse(fs_recipe *ret, fs_bytes text, const char *path, fs_error *err)
 {
     const char *slash = strrchr(path, '/');
     char *folder = strndup(path, slash ? (size_t)(slash - path) + 1 : 0);
+    const fs_recipe_place place = { .folder = folder };
     struct json_object *json = NULL;
     fs_status rc;
 
-    *ret = (fs_recipe){ .optimizer = fs_optimizer_default(), .init_std = 0.006, .rewards = { .right = 1 },
-                        .grpo = { .policy = { .epsilon_low = 0.2, .epsilon_high = 0.2 } } };
+    *ret = (fs_recipe){ 0 };
     if (!folder)
         return fs_fail_memory(err, strlen(path));
     rc = fs_yaml_parse(text, path, &json, err);
     if (!rc)
-        rc = hash(ret, text, err);
+        rc = fs_recipe_of(ret, json, path, &place, err);
     if (!rc)
-        rc = read_all(ret, json, path, folder, err);
+        rc = fs_recipe_hash(ret, text, err);
     json_object_put(json);
     free(folder);
-    return rc;
-}
-
-fs_status fs_recipe_read(fs_recipe *ret, const char *path, fs_error *err)
-{
-    fs_buf text = { 0 };
-    fs_status rc = fs_file_read(path, RECIPE_BYTES_MAX, &text, err);
-
-    *ret = (fs_recipe){ 0 };
-    if (!rc)
-        rc = fs_recipe_parse(ret, fs_buf_bytes(&text), path, err);
-    fs_buf_done(&text);
     return rc;
 }
 

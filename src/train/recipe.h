@@ -13,7 +13,7 @@
  *     files: [a.jsonl]
  *     kind: text                     records (data/records.h), ids: {"ids":[...]} a line, or shards: one folder (data/shards.h)
  *     pack: cut                      shards only: cut or whole (data/pack.h)
- *     tokenizer: tokenizer.json      text only; by default that of `from`
+ *     tokenizer: tokenizer.json      or its folder; by default that of `from`
  *     length: 256                    tokens a row, a multiple of 256
  *   batch: { rows: 16, micro_rows: 4 }
  *   optimizer: { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, clip: 1 }
@@ -42,6 +42,7 @@
 
 #define FS_RECIPE_FILES_MAX 64
 #define FS_RECIPE_GLOBS_MAX 64
+#define FS_RECIPE_BYTES_MAX ((size_t)1 << 20)
 
 typedef enum fs_recipe_stage { FS_STAGE_PRETRAIN, FS_STAGE_SFT, FS_STAGE_GRPO, FS_STAGE_END } fs_recipe_stage;
 
@@ -77,11 +78,32 @@ typedef struct fs_recipe {
     fs_problem_rewards rewards;
     fs_grpo_options grpo; /* its seed and stop tokens are not filled in */
     char sha256[65]; /* of the recipe's text */
+    /* Of a dry run: what an earlier stage is still to make. model: config is of the shape that from will have. */
+    bool model_later, data_later;
 } fs_recipe;
 
-fs_status fs_recipe_read(fs_recipe *ret, const char *path, fs_error *err);
-/* The same from its text; path names it in sentences and gives the folder. */
+/* Where a recipe stands. */
+typedef struct fs_recipe_place {
+    const char *folder; /* what its paths are relative to: "" or "some/where/" */
+    const char *out;    /* instead of the recipe's; NULL: none */
+    uint64_t seed;      /* where the recipe gives none */
+    /* What an earlier stage made that text names, as a new string; *ret stays NULL when it names none. NULL: there are no stages. */
+    fs_status (*made)(void *ud, const char *text, char **ret, fs_error *err);
+    void *ud;
+} fs_recipe_place;
+
+/* path names it in sentences and gives the folder. */
 fs_status fs_recipe_parse(fs_recipe *ret, fs_bytes text, const char *path, fs_error *err);
+/* The same from its values, without the hash. */
+struct json_object;
+fs_status fs_recipe_of(fs_recipe *ret, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err);
+/* Sets sha256. */
+fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err);
+/* "pretrain", ...; false: no such stage. FS_STAGE_END has no word: NULL. */
+bool fs_recipe_stage_of(const char *word, fs_recipe_stage *ret);
+const char *fs_recipe_stage_word(fs_recipe_stage stage);
+/* A path of a recipe as it is to be opened; *ret, which is freed first, is a new string. */
+fs_status fs_recipe_path(const fs_recipe_place *place, const char *text, char **ret, fs_error *err);
 /* Zeroed recipes, and ones whose reading stopped, are fine. */
 void fs_recipe_done(fs_recipe *r);
 

@@ -39,22 +39,23 @@ static fs_status make(struct run *u, fs_error *err)
 {
     const fs_recipe *r = u->r;
     fs_trainer_options room = { 0 };
-    fs_status rc = fs_stage_tokenizer(&u->s, FS_STAGE_MUST_READ, err);
+    fs_status rc = r->data_later ? FS_OK : fs_stage_tokenizer(&u->s, FS_STAGE_MUST_READ, err);
 
     u->options = r->grpo;
     u->options.seed = r->seed;
-    if (!rc && fs_tokenizer_n_ids(u->s.tokenizer) > u->s.config->vocab_size)
+    if (!rc && u->s.tokenizer && fs_tokenizer_n_ids(u->s.tokenizer) > u->s.config->vocab_size)
         rc = fs_fail(err, FS_ERR_FORMAT, "the tokenizer has %zu tokens, the model %" PRIu32, fs_tokenizer_n_ids(u->s.tokenizer), u->s.config->vocab_size);
     if (!rc && (uint64_t)r->grpo.prompt_max + r->grpo.max_tokens > u->s.config->max_position_embeddings)
         rc = fs_fail(err, FS_ERR_CONTEXT_FULL, "policy.prompt_max and policy.max_tokens are %" PRIu64 " tokens, the model's context is %" PRIu32,
                      (uint64_t)r->grpo.prompt_max + r->grpo.max_tokens, u->s.config->max_position_embeddings);
     if (!rc)
         rc = find_stop_ids(u, err);
-    if (!rc)
+    if (!rc && !r->data_later)
         rc = fs_problems_new(r->task, &r->task_options, &r->rewards, u->s.tokenizer, &u->problems, err);
     if (rc)
         return rc;
-    u->source = fs_problems_source(u->problems, u->options.group);
+    if (u->problems)
+        u->source = fs_problems_source(u->problems, u->options.group);
     fs_grpo_trainer_room(&u->options, &room);
     return fs_stage_trainer(&u->s, &room, err);
 }
@@ -67,11 +68,11 @@ static fs_status make_reference(struct run *u, fs_error *err)
 
     if (u->r->grpo.policy.beta == 0)
         return FS_OK;
-    if (!u->s.weights)
+    if (!u->s.weights && !u->r->model_later)
         return fs_fail(err, FS_ERR_ARGUMENT, "policy.beta wants a reference: give model.from");
     fs_grpo_trainer_room(&u->options, &room);
     rc = fs_trainer_new(u->s.config, u->s.pool, u->s.kernels, &room, &u->reference, err);
-    if (!rc)
+    if (!rc && u->s.weights)
         rc = fs_params_load(fs_trainer_params(u->reference), u->s.weights, err);
     if (!rc)
         fs_trainer_pack(u->reference);

@@ -14,7 +14,7 @@ static const char head[] =
     ":root{--back:#f6f7f9;--panel:#fff;--line:#e3e6ea;--text:#1c2126;--faint:#67707a}"
     "@media(prefers-color-scheme:dark){:root{--back:#14171a;--panel:#1c2024;--line:#2e343a;--text:#e7eaed;--faint:#98a1aa}}"
     "body{margin:0 auto;max-width:1320px;padding:20px;background:var(--back);color:var(--text);font:15px/1.45 system-ui,sans-serif}"
-    "h1{font-size:22px;margin:0 0 12px}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,560px),1fr));gap:12px}"
+    "h1{font-size:22px;margin:0 0 12px}h2{font-size:17px;margin:22px 0 8px}small{color:var(--faint);font-weight:400}.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,560px),1fr));gap:12px}"
     "table{border-collapse:collapse;margin:16px 0;font-size:13px}td,th{padding:3px 12px 3px 0;text-align:right;border-bottom:1px solid var(--line)}"
     "td:first-child,th:first-child{text-align:left}th{color:var(--faint);font-weight:500}";
 
@@ -146,7 +146,7 @@ static fs_status put_several_runs(fs_buf *out, const fs_report_run *runs, size_t
     return rc;
 }
 
-fs_status fs_report_write(const fs_report_run *runs, size_t n_runs, const char *title, fs_buf *out, fs_error *err)
+static fs_status put_head(fs_buf *out, const char *title, fs_error *err)
 {
     fs_status rc = fs_buf_append_str(out, head, err);
 
@@ -158,13 +158,65 @@ fs_status fs_report_write(const fs_report_run *runs, size_t n_runs, const char *
         rc = fs_buf_append_str(out, "</title><h1>", err);
     if (!rc)
         rc = fs_html_text(out, title, err);
+    return rc ? rc : fs_buf_append_str(out, "</h1>", err);
+}
+
+fs_status fs_report_write(const fs_report_run *runs, size_t n_runs, const char *title, fs_buf *out, fs_error *err)
+{
+    fs_status rc = put_head(out, title, err);
+
     if (!rc)
-        rc = fs_buf_append_str(out, "</h1><div class=\"charts\">\n", err);
+        rc = fs_buf_append_str(out, "<div class=\"charts\">\n", err);
     if (!rc)
         rc = n_runs == 1 ? put_one_run(out, &runs[0].columns, err) : put_several_runs(out, runs, n_runs, err);
     if (!rc)
         rc = fs_buf_append_str(out, "</div>\n", err);
     if (!rc)
         rc = put_table(out, runs, n_runs, err);
+    return rc ? rc : fs_buf_printf(out, err, "<script>%s</script></html>\n", fs_chart_script);
+}
+
+/* ---- a chain ---- */
+
+static fs_status put_numbers(fs_buf *out, const fs_report_stage *s, fs_error *err)
+{
+    fs_status rc = fs_buf_append_str(out, "<table>", err);
+
+    for (size_t i = 0; i < s->n && !rc; i++) {
+        rc = fs_buf_append_str(out, "<tr><td>", err);
+        rc = rc ? rc : fs_html_text(out, s->keys[i], err);
+        rc = rc ? rc : fs_buf_append_str(out, "</td><td>", err);
+        rc = rc ? rc : fs_html_text(out, s->values[i], err);
+        rc = rc ? rc : fs_buf_append_str(out, "</td></tr>", err);
+    }
+    return rc ? rc : fs_buf_append_str(out, "</table>\n", err);
+}
+
+static fs_status put_curves(fs_buf *out, const fs_report_stage *s, fs_error *err)
+{
+    const fs_report_run run = { s->name, s->columns };
+    fs_status rc = fs_buf_append_str(out, "<div class=\"charts\">\n", err);
+
+    if (!rc)
+        rc = put_one_run(out, &s->columns, err);
+    if (!rc)
+        rc = fs_buf_append_str(out, "</div>\n", err);
+    return rc ? rc : put_table(out, &run, 1, err);
+}
+
+fs_status fs_report_chain(const fs_report_stage *stages, size_t n, const char *title, fs_buf *out, fs_error *err)
+{
+    fs_status rc = put_head(out, title, err);
+
+    for (size_t i = 0; i < n && !rc; i++) {
+        const fs_report_stage *s = &stages[i];
+        rc = fs_buf_append_str(out, "<h2>", err);
+        rc = rc ? rc : fs_html_text(out, s->name, err);
+        rc = rc ? rc : fs_buf_append_str(out, " <small>", err);
+        rc = rc ? rc : fs_html_text(out, s->what, err);
+        rc = rc ? rc : fs_buf_append_str(out, "</small></h2>\n", err);
+        if (!rc)
+            rc = s->columns.n ? put_curves(out, s, err) : put_numbers(out, s, err);
+    }
     return rc ? rc : fs_buf_printf(out, err, "<script>%s</script></html>\n", fs_chart_script);
 }

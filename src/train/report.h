@@ -13,4 +13,15 @@ typedef struct fs_report_run {
 
 fs_status fs_report_write(const fs_report_run *runs, size_t n_runs, const char *title, fs_buf *out, fs_error *err);
 
+/* Of a chain of stages: a part for each, with its curves, or with the numbers that it gave. */
+typedef struct fs_report_stage {
+    const char *name, *what;
+    fs_columns columns;          /* of a training */
+    const char *const *keys;     /* [n] of another stage */
+    const char *const *values;   /* [n] */
+    size_t n;
+} fs_report_stage;
+
+fs_status fs_report_chain(const fs_report_stage *stages, size_t n, const char *title, fs_buf *out, fs_error *err);
+
 #endif

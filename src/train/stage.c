@@ -22,7 +22,7 @@ static fs_status open_model(fs_stage *u, fs_error *err)
     fs_buf text = { 0 };
     fs_status rc;
 
-    if (u->r->from) {
+    if (u->r->from && !u->r->model_later) {
         rc = fs_weights_open(u->r->from, &u->weights, err);
         if (!rc)
             u->config = fs_weights_config(u->weights);

@@ -1,0 +1,35 @@
+/* What a stage of a recipe is besides a training: a command of the program, run in this process with the stage's keys as its
+ * options. {stage: make, task: chain, count: 100, split: train} is `farseek data make chain OUT --count 100 --split train`. */
+#ifndef FS_CLI_STEP_H
+#define FS_CLI_STEP_H
+
+#include "cli/cli.h"
+#include "train/recipe.h"
+
+typedef struct fs_step_kind fs_step_kind;
+
+/* NULL: no such stage. */
+const fs_step_kind *fs_step_kind_of(const char *stage);
+/* The i-th stage's word; NULL behind the last. */
+const char *fs_step_word(size_t i);
+
+typedef struct fs_step {
+    const fs_step_kind *kind;
+    const fs_command *command;
+    char **argv; /* [argc], NULL behind */
+    int argc, capacity;
+} fs_step;
+
+/* Ends OUT's name where the stage is called so and so: ".jsonl", or "" for folders. keys: the stage's. */
+const char *fs_step_suffix(const fs_step_kind *k, struct json_object *keys);
+/* The command line, whose options are checked: an unknown key is refused with the one most like it. what names the stage; out is what it
+ * makes. place->seed is that of a command that has one and is given none. */
+fs_status fs_step_read(fs_step *ret, const fs_step_kind *k, struct json_object *keys, const char *what, const char *out, const fs_recipe_place *place,
+                       fs_error *err);
+/* What the command says on stdout goes to the file `said`. n_threads 0 and isa NULL: as the command has it. */
+fs_status fs_step_run(const fs_step *s, const char *said, int n_threads, const char *isa, fs_error *err);
+/* The command line as one would type it. */
+fs_status fs_step_show(const fs_step *s, fs_buf *out, fs_error *err);
+void fs_step_done(fs_step *s);
+
+#endif
