@@ -46,10 +46,10 @@ void fs_ffn_backward(fs_trainer *t, const fs_lin_ffn *f, const float *gate, cons
 
     swiglu(t, gate, up, n, false);
     fs_lin_grad(t, &f->down, dy, d, t->mid, n, false);
-    fs_product_set(t, &f->down.w.cols, dy, d, m, t->d_gate, n);
+    fs_lin_back(t, &f->down, dy, d, m, t->d_gate, n, false);
     swiglu(t, gate, up, n, true);
     fs_lin_grad(t, &f->gate, t->d_gate, n, t->h, d, false);
     fs_lin_grad(t, &f->up, t->d_up, n, t->h, d, true);
-    (add ? fs_product_add : fs_product_set)(t, &f->gate.w.cols, t->d_gate, n, m, t->dh, d);
-    fs_product_add(t, &f->up.w.cols, t->d_up, n, m, t->dh, d);
+    fs_lin_back(t, &f->gate, t->d_gate, n, m, t->dh, d, add);
+    fs_lin_back(t, &f->up, t->d_up, n, m, t->dh, d, true);
 }

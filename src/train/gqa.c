@@ -96,7 +96,7 @@ void fs_gqa_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
     float *dq, *dk;
 
     fs_lin_grad(t, &l->o, dy, d, l->kept.att, nq, false);
-    fs_product_set(t, &l->o.w.cols, dy, d, m, t->d_att, nq);
+    fs_lin_back(t, &l->o, dy, d, m, t->d_att, nq, false);
     fs_attention_backward(t, &a, t->d_att, t->dq, t->dk, t->dv);
     fs_pool_for(t->pool, m, fs_train_row_grain(t, m), turn_back_piece, &job);
     dq = before_norm(t, l->q_norm, l->kept.q_raw, t->dq, c->num_attention_heads, t->d_raw);
@@ -104,7 +104,7 @@ void fs_gqa_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
     fs_lin_grad(t, &l->q, dq, nq, t->h, d, false);
     fs_lin_grad(t, &l->k, dk, nkv, t->h, d, true);
     fs_lin_grad(t, &l->v, t->dv, nkv, t->h, d, true);
-    fs_product_set(t, &l->q.w.cols, dq, nq, m, t->dh, d);
-    fs_product_add(t, &l->k.w.cols, dk, nkv, m, t->dh, d);
-    fs_product_add(t, &l->v.w.cols, t->dv, nkv, m, t->dh, d);
+    fs_lin_back(t, &l->q, dq, nq, m, t->dh, d, false);
+    fs_lin_back(t, &l->k, dk, nkv, m, t->dh, d, true);
+    fs_lin_back(t, &l->v, t->dv, nkv, m, t->dh, d, true);
 }

@@ -11,14 +11,33 @@
 /* Rows [row0, row0 + n) of a parameter [.., k] as operand of products, both ways. */
 typedef struct fs_operand {
     fs_param *p;
+    const struct fs_merged *merged; /* its values are packed; NULL: the parameter's own */
     uint32_t row0, n, k;
     fs_mat rows; /* x W^T: n outputs */
     fs_mat cols; /* y W: k outputs */
 } fs_operand;
 
+/* A pair that is trained beside a frozen linear. */
+typedef struct fs_low_rank {
+    fs_operand a, b; /* [r, in], [out, r] */
+    float scale;
+    uint32_t r; /* 0: there is none */
+} fs_low_rank;
+
+/* A frozen matrix that is multiplied together with its pair. */
+typedef struct fs_merged {
+    fs_param *w;
+    fs_low_rank low;
+    float *values, *g; /* as w; g: the gradient of values */
+    float *turned;     /* [r, rows of w] B transposed */
+    fs_mat columns;    /* of g, in packed */
+    float *packed;
+} fs_merged;
+
 typedef struct fs_lin {
     fs_operand w;
     fs_param *bias; /* NULL: none */
+    fs_low_rank low;
 } fs_lin;
 
 typedef struct fs_lin_ffn {
@@ -49,6 +68,7 @@ typedef struct fs_train_layer {
     fs_lin q_a, kv_a;                         /* mla */
     fs_param *q_a_norm, *kv_a_norm;
     fs_operand *uk, *uv;                      /* [H] rows of kv_b_proj */
+    fs_merged *kv_b;                          /* NULL: no pair */
     bool is_moe;
     fs_lin_ffn ffn;                           /* dense, or the shared expert */
     bool has_shared;
@@ -137,6 +157,9 @@ struct fs_trainer {
     float *frequency;                   /* [spans, E] f_i of the balance loss */
     float *pack_x, *turned;             /* operands of dW: panels of x, dy transposed */
     const float *packed_x;              /* what pack_x was made of; NULL: of something else since */
+    uint32_t low_r;                     /* the largest of pairs; 0: there are none */
+    float *low_u, *low_e;               /* [T, low_r] of the pair under way */
+    float *low_tiles;                   /* a thread's */
     float *logits;                      /* [256, V] */
     float *nll, *mtp_nll;               /* [T] */
 };
@@ -153,7 +176,7 @@ fs_status fs_operands_plan(fs_trainer *t, fs_error *err); /* once all are added:
 void fs_operands_done(fs_trainer *t);
 
 /* ---- products.c: each one region of the pool, or a few ---- */
-/* y [m, n] = x W^T (+ bias). */
+/* y [m, n] = x W^T (+ bias), and its pair's. */
 void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
 /* y = the A256 products of mat; y = fl(y + them). */
 void fs_product_set(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
@@ -170,8 +193,24 @@ static inline size_t fs_turned_ld(size_t m)
 {
     return ((m + 15) & ~(size_t)15) + 16;
 }
-/* dW and the bias of l from dy [T, n] and x. */
+/* dW and the bias of l from dy [T, n] and x, or its pair's gradients. */
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x);
+/* dx [m, k] = dy W, its pair's behind it; add: dx goes on by both. */
+void fs_lin_back(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx, bool add);
+
+/* ---- lora.c ---- */
+/* The pair of the linear, called as on the Hub, if the parameters have one. */
+fs_status fs_low_rank_init(fs_trainer *t, fs_low_rank *ret, const char *linear, fs_error *err);
+size_t fs_low_rank_tile_floats(const fs_trainer *t);
+/* Each of a linear that has a pair: y goes on; dx goes on; the pair's gradients over the chains, as fs_outer's. */
+void fs_low_rank_forward(fs_trainer *t, const fs_low_rank *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
+void fs_low_rank_back(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx);
+void fs_low_rank_grad(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, const float *x, size_t ldx, const fs_chains *chains, bool same_x);
+/* *ret stays NULL where w has no pair. */
+fs_status fs_merged_new(fs_trainer *t, fs_param *w, const char *linear, fs_merged **ret, fs_error *err);
+void fs_merged_free(fs_merged *m);
+void fs_merged_pack(fs_trainer *t, fs_merged *m); /* once its pair is packed */
+void fs_merged_end(fs_trainer *t, fs_merged *m);  /* the pair's gradients from g */
 
 /* ---- rows.c ---- */
 size_t fs_train_row_grain(const fs_trainer *t, size_t m);

@@ -102,7 +102,9 @@ static void turn_back_piece(void *ud, size_t begin, size_t end, int thread)
 
 static float *gradient_of(const fs_operand *w)
 {
-    return w->p->g ? w->p->g + (size_t)w->row0 * w->k : NULL;
+    float *g = w->merged ? w->merged->g : w->p->g;
+
+    return g ? g + (size_t)w->row0 * w->k : NULL;
 }
 
 void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
@@ -116,7 +118,7 @@ void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
     const float *q_in;
 
     fs_lin_grad(t, &l->o, dy, d, k->att, heads * v, false);
-    fs_product_set(t, &l->o.w.cols, dy, d, m, t->d_att, heads * v);
+    fs_lin_back(t, &l->o, dy, d, m, t->d_att, heads * v, false);
     for (size_t h = 0; h < heads; h++) {
         const fs_operand *w = &l->uv[h];
         fs_outer(t, gradient_of(w), t->d_att + h * v, heads * v, v, k->o_lat + h * lora, heads * lora, lora, &t->chains, false);
@@ -133,14 +135,14 @@ void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
     q_in = query_input(t, l);
     fs_lin_grad(t, &l->q, t->dq, q_dim, q_in, l->q.w.k, false);
     if (ql) {
-        fs_product_set(t, &l->q.w.cols, t->dq, q_dim, m, t->q_normed, ql); /* its gradient, in its place */
+        fs_lin_back(t, &l->q, t->dq, q_dim, m, t->q_normed, ql, false); /* its gradient, in its place */
         memset(t->d_raw, 0, m * ql * sizeof *t->d_raw);
         fs_norm_backward(t, l->q_a_norm, NORM_EPS, k->q_raw, ql, t->q_normed, ql, t->d_raw, ql, ql, 1);
         fs_lin_grad(t, &l->q_a, t->d_raw, ql, t->h, d, false);
-        fs_product_set(t, &l->q_a.w.cols, t->d_raw, ql, m, t->dh, d);
+        fs_lin_back(t, &l->q_a, t->d_raw, ql, m, t->dh, d, false);
     } else {
-        fs_product_set(t, &l->q.w.cols, t->dq, q_dim, m, t->dh, d);
+        fs_lin_back(t, &l->q, t->dq, q_dim, m, t->dh, d, false);
     }
     fs_lin_grad(t, &l->kv_a, t->d_kv_raw, lat, t->h, d, true);
-    fs_product_add(t, &l->kv_a.w.cols, t->d_kv_raw, lat, m, t->dh, d);
+    fs_lin_back(t, &l->kv_a, t->d_kv_raw, lat, m, t->dh, d, true);
 }

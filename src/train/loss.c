@@ -73,7 +73,9 @@ fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const f
         if (!d_h)
             continue;
         fs_outer(t, head_grad, t->logits, v, v, h + row * d, d, d, &one, false);
-        fs_product_set(t, &t->head.w.cols, t->logits, v, m, d_h + row * d, d);
+        if (t->head.low.r)
+            fs_low_rank_grad(t, &t->head.low, t->logits, v, h + row * d, d, &one, true);
+        fs_lin_back(t, &t->head, t->logits, v, m, d_h + row * d, d, false);
     }
     nan = t->kernels->rows.find_nan(nll, t->n_tokens);
     if (nan)

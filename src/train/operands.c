@@ -32,6 +32,7 @@ fs_status fs_lin_init(fs_trainer *t, fs_lin *ret, const char *prefix, const char
 {
     char full[192];
     fs_param *w;
+    fs_status rc;
 
     snprintf(full, sizeof full, "%s%s.bias", prefix, name);
     ret->bias = fs_params_find(t->params, full);
@@ -39,7 +40,9 @@ fs_status fs_lin_init(fs_trainer *t, fs_lin *ret, const char *prefix, const char
     w = fs_params_find(t->params, full);
     if (!w)
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' is missing", full);
-    return fs_operand_add(t, &ret->w, w, 0, w->rows, err);
+    full[strlen(full) - strlen(".weight")] = 0;
+    rc = fs_low_rank_init(t, &ret->low, full, err);
+    return rc ? rc : fs_operand_add(t, &ret->w, w, 0, w->rows, err);
 }
 
 static bool take(size_t *at, uint32_t n, uint32_t k)
@@ -101,15 +104,14 @@ void fs_operands_done(fs_trainer *t)
     fs_free_lazy(t->packed, t->packed_bytes);
 }
 
-static void pack_piece(void *ud, size_t begin, size_t end, int thread)
+static void pack_some(const fs_trainer *t, size_t begin, size_t end, bool merged)
 {
-    const fs_trainer *t = ud;
-
-    (void)thread;
     for (size_t i = begin; i < end; i++) {
         const struct fs_pack_item *item = &t->pack_items[i];
         const fs_operand *o = item->operand;
-        const float *w = o->p->w + (size_t)o->row0 * o->k;
+        const float *w = (o->merged ? o->merged->values : o->p->w) + (size_t)o->row0 * o->k;
+        if (!o->merged != !merged)
+            continue;
         if (item->cols)
             fs_mat_pack_columns(&o->cols, w, o->k, NULL, item->begin, item->end);
         else
@@ -117,7 +119,28 @@ static void pack_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+static void pack_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    pack_some(ud, begin, end, false);
+}
+
+static void pack_merged_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    (void)thread;
+    pack_some(ud, begin, end, true);
+}
+
 void fs_trainer_pack(fs_trainer *t)
 {
+    bool any = false;
+
     fs_pool_for(t->pool, t->n_pack_items, 4, pack_piece, t);
+    for (uint32_t i = 0; i < t->n_layers; i++)
+        if (t->layers[i].kv_b) {
+            fs_merged_pack(t, t->layers[i].kv_b);
+            any = true;
+        }
+    if (any)
+        fs_pool_for(t->pool, t->n_pack_items, 4, pack_merged_piece, t);
 }

@@ -2,6 +2,7 @@
 #include "train/params.h"
 
 #include "base/philox.h"
+#include "formats/adapter.h"
 #include "kernels/math.h"
 
 #include <fnmatch.h>
@@ -172,7 +173,77 @@ static fs_status place(fs_params *p, fs_error *err)
     return FS_OK;
 }
 
+/* ---- pairs ---- */
+float fs_low_rank_scale(const fs_low_rank_options *o)
+{
+    return (float)(o->alpha / (o->rslora ? sqrt((double)o->r) : (double)o->r));
+}
+
+static bool is_target(const fs_low_rank_options *o, const char *linear)
+{
+    bool expert = strstr(linear, ".mlp.experts.") != NULL;
+    size_t n = strlen(linear);
+
+    for (int i = 0; i < o->n_targets; i++) {
+        const char *t = o->targets[i];
+        size_t len = strlen(t);
+        if (expert && !strstr(t, "experts"))
+            continue;
+        if (strcmp(t, "all-linear") == 0 && strcmp(linear, "lm_head") != 0)
+            return true;
+        if (strcmp(t, linear) == 0 || (n > len && linear[n - len - 1] == '.' && strcmp(linear + n - len, t) == 0) ||
+            (strpbrk(t, "*?[") && fnmatch(t, linear, 0) == 0))
+            return true;
+    }
+    return false;
+}
+
+static void add_pair(struct list *l, const char *linear, uint32_t out, uint32_t in)
+{
+    uint32_t r = l->p->low_rank->r;
+    fs_param *a, *b;
+
+    a = add(l, 2, r, in, FS_PAIR_PREFIX "%s.lora_A.weight", linear);
+    if (a)
+        a->is_pair = true;
+    b = add(l, 2, out, r, FS_PAIR_PREFIX "%s.lora_B.weight", linear);
+    if (b)
+        b->is_pair = true;
+}
+
+static void add_pairs(struct list *l, const fs_config *c, const fs_low_rank_options *o)
+{
+    size_t n = l->p->n;
+
+    l->p->low_rank = o;
+    l->prefix[0] = 0;
+    for (size_t i = 0; i < n && !l->rc; i++) {
+        const fs_param item = l->p->items[i];
+        size_t length = strlen(item.name);
+        char linear[PARAM_NAME_MAX];
+        l->p->items[i].fixed = l->p->items[i].frozen = true;
+        if (item.n_dims != 2 || strcmp(item.name, "model.embed_tokens.weight") == 0)
+            continue;
+        snprintf(linear, sizeof linear, "%.*s", (int)(length - strlen(".weight")), item.name);
+        if (!is_target(o, linear))
+            continue;
+        if (fs_ends_with(linear, ".mlp.gate") || strstr(linear, ".mlp.experts."))
+            l->rc = fs_fail(l->err, FS_ERR_UNSUPPORTED, "a pair of '%s' cannot be trained", linear);
+        else
+            add_pair(l, linear, item.rows, item.cols);
+    }
+    if (!l->rc && c->tie_word_embeddings && is_target(o, "lm_head"))
+        add_pair(l, "lm_head", c->vocab_size, c->hidden_size);
+    if (!l->rc && l->p->n == n)
+        l->rc = fs_fail(l->err, FS_ERR_ARGUMENT, "no linear of the model is among the targets");
+}
+
 fs_status fs_params_new(const fs_config *c, bool mtp, fs_params **ret, fs_error *err)
+{
+    return fs_params_new_with(c, mtp, NULL, ret, err);
+}
+
+fs_status fs_params_new_with(const fs_config *c, bool mtp, const fs_low_rank_options *low_rank, fs_params **ret, fs_error *err)
 {
     struct list l = { .p = calloc(1, sizeof(fs_params)), .err = err };
     uint32_t d = c->hidden_size;
@@ -191,6 +262,8 @@ fs_status fs_params_new(const fs_config *c, bool mtp, fs_params **ret, fs_error 
         add_linear(&l, d, 2 * (uint64_t)d, false, "eh_proj");
         add_norm(&l, d, "shared_head.norm");
     }
+    if (!l.rc && low_rank)
+        add_pairs(&l, c, low_rank);
     if (!l.rc) {
         qsort(l.p->items, l.p->n, sizeof *l.p->items, by_name);
         l.rc = place(l.p, err);
@@ -347,8 +420,11 @@ fs_status fs_params_load(fs_params *p, const fs_weights *w, fs_error *err)
     for (size_t i = 0; i < p->n; i++) {
         fs_param *item = &p->items[i];
         const fs_tensor *t;
-        fs_status rc = item->n_dims == 1 ? fs_weights_get(w, item->name, &t, err, 1, (uint64_t)item->cols)
-                                         : fs_weights_get(w, item->name, &t, err, 2, (uint64_t)item->rows, (uint64_t)item->cols);
+        fs_status rc;
+        if (item->is_pair)
+            continue;
+        rc = item->n_dims == 1 ? fs_weights_get(w, item->name, &t, err, 1, (uint64_t)item->cols)
+                               : fs_weights_get(w, item->name, &t, err, 2, (uint64_t)item->rows, (uint64_t)item->cols);
         if (rc)
             return rc;
         for (uint32_t r = 0; r < item->rows; r++)
@@ -393,6 +469,71 @@ void fs_params_init(fs_params *p, uint64_t seed, double std)
                 item->w[j + 1] = pair[1];
         }
     }
+}
+
+void fs_params_init_pairs(fs_params *p, uint64_t seed)
+{
+    const uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        double bound = 1 / sqrt((double)item->cols);
+        if (!item->is_pair || !fs_ends_with(item->name, ".lora_A.weight"))
+            continue;
+        for (size_t j = 0; j < item->n; j += 4) {
+            const uint32_t counter[4] = { (uint32_t)(j / 4), (uint32_t)((uint64_t)j / 4 >> 32), (uint32_t)i, 2 };
+            uint32_t r[4];
+            fs_philox(counter, key, r);
+            for (size_t n = 0; n < 4 && j + n < item->n; n++)
+                item->w[j + n] = (float)((((double)(r[n] >> 8) + 0.5) * 0x1p-23 - 1) * bound);
+        }
+    }
+}
+
+static fs_status load_pair(fs_params *p, fs_adapter *adapter, fs_param *a, fs_error *err)
+{
+    size_t length = strlen(a->name) - strlen(".lora_A.weight");
+    char linear[PARAM_NAME_MAX], name[PARAM_NAME_MAX + 32];
+    fs_adapter_pair pair;
+    fs_param *b;
+    bool found;
+    fs_status rc;
+
+    snprintf(name, sizeof name, "%.*s.lora_B.weight", (int)length, a->name);
+    b = fs_params_find(p, name);
+    snprintf(linear, sizeof linear, "%.*s", (int)(length - strlen(FS_PAIR_PREFIX)), a->name + strlen(FS_PAIR_PREFIX));
+    rc = fs_adapter_get(adapter, linear, b->rows, a->cols, &found, &pair, err);
+    if (rc)
+        return rc;
+    if (!found)
+        return fs_fail(err, FS_ERR_FORMAT, "it has no pair of '%s'", linear);
+    if (pair.a.dims[0] != a->rows || pair.scale != fs_low_rank_scale(p->low_rank))
+        return fs_fail(err, FS_ERR_ARGUMENT, "its pair of '%s' has r %" PRIu64 " and scale %g, the recipe's %" PRIu32 " and %g", linear, pair.a.dims[0],
+                       (double)pair.scale, a->rows, (double)fs_low_rank_scale(p->low_rank));
+    for (uint32_t r = 0; r < a->rows; r++)
+        fs_tensor_row_f32(&pair.a, r, a->w + (size_t)r * a->cols);
+    for (uint32_t r = 0; r < b->rows; r++)
+        fs_tensor_row_f32(&pair.b, r, b->w + (size_t)r * b->cols);
+    for (size_t j = 0; j < a->n + b->n; j++) {
+        float v = j < a->n ? a->w[j] : b->w[j - a->n];
+        if (v != v)
+            return fs_fail(err, FS_ERR_NUMERIC, "its pair of '%s' holds a NaN", linear);
+    }
+    return FS_OK;
+}
+
+fs_status fs_params_load_pairs(fs_params *p, const char *folder, fs_error *err)
+{
+    fs_adapter *adapter = NULL;
+    fs_status rc = fs_adapter_open(folder, &adapter, err);
+
+    for (size_t i = 0; i < p->n && !rc; i++)
+        if (p->items[i].is_pair && fs_ends_with(p->items[i].name, ".lora_A.weight"))
+            rc = load_pair(p, adapter, &p->items[i], err);
+    if (!rc)
+        rc = fs_adapter_check_used(adapter, err);
+    fs_adapter_close(adapter);
+    return rc ? fs_fail_prefix(err, "adapter '%s'", folder) : FS_OK;
 }
 
 double fs_param_grad_squares(const fs_kernels *k, const fs_param *p)

@@ -170,6 +170,9 @@ void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
     if (t->grad_memory)
         memset(t->grad_memory, 0, t->grad_memory_bytes);
     for (uint32_t i = 0; i < t->n_layers; i++)
+        if (t->layers[i].kv_b)
+            memset(t->layers[i].kv_b->g, 0, t->layers[i].kv_b->w->n * sizeof(float));
+    for (uint32_t i = 0; i < t->n_layers; i++)
         if (t->layers[i].load)
             memset(t->layers[i].load, 0, t->config->n_routed_experts * sizeof *t->layers[i].load);
 }
@@ -221,6 +224,9 @@ void fs_trainer_end(fs_trainer *t, fs_train_loss *ret)
         fs_add_rows(t, t->head.w.p->g, t->mtp_head_grad, t->head.w.p->g, t->head.w.p->n);
     if (t->options.mtp && t->embed->g)
         fs_add_rows(t, t->embed->g, t->mtp_scatter, t->embed->g, t->embed->n);
+    for (uint32_t i = 0; i < t->n_layers; i++)
+        if (t->layers[i].kv_b)
+            fs_merged_end(t, t->layers[i].kv_b);
     *ret = (fs_train_loss){
         .loss = n->n_targets ? (double)(float)(t->loss_sum / (double)n->n_targets) : 0,
         .mtp = n->n_mtp_targets ? (double)(float)(t->mtp_sum / (double)n->n_mtp_targets) : 0,

@@ -69,6 +69,15 @@ void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, 
     struct product_job job = { .t = t, .mat = &l->w.rows, .bias = l->bias ? l->bias->w : NULL, .x = x, .ldx = ldx, .m = m, .y = y, .ldy = ldy };
 
     product(&job);
+    if (l->low.r)
+        fs_low_rank_forward(t, &l->low, x, ldx, m, y, ldy);
+}
+
+void fs_lin_back(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx, bool add)
+{
+    (add ? fs_product_add : fs_product_set)(t, &l->w.cols, dy, lddy, m, dx, lddx);
+    if (l->low.r)
+        fs_low_rank_back(t, &l->low, dy, lddy, m, dx, lddx);
 }
 
 /* ---- dW ---- */
@@ -206,6 +215,8 @@ void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part 
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x)
 {
     fs_outer(t, l->w.p->g, dy, lddy, l->w.n, x, ldx, l->w.k, &t->chains, same_x);
+    if (l->low.r)
+        fs_low_rank_grad(t, &l->low, dy, lddy, x, ldx, &t->chains, true);
     if (l->bias && l->bias->g)
         fs_bias_backward(t, l->bias, dy, lddy);
 }

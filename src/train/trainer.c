@@ -24,6 +24,7 @@ static fs_status init_latent(fs_trainer *t, fs_train_layer *l, const char *prefi
     const fs_config *c = t->config;
     uint32_t heads = c->num_attention_heads, nope = c->qk_nope_head_dim, v = c->v_head_dim;
     fs_param *kv_b;
+    char name[192];
     fs_status rc = FS_OK;
 
     if (c->q_lora_rank) {
@@ -43,6 +44,10 @@ static fs_status init_latent(fs_trainer *t, fs_train_layer *l, const char *prefi
         rc = fs_lin_init(t, &l->o, prefix, "self_attn.o_proj", err);
     if (rc)
         return rc;
+    snprintf(name, sizeof name, "%sself_attn.kv_b_proj", prefix);
+    rc = fs_merged_new(t, kv_b, name, &l->kv_b, err);
+    if (rc)
+        return rc;
     l->uk = calloc(heads, sizeof *l->uk);
     l->uv = calloc(heads, sizeof *l->uv);
     if (!l->uk || !l->uv)
@@ -51,6 +56,7 @@ static fs_status init_latent(fs_trainer *t, fs_train_layer *l, const char *prefi
         rc = fs_operand_add(t, &l->uk[h], kv_b, h * (nope + v), nope, err);
         if (!rc)
             rc = fs_operand_add(t, &l->uv[h], kv_b, h * (nope + v) + nope, v, err);
+        l->uk[h].merged = l->uv[h].merged = l->kv_b;
     }
     return rc;
 }
@@ -127,6 +133,8 @@ static fs_status init_model(fs_trainer *t, fs_error *err)
         rc = find(t, &t->norm, "", "model.norm.weight", err);
     if (!rc)
         rc = c->tie_word_embeddings ? fs_operand_add(t, &t->head.w, t->embed, 0, c->vocab_size, err) : fs_lin_init(t, &t->head, "", "lm_head", err);
+    if (!rc && c->tie_word_embeddings)
+        rc = fs_low_rank_init(t, &t->head.low, "lm_head", err);
     for (uint32_t i = 0; i < t->n_layers && !rc; i++)
         rc = init_layer(t, &t->layers[i], i, err);
     if (rc || !t->options.mtp)
@@ -288,6 +296,9 @@ static void walk(fs_trainer *t, struct walk *w)
         TAKE(t->expert_chain_at, rows + 1, 1);
         TAKE(t->expert_chain_begin, e + 1, 1);
     }
+    TAKE(t->low_u, larger(m, FS_CHAIN_TOKENS), t->low_r);
+    TAKE(t->low_e, larger(m, FS_CHAIN_TOKENS), t->low_r);
+    TAKE(t->low_tiles, (size_t)fs_pool_threads(t->pool), fs_low_rank_tile_floats(t));
     TAKE(t->logits, FS_CHAIN_TOKENS, c->vocab_size);
     TAKE(t->pack_x, larger(m, rows), (widest_k + FS_PANEL - 1) / FS_PANEL * FS_PANEL);
     TAKE(t->turned, larger(fs_turned_ld(larger(m, rows)) * widest_n, fs_turned_ld(FS_CHAIN_TOKENS) * c->vocab_size), 1);
@@ -340,6 +351,8 @@ static fs_status check(const fs_config *c, const fs_trainer_options *o, fs_error
                        c->model_type);
     if (c->rope_type == FS_ROPE_LONGROPE)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "longrope cannot be trained: its frequencies change with the context");
+    if (o->mtp && o->low_rank)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "low-rank pairs and a multi-token-prediction loss together are not supported");
     if (o->mtp && !c->num_nextn_predict_layers)
         return fs_fail(err, FS_ERR_ARGUMENT, "the model has no multi-token-prediction layer");
     if (!o->tokens_max || !o->sequences_max)
@@ -371,7 +384,7 @@ fs_status fs_trainer_new(const fs_config *c, fs_pool *pool, const fs_kernels *ke
     t->layers = calloc(t->n_layers, sizeof *t->layers);
     rc = t->layers ? fs_rope_init(&t->rope, c, latent ? c->qk_rope_head_dim : c->head_dim, err) : fs_fail_memory(err, t->n_layers * sizeof *t->layers);
     if (!rc)
-        rc = fs_params_new(c, options->mtp, &t->params, err);
+        rc = fs_params_new_with(c, options->mtp, options->low_rank, &t->params, err);
     if (!rc)
         rc = init_model(t, err);
     if (!rc)
@@ -391,6 +404,7 @@ void fs_trainer_free(fs_trainer *t)
     if (!t)
         return;
     for (uint32_t i = 0; t->layers && i < t->n_layers; i++) {
+        fs_merged_free(t->layers[i].kv_b);
         free(t->layers[i].uk);
         free(t->layers[i].uv);
         free(t->layers[i].experts);

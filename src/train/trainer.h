@@ -26,6 +26,7 @@ typedef struct fs_train_sequence {
 typedef struct fs_trainer_options {
     bool mtp;
     double mtp_weight;     /* of its loss */
+    const fs_low_rank_options *low_rank; /* pairs are trained, the model is frozen; NULL: none; borrowed for the life of the trainer */
     double balance_weight; /* alpha of the sequence-wise balance loss (DeepSeek-V3, eq. 17-20); 0: none */
     uint32_t tokens_max, sequences_max; /* of a micro-batch */
 } fs_trainer_options;

@@ -1,0 +1,318 @@
+/* WRAP_ALLOC. Low-rank pairs under training: logits are the engine's with the adapter to the bit, gradients are torch's and foretell what
+ * the loss does, and no cut, thread or instruction set changes them. Run from the tree's root. */
+#include "unit.h"
+
+#include "alloc_fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "engine/internal.h"
+#include "train/internal.h"
+
+#include <math.h>
+
+#define N_IDS 300
+
+static int32_t ids[N_IDS], targets[N_IDS];
+
+static const char *const dense[] = { "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj" };
+static const char *const head[] = { "q_proj", "down_proj", "lm_head" };
+static const char *const tied[] = { "lm_head", "v_proj" };
+static const char *const some[] = { "q_proj", "v_proj", "up_proj" };
+static const char *const first_o[] = { "model.layers.0.self_attn.o_proj" };
+static const char *const latent[] = { "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj" };
+static const char *const one_kv_b[] = { "*.1.self_attn.kv_b_proj" };
+
+#define TARGETS(x) x, (int)(sizeof x / sizeof *x), NULL
+
+static const struct adapter {
+    const char *name, *base;
+    fs_low_rank_options o;
+} adapters[] = {
+    { "qwen2_all", "qwen2", { 4, 8, false, TARGETS(dense) } },        { "qwen2_rslora", "qwen2", { 3, 5, true, TARGETS(head) } },
+    { "qwen2_tied_head", "qwen2_tied", { 2, 2, false, TARGETS(tied) } }, { "llama3_bf16", "llama3", { 8, 16, false, TARGETS(some) } },
+    { "llama3_rank", "llama3", { 300, 300, false, TARGETS(first_o) } }, { "ds_v3_attention", "ds_v3", { 4, 6, false, TARGETS(latent) } },
+    { "ds_v3_kv_b", "ds_v3", { 2, 4, false, TARGETS(one_kv_b) } },
+};
+#define N_ADAPTERS (sizeof adapters / sizeof *adapters)
+
+static void make_ids(uint32_t vocab, uint32_t seed, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 1664525 + 1013904223;
+        ids[i] = (int32_t)(seed >> 8) % (int32_t)vocab;
+        targets[i] = -1;
+        if (i > 0)
+            targets[i - 1] = ids[i];
+    }
+}
+
+struct bed {
+    fs_pool *pool;
+    fs_kernels kernels;
+    fs_weights *weights;
+    fs_trainer *t;
+    fs_params *p;
+};
+
+static fs_status open_bed(struct bed *b, const struct adapter *a, int threads, unsigned isa, fs_error *err)
+{
+    fs_trainer_options o = { .low_rank = &a->o, .tokens_max = N_IDS, .sequences_max = 6 };
+    char path[128];
+    fs_status rc;
+
+    *b = (struct bed){ 0 };
+    snprintf(path, sizeof path, "tests/vectors/%s", a->base);
+    fs_kernels_init(&b->kernels, isa);
+    rc = fs_pool_new(threads, &b->pool, err);
+    if (!rc)
+        rc = fs_weights_open(path, &b->weights, err);
+    if (!rc)
+        rc = fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &o, &b->t, err);
+    if (rc)
+        return rc;
+    b->p = fs_trainer_params(b->t);
+    rc = fs_params_load(b->p, b->weights, err);
+    snprintf(path, sizeof path, "tests/vectors/adapters/%s", a->name);
+    if (!rc)
+        rc = fs_params_load_pairs(b->p, path, err);
+    if (!rc)
+        fs_trainer_pack(b->t);
+    return rc;
+}
+
+static void close_bed(struct bed *b)
+{
+    fs_trainer_free(b->t);
+    fs_weights_close(b->weights);
+    fs_pool_free(b->pool);
+}
+
+static void logits_are_the_engines(void **state)
+{
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < N_ADAPTERS; f++) {
+        char path[128], adapter[128];
+        fs_model_options o = { .n_threads = 2, .adapter = adapter };
+        struct bed b;
+        fs_model *m;
+        fs_session *s;
+        float *want, *got;
+        size_t v, n = N_IDS;
+        snprintf(path, sizeof path, "tests/vectors/%s", adapters[f].base);
+        snprintf(adapter, sizeof adapter, "tests/vectors/adapters/%s", adapters[f].name);
+        assert_ok(fs_model_open(path, &o, &m, &err), err);
+        if ((size_t)fs_model_ctx_tokens_max(m) < n)
+            n = (size_t)fs_model_ctx_tokens_max(m);
+        v = (size_t)fs_model_vocab_size(m);
+        make_ids((uint32_t)v, 7, n);
+        want = malloc(n * v * sizeof *want);
+        got = malloc(n * v * sizeof *got);
+        assert_ok(fs_session_new(m, (int)n, &s, &err), err);
+        assert_ok(fs_session_eval(s, ids, n, 100, want, NULL, NULL, &err), err);
+        assert_ok(open_bed(&b, &adapters[f], 2, fs_isa_detect(), &err), err);
+        assert_ok(fs_trainer_logits(b.t, &(fs_train_sequence){ .ids = ids, .targets = targets, .n = (uint32_t)n }, 1, got, NULL, &err), err);
+        assert_memory_equal(want, got, n * v * sizeof *want);
+        close_bed(&b);
+        fs_session_free(s);
+        fs_model_close(m);
+        free(want);
+        free(got);
+    }
+}
+
+static double step(struct bed *b, size_t n_ids, uint32_t rows, uint32_t per_run)
+{
+    fs_train_sequence seq[6];
+    fs_train_totals totals = { 0 };
+    fs_train_loss loss;
+    fs_error err;
+    uint32_t n = (uint32_t)n_ids / rows;
+
+    for (uint32_t r = 0; r < rows; r++)
+        seq[r] = (fs_train_sequence){ .ids = ids + r * n, .targets = targets + r * n, .n = n, .index = (uint64_t)r * 512 };
+    fs_train_totals_add(&totals, seq, rows);
+    fs_trainer_begin(b->t, &totals);
+    for (uint32_t r = 0; r < rows; r += per_run)
+        assert_ok(fs_trainer_run(b->t, seq + r, rows - r < per_run ? rows - r : per_run, &err), err);
+    fs_trainer_end(b->t, &loss);
+    return b->t->loss_sum / (double)totals.n_targets;
+}
+
+/* tools/make_lora_vectors.py */
+static void gradients_are_torchs(void **state)
+{
+    struct json_object *all = NULL;
+    fs_buf text = { 0 };
+    fs_error err;
+    int n_cases = 0;
+
+    (void)state;
+    assert_ok(fs_file_read("tests/vectors/lora_grads.json", (size_t)1 << 24, &text, &err), err);
+    assert_ok(fs_json_parse(fs_buf_bytes(&text), "lora_grads.json", &all, &err), err);
+    for (size_t f = 0; f < N_ADAPTERS; f++) {
+        struct json_object *want = fs_json_member(all, adapters[f].name), *list, *grads;
+        struct bed b;
+        size_t n, n_pairs = 0;
+        double loss;
+        if (!want)
+            continue;
+        n_cases++;
+        assert_ok(open_bed(&b, &adapters[f], 2, fs_isa_detect(), &err), err);
+        list = fs_json_member(want, "ids");
+        n = json_object_array_length(list);
+        make_ids(fs_weights_config(b.weights)->vocab_size, 7, n);
+        for (size_t i = 0; i < n; i++)
+            assert_int_equal(ids[i], json_object_get_int(json_object_array_get_idx(list, i)));
+        loss = step(&b, n, 1, 1);
+        assert_true(fabs(loss - json_object_get_double(fs_json_member(want, "loss"))) < 1e-5);
+        grads = fs_json_member(want, "grads");
+        for (size_t i = 0; i < b.p->n; i++) {
+            const fs_param *p = &b.p->items[i];
+            struct json_object *one = fs_json_member(grads, p->name), *at, *values;
+            double norm = sqrt(p->g ? fs_param_grad_squares(&b.kernels, p) : 0), l2;
+            assert_true(p->is_pair == !p->fixed && p->is_pair == (one != NULL));
+            if (!one)
+                continue;
+            n_pairs++;
+            l2 = json_object_get_double(fs_json_member(one, "l2"));
+            if (fabs(norm - l2) > 1e-4 * l2)
+                fail_msg("%s: %s: norm %.9g, torch has %.9g", adapters[f].name, p->name, norm, l2);
+            at = fs_json_member(one, "at");
+            values = fs_json_member(one, "values");
+            for (size_t j = 0; j < json_object_array_length(at); j++) {
+                size_t where = (size_t)json_object_get_int64(json_object_array_get_idx(at, j));
+                double value = json_object_get_double(json_object_array_get_idx(values, j));
+                if (fabs((double)p->g[where] - value) > 1e-3 * fabs(value) + 1e-5 * l2)
+                    fail_msg("%s: %s[%zu]: %.9g, torch has %.9g", adapters[f].name, p->name, where, (double)p->g[where], value);
+            }
+        }
+        assert_int_equal(n_pairs, json_object_object_length(grads));
+        close_bed(&b);
+    }
+    assert_int_equal(n_cases, 5);
+    json_object_put(all);
+    fs_buf_done(&text);
+}
+
+static void no_cut_changes_a_bit(void **state)
+{
+    static const size_t which[] = { 0, 2, 5 };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < sizeof which / sizeof *which; f++) {
+        float *want = NULL;
+        double loss = 0;
+        for (int turn = 0; turn < 7; turn++) {
+            static const unsigned isas[7] = { 0, FS_ISA_AVX2, FS_ISA_AVX2 | FS_ISA_AVX512, FS_ISA_NEON, ~0u, ~0u, ~0u };
+            static const int threads[7] = { 1, 1, 2, 2, 3, 2, 1 }, cuts[7] = { 6, 6, 6, 6, 6, 1, 4 };
+            struct bed b;
+            double got;
+            assert_ok(open_bed(&b, &adapters[which[f]], threads[turn], isas[turn] & fs_isa_detect(), &err), err);
+            make_ids(fs_weights_config(b.weights)->vocab_size, 3, N_IDS);
+            got = step(&b, N_IDS, 6, (uint32_t)cuts[turn]);
+            if (!want) {
+                want = malloc(b.p->n_floats * sizeof *want);
+                memcpy(want, b.p->g, b.p->n_floats * sizeof *want);
+                loss = got;
+            }
+            assert_true(got == loss);
+            assert_memory_equal(want, b.p->g, b.p->n_floats * sizeof *want);
+            close_bed(&b);
+        }
+        free(want);
+    }
+}
+
+/* B is zero and A within +-1/sqrt(in), of no mean to speak of; the numbers are the seed's. */
+static void pairs_from_nothing(void **state)
+{
+    struct bed b;
+    fs_error err;
+    float *first;
+
+    (void)state;
+    assert_ok(open_bed(&b, &adapters[0], 1, 0, &err), err);
+    for (size_t i = 0; i < b.p->n; i++)
+        if (b.p->items[i].is_pair)
+            memset(b.p->items[i].w, 0, b.p->items[i].n * sizeof(float));
+    fs_params_init_pairs(b.p, 9);
+    first = malloc(b.p->n_floats * sizeof *first);
+    memcpy(first, b.p->w, b.p->n_floats * sizeof *first);
+    for (size_t i = 0; i < b.p->n; i++) {
+        const fs_param *p = &b.p->items[i];
+        double bound = 1 / sqrt(p->cols), sum = 0, squares = 0;
+        bool is_a = fs_ends_with(p->name, "lora_A.weight");
+        for (size_t j = 0; p->is_pair && j < p->n; j++) {
+            sum += (double)p->w[j];
+            squares += (double)p->w[j] * (double)p->w[j];
+            assert_true(is_a ? fabs((double)p->w[j]) < bound && p->w[j] != 0 : p->w[j] == 0);
+        }
+        if (p->is_pair && is_a)
+            assert_true(fabs(sum / (double)p->n) < 4 * bound / sqrt(3.0 * (double)p->n) &&
+                        fabs(squares / (double)p->n / (bound * bound / 3) - 1) < 0.25);
+    }
+    fs_params_init_pairs(b.p, 10);
+    assert_true(memcmp(first, b.p->w, b.p->n_floats * sizeof *first) != 0);
+    fs_params_init_pairs(b.p, 9);
+    assert_memory_equal(first, b.p->w, b.p->n_floats * sizeof *first);
+    free(first);
+    close_bed(&b);
+}
+
+static void refusals_are_sentences(void **state)
+{
+    static const char *const gate[] = { "mlp.gate" }, *const nothing[] = { "w_proj" };
+    struct adapter a = adapters[5];
+    struct bed b;
+    fs_error err;
+
+    (void)state;
+    a.o.targets = gate;
+    a.o.n_targets = 1;
+    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_UNSUPPORTED);
+    assert_sentence(err, "mlp.gate");
+    close_bed(&b);
+    a.o.targets = nothing;
+    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_ARGUMENT);
+    close_bed(&b);
+    a = adapters[5];
+    a.o.alpha = 7;
+    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "1.75");
+    close_bed(&b);
+    a = adapters[5];
+    a.o.n_targets = 2;
+    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_FORMAT);
+    assert_sentence(err, "belongs to no linear");
+    close_bed(&b);
+}
+
+static void without_memory(void **state)
+{
+    struct bed b;
+    fs_error err;
+    fs_status rc;
+    int n_failures = 0;
+
+    (void)state;
+    for (long n = 1; alloc_fail_at(n), (rc = open_bed(&b, &adapters[5], 1, 0, &err)) != FS_OK; n++, n_failures++) {
+        alloc_fail_off();
+        assert_int_equal(rc, FS_ERR_MEMORY);
+        close_bed(&b);
+    }
+    alloc_fail_off();
+    assert_true(n_failures > 20);
+    close_bed(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_the_engines), cmocka_unit_test(gradients_are_torchs),   cmocka_unit_test(no_cut_changes_a_bit),
+        cmocka_unit_test(pairs_from_nothing),     cmocka_unit_test(refusals_are_sentences), cmocka_unit_test(without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
