@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define PART            ".part"
+#define PAIRS_FILE      "adapter_model.safetensors"
 #define STATE_BYTES_MAX ((size_t)1 << 16)
 #define OTHER_BYTES_MAX ((size_t)256 << 20)
 
@@ -72,9 +74,10 @@ static float *data_of(const fs_param *p, const struct set *s)
     return data ? data : p->w; /* what has no average is as it is */
 }
 
-static bool is_in(const fs_param *p, const struct set *s)
+/* What a model or an adapter has under its own name; what is trained has moments. */
+static bool is_in(const fs_params *all, const fs_param *p, const struct set *s)
 {
-    return !*s->suffix || !p->fixed;
+    return *s->suffix ? !p->fixed : !all->low_rank || p->is_pair;
 }
 
 static fs_status write_sets(const char *folder, const fs_params *p, const struct set *sets, fs_error *err)
@@ -89,7 +92,7 @@ static fs_status write_sets(const char *folder, const fs_params *p, const struct
             const fs_param *item = &p->items[i];
             uint64_t dims[2] = { item->n_dims == 2 ? item->rows : item->cols, item->cols };
             char name[224];
-            if (!is_in(item, s))
+            if (!is_in(p, item, s))
                 continue;
             snprintf(name, sizeof name, "%s%s", item->name, s->suffix);
             rc = fs_safetensors_writer_add(w, name, FS_DTYPE_F32, item->n_dims, dims, err);
@@ -135,14 +138,82 @@ static fs_status copy_file(const char *from, const char *to, const char *name, f
     return rc;
 }
 
+/* PEFT takes names and ends of names; what it would not take is given by the names of the linears. */
+static void list_targets(const fs_params *p, struct json_object *ret)
+{
+    const fs_low_rank_options *o = p->low_rank;
+    bool plain = true;
+
+    for (int i = 0; i < o->n_targets; i++)
+        plain = plain && !strpbrk(o->targets[i], "*?[") && strcmp(o->targets[i], "all-linear") != 0;
+    for (int i = 0; plain && i < o->n_targets; i++)
+        json_object_array_add(ret, json_object_new_string(o->targets[i]));
+    for (size_t i = 0; !plain && i < p->n; i++) {
+        const char *name = p->items[i].name;
+        if (p->items[i].is_pair && fs_ends_with(name, ".lora_A.weight"))
+            json_object_array_add(ret, json_object_new_string_len(name + strlen(FS_PAIR_PREFIX),
+                                                                  (int)(strlen(name) - strlen(FS_PAIR_PREFIX) - strlen(".lora_A.weight"))));
+    }
+}
+
+/* The configuration of the adapter that the pairs are, as PEFT reads it. */
+static fs_status write_adapter_config(const char *folder, const fs_params *p, fs_error *err)
+{
+    const fs_low_rank_options *o = p->low_rank;
+    struct json_object *json = json_object_new_object(), *targets = json_object_new_array();
+    const char *written;
+    fs_buf text = { 0 };
+    fs_status rc;
+
+    json_object_object_add(json, "base_model_name_or_path", json_object_new_string(o->base));
+    json_object_object_add(json, "bias", json_object_new_string("none"));
+    json_object_object_add(json, "fan_in_fan_out", json_object_new_boolean(false));
+    json_object_object_add(json, "inference_mode", json_object_new_boolean(true));
+    json_object_object_add(json, "init_lora_weights", json_object_new_boolean(true));
+    json_object_object_add(json, "lora_alpha", o->alpha == floor(o->alpha) ? json_object_new_int64((int64_t)o->alpha) : json_object_new_double(o->alpha));
+    json_object_object_add(json, "lora_dropout", json_object_new_double(0));
+    json_object_object_add(json, "modules_to_save", NULL);
+    json_object_object_add(json, "peft_type", json_object_new_string("LORA"));
+    json_object_object_add(json, "r", json_object_new_int64(o->r));
+    json_object_object_add(json, "target_modules", targets);
+    json_object_object_add(json, "task_type", json_object_new_string("CAUSAL_LM"));
+    json_object_object_add(json, "use_dora", json_object_new_boolean(false));
+    json_object_object_add(json, "use_rslora", json_object_new_boolean(o->rslora));
+    list_targets(p, targets);
+    written = json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+    rc = written ? fs_buf_printf(&text, err, "%s\n", written) : fs_fail_memory(err, 1024);
+    if (!rc)
+        rc = write_text(folder, "adapter_config.json", &text, err);
+    json_object_put(json);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status write_adapter(const char *folder, const fs_params *p, const struct set *set, fs_error *err)
+{
+    char *from = fs_path_join(folder, "model.safetensors"), *to = fs_path_join(folder, PAIRS_FILE);
+    fs_status rc = from && to ? write_adapter_config(folder, p, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = write_sets(folder, p, set, err);
+    if (!rc && rename(from, to) != 0)
+        rc = fs_fail_errno(err, errno, "cannot rename to '%s'", to);
+    free(from);
+    free(to);
+    return rc;
+}
+
 /* A model of the weights in set. */
 static fs_status write_model(const char *folder, const fs_config *c, const fs_params *p, const struct set *set, const char *tokenizer_from,
                              fs_error *err)
 {
     const fs_config_storage storage = { .torch_dtype = "float32" };
     fs_buf text = { 0 };
-    fs_status rc = fs_config_to_json(c, &storage, &text, err);
+    fs_status rc;
 
+    if (p->low_rank)
+        return write_adapter(folder, p, set, err);
+    rc = fs_config_to_json(c, &storage, &text, err);
     if (!rc)
         rc = write_text(folder, "config.json", &text, err);
     for (size_t i = 0; tokenizer_from && i < sizeof beside / sizeof *beside && !rc; i++)
@@ -251,7 +322,7 @@ fs_status fs_checkpoint_newest(const char *out, uint64_t *ret_step, char **ret_f
 
 static fs_status read_sets(const char *folder, fs_params *p, const struct set *sets, fs_error *err)
 {
-    char *path = fs_path_join(folder, "model.safetensors");
+    char *path = fs_path_join(folder, p->low_rank && !*sets->suffix ? PAIRS_FILE : "model.safetensors");
     fs_map map = { 0 };
     fs_safetensors *s = NULL;
     fs_status rc = path ? fs_map_open(&map, path, err) : fs_fail_memory(err, strlen(folder));
@@ -263,7 +334,7 @@ static fs_status read_sets(const char *folder, fs_params *p, const struct set *s
             const fs_param *item = &p->items[i];
             const fs_tensor *t;
             char name[224];
-            if (!is_in(item, set))
+            if (!is_in(p, item, set))
                 continue;
             snprintf(name, sizeof name, "%s%s", item->name, set->suffix);
             t = fs_safetensors_find(s, name);

@@ -5,6 +5,7 @@
  *                     training.json                                      steps taken, beta^t as hexadecimal floats, the recipe's hash
  *                     average/                                           a model too: the moving averages of the weights, where there are any
  *
+ * Of low-rank pairs step-00000100 and average are adapters as PEFT has them, adapter_config.json and adapter_model.safetensors.
  * It is written into OUT/step-00000100.part, synced, and renamed: a folder without that ending is whole. */
 #ifndef FS_TRAIN_CHECKPOINT_H
 #define FS_TRAIN_CHECKPOINT_H

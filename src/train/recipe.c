@@ -225,6 +225,12 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.files are %d, of kind shards it is one folder", path, r->n_files);
     if (r->length % FS_TRAIN_ROW_MULTIPLE)
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.length %" PRIu32 " is no multiple of %d", path, r->length, FS_TRAIN_ROW_MULTIPLE);
+    if (r->lora.r ? !r->lora_targets.n || r->lora.alpha == 0 : r->lora_targets.n || r->lora.alpha > 0 || r->lora_from)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: lora.%s is missing", path, !r->lora.r ? "r" : r->lora.alpha == 0 ? "alpha" : "targets");
+    if (r->lora.r && !r->from)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: lora needs model.from", path);
+    if (r->lora.r && r->mtp_weight > 0)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: lora and loss.mtp_weight exclude each other", path);
     if (r->schedule.lr <= 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.lr is missing", path);
     if (r->stage == FS_STAGE_GRPO && (uint64_t)r->grpo.prompts * r->grpo.group > UINT32_MAX)
@@ -278,7 +284,7 @@ static fs_status find_task(fs_recipe *r, struct json_object *json, const char *p
 
 /* Numbers as the recipe spells them, before they go where they belong. */
 struct numbers {
-    uint64_t length, rows, micro_rows, task_seed, level_min, level_max, number_max, target_max;
+    uint64_t length, rows, micro_rows, lora_r, task_seed, level_min, level_max, number_max, target_max;
     uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens;
     double temperature;
     const char *stage, *kind, *pack, *schedule, *task, *loss, *scale;
@@ -304,6 +310,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     r->rows = (uint32_t)n->rows;
     r->micro_rows = (uint32_t)(n->micro_rows && n->micro_rows < n->rows ? n->micro_rows : n->rows);
     r->data = (enum fs_recipe_data)kind;
+    r->lora.r = (uint32_t)n->lora_r;
     r->whole = pack == 1;
     if (r->stage == FS_STAGE_GRPO) {
         fs_task_options *t = &r->task_options;
@@ -360,6 +367,12 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "rewards", WORD, NULL, 0, 0, RL },
         { "", "policy", WORD, NULL, 0, 0, RL },
         { "", "freeze", GLOBS, &r->freeze, 0, 0, BOTH },
+        { "", "lora", WORD, NULL, 0, 0, PRE },
+        { "lora", "r", INTEGER, &n.lora_r, 1, 1 << 16, PRE },
+        { "lora", "alpha", NUMBER, &r->lora.alpha, 1e-6, 1e6, PRE },
+        { "lora", "rslora", FLAG, &r->lora.rslora, 0, 0, PRE },
+        { "lora", "targets", GLOBS, &r->lora_targets, 0, 0, PRE },
+        { "lora", "from", PATH, &r->lora_from, 0, 0, PRE },
         { "", "average", NUMBER, &r->optimizer.average, 0, 0.999999, BOTH },
         { "model", "config", PATH, &r->config, 0, 0, BOTH },
         { "model", "from", PATH, &r->from, 0, 0, BOTH },
@@ -494,6 +507,9 @@ void fs_recipe_done(fs_recipe *r)
         free(r->files[i]);
     for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
         free(r->freeze.items[i]);
+    for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
+        free(r->lora_targets.items[i]);
+    free(r->lora_from);
     for (int i = 0; i < r->n_groups; i++)
         free(r->groups[i].match);
     free(r->out);

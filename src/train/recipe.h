@@ -22,6 +22,9 @@
  *   freeze: ["model.embed_tokens.*"] globs of parameters that stay as they are
  *   average: 0.99                    decay of a moving average of the weights, which is saved beside them
  *
+ *   lora: { r: 8, alpha: 16, rslora: false, targets: [q_proj, v_proj], from: ADAPTER }
+ *                                    low-rank pairs are trained beside the frozen model, and saved as an adapter; from: one to go on from
+ *
  * optimizer.groups: [{ match: "*norm*", lr_scale: 0.5, weight_decay: 0 }] are parameters with a rate and a decay of their own.
  *
  * stage: grpo has no data, batch and loss, but
@@ -67,7 +70,9 @@ typedef struct fs_recipe {
     double init_std;
     uint32_t length, rows, micro_rows;
     fs_optimizer optimizer; /* its step is 0 */
-    fs_recipe_globs freeze;
+    fs_recipe_globs freeze, lora_targets;
+    fs_low_rank_options lora; /* r 0: none; its targets and base are not filled in */
+    char *lora_from;
     fs_recipe_group groups[FS_RECIPE_GLOBS_MAX];
     int n_groups;
     fs_schedule schedule;

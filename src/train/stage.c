@@ -87,8 +87,17 @@ fs_status fs_stage_tokenizer(fs_stage *u, fs_stage_reading how, fs_error *err)
 
 fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *err)
 {
-    fs_status rc = fs_trainer_new(u->config, u->pool, u->kernels, o, &u->trainer, err);
+    fs_trainer_options options = *o;
+    fs_status rc;
 
+    if (u->r->lora.r) {
+        u->low_rank = u->r->lora;
+        u->low_rank.targets = (const char *const *)u->r->lora_targets.items;
+        u->low_rank.n_targets = u->r->lora_targets.n;
+        u->low_rank.base = u->r->from;
+        options.low_rank = &u->low_rank;
+    }
+    rc = fs_trainer_new(u->config, u->pool, u->kernels, &options, &u->trainer, err);
     if (rc)
         return rc;
     u->params = fs_trainer_params(u->trainer);
@@ -110,8 +119,14 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
 
     if (!rc && u->resumed_from && !resume)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' is there: --resume goes on from it", u->resumed_from);
+    if (!rc && u->weights && u->low_rank.r)
+        rc = fs_params_load(u->params, u->weights, err);
     if (!rc && u->resumed_from)
         rc = fs_checkpoint_read(u->resumed_from, u->params, &u->optimizer, u->r->sha256, err);
+    else if (!rc && u->low_rank.r && u->r->lora_from)
+        rc = fs_params_load_pairs(u->params, u->r->lora_from, err);
+    else if (!rc && u->low_rank.r)
+        fs_params_init_pairs(u->params, u->r->seed);
     else if (!rc && u->weights)
         rc = fs_params_load(u->params, u->weights, err);
     else if (!rc)
@@ -128,6 +143,7 @@ void fs_stage_plan_of(const fs_stage *u, fs_stage_plan *ret)
     ret->bytes += fs_trainer_bytes(u->trainer);
     ret->first_step = u->optimizer.step;
     ret->resumed_from = u->resumed_from;
+    ret->n_trained = u->params->n_trained;
     ret->n_active = fs_params_n_active(u->params, u->config);
     for (size_t i = 0; i < u->params->n; i++)
         ret->n_parameters += u->params->items[i].n;

@@ -10,7 +10,7 @@
 
 /* What is known before the first step. */
 typedef struct fs_stage_plan {
-    uint64_t n_parameters, n_active; /* active: multiplied with one token */
+    uint64_t n_parameters, n_active, n_trained; /* active: multiplied with one token; trained: what has a gradient */
     uint64_t n_documents, n_tokens, n_rows; /* of pretraining */
     uint64_t tokens_step;            /* of RL the most that a step may have */
     size_t bytes;                    /* parameters, moments, operands, activations, rollouts */
@@ -50,6 +50,7 @@ typedef struct fs_stage {
     char *tokenizer_folder;  /* NULL: none */
     fs_trainer *trainer;
     fs_params *params;
+    fs_low_rank_options low_rank; /* of the recipe's lora */
     fs_optimizer optimizer;
     char *resumed_from;
     int trace_fd;

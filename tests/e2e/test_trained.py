@@ -1,12 +1,16 @@
 """What a training moves: frozen parameters keep their bytes, groups have rates of their own, averages are models beside the weights."""
 import fnmatch
 import json
+import random
 import shutil
+import signal
+import subprocess
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from test_run import BINARY
 from test_train import STEPS, folder, losses, recipe, result  # noqa: F401: folder is a fixture
 
 GLOBS = ["model.embed_tokens.weight", "*.experts.[0-2].*", "*.self_attn.q_*", "*norm.weight", "*.e_score_correction_bias"]
@@ -76,3 +80,75 @@ def test_what_is_wrong_is_named(farseek, folder, changes, word):  # noqa: F811
     r = farseek("train", recipe(folder, **changes), check=False)
     assert r.returncode in (1, 2) and word in r.stderr, r.stderr
     assert not list(folder.glob("out/step-*"))
+
+
+LORA = {"r": 4, "alpha": 8, "targets": ["q_a_proj", "q_b_proj", "kv_b_proj", "o_proj", "shared_experts.up_proj", "mlp.down_proj"]}
+
+
+def adapter_result(out, step):
+    last = out / f"step-{step:08d}"
+    return [(last / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json", "optimizer/model.safetensors")] + [
+        (out / "trace.jsonl").read_text()]
+
+
+def test_an_adapter_is_one_end_too(farseek, folder, start, logits):  # noqa: F811
+    changes = dict(model={"from": str(start)}, loss={"balance_weight": 1e-3}, lora=LORA, steps=12, checkpoint_every=4, schedule__lr=2e-2, average=0.5)
+    farseek("train", recipe(folder, "a.yaml", out="a", **changes), "--threads", 1)
+    adapter = folder / "a" / "step-00000012"
+    assert sorted(f.name for f in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "average", "optimizer", "training.json"]
+    pairs = safetensors.numpy.load_file(adapter / "adapter_model.safetensors")
+    linears = {"q_a_proj": 2, "q_b_proj": 2, "kv_b_proj": 2, "o_proj": 2, "shared_experts.up_proj": 1, "mlp.down_proj": 1}
+    for linear, n in linears.items():
+        names = [name for name in pairs if f".{linear}.lora_" in name]
+        assert len(names) == 2 * n and all(np.any(pairs[name]) for name in names), linear
+    assert len(pairs) == 2 * sum(linears.values())
+    assert losses(folder / "a")[-1] < losses(folder / "a")[0]
+    ids = [10, 11, 12, 13]
+    plain, tuned, averaged = (logits(start, ids, *more)["last"] for more in ([], ["--adapter", adapter], ["--adapter", adapter / "average"]))
+    assert plain != tuned and tuned != averaged and plain != averaged
+    farseek("train", recipe(folder, "b.yaml", out="b", **changes, batch__micro_rows=1), "--threads", 3, "--isa", "scalar")
+    assert adapter_result(folder / "a", 12) == adapter_result(folder / "b", 12)
+
+
+def test_an_adapter_killed_and_resumed(farseek, folder, start):  # noqa: F811
+    changes = dict(model={"from": str(start)}, loss={}, lora=LORA, steps=30, checkpoint_every=3)
+    farseek("train", recipe(folder, "whole.yaml", out="whole", **changes), "--threads", 1)
+    path, out, rng, kills = recipe(folder, out="killed", **changes), folder / "killed", random.Random(5), 0
+    while not (out / "step-00000030").exists() and kills < 60:
+        p = subprocess.Popen([*BINARY, "train", str(path), "--resume", "--threads", str(1 + kills % 2)], stderr=subprocess.DEVNULL)
+        try:
+            p.wait(timeout=rng.uniform(0.05, 0.2) + 0.05 * kills)
+            assert p.returncode == 0
+        except subprocess.TimeoutExpired:
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            kills += 1
+    assert kills >= 2, "the run was never killed"
+    assert adapter_result(out, 30) == adapter_result(folder / "whole", 30)
+
+
+def test_an_adapter_goes_on_from_another(farseek, folder, start):  # noqa: F811
+    """At a rate of nothing the pairs that come out are those that went in; another scale, or pairs of other linears, are refused."""
+    changes = dict(model={"from": str(start)}, loss={}, steps=2)
+    farseek("train", recipe(folder, lora={**LORA, "targets": ["*.layers.0.self_attn.o_proj", "lm_head"], "rslora": True}, **changes), "--threads", 1)
+    first = folder / "out" / "step-00000002"
+    config = json.loads((first / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["lm_head", "model.layers.0.self_attn.o_proj"] and config["use_rslora"]
+    lora = {"r": 4, "alpha": 8, "rslora": True, "targets": ["lm_head", "0.self_attn.o_proj"], "from": str(first)}
+    same = dict(changes, optimizer={"weight_decay": 0}, schedule={"kind": "constant", "lr": 1e-30})
+    farseek("train", recipe(folder, "more.yaml", out="more", lora=lora, **same), "--threads", 1)
+    want, got = (safetensors.numpy.load_file(f / "adapter_model.safetensors") for f in (first, folder / "more" / "step-00000002"))
+    assert want.keys() == got.keys() and all(np.array_equal(value, got[name]) for name, value in want.items())
+    assert losses(folder / "more")[0] < losses(folder / "out")[0]
+    for more, word in (({"alpha": 9}, "scale"), ({"r": 2}, "r 4"), ({"targets": ["lm_head"]}, "no linear"), ({"targets": ["q_a_proj"]}, "no pair")):
+        r = farseek("train", recipe(folder, "bad.yaml", out="bad", lora={**lora, **more}, **same), check=False)
+        assert r.returncode in (1, 2) and word in r.stderr, r.stderr
+
+
+@pytest.mark.parametrize("lora,word", [
+    ({"r": 4, "alpha": 8}, "lora.targets"), ({"alpha": 8, "targets": ["q_proj"]}, "lora.r"), ({"r": 4, "targets": ["q_proj"]}, "lora.alpha"),
+    ({"r": 4, "alpha": 8, "targets": ["w_proj"]}, "no linear"), ({"r": 4, "alpha": 8, "targets": ["mlp.gate"]}, "mlp.gate"),
+    ({"rank": 4}, "lora.rank")])
+def test_a_bad_lora_is_named(farseek, folder, start, lora, word):  # noqa: F811
+    r = farseek("train", recipe(folder, model={"from": str(start)}, loss={}, lora=lora), check=False)
+    assert r.returncode in (1, 2) and word in r.stderr, r.stderr
