@@ -24,6 +24,7 @@
     X(tokenizer_train) \
     X(data_make) \
     X(data_check) \
+    X(data_reject) \
     X(data_dedup) \
     X(data_decontaminate) \
     X(data_filter) \

@@ -28,6 +28,7 @@ struct fs_step_kind {
 static const fs_step_kind kinds[] = {
     { "make", "data make", { { "task", WORD } }, ".jsonl", false },
     { "check", "data check", { { "task", WORD }, { "file", PLACE } }, ".jsonl", false },
+    { "reject", "data reject", { { "model", PLACE }, { "problems", PLACE } }, ".jsonl", false },
     { "dedup", "data dedup", { { "files", PLACES } }, ".jsonl", false },
     { "decontaminate", "data decontaminate", { { "files", PLACES } }, ".jsonl", false },
     { "filter", "data filter", { { "files", PLACES } }, ".jsonl", false },

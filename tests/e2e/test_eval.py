@@ -50,6 +50,13 @@ def test_samples_and_pass_at_k(farseek, tmp_path, coin):
     assert score(farseek, coin, s, "--samples", 16, "--temperature", 1, "--seed", 1)["pass_1"] != r["pass_1"]
 
 
+def test_memory_and_cache(farseek, tmp_path, coin):
+    s = suite(tmp_path / "s.jsonl", {"prompt": "1?", "answer": "8"})
+    assert score(farseek, coin, s, "--kv-type", "bf16", "--memory", "64MiB")["problems"] == 1
+    r = farseek("eval", coin, s, "--memory", "100B", check=False)
+    assert r.returncode != 0 and "memory" in r.stderr.lower(), r.stderr
+
+
 def test_a_records_task_judges(farseek, tmp_path, coin):
     farseek("data", "make", "chain", tmp_path / "c.jsonl", "-n", 40, "--split", "test")
     items = [json.loads(x) for x in (tmp_path / "c.jsonl").read_text().splitlines()]
