@@ -103,6 +103,14 @@ static void put_reversed(maker *m, fs_buf *out, uint64_t n)
     put(m, out, text);
 }
 
+/* The mark that tells the long form from an answer at its first token: else both begin with digits, and a model that draws the first
+ * one of the answer goes on as if it were the first one of the trace. */
+static void begin_trace(maker *m)
+{
+    if (m->traced)
+        put(m, &m->item->trace, ">");
+}
+
 /* ---- facts ---- */
 
 static uint64_t fact(uint64_t a, char op, uint64_t b)
@@ -170,6 +178,7 @@ static void make_chain(maker *m)
     int value = (int)fs_random_below(&m->r, 10);
 
     put_number(m, &m->item->prompt, (uint64_t)value);
+    begin_trace(m);
     for (int i = 0; i < m->item->level; i++) {
         char op[2] = { "+-*"[fs_random_below(&m->r, 3)], 0 };
         int n = (int)fs_random_below(&m->r, 10);
@@ -219,6 +228,7 @@ static void make_multiply(maker *m)
     put(m, &m->item->prompt, "*");
     put_reversed(m, &m->item->prompt, b);
     put(m, &m->item->prompt, "=");
+    begin_trace(m);
     for (int i = 0; rest && m->traced; i++, rest /= 10) {
         uint64_t part = a * (rest % 10);
         for (int k = 0; k < i; k++)
@@ -293,6 +303,7 @@ static void make_sort(maker *m)
         x[i] = fs_random_below(&m->r, (uint32_t)m->o->number_max + 1);
     put_numbers(m, &m->item->prompt, x, n);
     put(m, &m->item->prompt, "=");
+    begin_trace(m);
     for (int i = 0; i < n; i++) {
         insert(sorted, i, x[i]);
         if (m->traced && i + 1 < n) {

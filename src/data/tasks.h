@@ -4,9 +4,9 @@
  * trace and answer, one behind the other; the trace holds the marks between thinking and answer, so it may be just these.
  *
  *   facts      12+25=             37                    one operation, + - or *, nothing below zero; no trace
- *   chain      3+4*2-1=           7>4>3                 operations from left to right, modulo 10
- *   multiply   74*68=             282+0673>2404         numbers with their lowest digit first; partial products, their sums
- *   sort       5 31 9=            5,5 31,>5 9 31        insertion, one number after the other
+ *   chain      3+4*2-1=           >7>4>3                operations from left to right, modulo 10
+ *   multiply   74*68=             >282+0673>2404        numbers with their lowest digit first; partial products, their sums
+ *   sort       5 31 9=            >5,5 31,>5 9 31       insertion, one number after the other
  *   countdown  3 7 12 25=104      <think>3+7=10,10*12=120,120-25=95;12+25=37,37*3=111,111-7=104</think><answer>(12+25)*3-7
  *              each number once, with + - *; tries, given up with ';', until one is right or the budget is used up. Then the answer
  *              is the try that came nearest: a guess.

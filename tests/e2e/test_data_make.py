@@ -30,7 +30,7 @@ def chain(r):
         value = {"+": value + int(n), "-": value - int(n), "*": value * int(n)}[op] % 10
         values.append(value)
     assert re.fullmatch(r"\d([-+*]\d)+=", r["prompt"]) and len(values) == r["level"]
-    assert int(r["answer"]) == value and r["trace"] in ("", "".join(f"{v}>" for v in values[:-1]))
+    assert int(r["answer"]) == value and r["trace"] in ("", "".join(f"{v}>" for v in ["", *values[:-1]]))
 
 
 def multiply(r):
@@ -38,7 +38,8 @@ def multiply(r):
     assert int(r["answer"][::-1]) == a * b and not r["answer"].endswith("0") and len(str(a)) == len(str(b)) == r["level"]
     if r["trace"]:
         total = 0
-        for i, step in enumerate(r["trace"].rstrip(">").split("=")):
+        assert re.fullmatch(r">[^>]+>", r["trace"])
+        for i, step in enumerate(r["trace"].strip(">").split("=")):
             parts = [int(x[::-1]) for x in step.split("+")]
             assert i == 0 or parts[0] == total
             total = sum(parts)
@@ -49,7 +50,8 @@ def sort(r):
     numbers = [int(x) for x in r["prompt"][:-1].split(" ")]
     assert [int(x) for x in r["answer"].split(" ")] == sorted(numbers) and len(numbers) == r["level"]
     if r["trace"]:
-        steps = [[int(x) for x in s.split(" ")] for s in r["trace"].rstrip(">").split(",") if s]
+        assert re.fullmatch(r">[^>]*>", r["trace"])
+        steps = [[int(x) for x in s.split(" ")] for s in r["trace"].strip(">").split(",") if s]
         assert steps == [sorted(numbers[: i + 1]) for i in range(len(numbers) - 1)]
 
 
