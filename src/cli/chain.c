@@ -438,6 +438,8 @@ static fs_status preview_training(const fs_chain *c, stage *s, const fs_chain_op
 
     for (int i = 0; i < r->n_files && !rc; i++)
         r->data_later = r->data_later || !fs_file_exists(r->files[i]);
+    for (int i = 0; i < r->validation_files.n; i++)
+        r->data_later = r->data_later || !fs_file_exists(r->validation_files.items[i]);
     if (r->tokenizer && !fs_file_exists(r->tokenizer))
         r->data_later = true;
     if (r->model_later && !r->tokenizer && (r->stage == FS_STAGE_GRPO || r->data == FS_RECIPE_TEXT))

@@ -9,6 +9,7 @@
 #include "train/reinforce.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,18 +67,29 @@ static double seconds_left(struct show *s, const fs_stage_step *p)
     return s->seconds / (double)s->n_done * (double)(p->steps - p->step);
 }
 
+/* Nothing where it was not measured. */
+__attribute__((format_arg(1))) static const char *held_out(const char *format, double loss, char ret[64])
+{
+    ret[0] = 0;
+    if (!isnan(loss))
+        snprintf(ret, 64, format, loss);
+    return ret;
+}
+
 static bool show_pretrained(void *ud, const fs_stage_step *p)
 {
     const fs_train_loss *loss = &p->pretrain.loss;
     struct show *s = ud;
+    char text[2][64];
     double left = seconds_left(s, p), norm = p->pretrain.grad_norm;
 
     if (opt.json)
-        printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f}\n", p->step,
-               loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds);
+        printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s%s}\n", p->step,
+               loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds, held_out(",\"validation_start\":%.9g", p->pretrain.start, text[0]),
+               held_out(",\"validation\":%.9g", p->pretrain.validation, text[1]));
     else
-        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad %.3f  lr %.3g  %.0f tok/s  %.0f s left\n", p->step, p->steps, loss->loss, norm, p->lr,
-                (double)s->tokens_step / p->seconds, left);
+        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f  grad %.3f  lr %.3g%s  %.0f tok/s  %.0f s left\n", held_out("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step,
+                p->steps, loss->loss, norm, p->lr, held_out("  validation %.4f", p->pretrain.validation, text[1]), (double)s->tokens_step / p->seconds, left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { INTEGER, NUMBER, FLAG, PATH, WORD, GLOB, GLOBS, GROUPS };
+enum kind { INTEGER, NUMBER, FLAG, PATH, WORD, GLOB, GLOBS, PATHS, GROUPS };
 
 /* Which stages have it. */
 #define PRE  (1u << FS_STAGE_PRETRAIN | 1u << FS_STAGE_SFT)
@@ -143,7 +143,7 @@ static fs_status read_globs(struct reader *r, const struct field *f, struct json
         return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s%s%s is no list of 1 to %d names", r->path, f->section, *f->section ? "." : "", f->key,
                        FS_RECIPE_GLOBS_MAX);
     for (size_t i = 0; i < n && !rc; i++) {
-        const struct field one = { f->section, f->key, GLOB, &globs->items[i], 0, 0, f->stages };
+        const struct field one = { f->section, f->key, f->kind == PATHS ? PATH : GLOB, &globs->items[i], 0, 0, f->stages };
         rc = read_value(r, &one, json_object_array_get_idx(o, i));
         globs->n = (int)i + 1;
     }
@@ -188,7 +188,7 @@ static fs_status read_section(struct reader *r, const char *section, struct json
             f++;
         if (!f->key)
             return fail_unknown(r, section, key);
-        if (f->kind == GLOBS)
+        if (f->kind == GLOBS || f->kind == PATHS)
             rc = read_globs(r, f, value);
         else if (f->kind == GROUPS)
             rc = read_groups(r, value, recipe);
@@ -225,6 +225,10 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.files are %d, of kind shards it is one folder", path, r->n_files);
     if (r->length % FS_TRAIN_ROW_MULTIPLE)
         return fs_fail(err, FS_ERR_FORMAT, "%s: data.length %" PRIu32 " is no multiple of %d", path, r->length, FS_TRAIN_ROW_MULTIPLE);
+    if ((r->validation_every || r->validation_rows) && !r->validation_files.n)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: validation.files is missing", path);
+    if (r->data == FS_RECIPE_SHARDS && r->validation_files.n > 1)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: validation.files are %d, of kind shards it is one folder", path, r->validation_files.n);
     if (r->lora.r ? !r->lora_targets.n || r->lora.alpha == 0 : r->lora_targets.n || r->lora.alpha > 0 || r->lora_from)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora.%s is missing", path, !r->lora.r ? "r" : r->lora.alpha == 0 ? "alpha" : "targets");
     if (r->lora.r && !r->from)
@@ -367,6 +371,10 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "rewards", WORD, NULL, 0, 0, RL },
         { "", "policy", WORD, NULL, 0, 0, RL },
         { "", "freeze", GLOBS, &r->freeze, 0, 0, BOTH },
+        { "", "validation", WORD, NULL, 0, 0, PRE },
+        { "validation", "files", PATHS, &r->validation_files, 0, 0, PRE },
+        { "validation", "every", INTEGER, &r->validation_every, 1, 1e9, PRE },
+        { "validation", "rows", INTEGER, &r->validation_rows, 0, 1e9, PRE },
         { "", "lora", WORD, NULL, 0, 0, PRE },
         { "lora", "r", INTEGER, &n.lora_r, 1, 1 << 16, PRE },
         { "lora", "alpha", NUMBER, &r->lora.alpha, 1e-6, 1e6, PRE },
@@ -509,6 +517,8 @@ void fs_recipe_done(fs_recipe *r)
         free(r->freeze.items[i]);
     for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
         free(r->lora_targets.items[i]);
+    for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
+        free(r->validation_files.items[i]);
     free(r->lora_from);
     for (int i = 0; i < r->n_groups; i++)
         free(r->groups[i].match);

@@ -22,6 +22,8 @@
  *   freeze: ["model.embed_tokens.*"] globs of parameters that stay as they are
  *   average: 0.99                    decay of a moving average of the weights, which is saved beside them
  *
+ *   validation: { files: [b.jsonl], every: 20, rows: 0 }
+ *                                    of data's kind: the mean loss of the first rows (0: all) before the first step, every so many and at the end
  *   lora: { r: 8, alpha: 16, rslora: false, targets: [q_proj, v_proj], from: ADAPTER }
  *                                    low-rank pairs are trained beside the frozen model, and saved as an adapter; from: one to go on from
  *
@@ -70,7 +72,8 @@ typedef struct fs_recipe {
     double init_std;
     uint32_t length, rows, micro_rows;
     fs_optimizer optimizer; /* its step is 0 */
-    fs_recipe_globs freeze, lora_targets;
+    fs_recipe_globs freeze, lora_targets, validation_files;
+    uint64_t validation_every, validation_rows;
     fs_low_rank_options lora; /* r 0: none; its targets and base are not filled in */
     char *lora_from;
     fs_recipe_group groups[FS_RECIPE_GLOBS_MAX];

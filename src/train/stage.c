@@ -174,7 +174,7 @@ static fs_status open_trace(fs_stage *u, fs_error *err)
             rc = fs_fail_errno(err, errno, "cannot open '%s'", path);
     }
     if (!rc)
-        rc = fs_metrics_open(u->r->out, n + 1, true, (double)time(NULL), &u->metrics, err);
+        rc = fs_metrics_open(u->r->out, n ? n + 1 : 0, true, (double)time(NULL), &u->metrics, err);
     fs_buf_done(&text);
     free(path);
     return rc;

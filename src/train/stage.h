@@ -25,6 +25,7 @@ typedef struct fs_stage_step {
         struct {
             fs_train_loss loss;
             float grad_norm;
+            double validation, start; /* held-out loss behind the step, and before the first; NAN: not measured */
         } pretrain;
         fs_grpo_step grpo;
     };

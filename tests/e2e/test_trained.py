@@ -152,3 +152,30 @@ def test_an_adapter_goes_on_from_another(farseek, folder, start):  # noqa: F811
 def test_a_bad_lora_is_named(farseek, folder, start, lora, word):  # noqa: F811
     r = farseek("train", recipe(folder, model={"from": str(start)}, loss={}, lora=lora), check=False)
     assert r.returncode in (1, 2) and word in r.stderr, r.stderr
+
+
+def test_validation_is_the_loss_of_the_weights_at_hand(farseek, folder):  # noqa: F811
+    """At the end it is what a run of rate nothing finds on those rows; micro-batches and resume change no bit; training is as without."""
+    rng = random.Random(2)
+    (folder / "held.jsonl").write_text("".join(json.dumps({"ids": [5 + (i * 2 + rng.randrange(90)) % 90 for i in range(40)]}) + "\n" for _ in range(20)))
+    held = {"files": ["held.jsonl"], "every": 4, "rows": 2}
+    path = recipe(folder, steps=10, checkpoint_every=5, validation=held)
+    text = subprocess.run([*BINARY, "train", str(path), "--threads", "1"], stderr=subprocess.PIPE, text=True, check=True).stderr
+    farseek("train", recipe(folder, "b.yaml", out="b", steps=10, checkpoint_every=5, validation=held, batch__micro_rows=1), "--threads", 2)
+    farseek("train", recipe(folder, "c.yaml", out="c", steps=10, checkpoint_every=5), "--threads", 2)
+    assert result(folder / "out", 10) == result(folder / "b", 10) and result(folder / "out", 10)[:2] == result(folder / "c", 10)[:2]
+    lines = [json.loads(line) for line in (folder / "out" / "trace.jsonl").read_text().splitlines()]
+    assert [i + 1 for i, line in enumerate(lines) if "validation" in line] == [4, 8, 10] and "start" in lines[0] and "start" not in lines[1]
+    values = [float.fromhex(lines[0]["start"])] + [float.fromhex(lines[i]["validation"]) for i in (3, 7, 9)]
+    assert values[3] < values[0]
+    assert f"validation   loss {values[0]:.4f}" in text and f"validation {values[3]:.4f}" in text
+    metrics = [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
+    got = [(m["step"], np.float32(m["loss/validation"])) for m in metrics if "loss/validation" in m]
+    assert got == list(zip([0, 4, 8, 10], np.float32(values)))
+    check = recipe(folder, "d.yaml", out="d", model={"from": "out/step-00000010"}, steps=1, data={"files": ["held.jsonl"], "kind": "ids", "length": 256},
+                   batch={"rows": 2}, schedule={"kind": "constant", "lr": 1e-30})
+    farseek("train", check)
+    assert losses(folder / "d")[0] == values[3]
+    shutil.rmtree(folder / "b" / "step-00000010")
+    farseek("train", folder / "b.yaml", "--resume")
+    assert result(folder / "b", 10) == result(folder / "out", 10)
