@@ -91,14 +91,11 @@ typedef struct deduplication {
 
 static fs_status hash_text(fs_bytes text, uint64_t ret[2], fs_error *err)
 {
-    fs_sha256 h;
     uint8_t digest[32];
-    fs_status rc = fs_sha256_init(&h, err);
+    fs_status rc = fs_sha256_of(text, digest, err);
 
     if (rc)
         return rc;
-    fs_sha256_update(&h, text.data, text.n_bytes);
-    fs_sha256_final(&h, digest);
     memcpy(ret, digest, 16);
     ret[0] |= 1; /* 0 is an empty slot */
     ret[1] |= 1;

@@ -47,6 +47,18 @@ void fs_sha256_done(fs_sha256 *h)
     h->evp = NULL;
 }
 
+fs_status fs_sha256_of(fs_bytes data, uint8_t ret[32], fs_error *err)
+{
+    fs_sha256 h;
+    fs_status rc = fs_sha256_init(&h, err);
+
+    if (rc)
+        return rc;
+    fs_sha256_update(&h, data.data, data.n_bytes);
+    fs_sha256_final(&h, ret);
+    return FS_OK;
+}
+
 void fs_hex(const uint8_t *bytes, size_t n_bytes, char *ret)
 {
     static const char digits[] = "0123456789abcdef";

@@ -15,6 +15,8 @@ void fs_sha256_final(fs_sha256 *h, uint8_t ret[32]);
 /* Writes 64 hex digits and a NUL, and frees the state. */
 void fs_sha256_final_hex(fs_sha256 *h, char ret_hex[65]);
 void fs_sha256_done(fs_sha256 *h);
+/* Of one span of bytes. */
+fs_status fs_sha256_of(fs_bytes data, uint8_t ret[32], fs_error *err);
 
 void fs_hex(const uint8_t *bytes, size_t n_bytes, char *ret); /* ret [2 n_bytes + 1], lower case */
 /* false unless text is 2 n_bytes lower-case digits. */

@@ -69,6 +69,12 @@ static bool is_text(const char *v)
     return v[0] != 0;
 }
 
+/* "SEED rule" */
+static bool is_init(const char *v)
+{
+    return skip_number(&v) && v[0] == ' ' && v[1] != ' ' && v[1] != 0;
+}
+
 /* "RN1 HASH" */
 static bool is_arithmetic(const char *v)
 {
@@ -100,12 +106,14 @@ static const struct key {
     [FS_RECORD_VERSION] = { "record", 1, 1, is_version, false },
     [FS_RECORD_VERB] = { "verb", 1, 1, is_word, false },
     [FS_RECORD_PARENT] = { "parent", 0, 4096, is_parent, false },
+    [FS_RECORD_INIT] = { "init", 0, 1, is_init, false },
     [FS_RECORD_DATA] = { "data", 0, 65536, is_hashed, false },
     [FS_RECORD_RECIPE] = { "recipe", 0, 65536, is_recipe, true },
     [FS_RECORD_ENGINE] = { "engine", 1, 1, is_text, false },
     [FS_RECORD_ARITHMETIC] = { "arithmetic", 1, 1, is_arithmetic, false },
     [FS_RECORD_TRACE] = { "trace", 0, 1, is_root_and_numbers, false },
     [FS_RECORD_RESULT] = { "result", 1, 1, is_root_and_numbers, false },
+    [FS_RECORD_STATE] = { "state", 0, 1, is_root_and_numbers, false },
     [FS_RECORD_FILE] = { "file", 0, 4096, is_hashed, true },
     [FS_RECORD_CLASS] = { "class", 1, 1, is_class, false },
 };
@@ -192,6 +200,15 @@ fs_status fs_record_add(fs_record *r, fs_error *err, fs_record_key key, const ch
         rc = insert(r, key, value, err);
     if (rc)
         free(value);
+    return rc;
+}
+
+fs_status fs_record_add_all(fs_record *r, const fs_record *from, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < from->n && !rc; i++)
+        rc = fs_record_add(r, err, from->lines[i].key, "%s", from->lines[i].value);
     return rc;
 }
 
@@ -314,14 +331,7 @@ fs_status fs_record_read(fs_bytes text, const char *what, fs_record *ret, fs_err
 
 fs_status fs_record_id(fs_bytes text, fs_root *ret, fs_error *err)
 {
-    fs_sha256 h;
-    fs_status rc = fs_sha256_init(&h, err);
-
-    if (rc)
-        return rc;
-    fs_sha256_update(&h, text.data, text.n_bytes);
-    fs_sha256_final(&h, ret->bytes);
-    return FS_OK;
+    return fs_sha256_of(text, ret->bytes, err);
 }
 
 /* ---- values ---- */
@@ -337,6 +347,15 @@ void fs_record_parent(const char *value, fs_root *ret_root)
 
     assert(good);
     (void)good;
+}
+
+void fs_record_root_and_numbers(const char *value, fs_root *ret_root, uint64_t ret[2])
+{
+    char *end;
+
+    fs_record_parent(value, ret_root);
+    ret[0] = strtoull(value + HEX + 1, &end, 10);
+    ret[1] = strtoull(end, NULL, 10);
 }
 
 const char *fs_record_hashed(const char *value, fs_root *ret_hash)

@@ -5,14 +5,16 @@
  * stands in a file beside it (crypto/minisign.h):
  *
  *   record 1                          the version; first, once
- *   verb quantise                     once: convert, quantise, train, ...
+ *   verb quantise                     once: convert, quantise, or a stage of training: pretrain, sft, grpo, ...
  *   parent ROOT [ID]                  of each model it was made from, and of that one's record; order counts
+ *   init SEED rule                    of a model from nothing: how its first weights were drawn
  *   data HASH what                    of each other input, e.g. an importance matrix
  *   recipe key value                  sorted by key, each key once: everything that decides the bits
  *   engine farseek 0.1.0 COMMIT       who made it: informative
  *   arithmetic RN1 HASH               rules, and the conformance hash of the kernels
- *   trace ROOT n_steps every          of a training's steps
+ *   trace ROOT n_steps every          of a training's steps (trace.h); roots of weights and state are in it every so many
  *   result ROOT n_tensors n_bytes     once
+ *   state ROOT n_tensors n_bytes      of what a training's optimiser keeps
  *   file HASH name                    of each file beside the weights, sorted by name
  *   class A                           once: A can be re-made to the bit, B within a tolerance, C is only attested
  *
@@ -27,8 +29,8 @@
 #define FS_RECORD_LINES_MAX ((size_t)100000)
 
 typedef enum fs_record_key {
-    FS_RECORD_VERSION, FS_RECORD_VERB, FS_RECORD_PARENT, FS_RECORD_DATA, FS_RECORD_RECIPE, FS_RECORD_ENGINE, FS_RECORD_ARITHMETIC,
-    FS_RECORD_TRACE, FS_RECORD_RESULT, FS_RECORD_FILE, FS_RECORD_CLASS, FS_RECORD_KEY_END
+    FS_RECORD_VERSION, FS_RECORD_VERB, FS_RECORD_PARENT, FS_RECORD_INIT, FS_RECORD_DATA, FS_RECORD_RECIPE, FS_RECORD_ENGINE,
+    FS_RECORD_ARITHMETIC, FS_RECORD_TRACE, FS_RECORD_RESULT, FS_RECORD_STATE, FS_RECORD_FILE, FS_RECORD_CLASS, FS_RECORD_KEY_END
 } fs_record_key;
 
 typedef struct fs_record_line {
@@ -52,6 +54,9 @@ const char *fs_record_get(const fs_record *r, fs_record_key key, size_t i);
 const char *fs_record_recipe(const fs_record *r, const char *key);
 const char *fs_record_key_name(fs_record_key key);
 
+/* Adds every line of from. */
+fs_status fs_record_add_all(fs_record *r, const fs_record *from, fs_error *err);
+
 /* FS_ERR_ARGUMENT where a line is missing that a record must have. */
 fs_status fs_record_write(const fs_record *r, fs_buf *out, fs_error *err);
 fs_status fs_record_read(fs_bytes text, const char *what, fs_record *ret, fs_error *err);
@@ -61,6 +66,8 @@ fs_status fs_record_id(fs_bytes text, fs_root *ret, fs_error *err);
 /* The values' parts, checked by reading already. */
 void fs_record_result(const fs_record *r, fs_root *ret_root);
 void fs_record_parent(const char *value, fs_root *ret_root);
+/* "ROOT number number" */
+void fs_record_root_and_numbers(const char *value, fs_root *ret_root, uint64_t ret[2]);
 /* "HASH rest": the rest, and the hash. Of data and file lines. */
 const char *fs_record_hashed(const char *value, fs_root *ret_hash);
 

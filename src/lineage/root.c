@@ -1,4 +1,4 @@
-/* See the header. A tensor's chunks are hashed by all threads, some hundreds at a time. */
+/* See the header. Chunks are hashed by all threads, some hundreds at a time: of one large tensor or of many small ones. */
 #include "lineage/root.h"
 
 #include "base/utf8.h"
@@ -49,15 +49,10 @@ static fs_status hash_node(const fs_root *left, const fs_root *right, fs_root *r
  * largest full ones. */
 fs_status fs_root_tree(fs_root *leaves, size_t n, fs_root *ret, fs_error *err)
 {
-    fs_sha256 h;
     fs_status rc;
 
-    if (n == 0) {
-        rc = fs_sha256_init(&h, err);
-        if (!rc)
-            fs_sha256_final(&h, ret->bytes);
-        return rc;
-    }
+    if (n == 0)
+        return fs_sha256_of((fs_bytes){ 0 }, ret->bytes, err);
     for (; n > 1; n = (n + 1) / 2) {
         for (size_t i = 0; i + 1 < n; i += 2) {
             rc = hash_node(&leaves[i], &leaves[i + 1], &leaves[i / 2], err);
@@ -71,34 +66,71 @@ fs_status fs_root_tree(fs_root *leaves, size_t n, fs_root *ret, fs_error *err)
     return FS_OK;
 }
 
-/* ---- one tensor ---- */
+/* ---- chunks ---- */
 
-typedef struct chunk_job {
-    const fs_tensor *tensor;
-    size_t first; /* chunk */
-    fs_root *roots;
+static fs_status hash_chunk(const uint8_t *data, size_t n_bytes, fs_root *ret)
+{
+    fs_sha256 h;
+    fs_status rc = fs_sha256_init(&h, NULL);
+
+    if (rc)
+        return rc;
+    fs_sha256_update(&h, "\x00", 1);
+    fs_sha256_update(&h, data, n_bytes);
+    fs_sha256_final(&h, ret->bytes);
+    return FS_OK;
+}
+
+static size_t chunks_of(const fs_tensor *t)
+{
+    return t->n_bytes / FS_ROOT_CHUNK_BYTES + (t->n_bytes % FS_ROOT_CHUNK_BYTES != 0);
+}
+
+/* Tensors whose chunks are hashed together. */
+typedef struct batch {
+    const fs_tensor *const *tensors; /* [n] */
+    size_t n;
+    size_t *first;                   /* [n + 1] number of each one's first chunk */
+    fs_root *chunks;                 /* [first[n]] */
+    size_t begin;                    /* of the chunks under way */
+    const fs_tensor *rows;           /* those of a block type are looked through */
     _Atomic(fs_status) failed;
-    atomic_bool nan;
-} chunk_job;
+    atomic_size_t nan;               /* the first tensor that has one; n: none */
+} batch;
+
+static void note_nan(batch *b, size_t tensor)
+{
+    size_t have = atomic_load(&b->nan);
+
+    while (tensor < have && !atomic_compare_exchange_weak(&b->nan, &have, tensor))
+        ;
+}
+
+static size_t tensor_of_chunk(const batch *b, size_t chunk)
+{
+    size_t low = 0, high = b->n;
+
+    while (high - low > 1) {
+        size_t mid = low + (high - low) / 2;
+        *(b->first[mid] <= chunk ? &low : &high) = mid;
+    }
+    return low;
+}
 
 static void hash_chunks(void *ud, size_t begin, size_t end, int thread)
 {
-    chunk_job *j = ud;
-    fs_sha256 h;
+    batch *b = ud;
 
     (void)thread;
-    for (size_t i = j->first + begin; i < j->first + end; i++) {
-        size_t at = i * FS_ROOT_CHUNK_BYTES, left = j->tensor->n_bytes - at, n = left < FS_ROOT_CHUNK_BYTES ? left : FS_ROOT_CHUNK_BYTES;
-        fs_status rc = fs_sha256_init(&h, NULL);
-        if (rc) {
-            atomic_store(&j->failed, rc);
-            return;
-        }
-        fs_sha256_update(&h, "\x00", 1);
-        fs_sha256_update(&h, j->tensor->data + at, n);
-        fs_sha256_final(&h, j->roots[i].bytes);
-        if (fs_dtype_has_nan(j->tensor->dtype, j->tensor->data + at, n / fs_dtype_get(j->tensor->dtype)->block_bytes))
-            atomic_store(&j->nan, true);
+    for (size_t i = b->begin + begin; i < b->begin + end; i++) {
+        size_t k = tensor_of_chunk(b, i);
+        const fs_tensor *t = b->tensors[k];
+        size_t at = (i - b->first[k]) * FS_ROOT_CHUNK_BYTES, left = t->n_bytes - at, n = left < FS_ROOT_CHUNK_BYTES ? left : FS_ROOT_CHUNK_BYTES;
+        fs_status rc = hash_chunk(t->data + at, n, &b->chunks[i]);
+        if (rc)
+            atomic_store(&b->failed, rc);
+        if (fs_dtype_has_nan(t->dtype, t->data + at, n / fs_dtype_get(t->dtype)->block_bytes))
+            note_nan(b, k);
     }
 }
 
@@ -120,12 +152,12 @@ static bool row_has_nan(const fs_tensor *t, uint64_t row)
 
 static void look_through_rows(void *ud, size_t begin, size_t end, int thread)
 {
-    chunk_job *j = ud;
+    batch *b = ud;
 
     (void)thread;
-    for (size_t row = begin; row < end && !atomic_load_explicit(&j->nan, memory_order_relaxed); row++)
-        if (row_has_nan(j->tensor, row))
-            atomic_store(&j->nan, true);
+    for (size_t row = begin; row < end; row++)
+        if (row_has_nan(b->rows, row))
+            note_nan(b, b->begin);
 }
 
 static void put_le(fs_sha256 *h, uint64_t v, size_t n_bytes)
@@ -167,33 +199,78 @@ typedef struct walk {
     uint64_t done_bytes, total_bytes;
 } walk;
 
-static fs_status root_of_tensor(const fs_tensor *t, walk *k, fs_root *ret, fs_error *err)
+static fs_status hash_batch_chunks(batch *b, walk *k, fs_error *err)
 {
-    size_t n = t->n_bytes / FS_ROOT_CHUNK_BYTES + (t->n_bytes % FS_ROOT_CHUNK_BYTES != 0), n_now;
-    fs_root *chunks = malloc((n ? n : 1) * sizeof *chunks), top;
-    chunk_job j = { .tensor = t, .roots = chunks };
     fs_status rc = FS_OK;
 
-    if (!chunks)
-        return fs_fail_memory(err, n * sizeof *chunks);
-    if (fs_dtype_is_block(t->dtype) && t->n_bytes > 0)
-        fs_pool_for(k->pool, (size_t)fs_tensor_rows(t), 64, look_through_rows, &j);
-    for (; !rc && j.first < n; j.first += n_now) {
-        n_now = n - j.first < CHUNKS_AT_ONCE ? n - j.first : CHUNKS_AT_ONCE;
-        fs_pool_for(k->pool, n_now, 1, hash_chunks, &j);
-        if (atomic_load(&j.failed))
-            rc = fs_fail(err, atomic_load(&j.failed), "sha256: cannot start");
-        else if (atomic_load(&j.nan))
-            rc = fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' has a NaN, so that it has no root", t->name);
-        if (!rc)
-            rc = fs_progress_tell(k->progress, k->done_bytes + (j.first + n_now) * FS_ROOT_CHUNK_BYTES, k->total_bytes, err);
+    for (size_t i = 0; i < b->n; i++) {
+        b->begin = i;
+        b->rows = b->tensors[i];
+        if (fs_dtype_is_block(b->rows->dtype) && b->rows->n_bytes > 0)
+            fs_pool_for(k->pool, (size_t)fs_tensor_rows(b->rows), 64, look_through_rows, b);
     }
+    for (size_t begin = 0, n; begin < b->first[b->n] && !rc; begin += n) {
+        n = b->first[b->n] - begin < CHUNKS_AT_ONCE ? b->first[b->n] - begin : CHUNKS_AT_ONCE;
+        b->begin = begin;
+        fs_pool_for(k->pool, n, 1, hash_chunks, b);
+        if (atomic_load(&b->failed))
+            rc = fs_fail(err, atomic_load(&b->failed), "sha256: cannot start");
+        else if (atomic_load(&b->nan) < b->n)
+            rc = fs_fail(err, FS_ERR_NUMERIC, "tensor '%s' has a NaN, so that it has no root", b->tensors[atomic_load(&b->nan)]->name);
+        else
+            rc = fs_progress_tell(k->progress, k->done_bytes + (begin + n) * FS_ROOT_CHUNK_BYTES, k->total_bytes, err);
+    }
+    return rc;
+}
+
+/* Appends the tensors' roots to r. */
+static fs_status hash_batch(batch *b, walk *k, fs_roots *r, fs_error *err)
+{
+    fs_status rc = hash_batch_chunks(b, k, err);
+
+    for (size_t i = 0; i < b->n && !rc; i++) {
+        const fs_tensor *t = b->tensors[i];
+        fs_root top;
+        rc = fs_root_tree(b->chunks + b->first[i], b->first[i + 1] - b->first[i], &top, err);
+        if (!rc)
+            rc = hash_tensor(t, &top, &r->items[r->n].root, err);
+        if (!rc && (r->items[r->n].name = strdup(t->name)) == NULL)
+            rc = fs_fail_memory(err, strlen(t->name) + 1);
+        r->n += !rc;
+        k->done_bytes += t->n_bytes;
+    }
+    return rc;
+}
+
+/* The tensors from first on whose chunks are hashed together: one, or as many as have not too many of them. */
+static size_t batch_end(const fs_tensor *const *tensors, size_t n, size_t first)
+{
+    size_t end = first, n_chunks = 0;
+
+    do
+        n_chunks += chunks_of(tensors[end++]);
+    while (end < n && n_chunks + chunks_of(tensors[end]) <= CHUNKS_AT_ONCE);
+    return end;
+}
+
+static fs_status hash_some(const fs_tensor *const *tensors, size_t n, walk *k, fs_roots *r, fs_error *err)
+{
+    batch b = { .tensors = tensors, .n = n, .first = malloc((n + 1) * sizeof *b.first) };
+    fs_status rc = FS_OK;
+
+    atomic_store(&b.nan, n);
+    if (!b.first)
+        return fs_fail_memory(err, (n + 1) * sizeof *b.first);
+    b.first[0] = 0;
+    for (size_t i = 0; i < n; i++)
+        b.first[i + 1] = b.first[i] + chunks_of(tensors[i]);
+    b.chunks = malloc((b.first[n] + 1) * sizeof *b.chunks);
+    if (!b.chunks)
+        rc = fs_fail_memory(err, (b.first[n] + 1) * sizeof *b.chunks);
     if (!rc)
-        rc = fs_root_tree(chunks, n, &top, err);
-    if (!rc)
-        rc = hash_tensor(t, &top, ret, err);
-    k->done_bytes += t->n_bytes;
-    free(chunks);
+        rc = hash_batch(&b, k, r, err);
+    free(b.first);
+    free(b.chunks);
     return rc;
 }
 
@@ -211,29 +288,23 @@ static fs_status root_of_model(fs_roots *r, fs_error *err)
     return rc;
 }
 
-fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err)
+fs_status fs_roots_of_tensors(const fs_tensor *const *tensors, size_t n, fs_pool *pool, const fs_progress *progress, fs_roots *ret,
+                              fs_error *err)
 {
     walk k = { .pool = pool, .progress = progress };
-    const fs_tensor **stored = NULL;
     fs_roots r = { 0 };
-    size_t n;
-    fs_status rc = fs_weights_stored(w, &stored, &n, err);
+    fs_status rc = FS_OK;
 
-    if (rc)
-        return rc;
     for (size_t i = 0; i < n; i++)
-        k.total_bytes += stored[i]->n_bytes;
+        k.total_bytes += tensors[i]->n_bytes;
     r.n_bytes = k.total_bytes;
     r.items = calloc(n ? n : 1, sizeof *r.items);
     if (!r.items)
         rc = fs_fail_memory(err, n * sizeof *r.items);
-    for (; !rc && r.n < n; r.n += !rc) {
-        r.items[r.n].name = strdup(stored[r.n]->name);
-        rc = r.items[r.n].name ? root_of_tensor(stored[r.n], &k, &r.items[r.n].root, err) : fs_fail_memory(err, strlen(stored[r.n]->name) + 1);
-        if (rc)
-            free(r.items[r.n].name);
+    for (size_t i = 0, end; i < n && !rc; i = end) {
+        end = batch_end(tensors, n, i);
+        rc = hash_some(tensors + i, end - i, &k, &r, err);
     }
-    free(stored);
     if (!rc)
         rc = root_of_model(&r, err);
     if (rc) {
@@ -244,6 +315,18 @@ fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, const fs_progress *pro
     return FS_OK;
 }
 
+fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err)
+{
+    const fs_tensor **stored = NULL;
+    size_t n;
+    fs_status rc = fs_weights_stored(w, &stored, &n, err);
+
+    if (!rc)
+        rc = fs_roots_of_tensors(stored, n, pool, progress, ret, err);
+    free(stored);
+    return rc;
+}
+
 void fs_roots_done(fs_roots *r)
 {
     if (!r)
@@ -252,6 +335,63 @@ void fs_roots_done(fs_roots *r)
         free(r->items[i].name);
     free(r->items);
     *r = (fs_roots){ 0 };
+}
+
+/* ---- streams ---- */
+
+static fs_status end_chunk(fs_root_stream *s, fs_error *err)
+{
+    size_t capacity = s->capacity ? 2 * s->capacity : 64;
+    fs_root *more = s->n < s->capacity ? s->chunks : realloc(s->chunks, capacity * sizeof *more);
+
+    if (!more)
+        return fs_fail_memory(err, capacity * sizeof *more);
+    if (s->n == s->capacity) {
+        s->chunks = more;
+        s->capacity = capacity;
+    }
+    fs_sha256_final(&s->chunk, s->chunks[s->n++].bytes);
+    s->chunk_bytes = 0;
+    return FS_OK;
+}
+
+fs_status fs_root_stream_put(fs_root_stream *s, const void *data, size_t n_bytes, fs_error *err)
+{
+    const uint8_t *at = data;
+    fs_status rc = FS_OK;
+
+    while (n_bytes > 0 && !rc) {
+        size_t left = FS_ROOT_CHUNK_BYTES - s->chunk_bytes, n = n_bytes < left ? n_bytes : left;
+        if (s->chunk_bytes == 0 && (rc = fs_sha256_init(&s->chunk, err)) == FS_OK)
+            fs_sha256_update(&s->chunk, "\x00", 1);
+        if (rc)
+            return rc;
+        fs_sha256_update(&s->chunk, at, n);
+        s->chunk_bytes += n;
+        at += n;
+        n_bytes -= n;
+        if (s->chunk_bytes == FS_ROOT_CHUNK_BYTES)
+            rc = end_chunk(s, err);
+    }
+    return rc;
+}
+
+fs_status fs_root_stream_end(fs_root_stream *s, fs_root *ret, fs_error *err)
+{
+    fs_status rc = s->chunk_bytes > 0 ? end_chunk(s, err) : FS_OK;
+
+    if (!rc)
+        rc = fs_root_tree(s->chunks, s->n, ret, err);
+    fs_root_stream_done(s);
+    return rc;
+}
+
+void fs_root_stream_done(fs_root_stream *s)
+{
+    if (s->chunk_bytes > 0)
+        fs_sha256_done(&s->chunk);
+    free(s->chunks);
+    *s = (fs_root_stream){ 0 };
 }
 
 /* ---- the list ---- */

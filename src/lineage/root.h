@@ -5,6 +5,8 @@
  *   tensor  = H(02 | u32 n, name | u32 n, dtype | u32 n_dims | u64 dims | chunk root)
  *   model   = the same tree, of nodes, over the tensors sorted by name bytes
  *
+ *   stream  = that tree over a stream's chunks, e.g. the tokens that a training is given
+ *
  * H is SHA-256; numbers are little-endian; names and dtypes are those of the files ("model.norm.weight" BF16,
  * "output_norm.weight" F32), dims row-major, of a GGUF too. Headers, metadata, order and padding are not in it. A tensor
  * whose values have a NaN has no root. */
@@ -13,6 +15,7 @@
 
 #include "base/pool.h"
 #include "base/progress.h"
+#include "crypto/sha256.h"
 #include "formats/weights.h"
 
 #define FS_ROOT_CHUNK_BYTES ((size_t)1 << 20)
@@ -41,11 +44,27 @@ typedef struct fs_roots {
 
 /* progress (may be NULL) is told bytes. */
 fs_status fs_roots_of(const fs_weights *w, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err);
+/* The same of n tensors in memory, sorted by name. */
+fs_status fs_roots_of_tensors(const fs_tensor *const *tensors, size_t n, fs_pool *pool, const fs_progress *progress, fs_roots *ret,
+                              fs_error *err);
 void fs_roots_done(fs_roots *r);
 
 /* The list as a text, a line "hex name" each, and back; reading computes the model's root from the lines and refuses what
  * is not sorted, or a name twice. n_bytes is 0 then. */
 fs_status fs_roots_write(const fs_roots *r, fs_buf *out, fs_error *err);
 fs_status fs_roots_read(fs_bytes text, const char *what, fs_roots *ret, fs_error *err);
+
+/* The root of a stream that comes in pieces. Zeroed is one to which nothing was put. */
+typedef struct fs_root_stream {
+    fs_sha256 chunk;
+    size_t chunk_bytes; /* of the chunk under way; 0: none is */
+    fs_root *chunks;
+    size_t n, capacity;
+} fs_root_stream;
+
+fs_status fs_root_stream_put(fs_root_stream *s, const void *data, size_t n_bytes, fs_error *err);
+/* The stream is as it was in the beginning. */
+fs_status fs_root_stream_end(fs_root_stream *s, fs_root *ret, fs_error *err);
+void fs_root_stream_done(fs_root_stream *s);
 
 #endif

@@ -471,14 +471,12 @@ const char *fs_recipe_stage_word(fs_recipe_stage stage)
 
 fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err)
 {
-    fs_sha256 h;
-    fs_status rc = fs_sha256_init(&h, err);
+    uint8_t digest[32];
+    fs_status rc = fs_sha256_of(text, digest, err);
 
-    if (rc)
-        return rc;
-    fs_sha256_update(&h, text.data, text.n_bytes);
-    fs_sha256_final_hex(&h, r->sha256);
-    return FS_OK;
+    if (!rc)
+        fs_hex(digest, sizeof digest, r->sha256);
+    return rc;
 }
 
 fs_status fs_recipe_of(fs_recipe *ret, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)

@@ -1,9 +1,10 @@
-/* Any text as a record, as a list of roots, as minisign's keys and signature: refused with a sentence; or what is read and
- * written again is the same text. */
+/* Any text as a record, as a list of roots, as a trace, as minisign's keys and signature: refused with a sentence; or what is
+ * read and written again is the same text. */
 #include "fuzz/fuzz.h"
 
 #include "crypto/minisign.h"
 #include "lineage/record.h"
+#include "lineage/trace.h"
 
 #include <string.h>
 
@@ -45,6 +46,23 @@ static void as_list(fs_bytes text)
     fs_buf_done(&again);
 }
 
+static void as_trace(fs_bytes text)
+{
+    fs_trace t = { 0 };
+    fs_error err = { 0 };
+    fs_root root;
+    fs_status rc = fs_trace_read(text, "fuzz", &t, &err);
+
+    if (rc) {
+        failed_with_a_sentence(rc, &err);
+        return;
+    }
+    for (size_t i = 0; i < t.n; i++)
+        HOLDS(t.rows[i].step == i + 1);
+    HOLDS(fs_trace_root(&t, t.n, &root, &err) == FS_OK);
+    fs_trace_done(&t);
+}
+
 static void as_minisign(fs_bytes text)
 {
     static const fs_public_key key = { { 1 }, { 2 } };
@@ -68,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 
     as_record(text);
     as_list(text);
+    as_trace(text);
     as_minisign(text);
     return 0;
 }

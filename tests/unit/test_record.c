@@ -53,6 +53,32 @@ static void what_is_written_is_read(void **state)
     fs_buf_done(&twice);
 }
 
+static void a_training_tells_more(void **state)
+{
+    static const char training[] = "record 1\nverb sft\ninit 7 normal\ndata " H1 " tokens\nengine e\narithmetic RN1 " H1 "\ntrace " H2
+                                   " 50 4\nresult " H1 " 2 30\nstate " H2 " 5 60\nclass A\n";
+    fs_record r = { 0 }, copy = { 0 };
+    fs_buf out = { 0 };
+    fs_root root;
+    uint64_t numbers[2];
+    fs_error err;
+
+    (void)state;
+    assert_ok(fs_record_read((fs_bytes){ (const uint8_t *)training, sizeof training - 1 }, "t", &r, &err), err);
+    fs_record_root_and_numbers(fs_record_get(&r, FS_RECORD_TRACE, 0), &root, numbers);
+    assert_int_equal(root.bytes[31], 0x22);
+    assert_int_equal(numbers[0], 50);
+    assert_int_equal(numbers[1], 4);
+    assert_ok(fs_record_add(&copy, &err, FS_RECORD_RECIPE, "a 1"), err);
+    assert_ok(fs_record_add_all(&copy, &r, &err), err);
+    assert_ok(fs_record_write(&copy, &out, &err), err);
+    assert_non_null(strstr(out.data, "tokens\nrecipe a 1\nengine"));
+    assert_int_equal(copy.n, r.n + 1);
+    fs_record_done(&r);
+    fs_record_done(&copy);
+    fs_buf_done(&out);
+}
+
 static void a_line_says_only_what_it_may(void **state)
 {
     static const struct {
@@ -66,6 +92,7 @@ static void a_line_says_only_what_it_may(void **state)
         { FS_RECORD_RESULT, H1 " 01 2" },     { FS_RECORD_RESULT, H1 " 1 2 " },     { FS_RECORD_RESULT, H1 " 99999999999999999999 2" },
         { FS_RECORD_CLASS, "D" },             { FS_RECORD_ENGINE, "" },             { FS_RECORD_ENGINE, "a\x80" },
         { FS_RECORD_ARITHMETIC, "RN1 x" H1 }, { FS_RECORD_FILE, H1 " a\tb" },       { FS_RECORD_FILE, "x" },
+        { FS_RECORD_INIT, "7" },              { FS_RECORD_INIT, "07 a" },           { FS_RECORD_STATE, H1 " 1" },
     };
     fs_record r = { 0 };
     fs_error err;
@@ -118,7 +145,8 @@ static void only_the_canonical_text_is_read(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_written_is_read), cmocka_unit_test(a_line_says_only_what_it_may),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_written_is_read), cmocka_unit_test(a_training_tells_more),
+                                         cmocka_unit_test(a_line_says_only_what_it_may),
                                         cmocka_unit_test(only_the_canonical_text_is_read) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
