@@ -56,7 +56,7 @@ static fs_status prompt(void *ud, uint64_t number, int32_t *ret_ids, uint32_t n_
 
     p->ids.n = 0;
     if (!rc)
-        rc = fs_tokenizer_encode(p->tokenizer, fs_buf_bytes(&p->item.prompt), 0, &p->ids, err);
+        rc = fs_tokenizer_encode(p->tokenizer, fs_buf_bytes(&p->item.prompt), FS_ENCODE_PLAIN | FS_ENCODE_BOS, &p->ids, err);
     if (!rc && (p->ids.n > n_max || p->ids.n == 0))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "problem %" PRIu64 " is a prompt of %zu tokens, 1 to %" PRIu32 " fit", number, p->ids.n, n_max);
     if (rc)

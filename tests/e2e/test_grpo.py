@@ -84,6 +84,17 @@ def test_one_end_whatever_runs_it(farseek, folder):
     assert r["problems"] == 20
 
 
+def test_a_prompt_begins_as_it_does_in_training_and_in_eval(farseek, folder, tmp_path):
+    """With what the tokenizer puts first: a chain of one operation is four tokens and <eos>, which is this tokenizer's bos too."""
+    farseek("tokenizer", "train", folder / "data.jsonl", tmp_path / "tok", "--vocab-size", 257, "--special", "<eos>", "--bos", "<eos>", "--eos", "<eos>",
+            "--pre", "gpt-2", "--digits")
+    model = {"from": str(folder / "base/step-00000008"), "tokenizer": str(tmp_path / "tok" / "tokenizer.json")}
+    for room, fits in ((4, False), (5, True)):
+        path = write(folder, "p.yaml", steps=1, out=str(tmp_path / f"p{room}"), task__max=1, policy__prompt_max=room, model=model)
+        r = farseek("train", path, check=False)
+        assert (r.returncode == 0) == fits and ("a prompt of 5 tokens" in r.stderr) != fits, r.stderr
+
+
 def test_a_dry_run_tells_what_a_run_takes(farseek, folder, tmp_path):
     for name, changes in (("one", {}), ("referred", dict(policy__beta=0.01))):
         write(folder, "d.yaml", steps=1, out=str(tmp_path / name), **changes)
