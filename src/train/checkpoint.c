@@ -77,7 +77,10 @@ static float *data_of(const fs_param *p, const struct set *s)
 /* What a model or an adapter has under its own name; what is trained has moments. */
 static bool is_in(const fs_params *all, const fs_param *p, const struct set *s)
 {
-    return *s->suffix ? !p->fixed : !all->low_rank || p->is_pair;
+    float *data;
+
+    memcpy(&data, (const char *)p + s->offset, sizeof data);
+    return *s->suffix ? data != NULL : !all->low_rank || p->is_pair;
 }
 
 static fs_status write_sets(const char *folder, const fs_params *p, const struct set *sets, fs_error *err)

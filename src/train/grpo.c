@@ -257,6 +257,8 @@ static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer,
     fs_optimizer_step(optimizer, p, g->pool, g->kernels, ret->grad_norm, lr);
     if (g->o.bias_rate > 0)
         fs_trainer_move_biases(g->t, g->o.bias_rate);
+    if (optimizer->qk_clip > 0)
+        fs_trainer_clip_logits(g->t, optimizer->qk_clip);
     fs_trainer_pack(g->t);
     g->stale = true;
     return FS_OK;

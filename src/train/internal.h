@@ -76,6 +76,7 @@ typedef struct fs_train_layer {
     fs_param *correction_bias;                /* NULL: none */
     fs_lin_ffn *experts;                      /* [E] */
     uint64_t *load;                           /* [E] tokens since the step began */
+    float *qk_max;                            /* [H] the largest logit since the step began */
     fs_kept kept;
 } fs_train_layer;
 
@@ -197,6 +198,10 @@ static inline size_t fs_turned_ld(size_t m)
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x);
 /* dx [m, k] = dy W, its pair's behind it; add: dx goes on by both. */
 void fs_lin_back(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx, bool add);
+
+/* ---- clip.c ---- */
+void fs_clip_begin(fs_trainer *t);
+void fs_clip_see(fs_trainer *t, fs_train_layer *l); /* behind the layer's forward */
 
 /* ---- lora.c ---- */
 /* The pair of the linear, called as on the Hub, if the parameters have one. */

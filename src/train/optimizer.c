@@ -1,16 +1,13 @@
 /* See the header. */
 #include "train/optimizer.h"
 
-#include "kernels/math.h"
+#include "train/muon.h"
 
-#include <string.h>
-
-#define PI    3.14159265358979323846
 #define PIECE 16384 /* elements */
 
-fs_optimizer fs_optimizer_default(void)
+fs_status fs_optimizer_prepare(const fs_optimizer *o, fs_params *p, fs_pool *pool, fs_error *err)
 {
-    return (fs_optimizer){ .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .clip = 1, .beta1_t = 1, .beta2_t = 1 };
+    return o->muon ? fs_muon_prepare(p, fs_pool_threads(pool), err) : FS_OK;
 }
 
 struct step_job {
@@ -54,7 +51,7 @@ static void step_piece(void *ud, size_t begin, size_t end, int thread)
         p = &job->p->items[item];
         at = (i - first) * PIECE;
         n = p->n - at < PIECE ? p->n - at : PIECE;
-        if (p->fixed)
+        if (p->fixed || p->muon)
             continue;
         c = constants_of(job, p);
         job->k->grad.adamw(&c, p->g + at, p->m + at, p->v + at, p->w + at, n);
@@ -66,6 +63,7 @@ static void step_piece(void *ud, size_t begin, size_t end, int thread)
 void fs_optimizer_step(fs_optimizer *o, fs_params *p, fs_pool *pool, const fs_kernels *k, float grad_norm, double lr)
 {
     struct step_job job = { .p = p, .k = k, .o = o, .lr = lr };
+    fs_muon_step muon = { .momentum = (float)o->momentum, .lr = lr, .weight_decay = o->weight_decay, .average = o->average };
     size_t pieces = 0;
 
     o->step++;
@@ -79,39 +77,6 @@ void fs_optimizer_step(fs_optimizer *o, fs_params *p, fs_pool *pool, const fs_ke
     for (size_t i = 0; i < p->n; i++)
         pieces += (p->items[i].n + PIECE - 1) / PIECE;
     fs_pool_for(pool, pieces, 16, step_piece, &job);
-}
-
-bool fs_schedule_kind_named(const char *name, fs_schedule_kind *ret)
-{
-    static const char *const names[] = { "constant", "linear", "cosine", "wsd" };
-
-    for (int i = 0; i < 4; i++)
-        if (strcmp(names[i], name) == 0) {
-            *ret = (fs_schedule_kind)i;
-            return true;
-        }
-    return false;
-}
-
-double fs_schedule_at(const fs_schedule *s, uint64_t i)
-{
-    double x, sine, cosine;
-
-    if (i < s->warmup)
-        return s->lr * (double)(i + 1) / (double)s->warmup;
-    if (s->kind == FS_SCHEDULE_CONSTANT || s->steps <= s->warmup)
-        return s->lr;
-    if (i >= s->steps)
-        return s->min_lr;
-    if (s->kind == FS_SCHEDULE_WSD) {
-        if (i < s->steps - (s->decay < s->steps ? s->decay : s->steps))
-            return s->lr;
-        x = (double)(i - (s->steps - s->decay)) / (double)s->decay;
-        return s->lr + (s->min_lr - s->lr) * x;
-    }
-    x = (double)(i - s->warmup) / (double)(s->steps - s->warmup);
-    if (s->kind == FS_SCHEDULE_LINEAR)
-        return s->lr + (s->min_lr - s->lr) * x;
-    fs_sincos64(PI * x, &sine, &cosine);
-    return s->min_lr + (s->lr - s->min_lr) * (1 + cosine) / 2;
+    muon.clip = job.base.clip;
+    fs_muon_step_all(&muon, p, pool, k);
 }

@@ -288,6 +288,8 @@ void fs_params_free(fs_params *p)
     fs_free_lazy(p->m, p->n_floats * sizeof(float));
     fs_free_lazy(p->v, p->n_floats * sizeof(float));
     fs_free_lazy(p->e, p->n_floats * sizeof(float));
+    fs_free_lazy(p->muon_room, (size_t)p->muon_threads * p->muon_floats * sizeof(float));
+    free(p->muon_items);
     free(p);
 }
 
@@ -330,7 +332,7 @@ fs_status fs_params_add_moments(fs_params *p, fs_error *err)
         return fs_fail_memory(err, p->n_floats * sizeof(float));
     for (size_t i = 0; i < p->n; i++) {
         p->items[i].m = p->items[i].fixed ? NULL : p->m + p->items[i].offset;
-        p->items[i].v = p->items[i].fixed ? NULL : p->v + p->items[i].offset;
+        p->items[i].v = p->items[i].fixed || p->items[i].muon ? NULL : p->v + p->items[i].offset;
     }
     return FS_OK;
 }

@@ -14,6 +14,7 @@ typedef struct fs_param {
     size_t n, offset;
     bool fixed;  /* no gradient: frozen, or the router's correction bias, which moves by a rule of its own */
     bool frozen; /* nothing moves it */
+    bool muon;    /* moved by Muon (muon.h), whose momentum is m: no v */
     bool is_pair; /* A or B of a low-rank pair: called as in PEFT's file */
     double lr_scale, weight_decay; /* of its group: 1, and -1: the optimiser's for matrices, none for others */
     float *w, *g;                  /* g: NULL where it is fixed */
@@ -41,6 +42,10 @@ typedef struct fs_params {
     size_t n_trained; /* floats of those that have a gradient */
     float *w, *g, *m, *v, *e;
     const fs_low_rank_options *low_rank; /* NULL: no pairs */
+    fs_param **muon_items; /* [n_muon] */
+    size_t n_muon, muon_floats; /* of a thread's room */
+    int muon_threads;
+    float *muon_room;
 } fs_params;
 
 /* The tensors that a model of config c has; with mtp, those of its first multi-token-prediction layer too, whose embedding and

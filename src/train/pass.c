@@ -77,6 +77,7 @@ static void layer_forward(fs_trainer *t, fs_train_layer *l, float *y)
 
     fs_norm_forward(t, l->input_norm, t->norm_eps, l->kept.x, d, t->h, d, d, m);
     (t->config->kv_lora_rank ? fs_latent_forward : fs_gqa_forward)(t, l, t->y);
+    fs_clip_see(t, l);
     fs_add_rows(t, l->kept.x, t->y, l->kept.x_mid, m * d);
     fs_norm_forward(t, l->post_norm, t->norm_eps, l->kept.x_mid, d, t->h, d, d, m);
     if (l->is_moe)
@@ -164,6 +165,7 @@ void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
 {
     t->totals = *totals;
     t->loss_sum = t->mtp_sum = t->balance_sum = 0;
+    fs_clip_begin(t);
     for (size_t i = 0; i < t->params->n; i++)
         if (t->params->items[i].g)
             memset(t->params->items[i].g, 0, t->params->items[i].n * sizeof(float));

@@ -184,6 +184,8 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
     fs_optimizer_step(&u->s.optimizer, u->s.params, u->s.pool, u->s.kernels, s->pretrain.grad_norm, s->lr);
     if (u->r->bias_rate > 0)
         fs_trainer_move_biases(u->s.trainer, u->r->bias_rate);
+    if (u->s.optimizer.qk_clip > 0)
+        fs_trainer_clip_logits(u->s.trainer, u->s.optimizer.qk_clip);
     fs_trainer_pack(u->s.trainer);
     s->seconds = fs_seconds_now() - start;
     if (u->held && ((r->validation_every && (i + 1) % r->validation_every == 0) || i + 1 == r->steps))

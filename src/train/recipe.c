@@ -255,7 +255,7 @@ static fs_status choose(const char *path, const char *key, const char *word, con
 }
 
 static const char *const stages[] = { "pretrain", "sft", "grpo", NULL }, *const packs[] = { "cut", "whole", NULL }, *const kinds[] = { "text", "ids", "shards", NULL },
-                         *const scales[] = { "none", "group", "batch", NULL };
+                         *const optimizers[] = { "adamw", "muon", NULL }, *const scales[] = { "none", "group", "batch", NULL };
 
 static fs_status find_stage(struct json_object *json, const char *path, fs_recipe_stage *ret, fs_error *err)
 {
@@ -291,16 +291,18 @@ struct numbers {
     uint64_t length, rows, micro_rows, lora_r, task_seed, level_min, level_max, number_max, target_max;
     uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens;
     double temperature;
-    const char *stage, *kind, *pack, *schedule, *task, *loss, *scale;
+    const char *stage, *kind, *optimizer, *pack, *schedule, *task, *loss, *scale;
 };
 
 static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path, fs_error *err)
 {
-    int kind = 0, pack = 0, scale = 0;
+    int kind = 0, pack = 0, scale = 0, optimizer = 0;
     fs_status rc = choose(path, "data.kind", n->kind, kinds, &kind, err);
 
     if (!rc)
         rc = choose(path, "data.pack", n->pack, packs, &pack, err);
+    if (!rc)
+        rc = choose(path, "optimizer.kind", n->optimizer, optimizers, &optimizer, err);
     if (!rc)
         rc = choose(path, "policy.scale", n->scale, scales, &scale, err);
     if (!rc && !fs_policy_kind_of(n->loss, &r->grpo.policy.kind))
@@ -315,6 +317,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     r->micro_rows = (uint32_t)(n->micro_rows && n->micro_rows < n->rows ? n->micro_rows : n->rows);
     r->data = (enum fs_recipe_data)kind;
     r->lora.r = (uint32_t)n->lora_r;
+    r->optimizer.muon = optimizer == 1;
     r->whole = pack == 1;
     if (r->stage == FS_STAGE_GRPO) {
         fs_task_options *t = &r->task_options;
@@ -353,7 +356,7 @@ static fs_status complete_tokenizer(fs_recipe *r, fs_error *err)
 
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
-    struct numbers n = { .kind = "text", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo", .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1,
+    struct numbers n = { .kind = "text", .optimizer = "adamw", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo", .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1,
                          .sequences = 64, .micro_tokens = 4096, .temperature = 1 };
     const struct field fields[] = {
         { "", "stage", WORD, &n.stage, 0, 0, BOTH },
@@ -398,6 +401,9 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "optimizer", "eps", NUMBER, &r->optimizer.eps, 0, 1, BOTH },
         { "optimizer", "weight_decay", NUMBER, &r->optimizer.weight_decay, 0, 10, BOTH },
         { "optimizer", "clip", NUMBER, &r->optimizer.clip, 0, 1e9, BOTH },
+        { "optimizer", "kind", WORD, &n.optimizer, 0, 0, BOTH },
+        { "optimizer", "momentum", NUMBER, &r->optimizer.momentum, 0, 0.999999, BOTH },
+        { "optimizer", "qk_clip", NUMBER, &r->optimizer.qk_clip, 0, 1e9, BOTH },
         { "optimizer", "groups", GROUPS, NULL, 0, 0, BOTH },
         { "schedule", "kind", WORD, &n.schedule, 0, 0, BOTH },
         { "schedule", "lr", NUMBER, &r->schedule.lr, 0, 100, BOTH },

@@ -27,6 +27,7 @@
  *   lora: { r: 8, alpha: 16, rslora: false, targets: [q_proj, v_proj], from: ADAPTER }
  *                                    low-rank pairs are trained beside the frozen model, and saved as an adapter; from: one to go on from
  *
+ * optimizer.kind: muon, momentum: 0.95, qk_clip: 100 are Muon for matrices (muon.h), the rest of optimizer then is AdamW's for what is left.
  * optimizer.groups: [{ match: "*norm*", lr_scale: 0.5, weight_decay: 0 }] are parameters with a rate and a decay of their own.
  *
  * stage: grpo has no data, batch and loss, but

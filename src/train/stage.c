@@ -108,6 +108,8 @@ fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *e
     if (!rc && u->params->n_trained == 0)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "every parameter is frozen: nothing is left to train");
     if (!rc)
+        rc = fs_optimizer_prepare(&u->r->optimizer, u->params, u->pool, err);
+    if (!rc)
         rc = fs_params_add_moments(u->params, err);
     return rc || u->r->optimizer.average == 0 ? rc : fs_params_add_averages(u->params, err);
 }

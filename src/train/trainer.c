@@ -98,6 +98,9 @@ static fs_status init_layer(fs_trainer *t, fs_train_layer *l, uint32_t index, fs
     fs_status rc;
 
     snprintf(prefix, sizeof prefix, "model.layers.%" PRIu32 ".", index);
+    l->qk_max = calloc(c->num_attention_heads, sizeof *l->qk_max);
+    if (!l->qk_max)
+        return fs_fail_memory(err, c->num_attention_heads * sizeof *l->qk_max);
     rc = find(t, &l->input_norm, prefix, "input_layernorm.weight", err);
     if (!rc)
         rc = c->kv_lora_rank ? init_latent(t, l, prefix, err) : init_gqa(t, l, prefix, err);
@@ -409,6 +412,7 @@ void fs_trainer_free(fs_trainer *t)
         free(t->layers[i].uv);
         free(t->layers[i].experts);
         free(t->layers[i].load);
+        free(t->layers[i].qk_max);
     }
     free(t->layers);
     fs_rope_done(&t->rope);

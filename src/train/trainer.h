@@ -66,6 +66,10 @@ fs_status fs_trainer_evaluate(fs_trainer *t, const fs_train_sequence *sequences,
 
 /* Tokens that went to each expert since fs_trainer_begin: [E] of layer index (MTP's behind the others); NULL: a dense layer. */
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer);
+/* The largest scaled logit of each head of attention since fs_trainer_begin: [H]. */
+const float *fs_trainer_qk_max(const fs_trainer *t, uint32_t layer);
+/* QK-clip by it (muon.h), in every layer that can be: not where q or k has a norm of its own, which bounds the logits, or is frozen. */
+void fs_trainer_clip_logits(fs_trainer *t, double tau);
 /* The aux-free balance rule (DeepSeek-V3, section 2.1.2): b_e = fl(b_e + rate * sign(mean load - load_e)), in every layer. */
 void fs_trainer_move_biases(fs_trainer *t, double rate);
 

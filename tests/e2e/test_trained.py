@@ -179,3 +179,21 @@ def test_validation_is_the_loss_of_the_weights_at_hand(farseek, folder):  # noqa
     shutil.rmtree(folder / "b" / "step-00000010")
     farseek("train", folder / "b.yaml", "--resume")
     assert result(folder / "b", 10) == result(folder / "out", 10)
+
+
+def test_muon_ends_in_one_end_too(farseek, folder):  # noqa: F811
+    groups = [{"match": "*.q_b_proj.weight", "lr_scale": 0.5}]
+    changes = dict(optimizer={"kind": "muon", "momentum": 0.9, "qk_clip": 0.05, "groups": groups}, steps=12, checkpoint_every=5, average=0.9)
+    farseek("train", recipe(folder, "a.yaml", out="a", **changes), "--threads", 1)
+    farseek("train", recipe(folder, "b.yaml", out="b", **changes, batch__micro_rows=1), "--threads", 3, "--isa", "scalar")
+    assert result(folder / "a", 12) == result(folder / "b", 12)
+    shutil.rmtree(folder / "b" / "step-00000012")
+    farseek("train", folder / "b.yaml", "--resume")
+    assert result(folder / "a", 12) == result(folder / "b", 12)
+    state = safetensors.numpy.load_file(folder / "a" / "step-00000012" / "optimizer" / "model.safetensors")
+    adams = {name[:-2] for name in state if name.endswith(".v")}
+    assert "model.embed_tokens.weight" in adams and "model.layers.0.input_layernorm.weight" in adams
+    assert not any("_proj" in name or "experts" in name for name in adams)
+    assert losses(folder / "a")[-1] < losses(folder / "a")[0]
+    farseek("train", recipe(folder, "c.yaml", out="c", **{**changes, "optimizer": {"kind": "muon", "momentum": 0.9, "groups": groups}}), "--threads", 1)
+    assert losses(folder / "c")[0] == losses(folder / "a")[0] and losses(folder / "c")[2] != losses(folder / "a")[2]  # the rule was at work
