@@ -15,10 +15,10 @@ speculation: $(BUILD)/unit/test_speculate
 FUZZ_RUNS ?= 20000
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
-FUZZ_OBJ  := $(filter $(foreach m,base crypto tensor formats lineage text data,$(BUILD)/$(m)/%) $(BUILD)/train/recipe.o $(BUILD)/train/schedule.o $(BUILD)/train/policy.o $(BUILD)/kernels/math.o,$(LIB_OBJ))
+FUZZ_OBJ  := $(filter $(foreach m,base crypto tensor formats lineage text data,$(BUILD)/$(m)/%) $(BUILD)/train/recipe.o $(BUILD)/train/schedule.o $(BUILD)/train/policy.o $(BUILD)/kernels/math.o,$(LIB_OBJ)) $(filter $(BUILD)/hub/xet_%,$(PROGRAM_OBJ))
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -Itests -fsanitize=fuzzer $(filter %.c %.o,$^) $(LDLIBS_LIB) -o $@
+	$(CC) $(CFLAGS_ALL) -Itests -fsanitize=fuzzer $(filter %.c %.o,$^) $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@
 fuzz:
 	$(MAKE) BUILD=build-fuzz CC=clang CFLAGS="-O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all" fuzz-run
 fuzz-run: $(FUZZ_BIN:$(BUILD)/fuzz/fuzz_%=fuzz-run-%)

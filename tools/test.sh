@@ -128,7 +128,7 @@ stage_fuzz() {
 stage_arm() {
     local run="qemu-aarch64 -L /"
     make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 all
-    make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 $(for t in math rows products attention conformance blocks; do echo "build-aarch64/unit/test_$t"; done)
+    make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 $(for t in blake3 math rows products attention conformance blocks; do echo "build-aarch64/unit/test_$t"; done)
     unit build-aarch64 $run
     same_bits build-aarch64 "$run" $(fixtures | grep -v long_) $(blocks)
 }
