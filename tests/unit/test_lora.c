@@ -1,10 +1,8 @@
 /* WRAP_ALLOC. Low-rank pairs under training: logits are the engine's with the adapter to the bit, gradients are torch's and foretell what
  * the loss does, and no cut, thread or instruction set changes them. Run from the tree's root. */
-#include "unit.h"
+#include "gradients.h"
 
 #include "alloc_fail.h"
-#include "base/file.h"
-#include "base/json.h"
 #include "engine/internal.h"
 #include "train/internal.h"
 
@@ -143,18 +141,15 @@ static double step(struct bed *b, size_t n_ids, uint32_t rows, uint32_t per_run)
 /* tools/make_lora_vectors.py */
 static void gradients_are_torchs(void **state)
 {
-    struct json_object *all = NULL;
-    fs_buf text = { 0 };
+    struct json_object *all = read_vectors("tests/vectors/lora_grads.json");
     fs_error err;
     int n_cases = 0;
 
     (void)state;
-    assert_ok(fs_file_read("tests/vectors/lora_grads.json", (size_t)1 << 24, &text, &err), err);
-    assert_ok(fs_json_parse(fs_buf_bytes(&text), "lora_grads.json", &all, &err), err);
     for (size_t f = 0; f < N_ADAPTERS; f++) {
-        struct json_object *want = fs_json_member(all, adapters[f].name), *list, *grads;
+        struct json_object *want = fs_json_member(all, adapters[f].name), *list;
         struct bed b;
-        size_t n, n_pairs = 0;
+        size_t n;
         double loss;
         if (!want)
             continue;
@@ -167,33 +162,11 @@ static void gradients_are_torchs(void **state)
             assert_int_equal(ids[i], json_object_get_int(json_object_array_get_idx(list, i)));
         loss = step(&b, n, 1, 1);
         assert_true(fabs(loss - json_object_get_double(fs_json_member(want, "loss"))) < 1e-5);
-        grads = fs_json_member(want, "grads");
-        for (size_t i = 0; i < b.p->n; i++) {
-            const fs_param *p = &b.p->items[i];
-            struct json_object *one = fs_json_member(grads, p->name), *at, *values;
-            double norm = sqrt(p->g ? fs_param_grad_squares(&b.kernels, p) : 0), l2;
-            assert_true(p->is_pair == !p->fixed && p->is_pair == (one != NULL));
-            if (!one)
-                continue;
-            n_pairs++;
-            l2 = json_object_get_double(fs_json_member(one, "l2"));
-            if (fabs(norm - l2) > 1e-4 * l2)
-                fail_msg("%s: %s: norm %.9g, torch has %.9g", adapters[f].name, p->name, norm, l2);
-            at = fs_json_member(one, "at");
-            values = fs_json_member(one, "values");
-            for (size_t j = 0; j < json_object_array_length(at); j++) {
-                size_t where = (size_t)json_object_get_int64(json_object_array_get_idx(at, j));
-                double value = json_object_get_double(json_object_array_get_idx(values, j));
-                if (fabs((double)p->g[where] - value) > 1e-3 * fabs(value) + 1e-5 * l2)
-                    fail_msg("%s: %s[%zu]: %.9g, torch has %.9g", adapters[f].name, p->name, where, (double)p->g[where], value);
-            }
-        }
-        assert_int_equal(n_pairs, json_object_object_length(grads));
+        assert_gradients(&b.kernels, b.p, fs_json_member(want, "grads"), adapters[f].name);
         close_bed(&b);
     }
     assert_int_equal(n_cases, 5);
     json_object_put(all);
-    fs_buf_done(&text);
 }
 
 static void no_cut_changes_a_bit(void **state)

@@ -1,9 +1,7 @@
 /* Muon against numpy in float64 (tools/make_muon_vectors.py), which parameters are its, equal bits; and the rule that holds attention's
  * logits down. Run from the tree's root. */
-#include "unit.h"
+#include "gradients.h"
 
-#include "base/file.h"
-#include "base/json.h"
 #include "train/internal.h"
 #include "train/muon.h"
 #include "train/optimizer.h"
@@ -72,21 +70,9 @@ static fs_params *run(struct json_object *all, int threads, unsigned isa, fs_poo
     return p;
 }
 
-static struct json_object *vectors(void)
-{
-    struct json_object *all = NULL;
-    fs_buf text = { 0 };
-    fs_error err;
-
-    assert_ok(fs_file_read("tests/vectors/muon.json", (size_t)1 << 20, &text, &err), err);
-    assert_ok(fs_json_parse(fs_buf_bytes(&text), "muon.json", &all, &err), err);
-    fs_buf_done(&text);
-    return all;
-}
-
 static void steps_are_numpys(void **state)
 {
-    struct json_object *all = vectors();
+    struct json_object *all = read_vectors("tests/vectors/muon.json");
     fs_pool *pool;
     fs_params *p = run(all, 2, fs_isa_detect(), &pool);
     int n = 0;
@@ -118,7 +104,7 @@ static void threads_and_instructions_change_no_bit(void **state)
 {
     static const unsigned isas[] = { 0, FS_ISA_AVX2, FS_ISA_AVX2 | FS_ISA_AVX512, FS_ISA_NEON, ~0u };
     static const int threads[] = { 1, 1, 2, 2, 3 };
-    struct json_object *all = vectors();
+    struct json_object *all = read_vectors("tests/vectors/muon.json");
     float *want = NULL;
 
     (void)state;
