@@ -442,8 +442,9 @@ static fs_status preview_training(const fs_chain *c, stage *s, const fs_chain_op
         r->data_later = r->data_later || !fs_file_exists(r->validation_files.items[i]);
     if (r->tokenizer && !fs_file_exists(r->tokenizer))
         r->data_later = true;
-    if (r->model_later && !r->tokenizer && (r->stage == FS_STAGE_GRPO || r->data == FS_RECIPE_TEXT))
+    if (r->model_later && !r->tokenizer && (fs_recipe_samples(r) || r->data == FS_RECIPE_TEXT))
         r->data_later = true;
+    r->teacher_later = r->teacher && !fs_file_exists(r->teacher);
     if (!rc && r->from && !r->model_later && !fs_file_exists(r->from)) {
         printf("the model is still to be made\n");
         return FS_OK;

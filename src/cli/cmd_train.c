@@ -33,6 +33,7 @@ static const fs_option options[] = {
 };
 
 struct show {
+    const fs_recipe *recipe;
     uint64_t tokens_step;
     double seconds;
     uint64_t n_done;
@@ -80,16 +81,16 @@ static bool show_pretrained(void *ud, const fs_stage_step *p)
 {
     const fs_train_loss *loss = &p->pretrain.loss;
     struct show *s = ud;
-    char text[2][64];
-    double left = seconds_left(s, p), norm = p->pretrain.grad_norm;
+    char text[3][64];
+    double left = seconds_left(s, p), norm = p->pretrain.grad_norm, divergence = s->recipe->teacher ? loss->divergence : NAN;
 
     if (opt.json)
-        printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s%s}\n", p->step,
+        printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s%s%s}\n", p->step,
                loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds, held_out(",\"validation_start\":%.9g", p->pretrain.start, text[0]),
-               held_out(",\"validation\":%.9g", p->pretrain.validation, text[1]));
+               held_out(",\"validation\":%.9g", p->pretrain.validation, text[1]), held_out(",\"divergence\":%.9g", divergence, text[2]));
     else
-        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f  grad %.3f  lr %.3g%s  %.0f tok/s  %.0f s left\n", held_out("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step,
-                p->steps, loss->loss, norm, p->lr, held_out("  validation %.4f", p->pretrain.validation, text[1]), (double)s->tokens_step / p->seconds, left);
+        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f%s  grad %.3f  lr %.3g%s  %.0f tok/s  %.0f s left\n", held_out("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step,
+                p->steps, loss->loss, held_out("  divergence %.4f", divergence, text[2]), norm, p->lr, held_out("  validation %.4f", p->pretrain.validation, text[1]), (double)s->tokens_step / p->seconds, left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }
@@ -106,8 +107,8 @@ static bool show_reinforced(void *ud, const fs_stage_step *p)
                p->step, g->reward, g->right, g->length, g->entropy, g->truncated, g->flat_groups, g->policy.loss, (double)g->grad_norm, p->lr, g->sample_seconds,
                g->train_seconds);
     else
-        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  reward %.3f  right %.3f  length %.1f  entropy %.3f  grad %.3f  %.0f tok/s  %.0f s left\n", p->step, p->steps,
-                g->reward, g->right, g->length, g->entropy, (double)g->grad_norm, (double)g->n_tokens / p->seconds, left);
+        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  reward %.3f  right %.3f  length %.1f  entropy %.3f  loss %.4f  grad %.3f  %.0f tok/s  %.0f s left\n", p->step, p->steps,
+                g->reward, g->right, g->length, g->entropy, g->policy.loss, (double)g->grad_norm, (double)g->n_tokens / p->seconds, left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }
@@ -124,7 +125,7 @@ static void show_checkpoint(void *ud, uint64_t step)
 
 static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
 {
-    struct show show = { .to = opt.dry_run ? stdout : stderr };
+    struct show show = { .recipe = r, .to = opt.dry_run ? stdout : stderr };
     fs_stage_events events = { show_plan, show_pretrained, show_checkpoint, &show };
     fs_pool *pool = NULL;
     fs_kernels kernels;
@@ -137,9 +138,9 @@ static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
     if (!rc) {
         fs_pool_keep_all(pool);
         fs_interrupt_catch();
-        if (r->stage == FS_STAGE_GRPO)
+        if (fs_recipe_samples(r))
             events.step = show_reinforced;
-        rc = (r->stage == FS_STAGE_GRPO ? fs_reinforce : fs_pretrain)(r, pool, &kernels, resume, opt.dry_run, &events, err);
+        rc = (fs_recipe_samples(r) ? fs_reinforce : fs_pretrain)(r, pool, &kernels, resume, opt.dry_run, &events, err);
     }
     fs_pool_free(pool);
     return rc;

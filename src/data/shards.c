@@ -26,7 +26,7 @@ struct fs_shards_writer {
     uint64_t n_tokens, n_learnt, n_documents;
 };
 
-static fs_status hash_vocabulary(const fs_tokenizer *t, char ret[65], fs_error *err)
+fs_status fs_vocabulary_hash(const fs_tokenizer *t, char ret[65], fs_error *err)
 {
     fs_sha256 h;
     fs_status rc = fs_sha256_init(&h, err);
@@ -71,7 +71,7 @@ fs_status fs_shards_writer_new(const char *folder, const fs_tokenizer *t, size_t
         free(w->temp);
         w->temp = NULL;
     } else {
-        rc = hash_vocabulary(t, w->vocabulary, err);
+        rc = fs_vocabulary_hash(t, w->vocabulary, err);
     }
     if (rc) {
         fs_shards_writer_close(w);
@@ -393,7 +393,7 @@ size_t fs_shards_document(const fs_shards *s, size_t i, const int32_t **ret_ids,
 fs_status fs_shards_check_tokenizer(const fs_shards *s, const fs_tokenizer *t, fs_error *err)
 {
     char hash[65];
-    fs_status rc = hash_vocabulary(t, hash, err);
+    fs_status rc = fs_vocabulary_hash(t, hash, err);
 
     if (!rc && strcmp(hash, s->vocabulary) != 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "the shards were made with another vocabulary: %.12s, not %.12s", s->vocabulary, hash);

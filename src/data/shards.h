@@ -12,6 +12,8 @@
 
 #include "text/tokenizer.h"
 
+fs_status fs_vocabulary_hash(const fs_tokenizer *t, char ret[65], fs_error *err);
+
 typedef struct fs_shards_writer fs_shards_writer;
 
 /* folder must not exist. A shard ends at the first document's end at or after shard_tokens. */

@@ -230,27 +230,40 @@ static fs_status log_probabilities(fs_grpo *g, fs_trainer *t, float *flat, fs_er
     return rc;
 }
 
-static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer, double lr, fs_grpo_step *ret, fs_error *err)
+/* The slopes of every sequence: the policy's, or none where a teacher says what is learnt. */
+static fs_status set_slopes(fs_grpo *g, fs_policy_result *ret, fs_error *err)
 {
     fs_policy_batch b = { .n_rows = g->n, .begin = g->begin, .logp = g->logp, .old = g->old, .reference = g->reference ? g->ref : NULL,
                           .mask = g->mask, .advantages = g->advantages };
-    fs_train_loss unused;
-    fs_params *p = fs_trainer_params(g->t);
-    fs_status rc = fs_policy_loss(&g->o.policy, &b, &ret->policy, g->gradient, err);
+    fs_status rc = g->o.distil ? FS_OK : fs_policy_loss(&g->o.policy, &b, ret, g->gradient, err);
 
     for (size_t i = 0; i < g->n && !rc; i++) {
         float *slopes = g->slopes + i * g->row;
+        g->sequences[i].ret_logp = NULL;
+        g->sequences[i].slopes = g->o.distil ? NULL : slopes;
+        if (g->o.distil)
+            continue;
         memset(slopes, 0, g->row * sizeof *slopes);
         memcpy(slopes + g->items[i].n_prompt - 1, g->gradient + g->begin[i], g->items[i].n * sizeof *slopes);
-        g->sequences[i].ret_logp = NULL;
     }
+    return rc;
+}
+
+static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer, double lr, fs_grpo_step *ret, fs_error *err)
+{
+    fs_train_loss loss;
+    fs_params *p = fs_trainer_params(g->t);
+    fs_status rc = set_slopes(g, &ret->policy, err);
+
     if (rc)
         return rc;
     fs_trainer_begin(g->t, &(fs_train_totals){ .n_targets = n_targets, .n_sequences = g->n });
     rc = each_micro_batch(g, g->t, fs_trainer_run, err);
     if (rc)
         return rc;
-    fs_trainer_end(g->t, &unused);
+    fs_trainer_end(g->t, &loss);
+    if (g->o.distil)
+        ret->policy.loss = loss.divergence;
     rc = fs_params_finite_norm(g->kernels, p, &ret->grad_norm, err);
     if (rc)
         return rc;

@@ -21,6 +21,7 @@ typedef struct fs_grpo_options {
     fs_policy_options policy;     /* max_tokens is the one above */
     fs_reward_scale scale;
     bool mask_truncated;          /* completions that were cut off do not count */
+    bool distil;                  /* completions are learnt from the trainer's teacher, rewards only watched */
     double bias_rate;             /* fs_trainer_move_biases */
     uint64_t seed;
     int32_t stop_ids[8];
@@ -43,7 +44,7 @@ typedef struct fs_grpo_step {
     double truncated;                /* share that no stop token ended */
     double flat_groups;              /* share whose rewards are all equal */
     double entropy;                  /* mean -log p of the drawn tokens, which estimates it */
-    fs_policy_result policy;         /* of the last update */
+    fs_policy_result policy;         /* of the last update; with a teacher the loss is the divergence from it */
     double off_policy;               /* greatest |log p drawn - log p trained| at the first update of weights at temperature 1: 0 */
     float grad_norm;
     double sample_seconds, train_seconds;

@@ -4,6 +4,7 @@
 #define FS_TRAIN_INTERNAL_H
 
 #include "models/rope.h"
+#include "train/distil.h"
 #include "train/trainer.h"
 
 #define FS_CHAIN_TOKENS 256 /* of RN1's A256 over the token index */
@@ -95,6 +96,17 @@ typedef struct fs_query_tile {
     uint32_t span, pos0, n;
 } fs_query_tile;
 
+/* What targets are learnt from besides the tokens. */
+typedef struct fs_distilling {
+    fs_distil_options options;
+    struct fs_teacher *teacher;
+    float *logits;      /* [256, V] the teacher's */
+    float *scratch;     /* [threads, 3 V] */
+    float *divergences; /* [T] */
+    size_t bytes;       /* of them, one behind the other */
+    double sum;
+} fs_distilling;
+
 struct fs_trainer {
     const fs_config *config;
     fs_pool *pool;
@@ -163,6 +175,7 @@ struct fs_trainer {
     float *low_tiles;                   /* a thread's */
     float *logits;                      /* [256, V] */
     float *nll, *mtp_nll;               /* [T] */
+    fs_distilling *distil;              /* NULL: nothing but the tokens */
 };
 
 static inline void *fs_trainer_scratch(const fs_trainer *t, int thread)
@@ -255,6 +268,11 @@ void fs_ffn_forward(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up, 
 void fs_ffn_backward(fs_trainer *t, const fs_lin_ffn *f, const float *gate, const float *up, const float *dy, bool add);
 void fs_experts_forward(fs_trainer *t, fs_train_layer *l, float *y);
 void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
+
+/* ---- teacher.c ---- */
+/* Of tokens [row, row + m) of the micro-batch, m <= 256, blocks in rising order: ret [m, V]. */
+fs_status fs_teacher_logits(struct fs_teacher *t, const fs_trainer *of, uint32_t row, uint32_t m, float *ret, fs_error *err);
+void fs_distilling_free(fs_distilling *d);
 
 /* ---- loss.c ---- */
 /* Cross entropy of h [T, D]: nll [T] is filled and added to sum; with d_h the gradient of the sum of coefficients [T] * nll, or

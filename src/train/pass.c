@@ -166,6 +166,8 @@ void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
     t->totals = *totals;
     t->loss_sum = t->mtp_sum = t->balance_sum = 0;
     fs_clip_begin(t);
+    if (t->distil)
+        t->distil->sum = 0;
     for (size_t i = 0; i < t->params->n; i++)
         if (t->params->items[i].g)
             memset(t->params->items[i].g, 0, t->params->items[i].n * sizeof(float));
@@ -232,6 +234,7 @@ void fs_trainer_end(fs_trainer *t, fs_train_loss *ret)
     *ret = (fs_train_loss){
         .loss = n->n_targets ? (double)(float)(t->loss_sum / (double)n->n_targets) : 0,
         .mtp = n->n_mtp_targets ? (double)(float)(t->mtp_sum / (double)n->n_mtp_targets) : 0,
+        .divergence = n->n_targets && t->distil ? (double)(float)(t->distil->sum / (double)n->n_targets) : 0,
         .balance = n->n_sequences ? (double)(float)(t->options.balance_weight * t->balance_sum / (double)n->n_sequences) : 0,
     };
 }

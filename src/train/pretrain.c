@@ -86,6 +86,8 @@ static fs_status put_trace(struct run *u, const fs_stage_step *s, fs_error *err)
         rc = fs_buf_printf(&line, err, ",\"start\":\"%a\"", s->pretrain.start);
     if (!rc && !isnan(s->pretrain.validation))
         rc = fs_buf_printf(&line, err, ",\"validation\":\"%a\"", s->pretrain.validation);
+    if (!rc && u->r->teacher)
+        rc = fs_buf_printf(&line, err, ",\"divergence\":\"%a\"", loss->divergence);
     if (!rc)
         rc = fs_buf_append_str(&line, "}\n", err);
     if (!rc)
@@ -100,7 +102,8 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
     const fs_train_loss *loss = &s->pretrain.loss;
     double norm = s->pretrain.grad_norm, speed = (double)u->r->rows * u->r->length / s->seconds;
     fs_metric items[] = { { "loss", &loss->loss, 1 }, { "grad_norm", &norm, 1 }, { "lr", &s->lr, 1 }, { "tokens_s", &speed, 1 },
-                          { "loss/mtp", &loss->mtp, 1 }, { "loss/balance", &loss->balance, 1 }, { "loss/validation", &s->pretrain.validation, 1 } };
+                          { "loss/mtp", &loss->mtp, 1 }, { "loss/balance", &loss->balance, 1 }, { "loss/validation", &s->pretrain.validation, 1 },
+                          { "loss/divergence", &loss->divergence, 1 } };
     const fs_metric start = { "loss/validation", &s->pretrain.start, 1 };
     size_t n = 4;
     fs_status rc = isnan(s->pretrain.start) ? FS_OK : fs_stage_metrics(&u->s, 0, &start, 1, err);
@@ -111,6 +114,8 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
         items[n++] = items[5];
     if (!isnan(s->pretrain.validation))
         items[n++] = items[6];
+    if (u->r->teacher)
+        items[n++] = items[7];
     return rc ? rc : fs_stage_metrics(&u->s, s->step, items, n, err);
 }
 

@@ -14,9 +14,11 @@
 enum kind { INTEGER, NUMBER, FLAG, PATH, WORD, GLOB, GLOBS, PATHS, GROUPS };
 
 /* Which stages have it. */
-#define PRE  (1u << FS_STAGE_PRETRAIN | 1u << FS_STAGE_SFT)
-#define RL   (1u << FS_STAGE_GRPO)
-#define BOTH (PRE | RL)
+#define PRE    (1u << FS_STAGE_PRETRAIN | 1u << FS_STAGE_SFT | 1u << FS_STAGE_DISTIL)
+#define GRPO   (1u << FS_STAGE_GRPO)
+#define RL     (GRPO | 1u << FS_STAGE_ON_POLICY_DISTIL)
+#define TAUGHT (1u << FS_STAGE_DISTIL | 1u << FS_STAGE_ON_POLICY_DISTIL)
+#define BOTH   (PRE | RL)
 
 struct field {
     const char *section, *key; /* section "": top level */
@@ -204,11 +206,18 @@ static fs_status read_section(struct reader *r, const char *section, struct json
     return FS_OK;
 }
 
+bool fs_recipe_samples(const fs_recipe *r)
+{
+    return 1u << r->stage & RL;
+}
+
 static const char *missing(const fs_recipe *r)
 {
     if (!r->steps || !r->out)
         return r->steps ? "out" : "steps";
-    if (r->stage == FS_STAGE_GRPO)
+    if ((1u << r->stage & TAUGHT) && !r->teacher)
+        return "teacher.from";
+    if (fs_recipe_samples(r))
         return r->grpo.prompts && r->grpo.group ? NULL : r->grpo.prompts ? "policy.group" : "policy.prompts";
     return !r->n_files ? "data.files" : !r->length ? "data.length" : !r->rows ? "batch.rows" : NULL;
 }
@@ -237,7 +246,7 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora and loss.mtp_weight exclude each other", path);
     if (r->schedule.lr <= 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.lr is missing", path);
-    if (r->stage == FS_STAGE_GRPO && (uint64_t)r->grpo.prompts * r->grpo.group > UINT32_MAX)
+    if (fs_recipe_samples(r) && (uint64_t)r->grpo.prompts * r->grpo.group > UINT32_MAX)
         return fs_fail(err, FS_ERR_FORMAT, "%s: policy.prompts times policy.group are too many", path);
     return FS_OK;
 }
@@ -245,16 +254,24 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
 /* The word among names, which end with NULL. */
 static fs_status choose(const char *path, const char *key, const char *word, const char *const *names, int *ret, fs_error *err)
 {
+    fs_buf all = { 0 };
+    fs_status rc = FS_OK;
+
     for (int i = 0; names[i]; i++)
         if (strcmp(names[i], word) == 0) {
             *ret = i;
             return FS_OK;
         }
-    return fs_fail(err, FS_ERR_FORMAT, "%s: %s '%.60s' is not known; there are %s, %s%s%s", path, key, word, names[0], names[1], names[2] ? ", " : "",
-                   names[2] ? names[2] : "");
+    for (int i = 0; names[i] && !rc; i++)
+        rc = fs_buf_printf(&all, err, "%s%s", i ? ", " : "", names[i]);
+    if (!rc)
+        rc = fs_fail(err, FS_ERR_FORMAT, "%s: %s '%.60s' is not known; there are %s", path, key, word, all.data);
+    fs_buf_done(&all);
+    return rc;
 }
 
-static const char *const stages[] = { "pretrain", "sft", "grpo", NULL }, *const packs[] = { "cut", "whole", NULL }, *const kinds[] = { "text", "ids", "shards", NULL },
+static const char *const stages[] = { "pretrain", "sft", "grpo", "distil", "on_policy_distil", NULL }, *const packs[] = { "cut", "whole", NULL },
+                         *const kinds[] = { "text", "ids", "shards", NULL },
                          *const optimizers[] = { "adamw", "muon", NULL }, *const scales[] = { "none", "group", "batch", NULL };
 
 static fs_status find_stage(struct json_object *json, const char *path, fs_recipe_stage *ret, fs_error *err)
@@ -319,7 +336,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     r->lora.r = (uint32_t)n->lora_r;
     r->optimizer.muon = optimizer == 1;
     r->whole = pack == 1;
-    if (r->stage == FS_STAGE_GRPO) {
+    if (fs_recipe_samples(r)) {
         fs_task_options *t = &r->task_options;
         fs_grpo_options *g = &r->grpo;
         t->seed = n->task_seed;
@@ -336,6 +353,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
         g->micro_tokens = (uint32_t)n->micro_tokens;
         g->temperature = (float)n->temperature;
         g->scale = (fs_reward_scale)scale;
+        g->distil = r->stage == FS_STAGE_ON_POLICY_DISTIL;
         rc = fs_task_options_check(r->task, t, err);
     }
     return rc ? rc : check(r, path, err);
@@ -371,7 +389,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "schedule", WORD, NULL, 0, 0, BOTH },
         { "", "loss", WORD, NULL, 0, 0, PRE },
         { "", "task", WORD, NULL, 0, 0, RL },
-        { "", "rewards", WORD, NULL, 0, 0, RL },
+        { "", "rewards", WORD, NULL, 0, 0, GRPO },
         { "", "policy", WORD, NULL, 0, 0, RL },
         { "", "freeze", GLOBS, &r->freeze, 0, 0, BOTH },
         { "", "validation", WORD, NULL, 0, 0, PRE },
@@ -413,6 +431,11 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "loss", "mtp_weight", NUMBER, &r->mtp_weight, 0, 100, PRE },
         { "loss", "balance_weight", NUMBER, &r->balance_weight, 0, 100, PRE },
         { "loss", "bias_rate", NUMBER, &r->bias_rate, 0, 1, PRE },
+        { "", "teacher", WORD, NULL, 0, 0, TAUGHT },
+        { "teacher", "from", PATH, &r->teacher, 0, 0, TAUGHT },
+        { "teacher", "beta", NUMBER, &r->distil.beta, 0, 1, TAUGHT },
+        { "teacher", "temperature", NUMBER, &r->distil.temperature, 0.01, 100, TAUGHT },
+        { "teacher", "weight", NUMBER, &r->distil.weight, 0, 1, TAUGHT },
         { "task", "name", WORD, &n.task, 0, 0, RL },
         { "task", "seed", INTEGER, &n.task_seed, 0, 1e18, RL },
         { "task", "min", INTEGER, &n.level_min, 1, FS_TASK_LEVEL_MAX, RL },
@@ -420,23 +443,24 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "task", "number_max", INTEGER, &n.number_max, 1, 1e6, RL },
         { "task", "target_max", INTEGER, &n.target_max, 1, 1e6, RL },
         { "task", "test_share", NUMBER, &r->task_options.test_share, 0, 1, RL },
-        { "rewards", "right", NUMBER, &r->rewards.right, -1e6, 1e6, RL },
-        { "rewards", "well_formed", NUMBER, &r->rewards.well_formed, -1e6, 1e6, RL },
-        { "rewards", "random", NUMBER, &r->rewards.random, 0, 1, RL },
-        { "policy", "loss", WORD, &n.loss, 0, 0, RL },
-        { "policy", "epsilon_low", NUMBER, &r->grpo.policy.epsilon_low, 0, 1e6, RL },
-        { "policy", "epsilon_high", NUMBER, &r->grpo.policy.epsilon_high, 0, 1e6, RL },
-        { "policy", "delta", NUMBER, &r->grpo.policy.delta, 0, 1e6, RL },
-        { "policy", "beta", NUMBER, &r->grpo.policy.beta, 0, 1e6, RL },
-        { "policy", "kl_unbiased", FLAG, &r->grpo.policy.kl_unbiased, 0, 0, RL },
-        { "policy", "scale", WORD, &n.scale, 0, 0, RL },
+        { "rewards", "right", NUMBER, &r->rewards.right, -1e6, 1e6, GRPO },
+        { "rewards", "well_formed", NUMBER, &r->rewards.well_formed, -1e6, 1e6, GRPO },
+        { "rewards", "random", NUMBER, &r->rewards.random, 0, 1, GRPO },
+        { "policy", "loss", WORD, &n.loss, 0, 0, GRPO },
+        { "policy", "epsilon_low", NUMBER, &r->grpo.policy.epsilon_low, 0, 1e6, GRPO },
+        { "policy", "epsilon_high", NUMBER, &r->grpo.policy.epsilon_high, 0, 1e6, GRPO },
+        { "policy", "delta", NUMBER, &r->grpo.policy.delta, 0, 1e6, GRPO },
+        { "policy", "beta", NUMBER, &r->grpo.policy.beta, 0, 1e6, GRPO },
+        { "policy", "kl_unbiased", FLAG, &r->grpo.policy.kl_unbiased, 0, 0, GRPO },
+        { "policy", "scale", WORD, &n.scale, 0, 0, GRPO },
         { "policy", "prompts", INTEGER, &n.prompts, 1, 1 << 20, RL },
-        { "policy", "group", INTEGER, &n.group, 2, 1 << 16, RL },
+        { "policy", "group", INTEGER, &n.group, 2, 1 << 16, GRPO },
+        { "policy", "group", INTEGER, &n.group, 1, 1 << 16, RL & ~GRPO },
         { "policy", "max_tokens", INTEGER, &n.max_tokens, 1, 1 << 20, RL },
         { "policy", "prompt_max", INTEGER, &n.prompt_max, 1, 1 << 20, RL },
-        { "policy", "updates", INTEGER, &n.updates, 1, 1000, RL },
+        { "policy", "updates", INTEGER, &n.updates, 1, 1000, GRPO },
         { "policy", "temperature", NUMBER, &n.temperature, 0.001, 100, RL },
-        { "policy", "mask_truncated", FLAG, &r->grpo.mask_truncated, 0, 0, RL },
+        { "policy", "mask_truncated", FLAG, &r->grpo.mask_truncated, 0, 0, GRPO },
         { "policy", "bias_rate", NUMBER, &r->grpo.bias_rate, 0, 1, RL },
         { "policy", "sequences", INTEGER, &n.sequences, 1, 4096, RL },
         { "policy", "micro_tokens", INTEGER, &n.micro_tokens, 256, 1 << 24, RL },
@@ -445,8 +469,9 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
     struct reader reader = { 0, path, place, fields, "", err };
     fs_status rc = find_stage(json, path, &r->stage, err);
 
-    if (!rc && r->stage == FS_STAGE_GRPO)
+    if (!rc && fs_recipe_samples(r))
         rc = find_task(r, json, path, err);
+    r->distil = (fs_distil_options){ r->stage == FS_STAGE_ON_POLICY_DISTIL ? 1 : 0, 1, 1 };
     reader.stage = 1u << r->stage;
     if (!rc)
         rc = read_section(&reader, "", json, r);
@@ -530,5 +555,6 @@ void fs_recipe_done(fs_recipe *r)
     free(r->config);
     free(r->from);
     free(r->tokenizer);
+    free(r->teacher);
     *r = (fs_recipe){ 0 };
 }

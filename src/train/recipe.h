@@ -38,6 +38,12 @@
  *             prompts: 16, group: 16, max_tokens: 32, prompt_max: 64, updates: 1, temperature: 1, mask_truncated: false,
  *             bias_rate: 0, sequences: 64, micro_tokens: 4096 }
  *
+ * stage: distil is pretrain or sft with
+ *
+ *   teacher: { from: FOLDER, beta: 0, temperature: 1, weight: 1 }      whose distribution is learnt (distil.h)
+ *
+ * and stage: on_policy_distil is grpo without rewards' part in it: task, policy, and a teacher whose beta is 1.
+ *
  * Paths are relative to the recipe's folder. */
 #ifndef FS_TRAIN_RECIPE_H
 #define FS_TRAIN_RECIPE_H
@@ -50,7 +56,7 @@
 #define FS_RECIPE_GLOBS_MAX 64
 #define FS_RECIPE_BYTES_MAX ((size_t)1 << 20)
 
-typedef enum fs_recipe_stage { FS_STAGE_PRETRAIN, FS_STAGE_SFT, FS_STAGE_GRPO, FS_STAGE_END } fs_recipe_stage;
+typedef enum fs_recipe_stage { FS_STAGE_PRETRAIN, FS_STAGE_SFT, FS_STAGE_GRPO, FS_STAGE_DISTIL, FS_STAGE_ON_POLICY_DISTIL, FS_STAGE_END } fs_recipe_stage;
 
 typedef struct fs_recipe_globs {
     char *items[FS_RECIPE_GLOBS_MAX];
@@ -81,6 +87,8 @@ typedef struct fs_recipe {
     int n_groups;
     fs_schedule schedule;
     double mtp_weight, balance_weight, bias_rate;
+    char *teacher; /* of the two stages of distillation */
+    fs_distil_options distil;
     /* Of grpo. */
     fs_task task;
     fs_task_options task_options;
@@ -88,7 +96,7 @@ typedef struct fs_recipe {
     fs_grpo_options grpo; /* its seed and stop tokens are not filled in */
     char sha256[65]; /* of the recipe's text */
     /* Of a dry run: what an earlier stage is still to make. model: config is of the shape that from will have. */
-    bool model_later, data_later;
+    bool model_later, data_later, teacher_later;
 } fs_recipe;
 
 /* Where a recipe stands. */
@@ -111,6 +119,8 @@ fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err);
 /* "pretrain", ...; false: no such stage. FS_STAGE_END has no word: NULL. */
 bool fs_recipe_stage_of(const char *word, fs_recipe_stage *ret);
 const char *fs_recipe_stage_word(fs_recipe_stage stage);
+/* Whether it learns from what the model itself samples. */
+bool fs_recipe_samples(const fs_recipe *r);
 /* A path of a recipe as it is to be opened; *ret, which is freed first, is a new string. */
 fs_status fs_recipe_path(const fs_recipe_place *place, const char *text, char **ret, fs_error *err);
 /* Zeroed recipes, and ones whose reading stopped, are fine. */

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "data/records.h"
 #include "train/checkpoint.h"
+#include "train/teacher.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,7 @@ void fs_stage_close(fs_stage *u)
     fs_metrics_close(u->metrics);
     free(u->resumed_from);
     fs_trainer_free(u->trainer);
+    fs_teacher_close(u->teacher);
     fs_tokenizer_close(u->tokenizer);
     free(u->tokenizer_folder);
     fs_weights_close(u->weights);
@@ -73,7 +75,7 @@ fs_status fs_stage_tokenizer(fs_stage *u, fs_stage_reading how, fs_error *err)
         return FS_OK;
     }
     if (!u->r->tokenizer && !u->r->from)
-        return fs_fail(err, FS_ERR_FORMAT, "%s.tokenizer is missing", u->r->stage == FS_STAGE_GRPO ? "model" : "data");
+        return fs_fail(err, FS_ERR_FORMAT, "%s.tokenizer is missing", fs_recipe_samples(u->r) ? "model" : "data");
     if (!path || !u->tokenizer_folder)
         rc = fs_fail_memory(err, 256);
     else
@@ -83,6 +85,18 @@ fs_status fs_stage_tokenizer(fs_stage *u, fs_stage_reading how, fs_error *err)
     fs_buf_done(&text);
     free(path);
     return rc;
+}
+
+static fs_status add_teacher(fs_stage *u, fs_error *err)
+{
+    const fs_recipe *r = u->r;
+    uint32_t longest = fs_recipe_samples(r) ? r->grpo.prompt_max + r->grpo.max_tokens : r->length;
+    fs_status rc;
+
+    if (!r->teacher || r->teacher_later)
+        return FS_OK;
+    rc = fs_teacher_open(r->teacher, u->config, u->tokenizer, u->pool, u->kernels, longest, &u->teacher, err);
+    return rc ? rc : fs_trainer_distil(u->trainer, u->teacher, &r->distil, err);
 }
 
 fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *err)
@@ -111,6 +125,8 @@ fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *e
         rc = fs_optimizer_prepare(&u->r->optimizer, u->params, u->pool, err);
     if (!rc)
         rc = fs_params_add_moments(u->params, err);
+    if (!rc)
+        rc = add_teacher(u, err);
     return rc || u->r->optimizer.average == 0 ? rc : fs_params_add_averages(u->params, err);
 }
 
@@ -142,7 +158,7 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
 
 void fs_stage_plan_of(const fs_stage *u, fs_stage_plan *ret)
 {
-    ret->bytes += fs_trainer_bytes(u->trainer);
+    ret->bytes += fs_trainer_bytes(u->trainer) + (u->teacher ? fs_teacher_bytes(u->teacher) : 0);
     ret->first_step = u->optimizer.step;
     ret->resumed_from = u->resumed_from;
     ret->n_trained = u->params->n_trained;

@@ -49,6 +49,7 @@ typedef struct fs_stage {
     fs_weights *weights; /* model.from; NULL: from nothing */
     fs_tokenizer *tokenizer; /* NULL: not asked for */
     char *tokenizer_folder;  /* NULL: none */
+    struct fs_teacher *teacher; /* NULL: none */
     fs_trainer *trainer;
     fs_params *params;
     fs_low_rank_options low_rank; /* of the recipe's lora */
@@ -64,7 +65,7 @@ void fs_stage_close(fs_stage *s);
 /* Finds the tokenizer's folder, which goes along with checkpoints, and opens it: not at all, if there is one, or there must be one. */
 typedef enum fs_stage_reading { FS_STAGE_COPY, FS_STAGE_MAY_READ, FS_STAGE_MUST_READ } fs_stage_reading;
 fs_status fs_stage_tokenizer(fs_stage *s, fs_stage_reading how, fs_error *err);
-/* The trainer with its moments; nothing is in them. */
+/* The trainer with its moments, nothing is in them; and the recipe's teacher. */
 fs_status fs_stage_trainer(fs_stage *s, const fs_trainer_options *o, fs_error *err);
 /* Weights of the newest checkpoint in the recipe's out, which resume must allow, or of the recipe. */
 fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);

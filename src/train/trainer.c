@@ -418,6 +418,7 @@ void fs_trainer_free(fs_trainer *t)
     fs_rope_done(&t->rope);
     fs_operands_done(t);
     fs_params_free(t->params);
+    fs_distilling_free(t->distil);
     fs_free_lazy(t->grad_memory, t->grad_memory_bytes);
     fs_free_lazy(t->memory, t->memory_bytes);
     free(t);
@@ -432,7 +433,8 @@ size_t fs_trainer_bytes(const fs_trainer *t)
 {
     size_t sets = (t->params->m ? 3 : 1) + (t->params->e ? 1 : 0);
 
-    return (t->params->n_floats + sets * t->params->n_trained) * sizeof(float) + t->packed_bytes + t->memory_bytes + t->grad_memory_bytes;
+    return (t->params->n_floats + sets * t->params->n_trained) * sizeof(float) + t->packed_bytes + t->memory_bytes + t->grad_memory_bytes +
+           (t->distil ? t->distil->bytes : 0);
 }
 
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer)

@@ -7,6 +7,7 @@
 #ifndef FS_TRAIN_TRAINER_H
 #define FS_TRAIN_TRAINER_H
 
+#include "train/distil.h"
 #include "train/params.h"
 
 typedef struct fs_trainer fs_trainer;
@@ -40,6 +41,7 @@ void fs_train_totals_add(fs_train_totals *t, const fs_train_sequence *sequences,
 
 typedef struct fs_train_loss {
     double loss, mtp, balance; /* unweighted but for balance; each rounded once to f32 */
+    double divergence;         /* from the teacher, unweighted; 0 without one */
 } fs_train_loss;
 
 /* FS_ERR_UNSUPPORTED names what cannot be trained. Nothing is loaded or initialised yet: fill the parameters, then pack. */
@@ -47,6 +49,9 @@ fs_status fs_trainer_new(const fs_config *c, fs_pool *pool, const fs_kernels *ke
                          fs_error *err);
 void fs_trainer_free(fs_trainer *t);
 fs_params *fs_trainer_params(fs_trainer *t);
+/* What fs_trainer_run learns is from here on mixed with the distribution of a teacher (teacher.h), which is borrowed: distil.h. Once. */
+struct fs_teacher;
+fs_status fs_trainer_distil(fs_trainer *t, struct fs_teacher *teacher, const fs_distil_options *o, fs_error *err);
 size_t fs_trainer_bytes(const fs_trainer *t); /* parameters, packed operands and activations */
 /* The masters have changed: makes the operands of products from them. */
 void fs_trainer_pack(fs_trainer *t);

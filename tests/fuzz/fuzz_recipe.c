@@ -17,8 +17,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         fs_recipe_done(&r);
         return 0;
     }
-    HOLDS(r.steps && r.out && r.n_files > 0 && r.n_files <= FS_RECIPE_FILES_MAX && r.length && r.length % 256 == 0);
-    HOLDS(r.rows && r.micro_rows && r.micro_rows <= r.rows && r.schedule.lr > 0 && strlen(r.sha256) == 64);
+    HOLDS(r.steps && r.out && r.schedule.lr > 0 && strlen(r.sha256) == 64);
+    if (fs_recipe_samples(&r))
+        HOLDS(r.n_files == 0 && r.grpo.prompts && r.grpo.group && r.task < FS_TASK_END);
+    else
+        HOLDS(r.n_files > 0 && r.n_files <= FS_RECIPE_FILES_MAX && r.length && r.length % 256 == 0 && r.rows && r.micro_rows && r.micro_rows <= r.rows);
+    HOLDS(!(r.stage == FS_STAGE_DISTIL || r.stage == FS_STAGE_ON_POLICY_DISTIL) == !r.teacher);
     HOLDS(!r.config != !r.from);
     for (int i = 0; i < r.n_files; i++)
         HOLDS(*r.files[i] == '/' || strncmp(r.files[i], "some/where/", 11) == 0);
