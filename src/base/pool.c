@@ -4,12 +4,13 @@
  *
  * Between regions workers watch the word for some tens of microseconds, as the regions of a forward step follow one
  * another closely, then sleep. A worker whose core is taken away in the middle of a piece makes the caller wait for a
- * time slice of the kernel, which is a hundred regions; it then rests for a multiple of that time, longer each time it
- * happens again, so that a busy machine is at worst as slow as one thread. Workers keep off the caller's CPU: where no CPU
- * idles the kernel wakes them there, and the two could only take turns. */
+ * time slice of the kernel, which is a hundred regions; where that happens too often it rests (base/rest.h), so that a busy
+ * machine is at worst as slow as one thread. Workers keep off the caller's CPU: where no CPU idles the kernel wakes them
+ * there, and the two could only take turns. */
 #include "base/pool.h"
 
 #include "base/mem.h"
+#include "base/rest.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -29,9 +30,7 @@
 
 #define WATCH_US     60    /* a worker between regions, then it sleeps */
 #define WAIT_US      150   /* the caller for a taken piece, then it sleeps */
-#define STALL_US     200   /* a wait that rests a worker which was off its core for most of it */
-#define REST_FACTOR  16    /* a rest is so many times the stall */
-#define REST_US_MAX  500000
+#define STALL_US     200   /* a longer wait for a worker which was off its core for most of it is a stall */
 #define LINE         64
 
 /* The word: number of the region << 44 | pieces << 22 | next piece. Every thread adds at most one beyond the last. */
@@ -42,7 +41,7 @@
 struct worker {
     _Alignas(LINE) atomic_bool busy; /* has a piece */
     atomic_bool resting;
-    uint64_t rest_until_us, rest_us; /* the caller's, like cpu_us: of CPU time when its wait began */
+    fs_rest rest;    /* the caller's, like cpu_us: of CPU time when its wait began */
     uint64_t cpu_us;
     fs_pool *pool;
     int thread;
@@ -349,24 +348,13 @@ void fs_pool_keep_all(fs_pool *p)
     p->no_rests = true;
 }
 
-/* Sends a worker to rest whose core was taken away; the next time soon after costs it more. */
-static void rest(fs_pool *p, struct worker *w, uint64_t stall_us, uint64_t now_us)
-{
-    w->rest_us = w->rest_us && now_us - w->rest_until_us < w->rest_us ? 2 * w->rest_us : REST_FACTOR * stall_us;
-    if (w->rest_us > REST_US_MAX)
-        w->rest_us = REST_US_MAX;
-    w->rest_until_us = now_us + w->rest_us;
-    atomic_store(&w->resting, true);
-    p->n_resting++;
-}
-
 static void end_rests(fs_pool *p)
 {
     uint64_t now = us_of(CLOCK_MONOTONIC);
 
     for (int i = 0; i < p->n_started; i++) {
         struct worker *w = &p->workers[i];
-        if (atomic_load_explicit(&w->resting, memory_order_relaxed) && now >= w->rest_until_us) {
+        if (atomic_load_explicit(&w->resting, memory_order_relaxed) && now >= w->rest.until_us) {
             atomic_store(&w->resting, false);
             p->n_resting--;
         }
@@ -398,9 +386,14 @@ static void wait_for_others(fs_pool *p, unsigned n)
     now = us_of(CLOCK_MONOTONIC);
     for (int i = 0; i < p->n_started && now - start > STALL_US && !p->no_rests; i++) {
         struct worker *w = &p->workers[i];
-        if (busy[i] && !atomic_load_explicit(&w->resting, memory_order_relaxed) &&
-            us_of(w->cpu_clock) - w->cpu_us < (now - start) / 2)
-            rest(p, w, now - start, now);
+        uint64_t cpu_us;
+        if (!busy[i] || atomic_load_explicit(&w->resting, memory_order_relaxed))
+            continue;
+        cpu_us = us_of(w->cpu_clock);
+        if (cpu_us - w->cpu_us < (now - start) / 2 && fs_rest_begins(&w->rest, now - start, cpu_us, now)) {
+            atomic_store(&w->resting, true);
+            p->n_resting++;
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 /* A pool of threads that run one function at a time together.
  *
  * Which thread does which piece never changes a result (RN1), so pieces are taken from a shared counter: a
- * thread whose core is busy elsewhere takes fewer, or rests for up to half a second where it made the caller wait for
- * its core. Workers keep off the caller's CPU while there are CPUs enough for all threads. Every thread runs with round-to-nearest and denormals kept,
+ * thread whose core is busy elsewhere takes fewer, or rests for up to half a second where it makes the caller wait for
+ * its core for about as long as it works. Workers keep off the caller's CPU while there are CPUs enough for all threads. Every thread runs with round-to-nearest and denormals kept,
  * whatever a foreign library may have set. Calls come from one thread at a time. */
 #ifndef FS_BASE_POOL_H
 #define FS_BASE_POOL_H
