@@ -25,6 +25,13 @@ struct fs_grpo {
     fs_train_sequence *sequences;  /* [n] */
     double *rewards, *advantages;  /* [n] */
     bool *right;                   /* [n] */
+    uint64_t *numbers;             /* [prompts] */
+    /* The groups that are asked now, side by side. */
+    size_t *which;                 /* [prompts] */
+    uint64_t *asked_numbers;       /* [prompts] */
+    fs_sampled *asked;             /* [n] */
+    double *asked_rewards;         /* [n] */
+    bool *asked_right;             /* [n] */
     /* The completions one behind the other. */
     size_t *begin;                 /* [n + 1] */
     float *logp, *old, *ref, *gradient; /* [n * max_tokens] */
@@ -67,6 +74,12 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
     g->rewards = calloc(g->n, sizeof *g->rewards);
     g->advantages = calloc(g->n, sizeof *g->advantages);
     g->right = calloc(g->n, sizeof *g->right);
+    g->numbers = calloc(g->o.prompts, sizeof *g->numbers);
+    g->which = calloc(g->o.prompts, sizeof *g->which);
+    g->asked_numbers = calloc(g->o.prompts, sizeof *g->asked_numbers);
+    g->asked = calloc(g->n, sizeof *g->asked);
+    g->asked_rewards = calloc(g->n, sizeof *g->asked_rewards);
+    g->asked_right = calloc(g->n, sizeof *g->asked_right);
     g->begin = calloc(g->n + 1, sizeof *g->begin);
     g->logp = malloc(drawn * sizeof *g->logp);
     g->old = malloc(drawn * sizeof *g->old);
@@ -74,7 +87,7 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
     g->gradient = malloc(drawn * sizeof *g->gradient);
     g->mask = malloc(drawn);
     if (!g->ids || !g->targets || !g->slopes || !g->row_logp || !g->drawn || !g->items || !g->sequences ||
-        !g->rewards || !g->advantages || !g->right || !g->begin || !g->logp || !g->old || !g->ref || !g->gradient || !g->mask)
+        !g->rewards || !g->advantages || !g->right || !g->numbers || !g->which || !g->asked_numbers || !g->asked || !g->asked_rewards || !g->asked_right || !g->begin || !g->logp || !g->old || !g->ref || !g->gradient || !g->mask)
         return fs_fail_memory(err, rows * 16);
     return FS_OK;
 }
@@ -126,6 +139,12 @@ void fs_grpo_free(fs_grpo *g)
     free(g->rewards);
     free(g->advantages);
     free(g->right);
+    free(g->numbers);
+    free(g->which);
+    free(g->asked_numbers);
+    free(g->asked);
+    free(g->asked_rewards);
+    free(g->asked_right);
     free(g->begin);
     free(g->logp);
     free(g->old);
@@ -142,28 +161,88 @@ size_t fs_grpo_bytes(const fs_grpo *g)
 
 /* ---- sampling ---- */
 
-static fs_status sample(fs_grpo *g, uint64_t step, const fs_grpo_source *source, fs_error *err)
+/* Prompt and place of the group's completions. Groups of round r of a step have numbers of their own, so that what is asked is a function of the step. */
+static fs_status ask(fs_grpo *g, uint64_t step, uint32_t round, size_t group, const fs_grpo_source *source, fs_error *err)
 {
-    fs_sampling s = fs_sampling_default();
-    fs_status rc = g->stale ? fs_rollout_refresh(g->rollout, err) : FS_OK;
+    size_t first = group * g->o.group;
+    fs_status rc = FS_OK;
 
-    g->stale = false;
-    for (size_t i = 0; i < g->n && !rc; i++) {
+    g->numbers[group] = (step * (g->o.resamples + 1) + round) * g->o.prompts + group;
+    for (size_t i = first; i < first + g->o.group && !rc; i++) {
         fs_sampled *c = &g->items[i];
         int32_t *ids = g->ids + i * g->row;
-        *c = (fs_sampled){ .prompt = ids, .stream = (uint32_t)i, .logp = g->drawn + i * g->o.max_tokens, .n_max = g->o.max_tokens };
-        if (i % g->o.group == 0) {
-            rc = source->prompt(source->ud, step * g->o.prompts + i / g->o.group, ids, g->o.prompt_max, &c->n_prompt, err);
+        *c = (fs_sampled){ .prompt = ids, .stream = (uint32_t)(round * g->n + i), .logp = g->drawn + i * g->o.max_tokens, .n_max = g->o.max_tokens };
+        if (i == first) {
+            rc = source->prompt(source->ud, g->numbers[group], ids, g->o.prompt_max, &c->n_prompt, err);
         } else {
-            c->n_prompt = g->items[i - 1].n_prompt;
-            memcpy(ids, ids - g->row, c->n_prompt * sizeof *ids);
+            c->n_prompt = g->items[first].n_prompt;
+            memcpy(ids, g->ids + first * g->row, c->n_prompt * sizeof *ids);
         }
         c->ids = ids + c->n_prompt;
     }
+    return rc;
+}
+
+static bool is_flat(const fs_grpo *g, size_t group)
+{
+    const double *r = g->rewards + group * g->o.group;
+
+    for (uint32_t i = 1; i < g->o.group; i++)
+        if (r[i] != r[0])
+            return false;
+    return true;
+}
+
+/* Rewards of the groups listed in which [n], whose completions are side by side in g->asked. */
+static fs_status reward(fs_grpo *g, const size_t *which, size_t n, const fs_grpo_source *source, fs_error *err)
+{
+    size_t group = g->o.group;
+    fs_status rc;
+
+    for (size_t k = 0; k < n; k++)
+        g->asked_numbers[k] = g->numbers[which[k]];
+    rc = source->reward(source->ud, g->asked_numbers, g->asked, n * group, g->asked_rewards, g->asked_right, err);
+    for (size_t i = 0; i < n * group && !rc; i++) {
+        size_t at = which[i / group] * group + i % group;
+        g->rewards[at] = g->asked_rewards[i];
+        g->right[at] = g->asked_right[i];
+        if (!isfinite(g->rewards[at]))
+            rc = fs_fail(err, FS_ERR_NUMERIC, "the reward of completion %zu is %g", at, g->rewards[at]);
+    }
+    return rc;
+}
+
+static fs_status sample(fs_grpo *g, uint64_t step, const fs_grpo_source *source, fs_grpo_step *ret, fs_error *err)
+{
+    fs_sampling s = fs_sampling_default();
+    size_t n = g->o.prompts, group = g->o.group;
+    fs_status rc = g->stale ? fs_rollout_refresh(g->rollout, err) : FS_OK;
+
+    g->stale = false;
     s.temperature = g->o.temperature;
     s.seed = g->o.seed + step;
-    if (!rc)
-        rc = fs_rollout_run(g->rollout, &s, g->o.stop_ids, (size_t)g->o.n_stop_ids, g->items, g->n, err);
+    for (size_t k = 0; k < n; k++)
+        g->which[k] = k;
+    for (uint32_t round = 0; round <= g->o.resamples && n > 0 && !rc; round++) {
+        size_t left = 0;
+        for (size_t k = 0; k < n && !rc; k++) {
+            rc = ask(g, step, round, g->which[k], source, err);
+            memcpy(g->asked + k * group, g->items + g->which[k] * group, group * sizeof *g->asked);
+        }
+        if (!rc)
+            rc = fs_rollout_run(g->rollout, &s, g->o.stop_ids, (size_t)g->o.n_stop_ids, g->asked, n * group, err);
+        for (size_t k = 0; k < n && !rc; k++)
+            memcpy(g->items + g->which[k] * group, g->asked + k * group, group * sizeof *g->asked);
+        for (size_t i = 0; i < n * group; i++)
+            ret->n_drawn += rc ? 0 : g->asked[i].n;
+        if (!rc)
+            rc = reward(g, g->which, n, source, err);
+        for (size_t k = 0; k < n && !rc; k++)
+            if (is_flat(g, g->which[k]))
+                g->which[left++] = g->which[k];
+        n = left;
+        ret->resampled += round < g->o.resamples ? (double)n / g->o.prompts : 0;
+    }
     return rc;
 }
 
@@ -194,7 +273,7 @@ static void flatten(fs_grpo *g)
 {
     for (size_t i = 0; i < g->n; i++) {
         const fs_sampled *c = &g->items[i];
-        bool counts = c->stopped || !g->o.mask_truncated;
+        bool counts = (c->stopped || !g->o.mask_truncated) && !(g->o.skip_flat && is_flat(g, i / g->o.group));
         g->begin[i + 1] = g->begin[i] + c->n;
         memcpy(g->old + g->begin[i], c->logp, c->n * sizeof *g->old);
         memcpy(g->logp + g->begin[i], c->logp, c->n * sizeof *g->logp);
@@ -329,13 +408,8 @@ fs_status fs_grpo_run(fs_grpo *g, uint64_t step, const fs_grpo_source *source, f
     fs_grpo_step s = { 0 };
     size_t n_flat = 0;
     uint64_t n_targets = 0;
-    fs_status rc = sample(g, step, source, err);
+    fs_status rc = sample(g, step, source, &s, err);
 
-    if (!rc)
-        rc = source->reward(source->ud, step * g->o.prompts, g->items, g->n, g->rewards, g->right, err);
-    for (size_t i = 0; i < g->n && !rc; i++)
-        if (!isfinite(g->rewards[i]))
-            rc = fs_fail(err, FS_ERR_NUMERIC, "the reward of completion %zu is %g", i, g->rewards[i]);
     if (rc)
         return fs_fail_prefix(err, "step %" PRIu64, step + 1);
     s.sample_seconds = fs_seconds_now() - start;

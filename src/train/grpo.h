@@ -21,6 +21,9 @@ typedef struct fs_grpo_options {
     fs_policy_options policy;     /* max_tokens is the one above */
     fs_reward_scale scale;
     bool mask_truncated;          /* completions that were cut off do not count */
+    bool skip_flat;               /* nor do groups whose rewards are all equal: they are not in a mean over tokens */
+    uint32_t resamples;           /* how often groups whose rewards are all equal are given up for other prompts (dynamic sampling of DAPO); what
+                                     is flat then stays */
     bool distil;                  /* completions are learnt from the trainer's teacher, rewards only watched */
     double bias_rate;             /* fs_trainer_move_biases */
     uint64_t seed;
@@ -32,8 +35,8 @@ typedef struct fs_grpo_options {
 typedef struct fs_grpo_source {
     /* Writes the ids of prompt number `number` of the run, at most n_max; *ret_n tells. */
     fs_status (*prompt)(void *ud, uint64_t number, int32_t *ret_ids, uint32_t n_max, uint32_t *ret_n, fs_error *err);
-    /* The reward of each completion, and whether it is right. first: number of the first prompt. */
-    fs_status (*reward)(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err);
+    /* The reward of each completion, and whether it is right. numbers [n / group]: of the prompts. */
+    fs_status (*reward)(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err);
     void *ud;
 } fs_grpo_source;
 
@@ -43,12 +46,13 @@ typedef struct fs_grpo_step {
     double length, length_right, length_wrong; /* mean tokens, the stop token too; NAN where there are none */
     double truncated;                /* share that no stop token ended */
     double flat_groups;              /* share whose rewards are all equal */
+    double resampled;                /* groups given up, of prompts */
     double entropy;                  /* mean -log p of the drawn tokens, which estimates it */
     fs_policy_result policy;         /* of the last update; with a teacher the loss is the divergence from it */
     double off_policy;               /* greatest |log p drawn - log p trained| at the first update of weights at temperature 1: 0 */
     float grad_norm;
     double sample_seconds, train_seconds;
-    uint64_t n_tokens;               /* drawn */
+    uint64_t n_tokens, n_drawn;      /* of the completions; with those given up */
 } fs_grpo_step;
 
 typedef struct fs_grpo fs_grpo;

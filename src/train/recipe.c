@@ -8,6 +8,7 @@
 #include "train/trainer.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -244,6 +245,8 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora needs model.from", path);
     if (r->lora.r && r->mtp_weight > 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora and loss.mtp_weight exclude each other", path);
+    if (r->rewards.overlong > 0 && (r->rewards.overlong_tokens == 0 || r->rewards.overlong_tokens > r->grpo.max_tokens))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: rewards.overlong needs overlong_tokens from 1 to policy.max_tokens", path);
     if (r->schedule.lr <= 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: schedule.lr is missing", path);
     if (fs_recipe_samples(r) && (uint64_t)r->grpo.prompts * r->grpo.group > UINT32_MAX)
@@ -306,10 +309,24 @@ static fs_status find_task(fs_recipe *r, struct json_object *json, const char *p
 /* Numbers as the recipe spells them, before they go where they belong. */
 struct numbers {
     uint64_t length, rows, micro_rows, lora_r, task_seed, level_min, level_max, number_max, target_max;
-    uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens;
+    uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens, resamples;
+    uint64_t overlong_tokens, repetition_ngram, program_memory_mib;
     double temperature;
     const char *stage, *kind, *optimizer, *pack, *schedule, *task, *loss, *scale;
 };
+
+/* What is not said of long completions is as of short ones. */
+static void settle_rewards(fs_recipe *r, const struct numbers *n)
+{
+    fs_problem_rewards *w = &r->rewards;
+
+    w->by_length = !isnan(w->right_long) || !isnan(w->wrong_long);
+    w->right_long = isnan(w->right_long) ? w->right : w->right_long;
+    w->wrong_long = isnan(w->wrong_long) ? w->wrong : w->wrong_long;
+    w->overlong_tokens = (uint32_t)n->overlong_tokens;
+    w->repetition_ngram = (uint32_t)n->repetition_ngram;
+    w->program.memory_bytes_max = n->program_memory_mib << 20;
+}
 
 static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path, fs_error *err)
 {
@@ -352,6 +369,8 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
         g->sequences_max = (uint32_t)n->sequences;
         g->micro_tokens = (uint32_t)n->micro_tokens;
         g->temperature = (float)n->temperature;
+        g->resamples = (uint32_t)n->resamples;
+        settle_rewards(r, n);
         g->scale = (fs_reward_scale)scale;
         g->distil = r->stage == FS_STAGE_ON_POLICY_DISTIL;
         rc = fs_task_options_check(r->task, t, err);
@@ -372,10 +391,28 @@ static fs_status complete_tokenizer(fs_recipe *r, fs_error *err)
     return FS_OK;
 }
 
+/* Words of the program that begin with ./ are in the recipe's folder. */
+static fs_status complete_program(fs_recipe *r, const fs_recipe_place *place, fs_error *err)
+{
+    const fs_recipe_place beside = { .folder = place->folder };
+    fs_status rc = FS_OK;
+
+    for (int i = 0; i < r->program.n && !rc; i++)
+        if (strncmp(r->program.items[i], "./", 2) == 0) {
+            char *path = NULL;
+            rc = fs_recipe_path(&beside, *place->folder ? r->program.items[i] + 2 : r->program.items[i], &path, err);
+            if (rc)
+                break;
+            free(r->program.items[i]);
+            r->program.items[i] = path;
+        }
+    return rc;
+}
+
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
     struct numbers n = { .kind = "text", .optimizer = "adamw", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo", .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1,
-                         .sequences = 64, .micro_tokens = 4096, .temperature = 1 };
+                         .sequences = 64, .micro_tokens = 4096, .temperature = 1, .repetition_ngram = 3 };
     const struct field fields[] = {
         { "", "stage", WORD, &n.stage, 0, 0, BOTH },
         { "", "seed", INTEGER, &r->seed, 0, 1e18, BOTH },
@@ -445,6 +482,21 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "task", "test_share", NUMBER, &r->task_options.test_share, 0, 1, RL },
         { "rewards", "right", NUMBER, &r->rewards.right, -1e6, 1e6, GRPO },
         { "rewards", "well_formed", NUMBER, &r->rewards.well_formed, -1e6, 1e6, GRPO },
+        { "rewards", "wrong", NUMBER, &r->rewards.wrong, -1e6, 1e6, GRPO },
+        { "rewards", "right_long", NUMBER, &r->rewards.right_long, -1e6, 1e6, GRPO },
+        { "rewards", "wrong_long", NUMBER, &r->rewards.wrong_long, -1e6, 1e6, GRPO },
+        { "rewards", "think", NUMBER, &r->rewards.think, -1e6, 1e6, GRPO },
+        { "rewards", "think_answer", NUMBER, &r->rewards.think_answer, -1e6, 1e6, GRPO },
+        { "rewards", "tags", NUMBER, &r->rewards.tags, -1e6, 1e6, GRPO },
+        { "rewards", "shorter", NUMBER, &r->rewards.shorter, -1e6, 1e6, GRPO },
+        { "rewards", "overlong", NUMBER, &r->rewards.overlong, 0, 1e6, GRPO },
+        { "rewards", "overlong_tokens", INTEGER, &n.overlong_tokens, 1, 1 << 20, GRPO },
+        { "rewards", "repetition", NUMBER, &r->rewards.repetition, 0, 1e6, GRPO },
+        { "rewards", "repetition_ngram", INTEGER, &n.repetition_ngram, 1, 1000, GRPO },
+        { "rewards", "program", GLOBS, &r->program, 0, 0, GRPO },
+        { "rewards", "program_weight", NUMBER, &r->rewards.program_weight, -1e6, 1e6, GRPO },
+        { "rewards", "program_seconds", NUMBER, &r->rewards.program.seconds_max, 0.001, 1e6, GRPO },
+        { "rewards", "program_memory_mib", INTEGER, &n.program_memory_mib, 0, 1 << 24, GRPO },
         { "rewards", "random", NUMBER, &r->rewards.random, 0, 1, GRPO },
         { "policy", "loss", WORD, &n.loss, 0, 0, GRPO },
         { "policy", "epsilon_low", NUMBER, &r->grpo.policy.epsilon_low, 0, 1e6, GRPO },
@@ -460,6 +512,8 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "policy", "prompt_max", INTEGER, &n.prompt_max, 1, 1 << 20, RL },
         { "policy", "updates", INTEGER, &n.updates, 1, 1000, GRPO },
         { "policy", "temperature", NUMBER, &n.temperature, 0.001, 100, RL },
+        { "policy", "skip_flat", FLAG, &r->grpo.skip_flat, 0, 0, GRPO },
+        { "policy", "resamples", INTEGER, &n.resamples, 0, 100, GRPO },
         { "policy", "mask_truncated", FLAG, &r->grpo.mask_truncated, 0, 0, GRPO },
         { "policy", "bias_rate", NUMBER, &r->grpo.bias_rate, 0, 1, RL },
         { "policy", "sequences", INTEGER, &n.sequences, 1, 4096, RL },
@@ -482,6 +536,8 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
     }
     if (!rc)
         rc = complete_tokenizer(r, err);
+    if (!rc)
+        rc = complete_program(r, place, err);
     return rc ? rc : settle(r, &n, path, err);
 }
 
@@ -512,7 +568,7 @@ fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err)
 
 fs_status fs_recipe_of(fs_recipe *ret, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
-    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006, .rewards = { .right = 1 },
+    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006, .rewards = { .right = 1, .right_long = NAN, .wrong_long = NAN, .program_weight = 1, .program = { .seconds_max = 60 } },
                         .grpo = { .policy = { .epsilon_low = 0.2, .epsilon_high = 0.2 } } };
     return read_all(ret, json, path, place, err);
 }
@@ -544,6 +600,8 @@ void fs_recipe_done(fs_recipe *r)
         free(r->files[i]);
     for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
         free(r->freeze.items[i]);
+    for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
+        free(r->program.items[i]);
     for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)
         free(r->lora_targets.items[i]);
     for (int i = 0; i < FS_RECIPE_GLOBS_MAX; i++)

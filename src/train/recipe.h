@@ -33,10 +33,12 @@
  * stage: grpo has no data, batch and loss, but
  *
  *   task: { name: chain, min: 3, max: 6, number_max: 25, target_max: 200, test_share: 0.1, seed: 1 }
- *   rewards: { right: 1, well_formed: 0, random: 0 }
+ *   rewards: { right: 1, well_formed: 0, wrong: 0, right_long: 1, wrong_long: 0, think: 0, think_answer: 0, tags: 0, shorter: 0, overlong: 0,
+ *              overlong_tokens: 0, repetition: 0, repetition_ngram: 3, random: 0,
+ *              program: [./judge.py], program_weight: 1, program_seconds: 60, program_memory_mib: 0 }
  *   policy: { loss: dr_grpo, epsilon_low: 0.2, epsilon_high: 0.2, delta: 0, beta: 0, kl_unbiased: false, scale: none,
  *             prompts: 16, group: 16, max_tokens: 32, prompt_max: 64, updates: 1, temperature: 1, mask_truncated: false,
- *             bias_rate: 0, sequences: 64, micro_tokens: 4096 }
+ *             skip_flat: false, resamples: 0, bias_rate: 0, sequences: 64, micro_tokens: 4096 }
  *
  * stage: distil is pretrain or sft with
  *
@@ -59,7 +61,7 @@
 typedef enum fs_recipe_stage { FS_STAGE_PRETRAIN, FS_STAGE_SFT, FS_STAGE_GRPO, FS_STAGE_DISTIL, FS_STAGE_ON_POLICY_DISTIL, FS_STAGE_END } fs_recipe_stage;
 
 typedef struct fs_recipe_globs {
-    char *items[FS_RECIPE_GLOBS_MAX];
+    char *items[FS_RECIPE_GLOBS_MAX + 1]; /* NULL behind the last */
     int n;
 } fs_recipe_globs;
 
@@ -92,7 +94,8 @@ typedef struct fs_recipe {
     /* Of grpo. */
     fs_task task;
     fs_task_options task_options;
-    fs_problem_rewards rewards;
+    fs_problem_rewards rewards; /* without the program's words */
+    fs_recipe_globs program;
     fs_grpo_options grpo; /* its seed and stop tokens are not filled in */
     char sha256[65]; /* of the recipe's text */
     /* Of a dry run: what an earlier stage is still to make. model: config is of the shape that from will have. */

@@ -38,9 +38,11 @@ static fs_status find_stop_ids(struct run *u, fs_error *err)
 static fs_status make(struct run *u, fs_error *err)
 {
     const fs_recipe *r = u->r;
+    fs_problem_rewards rewards = r->rewards;
     fs_trainer_options room = { 0 };
     fs_status rc = r->data_later ? FS_OK : fs_stage_tokenizer(&u->s, FS_STAGE_MUST_READ, err);
 
+    rewards.program.argv = r->program.n ? (const char *const *)r->program.items : NULL;
     u->options = r->grpo;
     u->options.seed = r->seed;
     if (!rc && u->s.tokenizer && fs_tokenizer_n_ids(u->s.tokenizer) > u->s.config->vocab_size)
@@ -51,11 +53,11 @@ static fs_status make(struct run *u, fs_error *err)
     if (!rc)
         rc = find_stop_ids(u, err);
     if (!rc && !r->data_later)
-        rc = fs_problems_new(r->task, &r->task_options, &r->rewards, u->s.tokenizer, &u->problems, err);
+        rc = fs_problems_new(r->task, &r->task_options, &rewards, u->s.tokenizer, u->options.group, u->options.max_tokens, &u->problems, err);
     if (rc)
         return rc;
     if (u->problems)
-        u->source = fs_problems_source(u->problems, u->options.group);
+        u->source = fs_problems_source(u->problems);
     fs_grpo_trainer_room(&u->options, &room);
     return fs_stage_trainer(&u->s, &room, err);
 }
@@ -108,12 +110,13 @@ static fs_status put_trace(struct run *u, const fs_stage_step *s, fs_error *err)
 static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *err)
 {
     const fs_grpo_step *g = &s->grpo;
-    double norm = g->grad_norm, speed = (double)g->n_tokens / s->seconds, sampling = (double)g->n_tokens / g->sample_seconds;
+    double norm = g->grad_norm, speed = (double)g->n_tokens / s->seconds, sampling = (double)g->n_drawn / g->sample_seconds;
     const fs_metric items[] = {
         { "reward", &g->reward, 1 },          { "right", &g->right, 1 },
         { "length", &g->length, 1 },          { "length/right", &g->length_right, 1 },
         { "length/wrong", &g->length_wrong, 1 }, { "entropy", &g->entropy, 1 },
         { "truncated", &g->truncated, 1 },    { "flat_groups", &g->flat_groups, 1 },
+        { "flat_groups/resampled", &g->resampled, 1 },
         { "loss", &g->policy.loss, 1 },       { "kl", &g->policy.mean_kl, 1 },
         { "grad_norm", &norm, 1 },            { "lr", &s->lr, 1 },
         { "tokens_s", &speed, 1 },            { "tokens_s/sampling", &sampling, 1 },

@@ -133,7 +133,77 @@ def test_every_loss_runs(farseek, folder, tmp_path, changes):
     assert len((out / "trace.jsonl").read_text().splitlines()) == 2
 
 
+def rewards_of(folder, farseek, tmp_path, name, **changes):
+    """The rewards of one step's completions: means and what the trace holds."""
+    write(folder, "r.yaml", steps=1, out=str(tmp_path / name), **changes)
+    farseek("train", folder / "r.yaml")
+    return json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])
+
+
+def test_rewards_add_up(farseek, folder, tmp_path):
+    zero = dict(rewards={"right": 0})
+    assert rewards_of(folder, farseek, tmp_path, "zero", **zero)["reward"] == 0
+    m = rewards_of(folder, farseek, tmp_path, "wrong", rewards={"right": 2, "wrong": -1, "well_formed": -1})
+    assert abs(m["reward"] - (2 * m["right"] - (1 - m["right"]))) < 1e-6
+    m = rewards_of(folder, farseek, tmp_path, "long", rewards={"right": 0, "overlong": 1, "overlong_tokens": 8})
+    assert -1 <= m["reward"] < 0 and abs(m["reward"] + m["length"] / 8) < 1e-6  # -n / 8 for a completion of n <= 8 tokens
+    m = rewards_of(folder, farseek, tmp_path, "repeat", rewards={"right": 0, "repetition": 1, "repetition_ngram": 1})
+    assert m["reward"] < 0
+    m = rewards_of(folder, farseek, tmp_path, "shorter", rewards={"right": 0, "shorter": 1})
+    assert -0.5 <= m["reward"] < 0.5 and m["reward"] != 0
+    m = rewards_of(folder, farseek, tmp_path, "cosine", rewards={"right": 1, "right_long": 0.5, "wrong_long": 0, "well_formed": 0})
+    assert 0 <= m["reward"] <= m["right"]
+
+
+def test_a_program_gives_rewards(farseek, folder, tmp_path):
+    """It is asked once a step, with prompt, completion and answer of every completion; what it says is the reward."""
+    judge = folder / "judge.py"
+    judge.write_text("#!/usr/bin/env python3\nimport json, pathlib, sys\n"
+                     "lines = [json.loads(x) for x in sys.stdin]\n"
+                     "open(sys.argv[1], 'a').write(json.dumps(lines) + '\\n')\n"
+                     "for x in lines: print(len(x['completion']))\n")
+    judge.chmod(0o755)
+    m = rewards_of(folder, farseek, tmp_path, "p", rewards={"right": 0, "program": ["./judge.py", str(tmp_path / "log")], "program_weight": 0.5})
+    asked = [json.loads(x) for x in (tmp_path / "log").read_text().splitlines()]
+    assert len(asked) == 1 and len(asked[0]) == 32 and all(x["prompt"].endswith("=") and x["answer"].isdigit() for x in asked[0])
+    assert abs(m["reward"] - 0.5 * sum(len(x["completion"]) for x in asked[0]) / 32) < 1e-6
+    judge.write_text("#!/bin/sh\nexit 3\n")
+    write(folder, "r.yaml", steps=1, out=str(tmp_path / "q"), rewards={"program": ["./judge.py"]})
+    r = farseek("train", folder / "r.yaml", check=False)
+    assert r.returncode == 1 and "ended with 3" in r.stderr and "step 1" in r.stderr
+    judge.write_text("#!/bin/sh\nsleep 60\n")
+    write(folder, "r.yaml", steps=1, out=str(tmp_path / "q"), rewards={"program": ["./judge.py"], "program_seconds": 0.2})
+    r = farseek("train", folder / "r.yaml", check=False)
+    assert r.returncode == 1 and "judge.py" in r.stderr
+
+
+def test_dynamic_sampling(farseek, folder, tmp_path):
+    plain = rewards_of(folder, farseek, tmp_path, "plain", rewards={"right": 1})
+    changes = dict(rewards={"right": 1}, policy__resamples=4, policy__skip_flat=True)
+    m = rewards_of(folder, farseek, tmp_path, "again", **changes)
+    assert plain["flat_groups/resampled"] == 0 and m["flat_groups/resampled"] > 0 and m["flat_groups"] <= plain["flat_groups"]
+    for i, (args, more) in enumerate([([], {}), (["--threads", 1, "--isa", "scalar"], dict(policy__sequences=3, policy__micro_tokens=256))]):
+        write(folder, "r.yaml", out=str(tmp_path / f"e{i}"), **changes, **more)
+        farseek("train", folder / "r.yaml", *args)
+    assert result(tmp_path / "e0", STEPS) == result(tmp_path / "e1", STEPS)
+
+
+def test_marks_may_be_special_tokens(farseek, tmp_path):
+    """A model that always says <think>..</think><answer>1, the marks being special tokens of it: a completion is judged by all that it says."""
+    import scripted
+
+    m = scripted.write_model(tmp_path / "m", ["<think>", "a", "</think>", "<answer>", "1"])
+    stage = {"stage": "grpo", "steps": 1, "out": "out", "model": {"from": "m"}, "task": {"name": "countdown", "min": 3, "max": 3, "number_max": 9, "target_max": 99},
+             "rewards": {"right": 1, "well_formed": 0.25}, "policy": {"prompts": 2, "group": 2, "max_tokens": 8, "prompt_max": 64},
+             "schedule": {"kind": "constant", "lr": 1e-6}}
+    (tmp_path / "r.yaml").write_text(json.dumps(stage))
+    farseek("train", tmp_path / "r.yaml")
+    metrics = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
+    assert (metrics["length"], metrics["reward"]) == (6, 0.25), metrics
+
+
 @pytest.mark.parametrize("changes, word", [
+    (dict(rewards={"overlong": 1}), "overlong_tokens"), (dict(rewards={"thinks": 1}), "did you mean 'think'"), (dict(rewards={"program": []}), "rewards.program"),
     (dict(task__name="chess"), "no task 'chess'"), (dict(policy__los="grpo"), "did you mean 'loss'"), (dict(policy__loss="ppo"), "policy.loss 'ppo'"),
     (dict(data__files=["x"]), "unknown key 'data'"), (dict(policy__group=1), "policy.group"), (dict(policy__prompt_max=2), "prompt of"),
     (dict(policy__mask_truncated="yes"), "neither true nor false"), (dict(stage="ppo"), "stage 'ppo'"), (dict(policy__prompts=None), "policy.prompts is missing"),

@@ -77,10 +77,10 @@ static fs_status prompt(void *ud, uint64_t number, int32_t *ret_ids, uint32_t n_
 }
 
 /* Even ids are good. */
-static fs_status reward(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+static fs_status reward(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
 {
     (void)ud;
-    (void)first;
+    (void)numbers;
     (void)err;
     for (size_t i = 0; i < n; i++) {
         uint32_t even = 0;
@@ -161,10 +161,10 @@ static void steps_are_the_same_everywhere(void **state)
 }
 
 /* A group whose rewards are all equal teaches nothing; completions that were cut off need not count. */
-static fs_status same_reward(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+static fs_status same_reward(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
 {
     (void)ud;
-    (void)first;
+    (void)numbers;
     (void)items;
     (void)err;
     for (size_t i = 0; i < n; i++) {
@@ -199,9 +199,63 @@ static void what_teaches_nothing_moves_nothing(void **state)
     }
 }
 
-static fs_status bad_reward(void *ud, uint64_t first, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+/* Prompts of an odd number give groups without spread, one and the same reward; they are given up for others, round by round. */
+static fs_status odd_is_flat(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
 {
-    fs_status rc = same_reward(ud, first, items, n, ret_rewards, ret_right, err);
+    fs_status rc = reward(ud, numbers, items, n, ret_rewards, ret_right, err);
+
+    for (size_t i = 0; i < n; i++) /* of the others the rewards are told apart by their places */
+        ret_rewards[i] = numbers[i / 8] % 2 ? 0.5 : ret_rewards[i] + (double)(i % 8) * 1e-3;
+    return rc;
+}
+
+static void groups_without_spread_are_given_up(void **state)
+{
+    static const double want_flat[] = { 0.5, 0.5, 0 }, want_resampled[] = { 0, 0.5, 0.5 };
+    fs_error err;
+
+    (void)state;
+    for (uint32_t k = 0; k < 3; k++) {
+        fs_grpo_options o = options();
+        struct bed b;
+        fs_grpo_step r;
+        o.resamples = k; /* 4 prompts a round: with 1 resample the numbers of a step are 8 s + 4 round + group, and odd groups stay odd */
+        o.prompts = k == 2 ? 3 : 4; /* with 3 an odd one is even in the next round */
+        open_bed(&b, "qwen2", &o, 2, fs_isa_detect());
+        fs_grpo_source source = { prompt, odd_is_flat, &b };
+        assert_ok(fs_grpo_run(b.g, k == 2 ? 0 : 1, &source, &b.optimizer, 1e-3, true, &r, &err), err);
+        if (k < 2)
+            assert_true(r.flat_groups == want_flat[k] && r.resampled == want_resampled[k]);
+        else
+            assert_true(r.flat_groups == want_flat[k] && r.resampled > 0.3 && r.resampled < 0.34);
+        assert_true(r.off_policy == 0 && r.n_drawn == (uint64_t)(r.n_tokens * (1 + r.resampled) + 0.5));
+        close_bed(&b);
+    }
+}
+
+/* Of groups without spread nothing is in a mean over tokens, nor in a divergence from the reference. */
+static void flat_groups_are_skipped(void **state)
+{
+    fs_error err;
+
+    (void)state;
+    for (int skip = 0; skip < 2; skip++) {
+        fs_grpo_options o = options();
+        struct bed b;
+        fs_grpo_step r;
+        o.policy.kind = FS_POLICY_DAPO;
+        o.skip_flat = skip;
+        open_bed(&b, "qwen2", &o, 2, fs_isa_detect());
+        fs_grpo_source source = { prompt, odd_is_flat, &b };
+        assert_ok(fs_grpo_run(b.g, 0, &source, &b.optimizer, 1e-3, false, &r, &err), err);
+        assert_int_equal(r.policy.n_tokens, skip ? r.n_tokens / 2 : r.n_tokens);
+        close_bed(&b);
+    }
+}
+
+static fs_status bad_reward(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+{
+    fs_status rc = same_reward(ud, numbers, items, n, ret_rewards, ret_right, err);
 
     ret_rewards[n - 1] = NAN;
     return rc;
@@ -226,6 +280,8 @@ static void a_nan_reward_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_rewarded_is_learnt), cmocka_unit_test(steps_are_the_same_everywhere),
-                                        cmocka_unit_test(what_teaches_nothing_moves_nothing), cmocka_unit_test(a_nan_reward_stops) };
+                                        cmocka_unit_test(what_teaches_nothing_moves_nothing),
+                                        cmocka_unit_test(groups_without_spread_are_given_up), cmocka_unit_test(flat_groups_are_skipped),
+                                        cmocka_unit_test(a_nan_reward_stops) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
