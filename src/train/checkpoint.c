@@ -19,7 +19,8 @@
 #include <unistd.h>
 
 #define PART            ".part"
-#define PAIRS_FILE      "adapter_model.safetensors"
+#define ADAPTER_FILE    "adapter_model.safetensors"
+#define NAME_MAX_BYTES  224
 #define STATE_BYTES_MAX ((size_t)1 << 16)
 #define OTHER_BYTES_MAX ((size_t)256 << 20)
 
@@ -80,7 +81,12 @@ static bool is_in(const fs_params *all, const fs_param *p, const struct set *s)
     float *data;
 
     memcpy(&data, (const char *)p + s->offset, sizeof data);
-    return *s->suffix ? data != NULL : !all->low_rank || p->is_pair;
+    return *s->suffix ? data != NULL : !all->adapter_of || p->is_pair || !p->fixed;
+}
+
+static void name_in(const fs_params *all, const fs_param *p, const struct set *s, char ret[NAME_MAX_BYTES])
+{
+    snprintf(ret, NAME_MAX_BYTES, "%s%s%s", all->adapter_of && !p->is_pair && !*s->suffix ? FS_PAIR_PREFIX : "", p->name, s->suffix);
 }
 
 static fs_status write_sets(const char *folder, const fs_params *p, const struct set *sets, fs_error *err)
@@ -94,10 +100,10 @@ static fs_status write_sets(const char *folder, const fs_params *p, const struct
         for (const struct set *s = sets; s->suffix && !rc; s++) {
             const fs_param *item = &p->items[i];
             uint64_t dims[2] = { item->n_dims == 2 ? item->rows : item->cols, item->cols };
-            char name[224];
+            char name[NAME_MAX_BYTES];
             if (!is_in(p, item, s))
                 continue;
-            snprintf(name, sizeof name, "%s%s", item->name, s->suffix);
+            name_in(p, item, s, name);
             rc = fs_safetensors_writer_add(w, name, FS_DTYPE_F32, item->n_dims, dims, err);
             data[count] = data_of(item, s);
             n[count++] = item->n;
@@ -145,9 +151,9 @@ static fs_status copy_file(const char *from, const char *to, const char *name, f
 static void list_targets(const fs_params *p, struct json_object *ret)
 {
     const fs_low_rank_options *o = p->low_rank;
-    bool plain = true;
+    bool plain = o != NULL;
 
-    for (int i = 0; i < o->n_targets; i++)
+    for (int i = 0; o && i < o->n_targets; i++)
         plain = plain && !strpbrk(o->targets[i], "*?[") && strcmp(o->targets[i], "all-linear") != 0;
     for (int i = 0; plain && i < o->n_targets; i++)
         json_object_array_add(ret, json_object_new_string(o->targets[i]));
@@ -159,30 +165,42 @@ static void list_targets(const fs_params *p, struct json_object *ret)
     }
 }
 
-/* The configuration of the adapter that the pairs are, as PEFT reads it. */
+/* Modules whose tensors are trained whole. */
+static void list_saved(const fs_params *p, struct json_object *ret)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const char *name = p->items[i].name, *dot = strrchr(name, '.');
+        if (!p->items[i].fixed && !p->items[i].is_pair && (i == 0 || strncmp(p->items[i - 1].name, name, (size_t)(dot - name) + 1) != 0))
+            json_object_array_add(ret, json_object_new_string_len(name, (int)(dot - name)));
+    }
+}
+
+/* The configuration of the adapter as PEFT reads it. */
 static fs_status write_adapter_config(const char *folder, const fs_params *p, fs_error *err)
 {
     const fs_low_rank_options *o = p->low_rank;
-    struct json_object *json = json_object_new_object(), *targets = json_object_new_array();
+    struct json_object *json = json_object_new_object(), *targets = json_object_new_array(), *saved = json_object_new_array();
+    double alpha = o ? o->alpha : 1;
     const char *written;
     fs_buf text = { 0 };
     fs_status rc;
 
-    json_object_object_add(json, "base_model_name_or_path", json_object_new_string(o->base));
+    json_object_object_add(json, "base_model_name_or_path", json_object_new_string(p->adapter_of));
     json_object_object_add(json, "bias", json_object_new_string("none"));
     json_object_object_add(json, "fan_in_fan_out", json_object_new_boolean(false));
     json_object_object_add(json, "inference_mode", json_object_new_boolean(true));
     json_object_object_add(json, "init_lora_weights", json_object_new_boolean(true));
-    json_object_object_add(json, "lora_alpha", o->alpha == floor(o->alpha) ? json_object_new_int64((int64_t)o->alpha) : json_object_new_double(o->alpha));
+    json_object_object_add(json, "lora_alpha", alpha == floor(alpha) ? json_object_new_int64((int64_t)alpha) : json_object_new_double(alpha));
     json_object_object_add(json, "lora_dropout", json_object_new_double(0));
-    json_object_object_add(json, "modules_to_save", NULL);
+    json_object_object_add(json, "modules_to_save", saved);
     json_object_object_add(json, "peft_type", json_object_new_string("LORA"));
-    json_object_object_add(json, "r", json_object_new_int64(o->r));
+    json_object_object_add(json, "r", json_object_new_int64(o ? o->r : 1));
     json_object_object_add(json, "target_modules", targets);
     json_object_object_add(json, "task_type", json_object_new_string("CAUSAL_LM"));
     json_object_object_add(json, "use_dora", json_object_new_boolean(false));
-    json_object_object_add(json, "use_rslora", json_object_new_boolean(o->rslora));
+    json_object_object_add(json, "use_rslora", json_object_new_boolean(o && o->rslora));
     list_targets(p, targets);
+    list_saved(p, saved);
     written = json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
     rc = written ? fs_buf_printf(&text, err, "%s\n", written) : fs_fail_memory(err, 1024);
     if (!rc)
@@ -194,7 +212,7 @@ static fs_status write_adapter_config(const char *folder, const fs_params *p, fs
 
 static fs_status write_adapter(const char *folder, const fs_params *p, const struct set *set, fs_error *err)
 {
-    char *from = fs_path_join(folder, "model.safetensors"), *to = fs_path_join(folder, PAIRS_FILE);
+    char *from = fs_path_join(folder, "model.safetensors"), *to = fs_path_join(folder, ADAPTER_FILE);
     fs_status rc = from && to ? write_adapter_config(folder, p, err) : fs_fail_memory(err, strlen(folder));
 
     if (!rc)
@@ -214,7 +232,7 @@ static fs_status write_model(const char *folder, const fs_config *c, const fs_pa
     fs_buf text = { 0 };
     fs_status rc;
 
-    if (p->low_rank)
+    if (p->adapter_of)
         return write_adapter(folder, p, set, err);
     rc = fs_config_to_json(c, &storage, &text, err);
     if (!rc)
@@ -325,7 +343,7 @@ fs_status fs_checkpoint_newest(const char *out, uint64_t *ret_step, char **ret_f
 
 static fs_status read_sets(const char *folder, fs_params *p, const struct set *sets, fs_error *err)
 {
-    char *path = fs_path_join(folder, p->low_rank && !*sets->suffix ? PAIRS_FILE : "model.safetensors");
+    char *path = fs_path_join(folder, p->adapter_of && !*sets->suffix ? ADAPTER_FILE : "model.safetensors");
     fs_map map = { 0 };
     fs_safetensors *s = NULL;
     fs_status rc = path ? fs_map_open(&map, path, err) : fs_fail_memory(err, strlen(folder));
@@ -336,10 +354,10 @@ static fs_status read_sets(const char *folder, fs_params *p, const struct set *s
         for (const struct set *set = sets; set->suffix && !rc; set++) {
             const fs_param *item = &p->items[i];
             const fs_tensor *t;
-            char name[224];
+            char name[NAME_MAX_BYTES];
             if (!is_in(p, item, set))
                 continue;
-            snprintf(name, sizeof name, "%s%s", item->name, set->suffix);
+            name_in(p, item, set, name);
             t = fs_safetensors_find(s, name);
             if (!t || t->dtype != FS_DTYPE_F32 || t->n_bytes != item->n * sizeof(float))
                 rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has no tensor '%s' of %zu f32", path, name, item->n);

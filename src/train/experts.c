@@ -37,6 +37,12 @@ static void route_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+/* What fs_route_weigh multiplies with: V2 with norm_topk_prob does not. */
+static double scaling_of(const fs_config *c)
+{
+    return c->norm_topk_prob && c->topk_method != FS_TOPK_NOAUX_TC ? 1 : c->routed_scaling_factor;
+}
+
 /* Every (token, expert) gets its row: experts ascending, tokens ascending within. */
 static void group_rows(struct experts_job *job)
 {
@@ -45,8 +51,10 @@ static void group_rows(struct experts_job *job)
     size_t m = job->t->n_tokens, most = 0;
 
     memset(begin, 0, (job->n + 1) * sizeof *begin);
-    for (size_t i = 0; i < m * job->k; i++)
+    for (size_t i = 0; i < m * job->k; i++) {
         begin[kept->top_ids[i] + 1]++;
+        job->l->gates[kept->top_ids[i]] += (double)kept->top_weights[i] / scaling_of(job->t->config);
+    }
     for (size_t e = 0; e < job->n; e++) {
         job->l->load[e] += begin[e + 1];
         most = begin[e + 1] > most ? begin[e + 1] : most;

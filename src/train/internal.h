@@ -77,6 +77,7 @@ typedef struct fs_train_layer {
     fs_param *correction_bias;                /* NULL: none */
     fs_lin_ffn *experts;                      /* [E] */
     uint64_t *load;                           /* [E] tokens since the step began */
+    double *gates;                            /* [E] their weights added up, without routed_scaling_factor */
     float *qk_max;                            /* [H] the largest logit since the step began */
     fs_kept kept;
 } fs_train_layer;

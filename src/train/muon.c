@@ -162,7 +162,8 @@ static void matrices_piece(void *ud, size_t begin, size_t end, int thread)
     const struct muon_job *job = ud;
 
     for (size_t i = begin; i < end; i++)
-        one_matrix(job, job->p->muon_items[i], job->p->muon_room + (size_t)thread * job->p->muon_floats);
+        if (!job->p->muon_items[i]->fixed)
+            one_matrix(job, job->p->muon_items[i], job->p->muon_room + (size_t)thread * job->p->muon_floats);
 }
 
 void fs_muon_step_all(const fs_muon_step *s, fs_params *p, fs_pool *pool, const fs_kernels *k)

@@ -293,6 +293,13 @@ void fs_params_free(fs_params *p)
     free(p);
 }
 
+void fs_param_freeze(fs_params *p, fs_param *item)
+{
+    p->n_trained -= item->fixed ? 0 : item->n;
+    item->fixed = item->frozen = true;
+    item->g = item->m = item->v = item->e = NULL;
+}
+
 fs_status fs_params_freeze(fs_params *p, const char *glob, fs_error *err)
 {
     bool found = false;
@@ -302,9 +309,7 @@ fs_status fs_params_freeze(fs_params *p, const char *glob, fs_error *err)
         if (fnmatch(glob, item->name, 0) != 0)
             continue;
         found = true;
-        p->n_trained -= item->fixed ? 0 : item->n;
-        item->fixed = item->frozen = true;
-        item->g = NULL;
+        fs_param_freeze(p, item);
     }
     return found ? FS_OK : fs_fail(err, FS_ERR_ARGUMENT, "'%.120s' matches no parameter to freeze", glob);
 }

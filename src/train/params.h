@@ -31,7 +31,6 @@ typedef struct fs_low_rank_options {
     bool rslora;
     const char *const *targets; /* borrowed */
     int n_targets;
-    const char *base; /* the model, as the adapter's configuration names it */
 } fs_low_rank_options;
 float fs_low_rank_scale(const fs_low_rank_options *o); /* alpha / r, or alpha / sqrt(r) for rslora, in binary64 rounded once */
 
@@ -42,6 +41,7 @@ typedef struct fs_params {
     size_t n_trained; /* floats of those that have a gradient */
     float *w, *g, *m, *v, *e;
     const fs_low_rank_options *low_rank; /* NULL: no pairs */
+    const char *adapter_of; /* checkpoints are adapters of this model: pairs and whole tensors that are trained; NULL: models */
     fs_param **muon_items; /* [n_muon] */
     size_t n_muon, muon_floats; /* of a thread's room */
     int muon_threads;
@@ -58,6 +58,7 @@ void fs_params_free(fs_params *p);
  * its own, lr_scale times the schedule's, and a decay of its own (< 0: stays as it is). Before moments are added. A glob that matches
  * none is a sentence. */
 fs_status fs_params_freeze(fs_params *p, const char *glob, fs_error *err);
+void fs_param_freeze(fs_params *p, fs_param *item); /* one of p's */
 fs_status fs_params_group(fs_params *p, const char *glob, double lr_scale, double weight_decay, fs_error *err);
 fs_status fs_params_add_moments(fs_params *p, fs_error *err);
 /* Moving averages, which begin as the masters when fs_params_begin_averages is called. */

@@ -178,7 +178,10 @@ void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals)
             memset(t->layers[i].kv_b->g, 0, t->layers[i].kv_b->w->n * sizeof(float));
     for (uint32_t i = 0; i < t->n_layers; i++)
         if (t->layers[i].load)
-            memset(t->layers[i].load, 0, t->config->n_routed_experts * sizeof *t->layers[i].load);
+            for (uint32_t e = 0; e < t->config->n_routed_experts; e++) {
+                t->layers[i].load[e] = 0;
+                t->layers[i].gates[e] = 0;
+            }
 }
 
 static void give_logp(const fs_trainer *t, const fs_train_sequence *sequences)

@@ -2,6 +2,8 @@
 #include "train/pretrain.h"
 
 #include "base/clock.h"
+#include "train/checkpoint.h"
+#include "train/esft.h"
 #include "train/feed.h"
 
 #include <inttypes.h>
@@ -200,6 +202,25 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
     return rc ? rc : put_metrics(u, s, err);
 }
 
+/* Which experts are trained: what a checkpoint's run found, or by the first rows of the data and the weights as they are. */
+static fs_status find_experts(struct run *u, bool loaded, fs_error *err)
+{
+    const fs_recipe *r = u->r;
+    uint64_t step, n_rows = r->esft_rows && r->esft_rows < fs_feed_count(u->feed).n_rows ? r->esft_rows : fs_feed_count(u->feed).n_rows;
+    char *folder = NULL;
+    fs_train_loss unused;
+    fs_status rc = fs_checkpoint_newest(r->out, &step, &folder, err);
+
+    if (!rc && folder && !loaded)
+        rc = fs_esft_resume(u->s.params, u->s.config, r->out, err);
+    if (!rc && !folder && loaded)
+        rc = run_rows(u, u->feed, 0, n_rows, fs_trainer_evaluate, &unused, err);
+    if (!rc && !folder && loaded)
+        rc = fs_esft_take(&r->esft, u->s.trainer, u->s.config, r->out, err);
+    free(folder);
+    return rc ? fs_fail_prefix(err, "esft") : FS_OK;
+}
+
 fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_stage_events *events,
                       fs_error *err)
 {
@@ -210,8 +231,12 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
         rc = open_data(&u, err);
     if (!rc)
         rc = make_trainer(&u, err);
+    if (!rc && !dry_run && r->esft.p > 0)
+        rc = find_experts(&u, false, err);
     if (!rc && !dry_run)
         rc = fs_stage_fill(&u.s, resume, err);
+    if (!rc && !dry_run && r->esft.p > 0)
+        rc = find_experts(&u, true, err);
     if (!rc)
         tell_plan(&u);
     if (!rc && !dry_run)

@@ -241,6 +241,10 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "%s: validation.files are %d, of kind shards it is one folder", path, r->validation_files.n);
     if (r->lora.r ? !r->lora_targets.n || r->lora.alpha == 0 : r->lora_targets.n || r->lora.alpha > 0 || r->lora_from)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora.%s is missing", path, !r->lora.r ? "r" : r->lora.alpha == 0 ? "alpha" : "targets");
+    if (r->esft_rows && r->esft.p == 0)
+        return fs_fail(err, FS_ERR_FORMAT, "%s: esft.p is missing", path);
+    if (r->esft.p > 0 && (!r->from || r->lora.r))
+        return fs_fail(err, FS_ERR_FORMAT, "%s: esft needs model.from and no lora", path);
     if (r->lora.r && !r->from)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora needs model.from", path);
     if (r->lora.r && r->mtp_weight > 0)
@@ -274,8 +278,9 @@ static fs_status choose(const char *path, const char *key, const char *word, con
 }
 
 static const char *const stages[] = { "pretrain", "sft", "grpo", "distil", "on_policy_distil", NULL }, *const packs[] = { "cut", "whole", NULL },
-                         *const kinds[] = { "text", "ids", "shards", NULL },
-                         *const optimizers[] = { "adamw", "muon", NULL }, *const scales[] = { "none", "group", "batch", NULL };
+                         *const kinds[] = { "text", "ids", "shards", NULL }, *const esft_scores[] = { "token", "gate", NULL },
+                         *const esft_saves[] = { "adapter", "model", NULL }, *const optimizers[] = { "adamw", "muon", NULL },
+                         *const scales[] = { "none", "group", "batch", NULL };
 
 static fs_status find_stage(struct json_object *json, const char *path, fs_recipe_stage *ret, fs_error *err)
 {
@@ -312,7 +317,7 @@ struct numbers {
     uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens, resamples;
     uint64_t overlong_tokens, repetition_ngram, program_memory_mib;
     double temperature;
-    const char *stage, *kind, *optimizer, *pack, *schedule, *task, *loss, *scale;
+    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *loss, *scale;
 };
 
 /* What is not said of long completions is as of short ones. */
@@ -330,13 +335,17 @@ static void settle_rewards(fs_recipe *r, const struct numbers *n)
 
 static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path, fs_error *err)
 {
-    int kind = 0, pack = 0, scale = 0, optimizer = 0;
+    int kind = 0, pack = 0, scale = 0, optimizer = 0, esft_score = 0, esft_save = 0;
     fs_status rc = choose(path, "data.kind", n->kind, kinds, &kind, err);
 
     if (!rc)
         rc = choose(path, "data.pack", n->pack, packs, &pack, err);
     if (!rc)
         rc = choose(path, "optimizer.kind", n->optimizer, optimizers, &optimizer, err);
+    if (!rc)
+        rc = choose(path, "esft.score", n->esft_score, esft_scores, &esft_score, err);
+    if (!rc)
+        rc = choose(path, "esft.save", n->esft_save, esft_saves, &esft_save, err);
     if (!rc)
         rc = choose(path, "policy.scale", n->scale, scales, &scale, err);
     if (!rc && !fs_policy_kind_of(n->loss, &r->grpo.policy.kind))
@@ -352,6 +361,8 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     r->data = (enum fs_recipe_data)kind;
     r->lora.r = (uint32_t)n->lora_r;
     r->optimizer.muon = optimizer == 1;
+    r->esft.gate = esft_score == 1;
+    r->esft_model = esft_save == 1;
     r->whole = pack == 1;
     if (fs_recipe_samples(r)) {
         fs_task_options *t = &r->task_options;
@@ -411,8 +422,9 @@ static fs_status complete_program(fs_recipe *r, const fs_recipe_place *place, fs
 
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
-    struct numbers n = { .kind = "text", .optimizer = "adamw", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo", .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1,
-                         .sequences = 64, .micro_tokens = 4096, .temperature = 1, .repetition_ngram = 3 };
+    struct numbers n = { .kind = "text", .optimizer = "adamw", .esft_score = "token", .esft_save = "adapter", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo",
+                         .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1, .sequences = 64, .micro_tokens = 4096, .temperature = 1,
+                         .repetition_ngram = 3 };
     const struct field fields[] = {
         { "", "stage", WORD, &n.stage, 0, 0, BOTH },
         { "", "seed", INTEGER, &r->seed, 0, 1e18, BOTH },
@@ -429,6 +441,11 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "rewards", WORD, NULL, 0, 0, GRPO },
         { "", "policy", WORD, NULL, 0, 0, RL },
         { "", "freeze", GLOBS, &r->freeze, 0, 0, BOTH },
+        { "", "esft", WORD, NULL, 0, 0, PRE },
+        { "esft", "score", WORD, &n.esft_score, 0, 0, PRE },
+        { "esft", "p", NUMBER, &r->esft.p, 1e-6, 1, PRE },
+        { "esft", "rows", INTEGER, &r->esft_rows, 1, 1e9, PRE },
+        { "esft", "save", WORD, &n.esft_save, 0, 0, PRE },
         { "", "validation", WORD, NULL, 0, 0, PRE },
         { "validation", "files", PATHS, &r->validation_files, 0, 0, PRE },
         { "validation", "every", INTEGER, &r->validation_every, 1, 1e9, PRE },

@@ -22,6 +22,9 @@
  *   freeze: ["model.embed_tokens.*"] globs of parameters that stay as they are
  *   average: 0.99                    decay of a moving average of the weights, which is saved beside them
  *
+ *   esft: { score: token, p: 0.2, rows: 64, save: adapter }
+ *                                    of each layer only the experts that the first rows of the data need most are trained (esft.h); saved as an
+ *                                    adapter of whole tensors, or with the model
  *   validation: { files: [b.jsonl], every: 20, rows: 0 }
  *                                    of data's kind: the mean loss of the first rows (0: all) before the first step, every so many and at the end
  *   lora: { r: 8, alpha: 16, rslora: false, targets: [q_proj, v_proj], from: ADAPTER }
@@ -52,6 +55,7 @@
 
 #include "base/mem.h"
 #include "train/optimizer.h"
+#include "train/esft.h"
 #include "train/problems.h"
 
 #define FS_RECIPE_FILES_MAX 64
@@ -85,6 +89,9 @@ typedef struct fs_recipe {
     uint64_t validation_every, validation_rows;
     fs_low_rank_options lora; /* r 0: none; its targets and base are not filled in */
     char *lora_from;
+    fs_esft esft;
+    uint64_t esft_rows;
+    bool esft_model; /* saved as a model */
     fs_recipe_group groups[FS_RECIPE_GLOBS_MAX];
     int n_groups;
     fs_schedule schedule;

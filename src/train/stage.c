@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "data/records.h"
 #include "train/checkpoint.h"
+#include "train/esft.h"
 #include "train/teacher.h"
 
 #include <errno.h>
@@ -108,13 +109,15 @@ fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *e
         u->low_rank = u->r->lora;
         u->low_rank.targets = (const char *const *)u->r->lora_targets.items;
         u->low_rank.n_targets = u->r->lora_targets.n;
-        u->low_rank.base = u->r->from;
         options.low_rank = &u->low_rank;
     }
     rc = fs_trainer_new(u->config, u->pool, u->kernels, &options, &u->trainer, err);
     if (rc)
         return rc;
     u->params = fs_trainer_params(u->trainer);
+    u->params->adapter_of = u->r->lora.r || (u->r->esft.p > 0 && !u->r->esft_model) ? u->r->from : NULL;
+    if (u->r->esft.p > 0)
+        rc = fs_esft_begin(u->params, u->config, err);
     for (int i = 0; i < u->r->freeze.n && !rc; i++)
         rc = fs_params_freeze(u->params, u->r->freeze.items[i], err);
     for (int i = 0; i < u->r->n_groups && !rc; i++)
@@ -137,7 +140,7 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
 
     if (!rc && u->resumed_from && !resume)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' is there: --resume goes on from it", u->resumed_from);
-    if (!rc && u->weights && u->low_rank.r)
+    if (!rc && u->weights && u->params->adapter_of)
         rc = fs_params_load(u->params, u->weights, err);
     if (!rc && u->resumed_from)
         rc = fs_checkpoint_read(u->resumed_from, u->params, &u->optimizer, u->r->sha256, err);
@@ -145,9 +148,9 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
         rc = fs_params_load_pairs(u->params, u->r->lora_from, err);
     else if (!rc && u->low_rank.r)
         fs_params_init_pairs(u->params, u->r->seed);
-    else if (!rc && u->weights)
+    else if (!rc && u->weights && !u->params->adapter_of)
         rc = fs_params_load(u->params, u->weights, err);
-    else if (!rc)
+    else if (!rc && !u->weights)
         fs_params_init(u->params, u->r->seed, u->r->init_std);
     if (!rc && !u->resumed_from)
         fs_params_begin_averages(u->params);

@@ -114,7 +114,8 @@ static fs_status init_layer(fs_trainer *t, fs_train_layer *l, uint32_t index, fs
     l->has_shared = c->n_shared_experts > 0;
     l->experts = calloc(c->n_routed_experts, sizeof *l->experts);
     l->load = calloc(c->n_routed_experts, sizeof *l->load);
-    if (!l->experts || !l->load)
+    l->gates = calloc(c->n_routed_experts, sizeof *l->gates);
+    if (!l->experts || !l->load || !l->gates)
         return fs_fail_memory(err, c->n_routed_experts * sizeof *l->experts);
     rc = fs_lin_init(t, &l->router, prefix, "mlp.gate", err);
     if (!rc && c->topk_method == FS_TOPK_NOAUX_TC)
@@ -412,6 +413,7 @@ void fs_trainer_free(fs_trainer *t)
         free(t->layers[i].uv);
         free(t->layers[i].experts);
         free(t->layers[i].load);
+        free(t->layers[i].gates);
         free(t->layers[i].qk_max);
     }
     free(t->layers);
@@ -440,6 +442,11 @@ size_t fs_trainer_bytes(const fs_trainer *t)
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer)
 {
     return t->layers[layer].load;
+}
+
+const double *fs_trainer_expert_gates(const fs_trainer *t, uint32_t layer)
+{
+    return t->layers[layer].gates;
 }
 
 void fs_trainer_move_biases(fs_trainer *t, double rate)

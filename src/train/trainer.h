@@ -71,6 +71,8 @@ fs_status fs_trainer_evaluate(fs_trainer *t, const fs_train_sequence *sequences,
 
 /* Tokens that went to each expert since fs_trainer_begin: [E] of layer index (MTP's behind the others); NULL: a dense layer. */
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer);
+/* The weights that those tokens gave each expert, without routed_scaling_factor, added up in binary64 by rising token: [E]; NULL as above. */
+const double *fs_trainer_expert_gates(const fs_trainer *t, uint32_t layer);
 /* The largest scaled logit of each head of attention since fs_trainer_begin: [H]. */
 const float *fs_trainer_qk_max(const fs_trainer *t, uint32_t layer);
 /* QK-clip by it (muon.h), in every layer that can be: not where q or k has a norm of its own, which bounds the logits, or is frozen. */

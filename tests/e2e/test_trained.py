@@ -197,3 +197,49 @@ def test_muon_ends_in_one_end_too(farseek, folder):  # noqa: F811
     assert losses(folder / "a")[-1] < losses(folder / "a")[0]
     farseek("train", recipe(folder, "c.yaml", out="c", **{**changes, "optimizer": {"kind": "muon", "momentum": 0.9, "groups": groups}}), "--threads", 1)
     assert losses(folder / "c")[0] == losses(folder / "a")[0] and losses(folder / "c")[2] != losses(folder / "a")[2]  # the rule was at work
+
+
+@pytest.mark.parametrize("score", ["token", "gate"])
+def test_esft_trains_the_experts_that_the_data_needs(farseek, folder, start, logits, score):  # noqa: F811
+    changes = dict(model={"from": str(start)}, loss={"balance_weight": 1e-3, "bias_rate": 1e-3}, steps=8, checkpoint_every=3,
+                   esft={"score": score, "p": 0.4 if score == "token" else 0.5, "rows": 4})
+    farseek("train", recipe(folder, "a.yaml", out="a", **changes), "--threads", 1)
+    found = json.loads((folder / "a" / "experts.json").read_text())
+    assert found["score"] == score and found["tokens"] == 4 * 256 and list(found["layers"]) == ["1"]
+    layer = found["layers"]["1"]
+    order = sorted(range(8), key=lambda e: -layer["scores"][e])
+    if score == "token":
+        assert abs(sum(layer["scores"]) - 1) < 1e-5
+    total = 0
+    for i, e in enumerate(order):
+        total += layer["scores"][e]
+        if total >= found["p"]:
+            break
+    assert layer["experts"] == sorted(order[: i + 1]) and 0 < i + 1 < 8
+    adapter = folder / "a" / "step-00000008"
+    got = safetensors.numpy.load_file(adapter / "adapter_model.safetensors")
+    names = {f"model.layers.1.mlp.experts.{e}.{part}_proj.weight" for e in layer["experts"] for part in ("gate", "up", "down")}
+    assert set(got) == {f"base_model.model.{name}" for name in names}
+    before = tensors(start)
+    assert all(np.any(before[name] != got[f"base_model.model.{name}"]) for name in names)
+    # saved with the model it is the same training, and the engine with the adapter is that model
+    whole = recipe(folder, "b.yaml", out="b", **{**changes, "esft": {**changes["esft"], "save": "model"}}, batch__micro_rows=1)
+    farseek("train", whole, "--threads", 2, "--isa", "scalar")
+    after = tensors(folder / "b" / "step-00000008")
+    for name, value in before.items():
+        if "layers.2." not in name:  # the layer that predicts ahead is left out
+            assert np.array_equal(after[name], got[f"base_model.model.{name}"] if name in names else value), name
+    ids = [10, 11, 12, 13]
+    assert logits(start, ids, "--adapter", adapter)["last"] == logits(folder / "b" / "step-00000008", ids)["last"] != logits(start, ids)["last"]
+    shutil.rmtree(adapter)
+    farseek("train", folder / "a.yaml", "--resume")
+    again = safetensors.numpy.load_file(adapter / "adapter_model.safetensors")
+    assert all(np.array_equal(again[name], value) for name, value in got.items())
+    state = safetensors.numpy.load_file(adapter / "optimizer" / "model.safetensors")
+    assert set(state) == {f"{name}.{part}" for name in names for part in "mv"}
+
+
+@pytest.mark.parametrize("esft,word", [({"p": 0}, "esft.p"), ({"rows": 4}, "esft.p"), ({"p": 0.2, "score": "tokens"}, "tokens"), ({"p": 0.2, "save": "x"}, "esft.save")])
+def test_a_bad_esft_is_named(farseek, folder, start, esft, word):  # noqa: F811
+    r = farseek("train", recipe(folder, model={"from": str(start)}, loss={}, esft=esft), check=False)
+    assert r.returncode in (1, 2) and word in r.stderr, r.stderr

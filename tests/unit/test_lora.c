@@ -20,7 +20,7 @@ static const char *const first_o[] = { "model.layers.0.self_attn.o_proj" };
 static const char *const latent[] = { "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj" };
 static const char *const one_kv_b[] = { "*.1.self_attn.kv_b_proj" };
 
-#define TARGETS(x) x, (int)(sizeof x / sizeof *x), NULL
+#define TARGETS(x) x, (int)(sizeof x / sizeof *x)
 
 static const struct adapter {
     const char *name, *base;
