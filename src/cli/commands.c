@@ -4,6 +4,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* make HUB= leaves the hub out. */
+#ifdef FS_NO_HUB
+#define EACH_OF_HUB(X)
+#else
+#define EACH_OF_HUB(X) \
+    X(hub_serve) \
+    X(hub_user) \
+    X(hub_token) \
+    X(hub_org) \
+    X(hub_quota) \
+    X(hub_receive)
+#endif
+
 #define EACH(X) \
     X(run) \
     X(train) \
@@ -31,6 +44,7 @@
     X(data_mix) \
     X(data_tokenize) \
     X(data_rows) \
+    EACH_OF_HUB(X) \
     X(doctor) \
     X(help)
 

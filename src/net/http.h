@@ -58,6 +58,7 @@ const char *fs_http_uri(const fs_http_request *r);    /* as sent, with the query
 const void *fs_http_route_arg(const fs_http_request *r);
 /* The i-th parameter: percent-decoded, and without U+0000 (such a request is refused before); of "{*}" as it was sent. */
 const char *fs_http_param(const fs_http_request *r, int i);
+int fs_http_n_params(const fs_http_request *r);
 /* Decoded; NULL: absent. The i-th of that name, from 0. A "name[]" counts as name. */
 const char *fs_http_query(const fs_http_request *r, const char *name, int i);
 const char *fs_http_query_raw(const fs_http_request *r); /* "" when there is none */

@@ -173,6 +173,11 @@ const char *fs_http_param(const fs_http_request *r, int i)
     return i < r->n_params && r->params[i] ? r->params[i] : "";
 }
 
+int fs_http_n_params(const fs_http_request *r)
+{
+    return r->n_params;
+}
+
 const char *fs_http_query(const fs_http_request *r, const char *name, int i)
 {
     for (size_t k = 0; k < r->query.n; k++)

@@ -1,0 +1,326 @@
+/* farseek hub: a hub of one's own, served and looked after. The work is in hub/. */
+#include "cli/cli.h"
+
+#include "hub/hub.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DRAIN_SECONDS 20
+
+static struct {
+    const char *data, *host, *url, *role, *name;
+    int port, n_threads;
+    uint64_t multipart_bytes;
+    bool admin, quiet;
+} opt = { .host = "127.0.0.1", .port = 8080, .role = "write", .name = "token" };
+
+#define DATA FS_OPT_STR("data", 'd', opt.data, "FOLDER", "where the hub keeps everything")
+
+static const fs_option serve_options[] = {
+    DATA,
+    FS_OPT_INT("port", 'p', opt.port, 0, 65535, "N", "port to listen at; 0: a free one (default 8080)"),
+    FS_OPT_STR("host", 'H', opt.host, "ADDRESS", "address to listen at (default 127.0.0.1: this machine only)"),
+    FS_OPT_STR("url", 'u', opt.url, "URL", "how clients reach it, behind a proxy (default: what their requests say)"),
+    FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads that move bytes (default: one a usable CPU)"),
+    FS_OPT_SIZE("multipart", 0, opt.multipart_bytes, "SIZE", "larger files are uploaded in parts of this size (default 2 GiB)"),
+    FS_OPT_FLAG("quiet", 'q', opt.quiet, "no line a request"),
+    FS_OPT_END
+};
+
+static const fs_option user_options[] = {
+    DATA,
+    FS_OPT_FLAG("admin", 0, opt.admin, "add: may do everything"),
+    FS_OPT_END
+};
+
+static const fs_option token_options[] = {
+    DATA,
+    FS_OPT_STR("name", 'n', opt.name, "NAME", "the token's name (default token)"),
+    FS_OPT_STR("role", 0, opt.role, "read|write", "add: what it may do (default write)"),
+    FS_OPT_END
+};
+
+static const fs_option org_options[] = {
+    DATA,
+    FS_OPT_STR("role", 0, opt.role, "read|write|admin", "member: what they may do (default write)"),
+    FS_OPT_END
+};
+
+static const fs_option data_options[] = {
+    DATA,
+    FS_OPT_END
+};
+
+static fs_status open_hub(const fs_hub_options *options, fs_hub **ret, fs_error *err)
+{
+    if (!opt.data)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is");
+    return fs_hub_open(opt.data, options, ret, err);
+}
+
+/* ---- serve ---- */
+
+static void log_request(void *ud, const char *method, const char *uri, int status, double seconds)
+{
+    const char *question = strchr(uri, '?'); /* a query may hold a signature */
+    char line[400];
+    size_t n = question ? (size_t)(question - uri) : strlen(uri);
+
+    (void)ud;
+    snprintf(line, sizeof line, "hub: %s %.*s status=%d ms=%.1f\n", method, (int)(n < 300 ? n : 300), uri, status, seconds * 1e3);
+    for (char *p = line; p[0] && p[1]; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    fputs(line, stderr);
+}
+
+static fs_status first_user(fs_hub *hub, fs_error *err)
+{
+    char token[FS_HUB_TOKEN_BYTES];
+    bool any = false;
+    fs_status rc = fs_hub_has_users(hub, &any, err);
+
+    if (!rc && !any) {
+        rc = fs_hub_user_add(hub, "admin", true, token, err);
+        if (!rc)
+            printf("user admin, token %s (it is not shown again)\n", token);
+    }
+    return rc;
+}
+
+static fs_status serve(const fs_args *args, fs_error *err)
+{
+    char program[PATH_MAX] = "";
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    fs_hub_options hub_options = { .url = opt.url, .program = n > 0 ? program : NULL, .multipart_bytes = opt.multipart_bytes };
+    fs_http_options options = { .address = opt.host, .port = opt.port, .n_threads = opt.n_threads, .log = opt.quiet ? NULL : log_request };
+    const fs_http_route *routes;
+    fs_http_server *server = NULL;
+    fs_hub *hub = NULL;
+    size_t n_routes;
+    sigset_t stops;
+    int signal_number;
+    fs_status rc;
+
+    (void)args;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &stops, NULL); /* threads inherit it; sigwait below takes them */
+    signal(SIGPIPE, SIG_IGN);
+    rc = open_hub(&hub_options, &hub, err);
+    if (!rc)
+        rc = first_user(hub, err);
+    if (!rc)
+        rc = fs_http_server_new(&options, &server, err);
+    routes = fs_hub_routes(&n_routes);
+    if (!rc)
+        rc = fs_http_server_mount(server, routes, n_routes, hub, err);
+    if (!rc)
+        rc = fs_http_server_start(server, err);
+    if (!rc) {
+        printf("hub at %s\n", opt.url ? opt.url : fs_http_server_url(server));
+        fflush(stdout);
+        sigwait(&stops, &signal_number);
+    }
+    fs_http_server_stop(server, DRAIN_SECONDS);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_serve = {
+    .set = { .name = "hub serve",
+             .usage = "--data FOLDER",
+             .summary = "Serve a hub that the Hugging Face clients use as it is.",
+             .text = "The first start makes everything in the folder and prints the token of the user admin, once. Point clients at it with "
+                     "HF_ENDPOINT=URL and HF_TOKEN=TOKEN. SIGTERM lets requests under way come to their end.",
+             .options = serve_options },
+    .run = serve,
+};
+
+/* ---- accounts ---- */
+
+static void print_account(void *ud, const char *name, const char *kind, int64_t quota)
+{
+    (void)ud;
+    if (quota >= 0)
+        printf("%s\t%s\tquota %lld\n", name, kind, (long long)quota);
+    else
+        printf("%s\t%s\n", name, kind);
+}
+
+static void print_token(void *ud, const char *name, const char *role, int64_t created_ms)
+{
+    time_t seconds = (time_t)(created_ms / 1000);
+    char date[32];
+    struct tm t;
+
+    (void)ud;
+    strftime(date, sizeof date, "%Y-%m-%d", gmtime_r(&seconds, &t));
+    printf("%s\t%s\t%s\n", name, role, date);
+}
+
+static fs_status want(const fs_args *args, int n, const char *what, fs_error *err)
+{
+    return args->n == n ? FS_OK : fs_fail(err, FS_ERR_ARGUMENT, "wanted: %s", what);
+}
+
+static fs_status user(const fs_args *args, fs_error *err)
+{
+    char token[FS_HUB_TOKEN_BYTES];
+    fs_hub *hub = NULL;
+    const char *verb = args->items[0];
+    bool add = strcmp(verb, "add") == 0;
+    fs_status rc = add ? want(args, 2, "hub user add NAME", err) : strcmp(verb, "list") == 0 ? want(args, 1, "hub user list", err)
+                                                                                              : fs_fail(err, FS_ERR_ARGUMENT, "wanted: add NAME, or list");
+
+    if (!rc)
+        rc = open_hub(NULL, &hub, err);
+    if (!rc)
+        rc = add ? fs_hub_user_add(hub, args->items[1], opt.admin, token, err) : fs_hub_user_list(hub, print_account, NULL, err);
+    if (!rc && add)
+        printf("%s\n", token);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_user = {
+    .set = { .name = "hub user",
+             .usage = "add NAME | list",
+             .summary = "Users of a hub.",
+             .text = "add prints the new user's token, beside a running server too.",
+             .options = user_options,
+             .n_args_min = 1,
+             .n_args_max = 2 },
+    .run = user,
+};
+
+static fs_status token(const fs_args *args, fs_error *err)
+{
+    char text[FS_HUB_TOKEN_BYTES];
+    fs_hub *hub = NULL;
+    const char *verb = args->items[0];
+    fs_status rc = want(args, 2, "add USER, revoke USER, or list USER", err);
+
+    if (!rc)
+        rc = open_hub(NULL, &hub, err);
+    if (rc) {
+        fs_hub_close(hub);
+        return rc;
+    }
+    if (strcmp(verb, "add") == 0) {
+        rc = fs_hub_token_add(hub, args->items[1], opt.name, opt.role, text, err);
+        if (!rc)
+            printf("%s\n", text);
+    } else if (strcmp(verb, "revoke") == 0) {
+        rc = fs_hub_token_remove(hub, args->items[1], opt.name, err);
+    } else if (strcmp(verb, "list") == 0) {
+        rc = fs_hub_token_list(hub, args->items[1], print_token, NULL, err);
+    } else {
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "wanted: add USER, revoke USER, or list USER");
+    }
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_token = {
+    .set = { .name = "hub token",
+             .usage = "add USER | revoke USER | list USER",
+             .summary = "Tokens of a hub's users.",
+             .text = "add prints the new token; the hub keeps only its hash. revoke takes away every token of that --name, at once.",
+             .options = token_options,
+             .n_args_min = 1,
+             .n_args_max = 2 },
+    .run = token,
+};
+
+static fs_status org(const fs_args *args, fs_error *err)
+{
+    fs_hub *hub = NULL;
+    const char *verb = args->items[0];
+    fs_status rc = want(args, 3, "add NAME OWNER, member NAME USER, or remove NAME USER", err);
+
+    if (!rc)
+        rc = open_hub(NULL, &hub, err);
+    if (!rc && strcmp(verb, "add") == 0)
+        rc = fs_hub_org_add(hub, args->items[1], args->items[2], err);
+    else if (!rc && strcmp(verb, "member") == 0)
+        rc = fs_hub_org_member(hub, args->items[1], args->items[2], opt.role, err);
+    else if (!rc && strcmp(verb, "remove") == 0)
+        rc = fs_hub_org_member(hub, args->items[1], args->items[2], NULL, err);
+    else if (!rc)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "wanted: add NAME OWNER, member NAME USER, or remove NAME USER");
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_org = {
+    .set = { .name = "hub org",
+             .usage = "add NAME OWNER | member NAME USER | remove NAME USER",
+             .summary = "Organisations of a hub and their members.",
+             .options = org_options,
+             .n_args_min = 1,
+             .n_args_max = 3 },
+    .run = org,
+};
+
+static uint64_t quota_bytes;
+
+static const fs_option quota_options[] = {
+    DATA,
+    FS_OPT_SIZE("limit", 'l', quota_bytes, "SIZE", "of the account's large files together (default: no limit)"),
+    FS_OPT_END
+};
+
+static fs_status quota(const fs_args *args, fs_error *err)
+{
+    fs_hub *hub = NULL;
+    fs_status rc = open_hub(NULL, &hub, err);
+
+    if (!rc)
+        rc = fs_hub_quota_set(hub, args->items[0], quota_bytes, err);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_quota = {
+    .set = { .name = "hub quota",
+             .usage = "ACCOUNT",
+             .summary = "Limit what a user or an organisation may store.",
+             .options = quota_options,
+             .n_args_min = 1,
+             .n_args_max = 1 },
+    .run = quota,
+};
+
+/* ---- git's hook ---- */
+
+static fs_status receive(const fs_args *args, fs_error *err)
+{
+    const char *repo = getenv("FARSEEK_HUB_REPO"), *pusher = getenv("FARSEEK_HUB_USER"), *writer = getenv("FARSEEK_HUB_WRITER");
+    fs_hub *hub = NULL;
+    fs_status rc;
+
+    (void)args;
+    if (!repo || !pusher || !writer)
+        return fs_fail(err, FS_ERR_ARGUMENT, "this is for git, when something is pushed to the hub");
+    rc = open_hub(NULL, &hub, err);
+    if (!rc)
+        rc = fs_hub_pre_receive(hub, strtoll(repo, NULL, 10), strtoll(pusher, NULL, 10), strcmp(writer, "1") == 0, stdin, err);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_receive = {
+    .set = { .name = "hub receive",
+             .usage = "",
+             .summary = "Look at a push to a hub; for its git hook only.",
+             .options = data_options },
+    .run = receive,
+};

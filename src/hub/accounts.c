@@ -1,0 +1,415 @@
+/* Users, organisations, tokens, and who may do what. A token is kept as its SHA-256: it has 238 random bits, so that a slow hash
+ * would add nothing, and looking it up by its hash tells nothing by its time. */
+#include "hub/internal.h"
+
+#include "crypto/sha256.h"
+#include "net/url.h"
+
+#include <string.h>
+#include <strings.h>
+
+bool fs_hub_name_is_valid(const char *name)
+{
+    size_t n = strlen(name);
+
+    if (n < 1 || n > 96 || strstr(name, "--") || strstr(name, "..") || strchr("-.", name[0]) || strchr("-.", name[n - 1]) ||
+        (n > 4 && strcasecmp(name + n - 4, ".git") == 0))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!((name[i] >= 'a' && name[i] <= 'z') || (name[i] >= 'A' && name[i] <= 'Z') || (name[i] >= '0' && name[i] <= '9') || strchr("-_.", name[i])))
+            return false;
+    return true;
+}
+
+bool fs_hub_name_is_reserved(const char *name)
+{
+    static const char *const reserved[] = { "api", "datasets", "spaces", "models", "lfs", "static", "settings", "login", "logout", "join",
+                                            "new", "docs", "v1", "v2", "xet", "organizations", "users", "collections", "oauth", ".well-known", "health" };
+
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++)
+        if (strcasecmp(name, reserved[i]) == 0)
+            return true;
+    return false;
+}
+
+static fs_status token_hash(const char *token, uint8_t ret[32], fs_error *err)
+{
+    fs_sha256 h;
+    fs_status rc = fs_sha256_init(&h, err);
+
+    if (rc)
+        return rc;
+    fs_sha256_update(&h, token, strlen(token));
+    fs_sha256_final(&h, ret);
+    return FS_OK;
+}
+
+fs_status fs_hub_user_by_token(sqlite3 *db, const char *token, fs_hub_user *ret, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    uint8_t hash[32];
+    bool found = false;
+    fs_status rc = token_hash(token, hash, err);
+
+    if (!rc)
+        rc = fs_db_query(db, &st, err, "SELECT a.id, a.name, a.is_admin, t.role, t.name FROM tokens t JOIN accounts a ON a.id = t.account WHERE t.hash = ?",
+                         "b", (fs_bytes){ hash, sizeof hash });
+    if (rc)
+        return rc;
+    if (fs_db_next(st)) {
+        found = true;
+        ret->id = sqlite3_column_int64(st, 0);
+        snprintf(ret->name, sizeof ret->name, "%s", fs_db_text(st, 1));
+        ret->is_admin = sqlite3_column_int(st, 2) != 0;
+        ret->may_write = strcmp(fs_db_text(st, 3), "write") == 0;
+        snprintf(ret->token_name, sizeof ret->token_name, "%s", fs_db_text(st, 4));
+    }
+    rc = fs_db_end(st, err);
+    return rc || found ? rc : fs_fail(err, FS_ERR_NOT_FOUND, "Invalid user token.");
+}
+
+fs_status fs_hub_right_on_account(sqlite3 *db, const fs_hub_user *u, int64_t account, fs_hub_right *ret, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_hub_right right = FS_HUB_NONE;
+    fs_status rc;
+
+    if (u->id != 0 && (u->id == account || u->is_admin)) {
+        right = FS_HUB_ADMIN;
+    } else if (u->id != 0) {
+        rc = fs_db_query(db, &st, err, "SELECT role FROM members WHERE org = ? AND account = ?", "ii", account, u->id);
+        if (rc)
+            return rc;
+        if (fs_db_next(st)) {
+            const char *role = fs_db_text(st, 0);
+            right = strcmp(role, "admin") == 0 ? FS_HUB_ADMIN : strcmp(role, "write") == 0 ? FS_HUB_WRITE : FS_HUB_READ;
+        }
+        rc = fs_db_end(st, err);
+        if (rc)
+            return rc;
+    }
+    *ret = right > FS_HUB_READ && !u->may_write ? FS_HUB_READ : right;
+    return FS_OK;
+}
+
+/* ---- the commands ---- */
+
+fs_status fs_hub_has_users(fs_hub *h, bool *ret, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t n = 0;
+    fs_status rc = fs_db_take(h->db, &db, err);
+
+    if (rc)
+        return rc;
+    rc = fs_db_int(db, &n, NULL, err, "SELECT count(*) FROM accounts", "");
+    fs_db_give(h->db, db);
+    if (!rc)
+        *ret = n > 0;
+    return rc;
+}
+
+static fs_status account_id(sqlite3 *db, const char *name, const char *kind, int64_t *ret, fs_error *err)
+{
+    bool found = false;
+    fs_status rc = fs_db_int(db, ret, &found, err, "SELECT id FROM accounts WHERE name = ? AND (kind = ? OR ? IS NULL)", "sss", name, kind, kind);
+
+    return rc || found ? rc : fs_fail(err, FS_ERR_NOT_FOUND, "there is no %s '%.100s'", kind ? kind : "account", name);
+}
+
+static fs_status token_add(sqlite3 *db, int64_t account, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err)
+{
+    uint8_t hash[32];
+    fs_status rc;
+
+    memcpy(ret_token, "hf_", 3);
+    fs_hub_random_name(ret_token + 3, FS_HUB_TOKEN_BYTES - 3);
+    rc = token_hash(ret_token, hash, err);
+    if (!rc)
+        rc = fs_db_run(db, err, "INSERT INTO tokens(account, name, hash, role, created_ms) VALUES(?, ?, ?, ?, ?)", "isbsi", account, name,
+                       (fs_bytes){ hash, sizeof hash }, role, fs_unix_ms());
+    return rc;
+}
+
+static fs_status account_add(sqlite3 *db, const char *name, const char *kind, bool admin, int64_t *ret_id, fs_error *err)
+{
+    fs_status rc;
+
+    if (!fs_hub_name_is_valid(name) || fs_hub_name_is_reserved(name))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.100s' is no name for an account: 1 to 96 letters, digits, '-', '_', '.', and none that the hub uses itself", name);
+    rc = fs_db_run(db, err, "INSERT INTO accounts(name, kind, is_admin, created_ms) VALUES(?, ?, ?, ?)", "ssii", name, kind, (int64_t)admin, fs_unix_ms());
+    if (rc && fs_db_is_conflict(db))
+        return fs_fail(err, FS_ERR_ARGUMENT, "there is an account '%s' already", name);
+    *ret_id = sqlite3_last_insert_rowid(db);
+    return rc;
+}
+
+/* Takes a connection and begins; *ret_db is NULL after a failure. */
+static fs_status writing(fs_hub *h, sqlite3 **ret_db, fs_error *err)
+{
+    fs_status rc = fs_db_take(h->db, ret_db, err);
+
+    if (rc)
+        *ret_db = NULL;
+    return rc ? rc : fs_db_begin(*ret_db, err);
+}
+
+static fs_status written(fs_hub *h, sqlite3 *db, fs_status rc, fs_error *err)
+{
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    fs_db_give(h->db, db);
+    return rc;
+}
+
+fs_status fs_hub_user_add(fs_hub *h, const char *name, bool admin, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_add(db, name, "user", admin, &id, err);
+    if (!rc)
+        rc = token_add(db, id, "first", "write", ret_token, err);
+    return written(h, db, rc, err);
+}
+
+fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, user, "user", &id, err);
+    if (!rc && (strlen(name) < 1 || strlen(name) > 96))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "a token's name has 1 to 96 characters");
+    if (!rc)
+        rc = token_add(db, id, name, role, ret_token, err);
+    return written(h, db, rc, err);
+}
+
+fs_status fs_hub_token_remove(fs_hub *h, const char *user, const char *name, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, user, "user", &id, err);
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM tokens WHERE account = ? AND name = ?", "is", id, name);
+    if (!rc && sqlite3_changes(db) == 0)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "'%.100s' has no token '%.100s'", user, name);
+    return written(h, db, rc, err);
+}
+
+fs_status fs_hub_org_add(fs_hub *h, const char *name, const char *owner, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0, user = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, owner, "user", &user, err);
+    if (!rc)
+        rc = account_add(db, name, "org", false, &id, err);
+    if (!rc)
+        rc = fs_db_run(db, err, "INSERT INTO members(org, account, role) VALUES(?, ?, 'admin')", "ii", id, user);
+    return written(h, db, rc, err);
+}
+
+fs_status fs_hub_org_member(fs_hub *h, const char *org, const char *user, const char *role, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0, account = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, org, "org", &id, err);
+    if (!rc)
+        rc = account_id(db, user, "user", &account, err);
+    if (!rc && role)
+        rc = fs_db_run(db, err, "INSERT OR REPLACE INTO members(org, account, role) VALUES(?, ?, ?)", "iis", id, account, role);
+    else if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM members WHERE org = ? AND account = ?", "ii", id, account);
+    return written(h, db, rc, err);
+}
+
+fs_status fs_hub_quota_set(fs_hub *h, const char *account, uint64_t bytes, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, account, NULL, &id, err);
+    if (!rc)
+        rc = fs_db_run(db, err, "UPDATE accounts SET quota_bytes = nullif(?, 0) WHERE id = ?", "ii",
+                       (int64_t)(bytes > INT64_MAX ? INT64_MAX : bytes), id);
+    return written(h, db, rc, err);
+}
+
+static fs_status list(fs_hub *h, const char *sql, const char *types, int64_t id, fs_hub_list_fn *fn, void *ud, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    sqlite3 *db;
+    fs_status rc = fs_db_take(h->db, &db, err);
+
+    if (rc)
+        return rc;
+    rc = fs_db_query(db, &st, err, sql, types, id);
+    while (!rc && fs_db_next(st))
+        fn(ud, fs_db_text(st, 0), fs_db_text(st, 1), sqlite3_column_int64(st, 2));
+    if (!rc)
+        rc = fs_db_end(st, err);
+    fs_db_give(h->db, db);
+    return rc;
+}
+
+fs_status fs_hub_user_list(fs_hub *h, fs_hub_list_fn *fn, void *ud, fs_error *err)
+{
+    return list(h, "SELECT name, CASE WHEN is_admin THEN 'admin' ELSE kind END, coalesce(quota_bytes, -1) FROM accounts ORDER BY name", "", 0, fn, ud, err);
+}
+
+fs_status fs_hub_token_list(fs_hub *h, const char *user, fs_hub_list_fn *fn, void *ud, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = fs_db_take(h->db, &db, err);
+
+    if (rc)
+        return rc;
+    rc = account_id(db, user, "user", &id, err);
+    fs_db_give(h->db, db);
+    return rc ? rc : list(h, "SELECT name, role, created_ms FROM tokens WHERE account = ? ORDER BY id", "i", id, fn, ud, err);
+}
+
+/* ---- the API ---- */
+
+void fs_hub_whoami(fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_emit e = { 0 };
+
+    if (!fs_hub_need_user(c, false))
+        return;
+    fs_emit_begin(&e, '{');
+    fs_emit_str(&e, "type", "user");
+    fs_emit_int(&e, "id", c->user.id);
+    fs_emit_str(&e, "name", c->user.name);
+    fs_emit_str(&e, "fullname", c->user.name);
+    fs_emit_bool(&e, "isPro", false);
+    fs_emit_key(&e, "orgs");
+    fs_emit_begin(&e, '[');
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT a.name, m.role FROM members m JOIN accounts a ON a.id = m.org WHERE m.account = ? ORDER BY a.name",
+                                     "i", c->user.id)))
+        goto out;
+    while (fs_db_next(st)) {
+        fs_emit_begin(&e, '{');
+        fs_emit_str(&e, "type", "org");
+        fs_emit_str(&e, "name", fs_db_text(st, 0));
+        fs_emit_str(&e, "fullname", fs_db_text(st, 0));
+        fs_emit_str(&e, "roleInOrg", fs_db_text(st, 1));
+        fs_emit_end(&e, '}');
+    }
+    fs_emit_end(&e, ']');
+    if (fs_hub_failed(c, fs_db_end(st, &c->err)))
+        goto out;
+    fs_emit_key(&e, "auth");
+    fs_emit_begin(&e, '{');
+    fs_emit_str(&e, "type", "access_token");
+    fs_emit_key(&e, "accessToken");
+    fs_emit_begin(&e, '{');
+    fs_emit_str(&e, "displayName", c->user.token_name);
+    fs_emit_str(&e, "role", c->user.may_write ? "write" : "read");
+    fs_emit_end(&e, '}');
+    fs_emit_end(&e, '}');
+    fs_emit_end(&e, '}');
+    fs_hub_reply(c, 200, &e);
+out:
+    fs_emit_done(&e);
+}
+
+/* An account of that kind by the route's parameter; false after a reply. */
+static bool need_account(fs_hub_call *c, const char *kind, int64_t *ret_id)
+{
+    fs_status rc = account_id(c->db, fs_http_param(c->http, 0), kind, ret_id, &c->err);
+
+    if (rc == FS_ERR_NOT_FOUND) {
+        fs_hub_error(c, 404, NULL, "%s", c->err.message);
+        return false;
+    }
+    return !fs_hub_failed(c, rc);
+}
+
+static void overview(fs_hub_call *c, const char *kind)
+{
+    sqlite3_stmt *st = NULL;
+    fs_emit e = { 0 };
+    int64_t id;
+
+    if (!need_account(c, kind, &id))
+        return;
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err,
+                                     "SELECT a.name, a.created_ms, (SELECT count(*) FROM members WHERE org = a.id),"
+                                     " (SELECT count(*) FROM repos WHERE owner = a.id AND type = 'models' AND NOT private),"
+                                     " (SELECT count(*) FROM repos WHERE owner = a.id AND type = 'datasets' AND NOT private),"
+                                     " (SELECT count(*) FROM repos WHERE owner = a.id AND type = 'spaces' AND NOT private),"
+                                     " (SELECT count(*) FROM likes WHERE account = a.id) FROM accounts a WHERE a.id = ?", "i", id)))
+        return;
+    fs_emit_begin(&e, '{');
+    if (fs_db_next(st)) {
+        bool user = strcmp(kind, "user") == 0;
+        fs_emit_str(&e, "type", kind);
+        fs_emit_str(&e, user ? "user" : "name", fs_db_text(st, 0));
+        fs_emit_str(&e, "fullname", fs_db_text(st, 0));
+        fs_emit_str(&e, "avatarUrl", "");
+        fs_emit_time(&e, "createdAt", sqlite3_column_int64(st, 1));
+        if (!user)
+            fs_emit_int(&e, "numUsers", sqlite3_column_int64(st, 2));
+        fs_emit_int(&e, "numModels", sqlite3_column_int64(st, 3));
+        fs_emit_int(&e, "numDatasets", sqlite3_column_int64(st, 4));
+        fs_emit_int(&e, "numSpaces", sqlite3_column_int64(st, 5));
+        fs_emit_int(&e, "numLikes", sqlite3_column_int64(st, 6));
+    }
+    fs_emit_end(&e, '}');
+    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
+        fs_hub_reply(c, 200, &e);
+    fs_emit_done(&e);
+}
+
+void fs_hub_user_overview(fs_hub_call *c)
+{
+    overview(c, "user");
+}
+
+void fs_hub_org_overview(fs_hub_call *c)
+{
+    overview(c, "org");
+}
+
+void fs_hub_org_members(fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_emit e = { 0 };
+    int64_t id;
+
+    if (!need_account(c, "org", &id))
+        return;
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT a.name FROM members m JOIN accounts a ON a.id = m.account WHERE m.org = ? ORDER BY a.name", "i", id)))
+        return;
+    fs_emit_begin(&e, '[');
+    while (fs_db_next(st)) {
+        fs_emit_begin(&e, '{');
+        fs_emit_str(&e, "user", fs_db_text(st, 0));
+        fs_emit_str(&e, "fullname", fs_db_text(st, 0));
+        fs_emit_str(&e, "avatarUrl", "");
+        fs_emit_end(&e, '}');
+    }
+    fs_emit_end(&e, ']');
+    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
+        fs_hub_reply(c, 200, &e);
+    fs_emit_done(&e);
+}

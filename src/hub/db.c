@@ -1,0 +1,288 @@
+/* See the header. */
+#include "hub/db.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define IDLE_MAX 32
+
+struct fs_db_pool {
+    char *path;
+    pthread_mutex_t lock;
+    sqlite3 *idle[IDLE_MAX];
+    int n_idle;
+};
+
+/* Each entry is a version; user_version counts those that the file has. */
+static const char *const versions[] = {
+    "CREATE TABLE accounts(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL COLLATE NOCASE UNIQUE, kind TEXT NOT NULL,"
+    " fullname TEXT, email TEXT, is_admin INTEGER NOT NULL DEFAULT 0, quota_bytes INTEGER, created_ms INTEGER NOT NULL,"
+    " CHECK(kind IN ('user', 'org')));"
+    "CREATE TABLE tokens(id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,"
+    " name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL CHECK(role IN ('read', 'write')), created_ms INTEGER NOT NULL);"
+    "CREATE TABLE members(org INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE, account INTEGER NOT NULL REFERENCES accounts ON"
+    " DELETE CASCADE, role TEXT NOT NULL CHECK(role IN ('read', 'write', 'admin')), PRIMARY KEY(org, account)) WITHOUT ROWID;"
+    "CREATE TABLE repos(id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL CHECK(type IN ('models', 'datasets', 'spaces')),"
+    " owner INTEGER NOT NULL REFERENCES accounts, name TEXT NOT NULL COLLATE NOCASE, folder TEXT NOT NULL UNIQUE,"
+    " private INTEGER NOT NULL DEFAULT 0, gated TEXT, disabled INTEGER NOT NULL DEFAULT 0, sdk TEXT,"
+    " created_ms INTEGER NOT NULL, modified_ms INTEGER NOT NULL, downloads INTEGER NOT NULL DEFAULT 0, likes INTEGER NOT NULL DEFAULT 0,"
+    " sha TEXT NOT NULL, card TEXT, pipeline_tag TEXT, library_name TEXT, next_num INTEGER NOT NULL DEFAULT 1,"
+    " UNIQUE(type, owner, name));"
+    "CREATE INDEX repos_modified ON repos(type, modified_ms, id);"
+    "CREATE INDEX repos_created ON repos(type, created_ms, id);"
+    "CREATE INDEX repos_downloads ON repos(type, downloads, id);"
+    "CREATE INDEX repos_likes ON repos(type, likes, id);"
+    "CREATE TABLE repo_tags(tag TEXT NOT NULL, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, PRIMARY KEY(tag, repo)) WITHOUT ROWID;"
+    "CREATE INDEX repo_tags_repo ON repo_tags(repo);"
+    "CREATE TABLE moved(type TEXT NOT NULL, owner TEXT NOT NULL COLLATE NOCASE, name TEXT NOT NULL COLLATE NOCASE,"
+    " repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, PRIMARY KEY(type, owner, name)) WITHOUT ROWID;"
+    "CREATE TABLE objects(oid BLOB PRIMARY KEY, size INTEGER NOT NULL, created_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE repo_objects(oid BLOB NOT NULL REFERENCES objects, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE,"
+    " PRIMARY KEY(oid, repo)) WITHOUT ROWID;"
+    "CREATE INDEX repo_objects_repo ON repo_objects(repo);"
+    "CREATE TABLE uploads(id TEXT PRIMARY KEY, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, oid BLOB NOT NULL,"
+    " size INTEGER NOT NULL, chunk INTEGER NOT NULL, created_ms INTEGER NOT NULL);"
+    "CREATE TABLE parts(upload TEXT NOT NULL REFERENCES uploads ON DELETE CASCADE, n INTEGER NOT NULL, etag TEXT NOT NULL,"
+    " PRIMARY KEY(upload, n)) WITHOUT ROWID;"
+    "CREATE TABLE likes(account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE, repo INTEGER NOT NULL REFERENCES repos ON DELETE"
+    " CASCADE, created_ms INTEGER NOT NULL, PRIMARY KEY(account, repo)) WITHOUT ROWID;"
+    "CREATE INDEX likes_repo ON likes(repo);"
+    "CREATE TABLE discussions(repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, num INTEGER NOT NULL, title TEXT NOT NULL,"
+    " status TEXT NOT NULL, is_pr INTEGER NOT NULL, author INTEGER NOT NULL REFERENCES accounts, created_ms INTEGER NOT NULL,"
+    " base TEXT, merge_commit TEXT, PRIMARY KEY(repo, num)) WITHOUT ROWID;"
+    "CREATE TABLE events(id INTEGER PRIMARY KEY AUTOINCREMENT, repo INTEGER NOT NULL, num INTEGER NOT NULL, type TEXT NOT NULL,"
+    " author INTEGER NOT NULL REFERENCES accounts, created_ms INTEGER NOT NULL, text TEXT, text2 TEXT, hidden INTEGER NOT NULL DEFAULT 0,"
+    " edited_ms INTEGER, FOREIGN KEY(repo, num) REFERENCES discussions ON DELETE CASCADE);"
+    "CREATE INDEX events_of ON events(repo, num, id);",
+};
+
+static fs_status failed(sqlite3 *db, fs_error *err)
+{
+    return fs_fail(err, FS_ERR_IO, "database: %s", db ? sqlite3_errmsg(db) : "out of memory");
+}
+
+static fs_status exec(sqlite3 *db, const char *sql, fs_error *err)
+{
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? FS_OK : failed(db, err);
+}
+
+static fs_status open_one(const char *path, sqlite3 **ret, fs_error *err)
+{
+    sqlite3 *db = NULL;
+    fs_status rc = FS_OK;
+
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+        rc = fs_fail(err, FS_ERR_IO, "cannot open '%s': %s", path, db ? sqlite3_errmsg(db) : "out of memory");
+    if (!rc) {
+        sqlite3_busy_timeout(db, 20000);
+        sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        rc = exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;", err);
+    }
+    if (rc)
+        sqlite3_close_v2(db);
+    else
+        *ret = db;
+    return rc;
+}
+
+static fs_status upgrade(sqlite3 *db, const char *path, fs_error *err)
+{
+    int64_t n = 0;
+    const int64_t n_known = sizeof versions / sizeof *versions;
+    char pragma[64];
+    fs_status rc = fs_db_begin(db, err);
+
+    if (!rc)
+        rc = fs_db_int(db, &n, NULL, err, "PRAGMA user_version", "");
+    if (!rc && n > n_known)
+        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "'%s' is of a newer farseek: version %d, this one knows %d", path, (int)n, (int)n_known);
+    for (; !rc && n < n_known; n++)
+        rc = exec(db, versions[n], err);
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version=%d", (int)n_known);
+    if (!rc)
+        rc = exec(db, pragma, err);
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    if (rc)
+        fs_db_rollback(db);
+    return rc;
+}
+
+fs_status fs_db_pool_open(const char *path, fs_db_pool **ret, fs_error *err)
+{
+    fs_db_pool *p = calloc(1, sizeof *p);
+    sqlite3 *db;
+    fs_status rc;
+
+    if (!p || !(p->path = strdup(path))) {
+        free(p);
+        return fs_fail_memory(err, sizeof *p);
+    }
+    pthread_mutex_init(&p->lock, NULL);
+    rc = open_one(path, &db, err);
+    if (!rc) {
+        p->idle[p->n_idle++] = db;
+        rc = upgrade(db, path, err);
+    }
+    if (rc)
+        fs_db_pool_close(p);
+    else
+        *ret = p;
+    return rc;
+}
+
+void fs_db_pool_close(fs_db_pool *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < p->n_idle; i++)
+        sqlite3_close_v2(p->idle[i]);
+    pthread_mutex_destroy(&p->lock);
+    free(p->path);
+    free(p);
+}
+
+fs_status fs_db_take(fs_db_pool *p, sqlite3 **ret, fs_error *err)
+{
+    sqlite3 *db = NULL;
+
+    pthread_mutex_lock(&p->lock);
+    if (p->n_idle > 0)
+        db = p->idle[--p->n_idle];
+    pthread_mutex_unlock(&p->lock);
+    if (!db)
+        return open_one(p->path, ret, err);
+    *ret = db;
+    return FS_OK;
+}
+
+void fs_db_give(fs_db_pool *p, sqlite3 *db)
+{
+    if (!db)
+        return;
+    fs_db_rollback(db);
+    pthread_mutex_lock(&p->lock);
+    if (p->n_idle < IDLE_MAX) {
+        p->idle[p->n_idle++] = db;
+        db = NULL;
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (db)
+        sqlite3_close_v2(db);
+}
+
+static fs_status query(sqlite3 *db, sqlite3_stmt **ret, fs_error *err, const char *sql, const char *types, va_list ap)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+
+    for (int i = 1; rc == SQLITE_OK && types[i - 1]; i++) {
+        if (types[i - 1] == 's') {
+            rc = sqlite3_bind_text(st, i, va_arg(ap, const char *), -1, SQLITE_TRANSIENT);
+        } else if (types[i - 1] == 'b') {
+            fs_bytes b = va_arg(ap, fs_bytes);
+            rc = sqlite3_bind_blob64(st, i, b.data, b.n_bytes, SQLITE_TRANSIENT);
+        } else {
+            rc = sqlite3_bind_int64(st, i, va_arg(ap, int64_t));
+        }
+    }
+    if (rc != SQLITE_OK) {
+        sqlite3_finalize(st);
+        return failed(db, err);
+    }
+    *ret = st;
+    return FS_OK;
+}
+
+fs_status fs_db_query(sqlite3 *db, sqlite3_stmt **ret, fs_error *err, const char *sql, const char *types, ...)
+{
+    va_list ap;
+    fs_status rc;
+
+    va_start(ap, types);
+    rc = query(db, ret, err, sql, types, ap);
+    va_end(ap);
+    return rc;
+}
+
+bool fs_db_next(sqlite3_stmt *st)
+{
+    return sqlite3_step(st) == SQLITE_ROW;
+}
+
+fs_status fs_db_end(sqlite3_stmt *st, fs_error *err)
+{
+    sqlite3 *db = st ? sqlite3_db_handle(st) : NULL;
+
+    return sqlite3_finalize(st) == SQLITE_OK ? FS_OK : failed(db, err);
+}
+
+fs_status fs_db_run(sqlite3 *db, fs_error *err, const char *sql, const char *types, ...)
+{
+    sqlite3_stmt *st = NULL;
+    va_list ap;
+    fs_status rc;
+
+    va_start(ap, types);
+    rc = query(db, &st, err, sql, types, ap);
+    va_end(ap);
+    if (rc)
+        return rc;
+    while (fs_db_next(st))
+        ;
+    return fs_db_end(st, err);
+}
+
+fs_status fs_db_int(sqlite3 *db, int64_t *ret, bool *ret_found, fs_error *err, const char *sql, const char *types, ...)
+{
+    sqlite3_stmt *st = NULL;
+    va_list ap;
+    fs_status rc;
+    bool found = false;
+
+    va_start(ap, types);
+    rc = query(db, &st, err, sql, types, ap);
+    va_end(ap);
+    if (rc)
+        return rc;
+    if (fs_db_next(st)) {
+        found = true;
+        *ret = sqlite3_column_int64(st, 0);
+    }
+    if (ret_found)
+        *ret_found = found;
+    return fs_db_end(st, err);
+}
+
+const char *fs_db_text(sqlite3_stmt *st, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(st, column);
+
+    return text ? text : "";
+}
+
+fs_status fs_db_begin(sqlite3 *db, fs_error *err)
+{
+    return exec(db, "BEGIN IMMEDIATE", err);
+}
+
+fs_status fs_db_commit(sqlite3 *db, fs_error *err)
+{
+    return exec(db, "COMMIT", err);
+}
+
+void fs_db_rollback(sqlite3 *db)
+{
+    if (db && !sqlite3_get_autocommit(db))
+        sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+bool fs_db_is_conflict(sqlite3 *db)
+{
+    int code = sqlite3_extended_errcode(db);
+
+    return code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY;
+}

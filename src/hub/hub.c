@@ -1,0 +1,211 @@
+/* Opening a hub, and its routes. */
+#include "hub/internal.h"
+
+#include "base/file.h"
+#include "net/url.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB ((uint64_t)1 << 20)
+
+static const char hook[] = "#!/bin/sh\n"
+                           "exec \"$FARSEEK_HUB_PROGRAM\" hub receive --data \"$FARSEEK_HUB_DATA\"\n";
+
+/* A file of our own that is made once; whoever comes second takes the first one's. */
+static fs_status make_once(const char *path, fs_bytes content, mode_t mode, fs_error *err)
+{
+    char temp[600];
+    int fd;
+    fs_status rc;
+
+    if (fs_file_exists(path))
+        return FS_OK;
+    snprintf(temp, sizeof temp, "%s.XXXXXX", path);
+    fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0)
+        return fs_fail_errno(err, errno, "cannot make '%s'", path);
+    rc = fs_fd_write(fd, temp, content.data, content.n_bytes, err);
+    if (!rc && (fchmod(fd, mode) != 0 || fsync(fd) != 0))
+        rc = fs_fail_errno(err, errno, "cannot write '%s'", temp);
+    close(fd);
+    if (!rc && link(temp, path) != 0 && errno != EEXIST)
+        rc = fs_fail_errno(err, errno, "cannot make '%s'", path);
+    unlink(temp);
+    return rc;
+}
+
+static fs_status read_secret(fs_hub *h, fs_error *err)
+{
+    char path[600];
+    uint8_t bytes[32];
+    fs_buf text = { 0 };
+    fs_status rc;
+
+    snprintf(path, sizeof path, "%s/secret", h->data);
+    if (getentropy(bytes, sizeof bytes) != 0)
+        return fs_fail_errno(err, errno, "no random bytes");
+    rc = make_once(path, (fs_bytes){ bytes, sizeof bytes }, 0600, err);
+    if (!rc)
+        rc = fs_file_read(path, sizeof bytes, &text, err);
+    if (!rc && text.n_bytes != sizeof bytes)
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has %zu bytes, not 32", path, text.n_bytes);
+    if (!rc)
+        memcpy(h->secret, text.data, sizeof h->secret);
+    fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status make_folders(fs_hub *h, fs_error *err)
+{
+    static const char *const folders[] = { "repos", "objects", "parts", "hooks" };
+    char path[600];
+    fs_status rc = fs_hub_folders_make(h->data, err);
+
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && !rc; i++) {
+        snprintf(path, sizeof path, "%s/%s", h->data, folders[i]);
+        rc = fs_hub_folders_make(path, err);
+    }
+    snprintf(path, sizeof path, "%s/hooks/pre-receive", h->data);
+    return rc ? rc : make_once(path, FS_BYTES_LIT(hook), 0700, err);
+}
+
+fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **ret, fs_error *err)
+{
+    fs_hub *h = calloc(1, sizeof *h);
+    char path[600];
+    fs_status rc;
+
+    if (!h)
+        return fs_fail_memory(err, sizeof *h);
+    for (int i = 0; i < FS_HUB_LOCKS; i++)
+        pthread_mutex_init(&h->locks[i], NULL);
+    h->options = options ? *options : (fs_hub_options){ 0 };
+    if (!h->options.multipart_bytes)
+        h->options.multipart_bytes = 2048 * MIB;
+    if (!h->options.regular_bytes_max)
+        h->options.regular_bytes_max = 10 * MIB;
+    h->opened_ms = fs_unix_ms();
+    fs_hub_git_setup();
+    rc = mkdir(data, 0700) != 0 && errno != EEXIST ? fs_fail_errno(err, errno, "cannot make the folder '%s'", data) : FS_OK;
+    if (!rc && !(h->data = realpath(data, NULL)))
+        rc = fs_fail_errno(err, errno, "cannot find the folder '%s'", data);
+    if (!rc && strlen(h->data) > 300)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the name of the folder '%.100s...' is too long", h->data);
+    if (!rc)
+        rc = make_folders(h, err);
+    if (!rc)
+        rc = read_secret(h, err);
+    if (!rc) {
+        snprintf(path, sizeof path, "%s/hub.db", h->data);
+        rc = fs_db_pool_open(path, &h->db, err);
+    }
+    if (rc)
+        fs_hub_close(h);
+    else
+        *ret = h;
+    return rc;
+}
+
+void fs_hub_close(fs_hub *h)
+{
+    if (!h)
+        return;
+    fs_db_pool_close(h->db);
+    for (int i = 0; i < FS_HUB_LOCKS; i++)
+        pthread_mutex_destroy(&h->locks[i]);
+    explicit_bzero(h->secret, sizeof h->secret);
+    free(h->data);
+    free(h);
+}
+
+/* ---- routes ---- */
+
+void fs_hub_handle(void *ud, fs_http_request *r);
+
+#define FN(name) static fs_hub_fn *const fn_##name = fs_hub_##name;
+FS_HUB_HANDLERS(FN)
+
+#define SMALL ((uint64_t)1 << 20)
+#define GET(path, name)               { "GET", path, fs_hub_handle, &fn_##name, 0, false }
+#define POST(path, name)              { "POST", path, fs_hub_handle, &fn_##name, SMALL, false }
+#define DELETE(path, name)            { "DELETE", path, fs_hub_handle, &fn_##name, SMALL, false }
+#define PUT(path, name)               { "PUT", path, fs_hub_handle, &fn_##name, SMALL, false }
+#define LARGE(method, path, n, name)  { method, path, fs_hub_handle, &fn_##name, n, false }
+#define STREAM(method, path, n, name) { method, path, fs_hub_handle, &fn_##name, n, true }
+#define REPO "/api/{}/{}/{}"
+
+static const fs_http_route routes[] = {
+    GET("/api/whoami-v2", whoami),
+    GET("/api/users/{}/overview", user_overview),
+    GET("/api/organizations/{}/overview", org_overview),
+    GET("/api/organizations/{}/members", org_members),
+    POST("/api/repos/create", repo_create),
+    DELETE("/api/repos/delete", repo_delete),
+    POST("/api/repos/move", repo_move),
+    LARGE("POST", "/api/validate-yaml", 8 * MIB, validate_yaml),
+
+    GET("/api/{}", repo_list),
+    GET(REPO, repo_info),
+    GET(REPO "/revision/{}", repo_info),
+    PUT(REPO "/settings", repo_settings),
+    GET(REPO "/auth-check", auth_check),
+    GET(REPO "/auth-check/write", auth_check_write),
+    GET(REPO "/tree/{}/{*}", tree),
+    LARGE("POST", REPO "/paths-info/{}", 16 * MIB, paths_info),
+    GET(REPO "/refs", refs),
+    GET(REPO "/commits/{}", commits),
+    POST(REPO "/branch/{*}", branch_create),
+    DELETE(REPO "/branch/{*}", branch_delete),
+    POST(REPO "/tag/{}", tag_create),
+    DELETE(REPO "/tag/{}", tag_delete),
+    POST(REPO "/super-squash/{}", squash),
+    LARGE("POST", REPO "/preupload/{}", 8 * MIB, preupload),
+    STREAM("POST", REPO "/commit/{}", 16384 * MIB, commit),
+    GET(REPO "/discussions", discussion_list),
+    POST(REPO "/discussions", discussion_create),
+    GET(REPO "/discussions/{}", discussion_get),
+    POST(REPO "/discussions/{}/comment", discussion_comment),
+    POST(REPO "/discussions/{}/title", discussion_title),
+    POST(REPO "/discussions/{}/status", discussion_status),
+    POST(REPO "/discussions/{}/merge", discussion_merge),
+    POST(REPO "/discussions/{}/comment/{}/edit", comment_edit),
+    POST(REPO "/discussions/{}/comment/{}/hide", comment_hide),
+    POST(REPO "/like", like),
+    DELETE(REPO "/like", unlike),
+    GET(REPO "/likers", likers),
+    GET("/api/{*}", not_here),
+
+    STREAM("PUT", "/lfs/objects/{}", UINT64_MAX, lfs_put),
+    GET("/lfs/objects/{}", lfs_get),
+    POST("/lfs/objects/{}/verify", lfs_verify),
+    STREAM("PUT", "/lfs/parts/{}/{}", UINT64_MAX, lfs_part),
+    POST("/lfs/parts/{}", lfs_complete),
+
+    GET("/{}/{}/resolve/{}/{*}", resolve),
+    GET("/{}/{}/{}/resolve/{}/{*}", resolve),
+    LARGE("POST", "/{}/{}/info/lfs/objects/batch", 4 * MIB, lfs_batch),
+    LARGE("POST", "/{}/{}/{}/info/lfs/objects/batch", 4 * MIB, lfs_batch),
+    GET("/{}/{}/info/refs", git_info_refs),
+    GET("/{}/{}/{}/info/refs", git_info_refs),
+    LARGE("POST", "/{}/{}/git-upload-pack", 32 * MIB, git_service),
+    LARGE("POST", "/{}/{}/{}/git-upload-pack", 32 * MIB, git_service),
+    STREAM("POST", "/{}/{}/git-receive-pack", 16384 * MIB, git_service),
+    STREAM("POST", "/{}/{}/{}/git-receive-pack", 16384 * MIB, git_service),
+};
+
+const fs_http_route *fs_hub_routes(size_t *ret_n)
+{
+    *ret_n = sizeof routes / sizeof *routes;
+    return routes;
+}
+
+void fs_hub_not_here(fs_hub_call *c)
+{
+    fs_hub_error(c, 404, NULL, "Sorry, we can't find the page you are looking for.");
+}

@@ -1,0 +1,55 @@
+/* A hub that the Hugging Face clients use unmodified: repositories are bare git repositories, large files content-addressed objects,
+ * everything else one SQLite file. docs/hub.md says what it speaks.
+ *
+ *   DATA/hub.db          accounts, hashed tokens, repositories, discussions
+ *   DATA/secret          32 random bytes that sign upload and download links
+ *   DATA/repos/ab/X.git  bare repositories under random names: what a repository is called is in the database only
+ *   DATA/objects/ab/cd/  large files under their SHA-256
+ *   DATA/hooks           what git calls when something is pushed */
+#ifndef FS_HUB_HUB_H
+#define FS_HUB_HUB_H
+
+#include "net/http.h"
+
+#include <stdio.h>
+
+typedef struct fs_hub fs_hub;
+
+typedef struct fs_hub_options {
+    const char *url;               /* how clients reach it; NULL: what each request's Host says */
+    const char *program;           /* this executable, for git's hooks; NULL: pushes are refused */
+    uint64_t multipart_bytes;      /* files from this size on are uploaded in parts of as many bytes; 0: 2 GiB */
+    uint64_t regular_bytes_max;    /* of a file that git itself holds; 0: 10 MiB */
+} fs_hub_options;
+
+/* Opens DATA, making what is missing. Several processes may have it open. */
+fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **ret, fs_error *err);
+void fs_hub_close(fs_hub *h);
+
+/* The routes to mount, with the hub as their ud. */
+const fs_http_route *fs_hub_routes(size_t *ret_n);
+
+#define FS_HUB_TOKEN_BYTES 44 /* "hf_", 40 letters and digits, NUL */
+
+/* Whether any account exists. */
+fs_status fs_hub_has_users(fs_hub *h, bool *ret, fs_error *err);
+fs_status fs_hub_user_add(fs_hub *h, const char *name, bool admin, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);
+/* role: "read" or "write". */
+fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);
+/* Revokes every token of that name. */
+fs_status fs_hub_token_remove(fs_hub *h, const char *user, const char *name, fs_error *err);
+fs_status fs_hub_org_add(fs_hub *h, const char *name, const char *owner, fs_error *err);
+/* role: "read", "write", "admin", or NULL to remove. */
+fs_status fs_hub_org_member(fs_hub *h, const char *org, const char *user, const char *role, fs_error *err);
+/* 0: none. */
+fs_status fs_hub_quota_set(fs_hub *h, const char *account, uint64_t bytes, fs_error *err);
+/* Calls fn with each account, or each token of a user: name, kind or role, quota (-1: none) or time of creation in ms. */
+typedef void fs_hub_list_fn(void *ud, const char *name, const char *kind, int64_t number);
+fs_status fs_hub_user_list(fs_hub *h, fs_hub_list_fn *fn, void *ud, fs_error *err);
+fs_status fs_hub_token_list(fs_hub *h, const char *user, fs_hub_list_fn *fn, void *ud, fs_error *err);
+
+/* What git's pre-receive hook runs, within git's environment and the repository's folder: lines are git's, "old new ref". user pushes to
+ * repo, and may write to it or only to pull requests of its own. The sentence of the failure is for whoever pushes. */
+fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_error *err);
+
+#endif

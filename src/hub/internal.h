@@ -1,0 +1,252 @@
+/* What the hub's files share. A request is a fs_hub_call; handlers reply through it and return. */
+#ifndef FS_HUB_INTERNAL_H
+#define FS_HUB_INTERNAL_H
+
+#include "hub/db.h"
+#include "hub/emit.h"
+#include "hub/hub.h"
+
+#include <git2.h>
+#include <pthread.h>
+
+#define FS_HUB_LOCKS 64
+
+struct fs_hub {
+    char *data;
+    fs_hub_options options;
+    fs_db_pool *db;
+    uint8_t secret[32];
+    int64_t opened_ms;
+    pthread_mutex_t locks[FS_HUB_LOCKS]; /* of repositories, by their number: one commit at a time */
+};
+
+/* ---- store.c: large files by their SHA-256 ---- */
+
+typedef struct fs_hub_incoming {
+    int fd; /* -1: none */
+    uint64_t n_bytes;
+    void *sha; /* fs_sha256 */
+} fs_hub_incoming;
+
+fs_status fs_hub_object_path(const fs_hub *h, const char *oid_hex, char ret[512], fs_error *err);
+/* An unnamed file in DATA. */
+fs_status fs_hub_incoming_open(const fs_hub *h, fs_hub_incoming *ret, fs_error *err);
+fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_bytes, fs_error *err);
+/* Puts the file on the disk and gives it its name, if its hash is oid_hex; FS_ERR_FORMAT if not. A file that is there already stays. */
+fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err);
+void fs_hub_incoming_close(fs_hub_incoming *in);
+/* The object open for reading and its size; FS_ERR_NOT_FOUND. */
+fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
+/* Writes that the object, which is in the store, belongs to the repository. */
+fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err);
+/* Whether the repository holds it, with its size. */
+fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err);
+fs_status fs_hub_folder_sync(const char *path, fs_error *err);
+fs_status fs_hub_folders_make(const char *path, fs_error *err); /* all of path's folders, mode 700 */
+
+/* ---- accounts.c ---- */
+
+typedef struct fs_hub_user {
+    int64_t id; /* 0: nobody */
+    char name[97];
+    bool is_admin, may_write; /* the token's role */
+    char token_name[97];
+} fs_hub_user;
+
+typedef enum fs_hub_right { FS_HUB_NONE, FS_HUB_READ, FS_HUB_WRITE, FS_HUB_ADMIN } fs_hub_right;
+
+/* Names of accounts and repositories: letters, digits, '-', '_', '.', 1 to 96 of them, as on the Hub. */
+bool fs_hub_name_is_valid(const char *name);
+bool fs_hub_name_is_reserved(const char *name);
+/* FS_ERR_NOT_FOUND: no such token. */
+fs_status fs_hub_user_by_token(sqlite3 *db, const char *token, fs_hub_user *ret, fs_error *err);
+/* What the user may do with what the account owns. */
+fs_status fs_hub_right_on_account(sqlite3 *db, const fs_hub_user *u, int64_t account, fs_hub_right *ret, fs_error *err);
+
+/* ---- repos.c ---- */
+
+typedef struct fs_hub_repo {
+    int64_t id, owner;
+    char type[16]; /* models, datasets, spaces */
+    char owner_name[97], name[97], folder[40];
+    bool private, disabled;
+    char gated[16]; /* "", "auto", "manual" */
+    int64_t created_ms, modified_ms, downloads, likes;
+    char sha[41]; /* of main, as the columns of the card know it */
+} fs_hub_repo;
+
+/* SELECT fs_hub_repo's columns FROM repos r JOIN accounts a ON a.id = r.owner, for fs_hub_repo_read. */
+#define FS_HUB_REPO_COLUMNS \
+    "r.id, r.owner, r.type, a.name, r.name, r.folder, r.private, r.disabled, coalesce(r.gated, ''), r.created_ms, r.modified_ms, " \
+    "r.downloads, r.likes, r.sha, r.card, r.pipeline_tag, r.library_name, (SELECT json_group_array(tag) FROM repo_tags WHERE repo = r.id)"
+#define FS_HUB_REPO_CARD_COLUMN 14 /* and the three behind it */
+#define FS_HUB_REPO_TABLES " FROM repos r JOIN accounts a ON a.id = r.owner "
+void fs_hub_repo_read(sqlite3_stmt *st, fs_hub_repo *ret);
+
+/* ---- call.c ---- */
+
+typedef struct fs_hub_call {
+    fs_hub *hub;
+    fs_http_request *http;
+    sqlite3 *db;
+    fs_hub_user user;
+    fs_hub_repo repo;
+    fs_hub_right right; /* on repo */
+    git_repository *git;
+    char path[512]; /* of git */
+    bool replied;
+    char base[300]; /* "http://host:port" */
+    fs_error err;
+} fs_hub_call;
+
+typedef void fs_hub_fn(fs_hub_call *c);
+
+/* Replies {"error": ...} with the header's code (NULL: none). Does nothing after the first reply. */
+void fs_hub_error(fs_hub_call *c, int status, const char *code, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* Replies for a failed status with c->err's sentence; returns true if rc is one. */
+bool fs_hub_failed(fs_hub_call *c, fs_status rc);
+/* Replies with e's text, and frees it. */
+void fs_hub_reply(fs_hub_call *c, int status, fs_emit *e);
+void fs_hub_reply_ok(fs_hub_call *c); /* {"success": true} */
+/* The body as a JSON object; NULL after a reply. An empty body is an empty object. */
+struct json_object *fs_hub_body_json(fs_hub_call *c);
+/* A member's string, copied into ret; "" when absent. False after a reply. */
+bool fs_hub_json_str(fs_hub_call *c, struct json_object *o, const char *key, char *ret, size_t capacity);
+/* Someone is logged in; false after a 401. writing: the token must allow it, else 403. */
+bool fs_hub_need_user(fs_hub_call *c, bool writing);
+/* Fills c->repo and c->right and opens c->git; false after a reply, when it is not there or the right is less than need. type is
+ * "models", "datasets" or "spaces". */
+bool fs_hub_need_repo(fs_hub_call *c, const char *type, const char *owner, const char *name, fs_hub_right need);
+/* The same by the first three parameters of the route. */
+bool fs_hub_need_repo_params(fs_hub_call *c, fs_hub_right need);
+/* The same by the first two of them, or three behind "datasets" or "spaces"; n_tail more follow. "name.git" means name. */
+bool fs_hub_need_repo_path(fs_hub_call *c, int n_tail, fs_hub_right need);
+/* Gated repositories are read by who may write to them; false after a reply. */
+bool fs_hub_need_open(fs_hub_call *c);
+bool fs_hub_type_is_valid(const char *type);
+/* "", "datasets/" or "spaces/". */
+const char *fs_hub_type_prefix(const char *type);
+
+void fs_hub_repo_lock(fs_hub_call *c);
+void fs_hub_repo_unlock(fs_hub_call *c);
+
+/* ---- sign.c ---- */
+
+/* 64 hex digits over text. */
+void fs_hub_sign(const fs_hub *h, const char *text, char ret[65]);
+bool fs_hub_sign_check(const fs_hub *h, const char *text, const char *signature); /* in constant time */
+void fs_hub_random_name(char ret[], size_t n); /* n - 1 letters and digits, NUL */
+
+/* ---- git.c ---- */
+
+typedef struct fs_hub_edit {
+    char *path;
+    bool remove;
+    git_oid oid;
+    uint32_t mode; /* GIT_FILEMODE_BLOB */
+    size_t order;
+} fs_hub_edit;
+
+typedef struct fs_hub_edits {
+    fs_hub_edit *items;
+    size_t n, capacity;
+} fs_hub_edits;
+
+fs_status fs_hub_edits_add(fs_hub_edits *e, const char *path, bool remove, const git_oid *oid, fs_error *err);
+void fs_hub_edits_done(fs_hub_edits *e);
+
+/* Objects written for a commit, to be put on the disk together. */
+typedef struct fs_hub_objects {
+    git_oid *items;
+    size_t n, capacity;
+} fs_hub_objects;
+
+void fs_hub_git_setup(void); /* once */
+fs_status fs_hub_git_fail(fs_error *err, const char *what);
+fs_status fs_hub_repo_path(const fs_hub *h, const char *folder, char ret[512], fs_error *err);
+/* A new repository with one commit on main. */
+fs_status fs_hub_git_init(const fs_hub *h, const char *folder, const char *author, char ret_sha[41], fs_error *err);
+void fs_hub_git_remove(const fs_hub *h, const char *folder);
+fs_status fs_hub_git_write(git_repository *git, git_object_t type, const void *data, size_t n_bytes, fs_hub_objects *written, git_oid *ret, fs_error *err);
+/* base (NULL: empty) with edits, of which later ones win; sorts them. FS_ERR_NOT_FOUND: something to remove is not there. */
+fs_status fs_hub_tree_edit(git_repository *git, const git_oid *base, fs_hub_edits *edits, fs_hub_objects *written, git_oid *ret, fs_error *err);
+fs_status fs_hub_commit_write(git_repository *git, const git_oid *tree, const git_oid *parents, size_t n_parents, const char *author, const char *message,
+                              fs_hub_objects *written, git_oid *ret, fs_error *err);
+/* All of written is on the disk afterwards. */
+fs_status fs_hub_git_sync(const char *path, const fs_hub_objects *written, fs_error *err);
+void fs_hub_objects_done(fs_hub_objects *o);
+/* Lets ref say new, on the disk, if it says old now (NULL: it must not be there). FS_ERR_ARGUMENT: it says something else. */
+fs_status fs_hub_ref_set(const fs_hub *h, const char *path, git_repository *git, const char *ref, const git_oid *old, const git_oid *new, fs_error *err);
+fs_status fs_hub_ref_remove(const char *path, git_repository *git, const char *ref, fs_error *err);
+bool fs_hub_ref_name_is_valid(const char *name); /* of a branch or tag */
+/* The commit that a revision means: a branch, a tag, refs/..., or a commit's id. ret_ref (may be NULL): the ref that commits to it go to,
+ * "" for none. FS_ERR_NOT_FOUND. */
+fs_status fs_hub_rev_find(git_repository *git, const char *rev, git_oid *ret, char ret_ref[256], fs_error *err);
+bool fs_hub_need_rev(fs_hub_call *c, const char *rev, git_oid *ret, char ret_ref[256]);
+fs_status fs_hub_commit_tree(git_repository *git, const git_oid *commit, git_oid *ret, fs_error *err);
+/* The entry at path ("" the root tree itself). FS_ERR_NOT_FOUND. */
+fs_status fs_hub_entry_find(git_repository *git, const git_oid *tree, const char *path, git_oid *ret, git_object_t *ret_type, fs_error *err);
+bool fs_hub_path_is_valid(const char *path);
+
+/* ---- pointer.c: LFS pointers and .gitattributes ---- */
+
+#define FS_HUB_POINTER_BYTES_MAX 1024
+
+typedef struct fs_hub_file {
+    git_oid oid;
+    uint64_t n_bytes;     /* of the content */
+    uint64_t n_git_bytes; /* of the blob */
+    bool lfs;
+    char sha256[65];
+} fs_hub_file;
+
+/* version, oid, size: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md */
+bool fs_hub_pointer_read(fs_bytes text, char ret_sha256[65], uint64_t *ret_bytes);
+fs_status fs_hub_pointer_write(fs_buf *out, const char *sha256, uint64_t n_bytes, fs_error *err);
+fs_status fs_hub_file_read(git_repository *git, const git_oid *oid, fs_hub_file *ret, fs_error *err);
+/* Whether .gitattributes' text sends path to LFS. */
+bool fs_hub_attributes_lfs(fs_bytes text, const char *path);
+extern const char fs_hub_attributes_default[];
+
+/* ---- resolve.c ---- */
+
+/* Replies with a file, or the range of it that was asked for; takes fd. */
+void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes);
+
+/* ---- card.c ---- */
+
+/* Reads README.md at main's head again and writes its columns and tags, when main is not what they know. */
+fs_status fs_hub_card_refresh(fs_hub_call *c, fs_error *err);
+/* The YAML between the first two lines "---"; n_bytes 0: none. */
+fs_bytes fs_hub_card_yaml(fs_bytes readme);
+
+/* ---- commit.c ---- */
+
+/* Writes to the PR's discussion what came to its ref, and to the repository what came to main. */
+fs_status fs_hub_after_ref(fs_hub_call *c, const char *ref, const git_oid *new, const char *subject, fs_error *err);
+/* Opens a discussion or pull request; *ret_num. For a PR, refs/pr/N is set to at. */
+fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *text, bool is_pr, const char *status, const char *base, const git_oid *at,
+                                int64_t *ret_num, fs_error *err);
+fs_status fs_hub_event_add(fs_hub_call *c, int64_t num, const char *type, const char *text, const char *text2, int64_t *ret_id, fs_error *err);
+
+/* ---- read.c ---- */
+
+/* Calls fn with every entry of a tree, and with recursive of the trees in it, in git's order; a folder before what is in it. Stops at the first
+ * failure. */
+typedef fs_status fs_hub_walk_fn(void *ud, const char *path, const git_oid *oid, git_object_t type, fs_error *err);
+fs_status fs_hub_walk(git_repository *git, const git_oid *tree, const char *prefix, bool recursive, fs_hub_walk_fn *fn, void *ud, fs_error *err);
+
+/* ---- handlers, one for each route in routes.c ---- */
+#define FS_HUB_HANDLERS(X) \
+    X(whoami) X(user_overview) X(org_overview) X(org_members) \
+    X(repo_create) X(repo_delete) X(repo_move) X(repo_settings) X(repo_list) X(repo_info) X(auth_check) X(auth_check_write) \
+    X(tree) X(paths_info) X(refs) X(commits) X(branch_create) X(branch_delete) X(tag_create) X(tag_delete) X(squash) \
+    X(preupload) X(commit) X(validate_yaml) X(resolve) \
+    X(lfs_batch) X(lfs_verify) X(lfs_put) X(lfs_get) X(lfs_part) X(lfs_complete) \
+    X(git_info_refs) X(git_service) \
+    X(discussion_list) X(discussion_create) X(discussion_get) X(discussion_comment) X(discussion_title) X(discussion_status) \
+    X(discussion_merge) X(comment_edit) X(comment_hide) X(like) X(unlike) X(likers) X(not_here)
+#define FS_HUB_DECLARE(name) void fs_hub_##name(fs_hub_call *c);
+FS_HUB_HANDLERS(FS_HUB_DECLARE)
+
+#endif

@@ -1,0 +1,197 @@
+/* Large files: written to an unnamed file, hashed on the way, on the disk before they have a name. A name once given never changes its
+ * content, so equal files of all repositories are one. */
+#include "hub/internal.h"
+
+#include "base/file.h"
+#include "crypto/sha256.h"
+#include "net/url.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FLUSH_BYTES ((uint64_t)32 << 20) /* the disk is kept busy while the rest arrives */
+
+fs_status fs_hub_folder_sync(const char *path, fs_error *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fs_status rc = FS_OK;
+
+    if (fd < 0)
+        return fs_fail_errno(err, errno, "cannot open '%s'", path);
+    if (fsync(fd) != 0)
+        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
+    close(fd);
+    return rc;
+}
+
+fs_status fs_hub_folders_make(const char *path, fs_error *err)
+{
+    char part[600];
+    size_t n = strlen(path);
+
+    if (n >= sizeof part)
+        return fs_fail(err, FS_ERR_ARGUMENT, "a path of %zu bytes", n);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        char c = part[i], *slash;
+        if (c != '/' && c != 0)
+            continue;
+        part[i] = 0;
+        if (mkdir(part, 0700) == 0) { /* its entry is in its parent */
+            slash = strrchr(part, '/');
+            if (slash && slash != part) {
+                *slash = 0;
+                fs_status rc = fs_hub_folder_sync(part, err);
+                *slash = '/';
+                if (rc)
+                    return rc;
+            }
+        } else if (errno != EEXIST) {
+            return fs_fail_errno(err, errno, "cannot make the folder '%s'", part);
+        }
+        part[i] = c;
+    }
+    return FS_OK;
+}
+
+fs_status fs_hub_object_path(const fs_hub *h, const char *oid_hex, char ret[512], fs_error *err)
+{
+    uint8_t oid[32];
+
+    if (!fs_hex_read(fs_bytes_str(oid_hex), oid, sizeof oid))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
+    if (snprintf(ret, 512, "%s/objects/%.2s/%.2s/%s", h->data, oid_hex, oid_hex + 2, oid_hex) >= 512)
+        return fs_fail(err, FS_ERR_ARGUMENT, "the data folder's name is too long");
+    return FS_OK;
+}
+
+fs_status fs_hub_incoming_open(const fs_hub *h, fs_hub_incoming *ret, fs_error *err)
+{
+    fs_sha256 *sha = calloc(1, sizeof *sha);
+    char path[512];
+    fs_status rc;
+
+    *ret = (fs_hub_incoming){ .fd = -1 };
+    if (!sha)
+        return fs_fail_memory(err, sizeof *sha);
+    rc = fs_sha256_init(sha, err);
+    snprintf(path, sizeof path, "%s/objects", h->data);
+    if (!rc) {
+        ret->fd = open(path, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0400);
+        if (ret->fd < 0)
+            rc = fs_fail_errno(err, errno, "cannot make a file in '%s'", path);
+    }
+    if (rc) {
+        fs_sha256_done(sha);
+        free(sha);
+    } else {
+        ret->sha = sha;
+    }
+    return rc;
+}
+
+fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_bytes, fs_error *err)
+{
+    uint64_t before = in->n_bytes / FLUSH_BYTES;
+    fs_status rc = fs_fd_write(in->fd, "objects", data, n_bytes, err);
+
+    if (rc)
+        return rc;
+    fs_sha256_update(in->sha, data, n_bytes);
+    in->n_bytes += n_bytes;
+    if (in->n_bytes / FLUSH_BYTES != before)
+        sync_file_range(in->fd, (off_t)(before * FLUSH_BYTES), (off_t)FLUSH_BYTES, SYNC_FILE_RANGE_WRITE);
+    return FS_OK;
+}
+
+fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err)
+{
+    char path[512], from[64], got[65], *slash;
+    fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
+
+    if (rc)
+        return rc;
+    fs_sha256_final_hex(in->sha, got);
+    free(in->sha);
+    in->sha = NULL;
+    if (strcmp(got, oid_hex) != 0)
+        return fs_fail(err, FS_ERR_FORMAT, "%llu bytes arrived whose SHA-256 is %s, not %s", (unsigned long long)in->n_bytes, got, oid_hex);
+    if (fsync(in->fd) != 0)
+        return fs_fail_errno(err, errno, "cannot write '%s'", path);
+    slash = strrchr(path, '/');
+    *slash = 0;
+    rc = fs_hub_folders_make(path, err);
+    *slash = '/';
+    if (rc)
+        return rc;
+    snprintf(from, sizeof from, "/proc/self/fd/%d", in->fd);
+    if (linkat(AT_FDCWD, from, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST)
+        return fs_fail_errno(err, errno, "cannot name '%s'", path);
+    *slash = 0;
+    return fs_hub_folder_sync(path, err);
+}
+
+void fs_hub_incoming_close(fs_hub_incoming *in)
+{
+    if (in->sha) {
+        fs_sha256_done(in->sha);
+        free(in->sha);
+    }
+    if (in->fd >= 0)
+        close(in->fd);
+    *in = (fs_hub_incoming){ .fd = -1 };
+}
+
+fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
+{
+    char path[512];
+    struct stat st;
+    int fd;
+    fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
+
+    if (rc)
+        return rc;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? fs_fail(err, FS_ERR_NOT_FOUND, "no object %s", oid_hex) : fs_fail_errno(err, errno, "cannot open '%s'", path);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return fs_fail(err, FS_ERR_IO, "'%s' is no file", path);
+    }
+    *ret_fd = fd;
+    *ret_bytes = (uint64_t)st.st_size;
+    return FS_OK;
+}
+
+fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err)
+{
+    uint8_t oid[32];
+    fs_bytes key = { oid, sizeof oid };
+    fs_status rc;
+
+    if (!fs_hex_read(fs_bytes_str(oid_hex), oid, sizeof oid))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
+    rc = fs_db_run(db, err, "INSERT OR IGNORE INTO objects(oid, size, created_ms) VALUES(?, ?, ?)", "bii", key, (int64_t)n_bytes, fs_unix_ms());
+    if (!rc)
+        rc = fs_db_run(db, err, "INSERT OR IGNORE INTO repo_objects(oid, repo) VALUES(?, ?)", "bi", key, repo);
+    return rc;
+}
+
+fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err)
+{
+    uint8_t oid[32];
+    int64_t size = 0;
+    fs_status rc;
+
+    if (!fs_hex_read(fs_bytes_str(oid_hex), oid, sizeof oid))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
+    rc = fs_db_int(db, &size, ret_held, err, "SELECT size FROM objects JOIN repo_objects USING(oid) WHERE oid = ? AND repo = ?", "bi",
+                   (fs_bytes){ oid, sizeof oid }, repo);
+    if (!rc && *ret_held)
+        *ret_bytes = (uint64_t)size;
+    return rc;
+}
