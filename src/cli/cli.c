@@ -127,7 +127,7 @@ static bool revision_is_safe(const char *s)
     }
 }
 
-static fs_status hub_cache(char **ret, fs_error *err)
+fs_status fs_hub_cache(char **ret, fs_error *err)
 {
     const char *s;
 
@@ -175,10 +175,31 @@ static fs_status snapshot_of(const char *repo, const char *revision, char **ret_
     return rc;
 }
 
-fs_status fs_model_path(const char *model, char **ret_path, fs_error *err)
+/* The lengths of org, of name, and where the revision begins; false: no Hub id. */
+static bool split_id(const char *model, size_t *ret_org, size_t *ret_name, const char **ret_revision)
 {
     size_t org = id_part(model), name = org && model[org] == '/' ? id_part(model + org + 1) : 0, id = org + 1 + name;
-    const char *revision = name && model[id] == '@' ? model + id + 1 : "main";
+
+    *ret_org = org;
+    *ret_name = name;
+    *ret_revision = name && model[id] == '@' ? model + id + 1 : "main";
+    return name && (!model[id] || model[id] == '@') && revision_is_safe(*ret_revision);
+}
+
+bool fs_model_is_hub_id(const char *model)
+{
+    size_t org, name;
+    const char *revision;
+
+    return split_id(model, &org, &name, &revision);
+}
+
+fs_status fs_model_path(const char *model, char **ret_path, fs_error *err)
+{
+    size_t org, name;
+    const char *revision;
+    bool is_id = split_id(model, &org, &name, &revision);
+    size_t id = org + 1 + name;
     char *cache = NULL, *repo = NULL, folder[3 * ID_PART_BYTES_MAX];
     fs_error inner;
     fs_status rc;
@@ -187,10 +208,10 @@ fs_status fs_model_path(const char *model, char **ret_path, fs_error *err)
         *ret_path = strdup(model);
         return *ret_path ? FS_OK : fs_fail_memory(err, strlen(model) + 1);
     }
-    if (!name || (model[id] && model[id] != '@') || !revision_is_safe(revision))
+    if (!is_id)
         return fs_fail(err, FS_ERR_NOT_FOUND,
                        "no model '%.200s': no such file or folder, and not a Hub id (org/name[@revision])", model);
-    rc = hub_cache(&cache, err);
+    rc = fs_hub_cache(&cache, err);
     if (rc)
         return rc;
     snprintf(folder, sizeof folder, "models--%.*s--%.*s", (int)org, model, (int)name, model + org + 1);
@@ -199,8 +220,7 @@ fs_status fs_model_path(const char *model, char **ret_path, fs_error *err)
         rc = snapshot_of(repo, revision, ret_path, &inner);
         if (rc == FS_ERR_NOT_FOUND)
             rc = fs_fail(err, FS_ERR_NOT_FOUND,
-                         "model '%.*s' at '%s' is not in the Hub cache (%s), and this version of farseek does not fetch; "
-                         "'hf download %.*s' puts it there", (int)id, model, revision, cache, (int)id, model);
+                         "model '%.*s' at '%s' is not in the Hub cache (%s); 'farseek pull %s' puts it there", (int)id, model, revision, cache, model);
         else if (rc && err)
             *err = inner;
     }

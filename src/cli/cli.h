@@ -39,6 +39,11 @@ int fs_exit_code(fs_status rc);
  * default main). *ret_path is a new string. FS_ERR_NOT_FOUND names what was looked for. */
 fs_status fs_model_path(const char *model, char **ret_path, fs_error *err);
 
+/* Whether model reads as a Hub id, org/name[@revision]. */
+bool fs_model_is_hub_id(const char *model);
+/* The Hub cache, as a new string. */
+fs_status fs_hub_cache(char **ret, fs_error *err);
+
 /* $VARIABLE/farseek or $HOME/fallback/farseek, as a new string; makes no folder. FS_ERR_NOT_FOUND without $HOME. */
 fs_status fs_user_folder(const char *variable, const char *fallback, char **ret, fs_error *err);
 /* Makes folder and its parents, mode 700. */

@@ -1,6 +1,7 @@
 /* farseek run: a chat on a terminal, or one answer. Opening, settings and the one-shot are here; chat_loop.c talks. */
 #include "cli/chat_loop.h"
 #include "cli/cli.h"
+#include "cli/pull_cli.h"
 #include "cli/interrupt.h"
 #include "cli/stream.h"
 
@@ -175,7 +176,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     fs_status rc = fs_speculation_from_name(opt.speculate, &speculation, err);
 
     if (!rc)
-        rc = fs_model_path(model, &path, err);
+        rc = fs_model_path_or_fetch(model, &path, err);
     if (rc)
         return rc;
     o.mtp = speculation == FS_SPECULATE_MTP;

@@ -20,6 +20,7 @@
 #define EACH(X) \
     X(run) \
     X(train) \
+    X(pull) \
     X(inspect) \
     X(convert) \
     X(quantize) \
