@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/writer.h"
 #include "cli/interrupt.h"
+#include "cli/likelihood.h"
 #include "cli/solver.h"
 
 #include <inttypes.h>
@@ -139,7 +140,7 @@ static void print_score(const evaluation *e)
            100 * (double)e->n_truncated / all);
 }
 
-static fs_status run(const fs_args *args, fs_error *err)
+static fs_status solve(const fs_args *args, fs_error *err)
 {
     fs_solver_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type,
                                        .memory_bytes_max = opt.memory },
@@ -171,12 +172,26 @@ static fs_status run(const fs_args *args, fs_error *err)
     return rc;
 }
 
+static fs_status run(const fs_args *args, fs_error *err)
+{
+    const fs_likelihood_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type,
+                                                 .memory_bytes_max = opt.memory },
+                                      .n_items = (size_t)opt.n_items, .out = opt.out, .json = opt.json };
+    fs_suite_kind kind = FS_SUITE_PROBLEMS;
+    fs_status rc = fs_suite_kind_of(args->items[1], &kind, err);
+
+    if (rc || kind == FS_SUITE_PROBLEMS)
+        return rc ? rc : solve(args, err);
+    fs_interrupt_catch();
+    return fs_likelihood(args->items[0], args->items[1], kind, &o, err);
+}
+
 const fs_command fs_command_eval = {
     .set = { .name = "eval",
              .usage = "MODEL SUITE",
              .summary = "Measure how many problems of a suite a model gets right.",
              .text = "SUITE is a .jsonl of records with prompt and answer, e.g. of `farseek data make --split test`. Prints pass@1 with its standard error over "
-                     "problems, pass@k, and lengths. What is printed depends on the model, the suite, the sampling and the seed alone.",
+                     "problems, pass@k, and lengths. Records with choices are multiple choice, by log-likelihood; records with text give perplexity. What is printed depends on the model, the suite, the sampling and the seed alone.",
              .options = options,
              .n_args_min = 2,
              .n_args_max = 2 },

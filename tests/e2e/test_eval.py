@@ -66,7 +66,7 @@ def test_a_records_task_judges(farseek, tmp_path, coin):
 
 
 @pytest.mark.parametrize("line, args, word", [
-    ({"text": "x"}, (), "no problem"), ({"prompt": "x", "answer": "y"}, ("--judge", "task"), "no task"), ({"prompt": "x", "answer": "y"}, ("--samples", 4, "--temperature", 0), "greedy"),
+    ({"messages": [{"role": "user", "content": "x"}]}, (), "no problem"), ({"prompt": "x", "answer": "y"}, ("--judge", "task"), "no task"), ({"prompt": "x", "answer": "y"}, ("--samples", 4, "--temperature", 0), "greedy"),
     ({"prompt": "x", "answer": "y"}, ("--samples", 4, "--pass-k", 5), "pass@5"), ({"prompt": "x", "answer": "y"}, ("--max-tokens", 100000), "context")])
 def test_what_cannot_be_measured(farseek, tmp_path, coin, line, args, word):
     r = farseek("eval", coin, suite(tmp_path / "s.jsonl", line), "-o", tmp_path / "out.jsonl", *args, check=False)
