@@ -99,14 +99,12 @@ def test_one_result_whatever_runs_it(farseek, tmp_path, coin, problems):
 
 def test_killed_at_any_moment(farseek, tmp_path, coin):
     p = suite(tmp_path / "p.jsonl", *[{"prompt": f"{i}?", "answer": "8"} for i in range(6000)])
-    start = time.monotonic()
     farseek("data", "reject", coin, p, tmp_path / "whole.jsonl", "--samples", 4)
-    whole_s = time.monotonic() - start
     command = [*BINARY, "data", "reject", coin, p, tmp_path / "k.jsonl", "--samples", "4", "--json"]
     rng, kills, went_on = random.Random(3), 0, 0
     for i in range(60):
         q = subprocess.Popen(command, stdout=subprocess.PIPE)
-        time.sleep(rng.uniform(0.05, 0.3 + 0.03 * i) * whole_s)
+        time.sleep(rng.uniform(0.05, 0.3 + 0.1 * i))
         q.send_signal(signal.SIGKILL)
         q.communicate()
         if q.returncode == 0:
