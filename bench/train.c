@@ -1,7 +1,7 @@
 /* Training steps of small models from nothing: forward, backward, norm, AdamW and packing over random ids, medians.
  *
- *   train COMMIT                                            models A, B, L with 1 and 2 threads
- *   train COMMIT A|B|L ROWS THREADS STEPS [MICRO_ROWS]      one of them
+ *   train COMMIT                                                   models A, B, L with 1 and 2 threads, in both classes
+ *   train COMMIT A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS]    one of them
  *
  * A and B have DeepSeek-V3's shape, L is llama's. FLOP a token: 6 * active weights + causal attention, 6 * layers * heads *
  * (qk + v) * length / 2, MLA counted unabsorbed: what a peer that trains the same model would count. */
@@ -49,10 +49,10 @@ static void die(fs_status rc, const fs_error *err)
     }
 }
 
-static void measure(const struct shape *s, uint32_t rows, int threads, int steps, uint32_t micro, const char *commit)
+static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads, int steps, uint32_t micro, const char *commit)
 {
     fs_optimizer o = fs_optimizer_default();
-    fs_trainer_options options = { .tokens_max = micro * s->length, .sequences_max = micro };
+    fs_trainer_options options = { .bf16 = bf16, .tokens_max = micro * s->length, .sequences_max = micro };
     fs_config config;
     fs_kernels kernels;
     fs_pool *pool;
@@ -102,7 +102,7 @@ static void measure(const struct shape *s, uint32_t rows, int threads, int steps
         pack[i] = (t3 - t2) / 1e3;
     }
     ms = median(all, (size_t)steps);
-    printf("%s,%u,%u,%d,%.0f,%.1f,%.1f,%.1f,%.1f,%.1f,%.0f,%s,%s\n", s->name, rows, micro, threads, 1e3 * rows * s->length / ms, ms,
+    printf("%s,%s,%u,%u,%d,%.0f,%.1f,%.1f,%.1f,%.1f,%.1f,%.0f,%s,%s\n", s->name, fs_precision_name(bf16), rows, micro, threads, 1e3 * rows * s->length / ms, ms,
            median(run, (size_t)steps), median(opt, (size_t)steps), median(pack, (size_t)steps), flop * rows * s->length / ms / 1e6,
            (double)fs_trainer_bytes(t) / 1048576, cpu_name(), commit);
     fflush(stdout);
@@ -117,22 +117,22 @@ int main(int argc, char **argv)
     static const uint32_t rows[] = { 16, 4, 16 };
     const char *commit = argc > 1 ? argv[1] : "";
 
-    if (argc > 2 && argc < 6) {
-        fprintf(stderr, "usage: train COMMIT [A|B|L ROWS THREADS STEPS [MICRO_ROWS]]\n");
+    if (argc > 2 && argc < 7) {
+        fprintf(stderr, "usage: train COMMIT [A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS]]\n");
         return 2;
     }
-    printf("model,rows,micro_rows,threads,tokens_s,ms_step,ms_forward_backward,ms_adamw,ms_pack,gflops,mib,cpu,commit\n");
+    printf("model,precision,rows,micro_rows,threads,tokens_s,ms_step,ms_forward_backward,ms_adamw,ms_pack,gflops,mib,cpu,commit\n");
     if (argc > 2) {
         size_t i = strcmp(argv[2], "B") == 0 ? 1 : strcmp(argv[2], "L") == 0 ? 2 : 0;
-        uint32_t n = (uint32_t)atoi(argv[3]), micro = argc > 6 ? (uint32_t)atoi(argv[6]) : n;
-        int steps = atoi(argv[5]);
+        uint32_t n = (uint32_t)atoi(argv[4]), micro = argc > 7 ? (uint32_t)atoi(argv[7]) : n;
+        int steps = atoi(argv[6]);
         if (n < 1 || n > ROWS_MAX || micro < 1 || n % micro || steps < 1 || steps > STEPS_MAX)
             return 2;
-        measure(&shapes[i], n, atoi(argv[4]), steps, micro, commit);
+        measure(&shapes[i], strcmp(argv[3], "bf16") == 0, n, atoi(argv[5]), steps, micro, commit);
         return 0;
     }
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int threads = 1; threads <= 2; threads++)
-            measure(&shapes[i], rows[i], threads, 5, rows[i], commit);
+        for (int run = 0; run < 4; run++)
+            measure(&shapes[i], run % 2, rows[i], 1 + run / 2, 5, rows[i], commit);
     return 0;
 }

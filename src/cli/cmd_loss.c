@@ -15,7 +15,7 @@
 #define ROWS_MAX       65536
 
 static struct {
-    const char *batch, *isa;
+    const char *batch, *isa, *precision;
     int n_threads, micro_rows;
     double mtp_weight, balance_weight;
     bool no_grad, json;
@@ -26,6 +26,7 @@ static const fs_option options[] = {
     FS_OPT_INT("micro-batch", 0, opt.micro_rows, 0, ROWS_MAX, "N", "rows at a time; changes nothing (default: all)"),
     FS_OPT_FLOAT("mtp-weight", 0, opt.mtp_weight, 0, 1e6, "X", "add the multi-token-prediction loss times X (default 0)"),
     FS_OPT_FLOAT("balance-weight", 0, opt.balance_weight, 0, 1e6, "X", "add the sequence-wise balance loss times X (default 0)"),
+    FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "class of the products, RN1 or RN1-bf16 (default: f32)"),
     FS_OPT_FLAG("no-grad", 0, opt.no_grad, "the loss alone"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads (default: one a usable CPU)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
@@ -165,6 +166,8 @@ static fs_status run(const fs_args *args, fs_error *err)
         rc = fs_model_path(args->items[0], &path, err);
     if (!rc)
         rc = fs_kernels_init_named(&kernels, opt.isa, err);
+    if (!rc)
+        rc = fs_precision_of(opt.precision, &to.bf16, err);
     if (!rc)
         rc = fs_pool_new(opt.n_threads, &pool, err);
     if (!rc)

@@ -648,6 +648,50 @@ static void feed_tokens(run *r, size_t n_t, uint32_t n_o, uint32_t n_i)
     feed_row(r, dw, (size_t)n_o * n_i);
 }
 
+/* Class RN1-bf16: x W^T in two calls over the panels, then x W, packed by columns, added twice. */
+static void feed_pair_product(run *r, uint32_t n, uint32_t k, size_t m, enum kind kind)
+{
+    size_t bytes, panels, ldy = n + 3;
+    float *w, *x, *y, *bias;
+    void *scratch;
+    fs_mat mat;
+    bool ok = fs_mat_pairs_bytes(n, k, &bytes);
+
+    assert(ok);
+    (void)ok;
+    begin(r);
+    w = random_row(r, (size_t)n * k, kind);
+    x = random_row(r, m * k, kind == SPECIAL ? PLAIN : kind);
+    bias = random_row(r, n, kind);
+    y = fs_arena_array(&r->arena, float, m * ldy);
+    memset(y, 0, m * ldy * sizeof *y);
+    scratch = fs_arena_alloc(&r->arena, FS_GEMM_SCRATCH_BYTES);
+    fs_mat_init_pairs(&mat, n, k, fs_arena_alloc(&r->arena, bytes));
+    panels = fs_mat_panels(&mat);
+    fs_mat_pack_pairs(&mat, &r->k.pairs, w, k, 0, panels);
+    r->k.pairs.gemm(&mat, 0, panels / 2, x, k, m, m % 2 ? bias : NULL, y, ldy, scratch);
+    r->k.pairs.gemm(&mat, panels / 2, panels, x, k, m, m % 2 ? bias : NULL, y, ldy, scratch);
+    feed_row(r, y, m * ldy);
+    fs_mat_pack_pair_columns(&mat, &r->k.pairs, w, n, NULL, 0, panels);
+    memset(y, 0, m * ldy * sizeof *y);
+    for (int i = 0; i < 2; i++)
+        r->k.pairs.gemm_add(&mat, 0, panels, x, k, m, y, ldy, scratch);
+    feed_row(r, y, m * ldy);
+}
+
+static void feed_pair_products(run *r)
+{
+    static const uint32_t outputs[] = { 1, 16, 17, 49 }, inputs[] = { 1, 15, 16, 17, 255, 256, 257, 513, 768 };
+    static const size_t rows[] = { 1, 2, 3, 5, 8, 13, 33 };
+    size_t turn = 0;
+
+    feed_name(r, "products bf16");
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++)
+            for (int kind = 0; kind < KIND_END; kind++)
+                feed_pair_product(r, outputs[o], inputs[i], rows[turn++ % (sizeof rows / sizeof *rows)], kind);
+}
+
 static void feed_training(run *r)
 {
     static const size_t tokens[] = { 1, 40, 255, 256, 257, 600 };
@@ -680,6 +724,7 @@ fs_status fs_conformance_feed(const fs_kernels *k, fs_sha256 *h, fs_error *err)
     feed_attentions(&r);
     feed_attentions_bf16(&r);
     feed_training(&r);
+    feed_pair_products(&r);
     fs_arena_done(&r.arena);
     return FS_OK;
 }

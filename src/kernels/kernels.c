@@ -83,6 +83,7 @@ void fs_kernels_init(fs_kernels *k, unsigned isa)
     k->isa = isa;
     fs_rows_kernels_init(&k->rows, isa);
     fs_product_kernels_init(&k->products, isa);
+    fs_pair_kernels_init(&k->pairs, isa);
     fs_quant_kernels_init(&k->quants, isa);
     fs_attention_kernels_init(&k->attention, isa);
     fs_grad_kernels_init(&k->grad, isa);
@@ -105,5 +106,18 @@ fs_status fs_kernels_init_named(fs_kernels *k, const char *isa, fs_error *err)
         want = bit == FS_ISA_AVX512 ? FS_ISA_AVX2 | FS_ISA_AVX512 : bit;
     }
     fs_kernels_init(k, want);
+    return FS_OK;
+}
+
+const char *fs_precision_name(bool bf16)
+{
+    return bf16 ? "bf16" : "f32";
+}
+
+fs_status fs_precision_of(const char *name, bool *ret_bf16, fs_error *err)
+{
+    if (name && strcmp(name, "f32") != 0 && strcmp(name, "bf16") != 0)
+        return fs_fail(err, FS_ERR_ARGUMENT, "precision '%s' is neither f32 nor bf16", name);
+    *ret_bf16 = name && strcmp(name, "bf16") == 0;
     return FS_OK;
 }

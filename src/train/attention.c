@@ -6,6 +6,7 @@
  *   dp = A256(dO, v) over value_dim;  d = order B of fma(dO, O);  ds = fl(p * fl(dp - d))
  *   dq = fl(scale * A256 of ds and k over the positions of keys);  dk = fl(scale * A256 of ds and q over those of queries)
  *   dv = A256 of p and dO over the positions of queries
+ * In class RN1-bf16 every A256 is a B256 of rounded operands, p and ds among them; M and L are those of its forward.
  * Heads that share keys are added in rising order from +0; a latent row's gradient is a head's fl(dk + dv) in the value's part. */
 #include "train/internal.h"
 
@@ -55,6 +56,65 @@ static float *key_panels(const struct core_job *job, size_t span, size_t kv_head
     return t->k_panels + (row * n_kv + panels_of(t->spans[span].n) * FS_PANEL * kv_head) * job->a->key_dim;
 }
 
+static void pack_rows(const fs_trainer *t, fs_mat *m, void *data, size_t n, size_t k, const float *src, size_t ld)
+{
+    if (t->options.bf16) {
+        fs_mat_init_pairs(m, (uint32_t)n, (uint32_t)k, data);
+        fs_mat_pack_pairs(m, &t->kernels->pairs, src, ld, 0, panels_of(n));
+    } else {
+        fs_mat_init_f32(m, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
+        fs_mat_pack_f32(m, src, ld, 0, panels_of(n));
+    }
+}
+
+static void pack_cols(const fs_trainer *t, fs_mat *m, void *data, size_t n, size_t k, const float *src, size_t ld)
+{
+    if (t->options.bf16) {
+        fs_mat_init_pairs(m, (uint32_t)n, (uint32_t)k, data);
+        fs_mat_pack_pair_columns(m, &t->kernels->pairs, src, ld, NULL, 0, panels_of(n));
+    } else {
+        fs_mat_init_f32(m, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
+        fs_mat_pack_columns(m, src, ld, NULL, 0, panels_of(n));
+    }
+}
+
+/* Pairs of values of a span and kv head; a span's rows begin behind those of every span before it. */
+static fs_pair *value_pairs(const struct core_job *job, size_t span, size_t kv_head)
+{
+    const fs_heads *a = job->a;
+    size_t n_kv = a->n_heads / a->group;
+
+    return job->t->v_pairs + (((job->t->spans[span].token0 + 1) / 2 + span) * n_kv + kv_head) * a->value_dim;
+}
+
+static void pair_values(const struct core_job *job, size_t span, size_t kv_head)
+{
+    const fs_heads *a = job->a;
+    const fs_span *s = &job->t->spans[span];
+    size_t ld = a->n_heads / a->group * a->value_dim;
+
+    for (size_t j = 0; j < s->n; j += 2) {
+        const float *v = a->v + (s->token0 + j) * ld + kv_head * a->value_dim;
+        fs_pair *to = value_pairs(job, span, kv_head) + j / 2 * ld;
+        size_t d = 0, rows = s->n - j < 2 ? 1 : 2;
+        for (; d + FS_PANEL <= a->value_dim; d += FS_PANEL)
+            job->t->kernels->pairs.pack_columns(v + d, ld, NULL, FS_PANEL, rows, to + d);
+        for (; d < a->value_dim; d++)
+            to[d] = fs_pair_of(v[d], rows == 2 ? v[ld + d] : 0.0f);
+    }
+}
+
+/* Latent rows. */
+static void round_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct core_job *job = ud;
+    const fs_heads *a = job->a;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++)
+        job->t->kernels->attention.bf16.round(a->k + i * a->key_dim, a->key_dim, (fs_pair *)(void *)job->t->k_panels + i * fs_pairs(a->key_dim));
+}
+
 static void panels_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct core_job *job = ud;
@@ -65,8 +125,9 @@ static void panels_piece(void *ud, size_t begin, size_t end, int thread)
     for (size_t i = begin; i < end; i++) {
         const fs_span *s = &job->t->spans[i / n_kv];
         fs_mat mat;
-        fs_mat_init_f32(&mat, FS_DTYPE_F32, s->n, (uint32_t)a->key_dim, key_panels(job, i / n_kv, i % n_kv));
-        fs_mat_pack_f32(&mat, a->k + (s->token0 * n_kv + i % n_kv) * a->key_dim, n_kv * a->key_dim, 0, panels_of(s->n));
+        pack_rows(job->t, &mat, key_panels(job, i / n_kv, i % n_kv), s->n, a->key_dim, a->k + (s->token0 * n_kv + i % n_kv) * a->key_dim, n_kv * a->key_dim);
+        if (job->t->options.bf16)
+            pair_values(job, i / n_kv, i % n_kv);
     }
 }
 
@@ -78,6 +139,7 @@ static void tile_piece(void *ud, size_t begin, size_t end, int thread)
     const fs_trainer *t = job->t;
     const fs_attention_kernels *k = &t->kernels->attention;
     size_t n_kv = a->n_heads / a->group, head_tiles = a->n_heads / job->heads;
+    fs_attention_part_fn *part = t->options.bf16 ? (a->latent ? k->bf16.mla_part : k->bf16.gqa_part) : a->latent ? k->mla_part : k->gqa_part;
     float *o = fs_trainer_scratch(t, thread), *scratch = o + FS_ATTENTION_QUERIES_MAX * a->value_dim;
     float m[FS_ATTENTION_QUERIES_MAX], l[FS_ATTENTION_QUERIES_MAX];
 
@@ -89,15 +151,21 @@ static void tile_piece(void *ud, size_t begin, size_t end, int thread)
             .q_token_stride = a->n_heads * a->key_dim, .q_head_stride = a->key_dim, .key_dim = a->key_dim, .value_dim = a->value_dim,
             .scale = t->softmax_scale,
         };
-        if (a->latent) {
+        if (a->latent && t->options.bf16) {
+            tile.k16 = (const fs_pair *)(const void *)t->k_panels + t->spans[q->span].token0 * fs_pairs(a->key_dim);
+        } else if (a->latent) {
             tile.k = a->k + t->spans[q->span].token0 * a->key_dim;
+        } else if (t->options.bf16) {
+            tile.k16 = (const fs_pair *)(const void *)key_panels(job, q->span, head0 / a->group);
+            tile.v16 = value_pairs(job, q->span, head0 / a->group);
+            tile.v_stride = n_kv * a->value_dim;
         } else {
             tile.k = key_panels(job, q->span, head0 / a->group);
             tile.v = a->v + (t->spans[q->span].token0 * n_kv + head0 / a->group) * a->value_dim;
             tile.v_stride = n_kv * a->value_dim;
         }
         for (size_t b = 0; b * BLOCK < tile.pos0 + tile.n_q; b++) {
-            (a->latent ? k->mla_part : k->gqa_part)(&tile, b, m, l, o, scratch);
+            part(&tile, b, m, l, o, scratch);
             for (size_t r = 0; r < tile.n_q * job->heads; r++) {
                 size_t at = (token + r / job->heads) * a->n_heads + head0 + r % job->heads;
                 float *out = a->o + at * a->value_dim;
@@ -125,6 +193,8 @@ void fs_attention_forward(fs_trainer *t, const fs_heads *a)
 
     if (!a->latent)
         fs_pool_for(t->pool, t->n_spans * (a->n_heads / a->group), 1, panels_piece, &job);
+    else if (t->options.bf16)
+        fs_pool_for(t->pool, t->n_tokens, fs_train_row_grain(t, t->n_tokens), round_piece, &job);
     fs_pool_for(t->pool, t->n_tiles * (a->n_heads / job.heads), 1, tile_piece, &job);
 }
 
@@ -160,18 +230,6 @@ static float *lay(float **at, size_t n)
     return p;
 }
 
-static void pack_rows(fs_mat *m, void *data, size_t n, size_t k, const float *src, size_t ld)
-{
-    fs_mat_init_f32(m, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
-    fs_mat_pack_f32(m, src, ld, 0, panels_of(n));
-}
-
-static void pack_cols(fs_mat *m, void *data, size_t n, size_t k, const float *src, size_t ld)
-{
-    fs_mat_init_f32(m, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
-    fs_mat_pack_columns(m, src, ld, NULL, 0, panels_of(n));
-}
-
 /* One sequence's head. */
 struct head {
     const float *q, *k, *v, *o, *d_o, *m, *l; /* of its first token */
@@ -180,12 +238,12 @@ struct head {
     size_t n;
 };
 
-/* The columns' inputs from begin to end. */
+/* The columns' inputs from begin, which is even, to end. */
 static fs_mat inputs(const fs_mat *m, size_t begin, size_t end)
 {
     fs_mat part = *m;
 
-    part.data += begin * FS_PANEL * sizeof(float);
+    part.data += (m->pairs ? begin / 2 : begin) * FS_PANEL * sizeof(float);
     part.k = (uint32_t)(end - begin);
     return part;
 }
@@ -202,8 +260,8 @@ static void block_pair(const struct core_job *job, const struct head *h, struct 
         size_t rows = nq - r0 < step ? nq - r0 : step, seen = diagonal ? r0 + rows : nk;
         fs_mat keys = inputs(&w->key_cols, 0, seen);
         float *dq = h->dq + (q0 + r0) * h->q_ld;
-        k->products.gemm(&w->keys, 0, panels_of(seen), h->q + (q0 + r0) * h->q_ld, h->q_ld, rows, NULL, w->p + r0 * BLOCK, BLOCK, w->gemm);
-        k->products.gemm(&w->values, 0, panels_of(seen), h->d_o + (q0 + r0) * h->o_ld, h->o_ld, rows, NULL, w->ds + r0 * BLOCK, BLOCK, w->gemm);
+        fs_mat_gemm(k, &w->keys, 0, panels_of(seen), h->q + (q0 + r0) * h->q_ld, h->q_ld, rows, NULL, w->p + r0 * BLOCK, BLOCK, w->gemm);
+        fs_mat_gemm(k, &w->values, 0, panels_of(seen), h->d_o + (q0 + r0) * h->o_ld, h->o_ld, rows, NULL, w->ds + r0 * BLOCK, BLOCK, w->gemm);
         for (size_t r = r0; r < r0 + rows; r++) {
             size_t visible = diagonal ? r + 1 : nk;
             float *p = w->p + r * BLOCK, *ds = w->ds + r * BLOCK;
@@ -212,17 +270,17 @@ static void block_pair(const struct core_job *job, const struct head *h, struct 
             memset(ds + visible, 0, (nk - visible) * sizeof *ds);
         }
         if (k0 == 0)
-            k->products.gemm(&keys, 0, panels_of(a->key_dim), w->ds + r0 * BLOCK, BLOCK, rows, NULL, dq, h->q_ld, w->gemm);
+            fs_mat_gemm(k, &keys, 0, panels_of(a->key_dim), w->ds + r0 * BLOCK, BLOCK, rows, NULL, dq, h->q_ld, w->gemm);
         else
-            k->products.gemm_add(&keys, 0, panels_of(a->key_dim), w->ds + r0 * BLOCK, BLOCK, rows, dq, h->q_ld, w->gemm);
+            fs_mat_gemm_add(k, &keys, 0, panels_of(a->key_dim), w->ds + r0 * BLOCK, BLOCK, rows, dq, h->q_ld, w->gemm);
     }
     for (size_t j0 = 0; j0 < nk; j0 += step) {
         size_t n = nk - j0 < step ? nk - j0 : step, first = diagonal ? j0 : 0; /* earlier queries do not see these keys */
         fs_mat q_cols = inputs(&w->q_cols, first, nq), d_o_cols = inputs(&w->d_o_cols, first, nq);
         fs_transpose(w->p + first * BLOCK + j0, BLOCK, NULL, nq - first, n, w->turned, BLOCK);
-        k->products.gemm_add(&d_o_cols, 0, panels_of(a->value_dim), w->turned, BLOCK, n, h->dv + (k0 + j0) * h->o_ld, h->o_ld, w->gemm);
+        fs_mat_gemm_add(k, &d_o_cols, 0, panels_of(a->value_dim), w->turned, BLOCK, n, h->dv + (k0 + j0) * h->o_ld, h->o_ld, w->gemm);
         fs_transpose(w->ds + first * BLOCK + j0, BLOCK, NULL, nq - first, n, w->turned, BLOCK);
-        k->products.gemm_add(&q_cols, 0, panels_of(a->key_dim), w->turned, BLOCK, n, h->dk + (k0 + j0) * h->q_ld, h->q_ld, w->gemm);
+        fs_mat_gemm_add(k, &q_cols, 0, panels_of(a->key_dim), w->turned, BLOCK, n, h->dk + (k0 + j0) * h->q_ld, h->q_ld, w->gemm);
     }
 }
 
@@ -262,13 +320,13 @@ static void head_piece(void *ud, size_t begin, size_t end, int thread)
             size_t nq = h.n - q0 < BLOCK ? h.n - q0 : BLOCK;
             for (size_t r = 0; r < nq; r++)
                 w.d[r] = t->kernels->grad.dot(h.d_o + (q0 + r) * h.o_ld, h.o + (q0 + r) * h.o_ld, vd);
-            pack_cols(&w.q_cols, data[3], kd, nq, h.q + q0 * h.q_ld, h.q_ld);
-            pack_cols(&w.d_o_cols, data[4], vd, nq, h.d_o + q0 * h.o_ld, h.o_ld);
+            pack_cols(t, &w.q_cols, data[3], kd, nq, h.q + q0 * h.q_ld, h.q_ld);
+            pack_cols(t, &w.d_o_cols, data[4], vd, nq, h.d_o + q0 * h.o_ld, h.o_ld);
             for (size_t k0 = 0; k0 <= q0; k0 += BLOCK) {
                 size_t nk = h.n - k0 < BLOCK ? h.n - k0 : BLOCK;
-                pack_rows(&w.keys, data[0], nk, kd, h.k + k0 * h.k_ld, h.k_ld);
-                pack_rows(&w.values, data[1], nk, vd, h.v + k0 * h.v_ld, h.v_ld);
-                pack_cols(&w.key_cols, data[2], kd, nk, h.k + k0 * h.k_ld, h.k_ld);
+                pack_rows(t, &w.keys, data[0], nk, kd, h.k + k0 * h.k_ld, h.k_ld);
+                pack_rows(t, &w.values, data[1], nk, vd, h.v + k0 * h.v_ld, h.v_ld);
+                pack_cols(t, &w.key_cols, data[2], kd, nk, h.k + k0 * h.k_ld, h.k_ld);
                 block_pair(job, &h, &w, q0, nq, k0, nk);
             }
         }

@@ -94,7 +94,7 @@ static void forward_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct experts_job *job = ud;
     fs_trainer *t = job->t;
-    const fs_product_kernels *k = &t->kernels->products;
+    const fs_kernels *k = t->kernels;
     size_t e, row, m, d = job->d, n = job->width;
     void *scratch = fs_trainer_scratch(t, thread);
 
@@ -108,10 +108,10 @@ static void forward_piece(void *ud, size_t begin, size_t end, int thread)
         up = job->l->kept.expert_up + row * n;
         mid = t->mid + row * n;
         gather(job, t->h, row, m);
-        k->gemm(&f->gate.w.rows, 0, fs_mat_panels(&f->gate.w.rows), t->gathered + row * d, d, m, NULL, gate, n, scratch);
-        k->gemm(&f->up.w.rows, 0, fs_mat_panels(&f->up.w.rows), t->gathered + row * d, d, m, NULL, up, n, scratch);
+        fs_mat_gemm(k, &f->gate.w.rows, 0, fs_mat_panels(&f->gate.w.rows), t->gathered + row * d, d, m, NULL, gate, n, scratch);
+        fs_mat_gemm(k, &f->up.w.rows, 0, fs_mat_panels(&f->up.w.rows), t->gathered + row * d, d, m, NULL, up, n, scratch);
         t->kernels->rows.swiglu(gate, up, mid, m * n);
-        k->gemm(&f->down.w.rows, 0, fs_mat_panels(&f->down.w.rows), mid, n, m, NULL, t->by_expert + row * d, d, scratch);
+        fs_mat_gemm(k, &f->down.w.rows, 0, fs_mat_panels(&f->down.w.rows), mid, n, m, NULL, t->by_expert + row * d, d, scratch);
     }
 }
 
@@ -171,7 +171,7 @@ static void backward_piece(void *ud, size_t begin, size_t end, int thread)
             continue;
         f = &job->l->experts[e];
         gather(job, job->dy, row, m);
-        k->products.gemm(&f->down.w.cols, 0, fs_mat_panels(&f->down.w.cols), t->gathered + row * d, d, m, NULL, t->d_gate + row * n, n, scratch);
+        fs_mat_gemm(k, &f->down.w.cols, 0, fs_mat_panels(&f->down.w.cols), t->gathered + row * d, d, m, NULL, t->d_gate + row * n, n, scratch);
         k->rows.swiglu(kept->expert_gate + row * n, kept->expert_up + row * n, t->mid + row * n, m * n);
         for (size_t r = row; r < row + m; r++) {
             const int32_t *ids = kept->top_ids + kept->row_token[r] * job->k;
@@ -185,8 +185,8 @@ static void backward_piece(void *ud, size_t begin, size_t end, int thread)
             k->rows.scale(w, t->mid + r * n, t->mid + r * n, n);
         }
         k->grad.swiglu(kept->expert_gate + row * n, kept->expert_up + row * n, t->d_gate + row * n, t->d_gate + row * n, t->d_up + row * n, m * n);
-        k->products.gemm(&f->gate.w.cols, 0, fs_mat_panels(&f->gate.w.cols), t->d_gate + row * n, n, m, NULL, t->by_expert + row * d, d, scratch);
-        k->products.gemm(&f->up.w.cols, 0, fs_mat_panels(&f->up.w.cols), t->d_up + row * n, n, m, NULL, t->gathered + row * d, d, scratch);
+        fs_mat_gemm(k, &f->gate.w.cols, 0, fs_mat_panels(&f->gate.w.cols), t->d_gate + row * n, n, m, NULL, t->by_expert + row * d, d, scratch);
+        fs_mat_gemm(k, &f->up.w.cols, 0, fs_mat_panels(&f->up.w.cols), t->d_up + row * n, n, m, NULL, t->gathered + row * d, d, scratch);
         k->rows.add(t->by_expert + row * d, t->gathered + row * d, t->by_expert + row * d, m * d);
     }
 }

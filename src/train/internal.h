@@ -14,6 +14,7 @@ typedef struct fs_operand {
     fs_param *p;
     const struct fs_merged *merged; /* its values are packed; NULL: the parameter's own */
     uint32_t row0, n, k;
+    bool pairs; /* of class RN1-bf16 */
     fs_mat rows; /* x W^T: n outputs */
     fs_mat cols; /* y W: k outputs */
 } fs_operand;
@@ -150,6 +151,7 @@ struct fs_trainer {
     uint64_t *index;     /* [T] token index */
     uint32_t *chain_at;  /* [T + 1] */
     fs_chains chains;
+    uint32_t *chain_words; /* where the pairs of each chain of dW's x begin */
     uint32_t *expert_chain_at, *expert_chain_begin; /* [T * k + 1], [E + 1] of the MoE layer under way */
     float *cs, *cs_back; /* [positions, rope dim]: cos and sin, and with the sine negated */
     uint32_t cs_positions;
@@ -163,7 +165,8 @@ struct fs_trainer {
     float *mtp_cat, *d_mtp_cat;         /* [T, 2D] */
     float *r;                           /* [T * H] factors of norms */
     float *d_att, *dq, *dk, *dv, *dk_part, *dv_part, *dq_lat, *do_lat, *d_raw, *d_kv_raw, *q_normed; /* attention's backward */
-    float *k_panels;                    /* gqa forward */
+    float *k_panels;                    /* gqa forward; bf16: the keys as pairs, and the values */
+    fs_pair *v_pairs;
     float *mid, *d_gate, *d_up;         /* [rows, I] of the largest feed-forward */
     float *gathered, *by_expert;        /* [T * k, D] */
     float *router_grad;                 /* [T, E] */
@@ -171,6 +174,7 @@ struct fs_trainer {
     float *frequency;                   /* [spans, E] f_i of the balance loss */
     float *pack_x, *turned;             /* operands of dW: panels of x, dy transposed */
     const float *packed_x;              /* what pack_x was made of; NULL: of something else since */
+    bool packed_pairs;                  /* and how */
     uint32_t low_r;                     /* the largest of pairs; 0: there are none */
     float *low_u, *low_e;               /* [T, low_r] of the pair under way */
     float *low_tiles;                   /* a thread's */
@@ -196,8 +200,8 @@ void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, 
 /* y = the A256 products of mat; y = fl(y + them). */
 void fs_product_set(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
 void fs_product_add(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
-/* g [n_o, n_i] goes on by dy^T x over the chains; NULL: nothing is done. same_x: x is what the last call had. */
-void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
+/* g [n_o, n_i] goes on by dy^T x over the chains, in class RN1-bf16 if pairs; NULL: nothing is done. same_x: x is what the last call had. */
+void fs_outer(fs_trainer *t, float *g, bool pairs, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
               const fs_chains *chains, bool same_x);
 /* The same for the rows of each expert, chains of them all in t->expert_chain_*: gradients of operand which of experts. */
 enum fs_expert_part { FS_EXPERT_GATE, FS_EXPERT_UP, FS_EXPERT_DOWN };

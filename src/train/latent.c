@@ -121,13 +121,13 @@ void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
     fs_lin_back(t, &l->o, dy, d, m, t->d_att, heads * v, false);
     for (size_t h = 0; h < heads; h++) {
         const fs_operand *w = &l->uv[h];
-        fs_outer(t, gradient_of(w), t->d_att + h * v, heads * v, v, k->o_lat + h * lora, heads * lora, lora, &t->chains, false);
+        fs_outer(t, gradient_of(w), w->pairs, t->d_att + h * v, heads * v, v, k->o_lat + h * lora, heads * lora, lora, &t->chains, false);
         fs_product_set(t, &w->cols, t->d_att + h * v, heads * v, m, t->do_lat + h * lora, heads * lora);
     }
     fs_attention_backward(t, &a, t->do_lat, t->dq_lat, t->dk, NULL);
     for (size_t h = 0; h < heads; h++) {
         const fs_operand *w = &l->uk[h];
-        fs_outer(t, gradient_of(w), k->q + h * (nope + rope), q_dim, nope, t->dq_lat + h * lat, heads * lat, lora, &t->chains, false);
+        fs_outer(t, gradient_of(w), w->pairs, k->q + h * (nope + rope), q_dim, nope, t->dq_lat + h * lat, heads * lat, lora, &t->chains, false);
         fs_product_set(t, &w->rows, t->dq_lat + h * lat, heads * lat, m, t->dq + h * (nope + rope), q_dim);
     }
     fs_pool_for(t->pool, m, fs_train_row_grain(t, m), turn_back_piece, &job);

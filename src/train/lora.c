@@ -34,6 +34,7 @@ fs_status fs_low_rank_init(fs_trainer *t, fs_low_rank *ret, const char *linear, 
         rc = fs_operand_add(t, &ret->b, b, 0, b->rows, err);
     if (rc)
         return rc;
+    ret->a.pairs = ret->b.pairs = false; /* of class RN1, as an adapter's are */
     ret->r = a->rows;
     ret->scale = fs_low_rank_scale(t->options.low_rank);
     t->low_r = ret->r > t->low_r ? ret->r : t->low_r;
@@ -128,8 +129,8 @@ void fs_low_rank_grad(fs_trainer *t, const fs_low_rank *l, const float *dy, size
     struct low_job job = { .t = t, .l = l, .x = x, .ldx = ldx, .dy = dy, .lddy = lddy, .m = chains->at[chains->n] };
 
     run(&job);
-    fs_outer(t, l->a.p->g, t->low_e, l->r, l->r, x, ldx, l->a.k, chains, same_x);
-    fs_outer(t, l->b.p->g, dy, lddy, l->b.n, t->low_u, l->r, l->r, chains, false);
+    fs_outer(t, l->a.p->g, false, t->low_e, l->r, l->r, x, ldx, l->a.k, chains, same_x);
+    fs_outer(t, l->b.p->g, false, dy, lddy, l->b.n, t->low_u, l->r, l->r, chains, false);
 }
 
 /* ---- merged ---- */

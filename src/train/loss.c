@@ -94,7 +94,7 @@ fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const f
         fs_pool_for(t->pool, m, 1, rows_piece, &job);
         if (!d_h)
             continue;
-        fs_outer(t, head_grad, t->logits, v, v, h + row * d, d, d, &one, false);
+        fs_outer(t, head_grad, t->head.w.pairs, t->logits, v, v, h + row * d, d, d, &one, false);
         if (t->head.low.r)
             fs_low_rank_grad(t, &t->head.low, t->logits, v, h + row * d, d, &one, true);
         fs_lin_back(t, &t->head, t->logits, v, m, d_h + row * d, d, false);

@@ -23,7 +23,7 @@ fs_status fs_operand_add(fs_trainer *t, fs_operand *ret, fs_param *p, uint32_t r
         t->operands = list;
         t->operands_capacity = capacity;
     }
-    *ret = (fs_operand){ .p = p, .row0 = row0, .n = n, .k = p->cols };
+    *ret = (fs_operand){ .p = p, .row0 = row0, .n = n, .k = p->cols, .pairs = t->options.bf16 };
     t->operands[t->n_operands++] = ret;
     return FS_OK;
 }
@@ -45,11 +45,20 @@ fs_status fs_lin_init(fs_trainer *t, fs_lin *ret, const char *prefix, const char
     return rc ? rc : fs_operand_add(t, &ret->w, w, 0, w->rows, err);
 }
 
-static bool take(size_t *at, uint32_t n, uint32_t k)
+static bool take(size_t *at, const fs_operand *o, uint32_t n, uint32_t k)
 {
     size_t bytes;
 
-    return fs_mat_bytes(FS_DTYPE_F32, n, k, 0, 0, &bytes) && fs_add_size(*at, bytes, at);
+    return (o->pairs ? fs_mat_pairs_bytes(n, k, &bytes) : fs_mat_bytes(FS_DTYPE_F32, n, k, 0, 0, &bytes)) && fs_add_size(*at, bytes, at);
+}
+
+static void place(const fs_trainer *t, const fs_operand *o, fs_mat *ret, uint32_t n, uint32_t k, size_t *at)
+{
+    if (o->pairs)
+        fs_mat_init_pairs(ret, n, k, t->packed + *at);
+    else
+        fs_mat_init_f32(ret, FS_DTYPE_F32, n, k, t->packed + *at);
+    take(at, o, n, k);
 }
 
 static void list_items(fs_trainer *t, const fs_operand *o, bool cols)
@@ -76,7 +85,8 @@ fs_status fs_operands_plan(fs_trainer *t, fs_error *err)
     size_t n_bytes = 0, at = 0;
 
     for (size_t i = 0; i < t->n_operands; i++)
-        if (!take(&n_bytes, t->operands[i]->n, t->operands[i]->k) || !take(&n_bytes, t->operands[i]->k, t->operands[i]->n))
+        if (!take(&n_bytes, t->operands[i], t->operands[i]->n, t->operands[i]->k) ||
+            !take(&n_bytes, t->operands[i], t->operands[i]->k, t->operands[i]->n))
             return fs_fail(err, FS_ERR_FORMAT, "the operands of tensor '%s' would not fit in the address space", t->operands[i]->p->name);
     t->packed = fs_alloc_lazy(n_bytes);
     if (!t->packed)
@@ -84,10 +94,8 @@ fs_status fs_operands_plan(fs_trainer *t, fs_error *err)
     t->packed_bytes = n_bytes;
     for (size_t i = 0; i < t->n_operands; i++) {
         fs_operand *o = t->operands[i];
-        fs_mat_init_f32(&o->rows, FS_DTYPE_F32, o->n, o->k, t->packed + at);
-        take(&at, o->n, o->k);
-        fs_mat_init_f32(&o->cols, FS_DTYPE_F32, o->k, o->n, t->packed + at);
-        take(&at, o->k, o->n);
+        place(t, o, &o->rows, o->n, o->k, &at);
+        place(t, o, &o->cols, o->k, o->n, &at);
     }
     list_all(t);
     t->pack_items = malloc(t->n_pack_items * sizeof *t->pack_items);
@@ -112,7 +120,11 @@ static void pack_some(const fs_trainer *t, size_t begin, size_t end, bool merged
         const float *w = (o->merged ? o->merged->values : o->p->w) + (size_t)o->row0 * o->k;
         if (!o->merged != !merged)
             continue;
-        if (item->cols)
+        if (o->pairs && item->cols)
+            fs_mat_pack_pair_columns(&o->cols, &t->kernels->pairs, w, o->k, NULL, item->begin, item->end);
+        else if (o->pairs)
+            fs_mat_pack_pairs(&o->rows, &t->kernels->pairs, w, o->k, item->begin, item->end);
+        else if (item->cols)
             fs_mat_pack_columns(&o->cols, w, o->k, NULL, item->begin, item->end);
         else
             fs_mat_pack_f32(&o->rows, w, o->k, item->begin, item->end);

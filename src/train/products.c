@@ -31,7 +31,7 @@ static void product_piece(void *ud, size_t begin, size_t end, int thread)
         size_t p0 = panels * piece / job->pieces, p1 = panels * (piece + 1) / job->pieces, col = p0 * FS_PANEL;
         size_t cols = (p1 * FS_PANEL < job->mat->n ? p1 * FS_PANEL : job->mat->n) - col;
 
-        k->products.gemm(job->mat, p0, p1, job->x + row * job->ldx, job->ldx, m, job->bias, job->y + row * job->ldy, job->ldy,
+        fs_mat_gemm(k, job->mat, p0, p1, job->x + row * job->ldx, job->ldx, m, job->bias, job->y + row * job->ldy, job->ldy,
                          fs_trainer_scratch(job->t, thread));
         for (size_t r = row; job->sum && r < row + m; r++)
             k->rows.add(job->sum + r * job->ldsum + col, job->y + r * job->ldy + col, job->sum + r * job->ldsum + col, cols);
@@ -89,10 +89,25 @@ struct outer_job {
     const float *dy, *x;
     const uint32_t *dy_index, *x_index; /* NULL: row i is row i */
     size_t lddy, ldx, n_o, n_i, m, ld; /* ld: of dy transposed */
+    bool pairs;           /* every chain of x begins with a pair of its own, at t->chain_words */
     fs_mat mat;           /* columns of x */
     size_t n_turns, blocks, pieces;
-    const fs_chains *chains;
+    const fs_chains *chains; /* all of them */
 };
+
+/* The columns of each chain, so that its first element is the first of a pair. */
+static void pack_chains(const struct outer_job *job, size_t panel)
+{
+    const fs_trainer *t = job->t;
+    size_t col = panel * FS_PANEL, n = job->n_i - col < FS_PANEL ? job->n_i - col : FS_PANEL;
+    fs_pair *dst = (fs_pair *)(void *)((uint8_t *)t->pack_x + panel * job->mat.panel_bytes);
+
+    for (uint32_t c = 0; c < job->chains->n; c++) {
+        uint32_t at = job->chains->at[c], rows = job->chains->at[c + 1] - at;
+        t->kernels->pairs.pack_columns(job->x + col + (job->x_index ? 0 : at * job->ldx), job->ldx, job->x_index ? job->x_index + at : NULL, n, rows,
+                                       dst + (size_t)t->chain_words[c] * FS_PANEL);
+    }
+}
 
 /* Turns first, 16 rows each, then panels of x. */
 static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
@@ -106,6 +121,8 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
             size_t row = i * 16, n = job->m - row < 16 ? job->m - row : 16;
             fs_transpose(job->dy_index ? job->dy : job->dy + row * job->lddy, job->lddy, job->dy_index ? job->dy_index + row : NULL, n, job->n_o,
                          t->turned + row, job->ld);
+        } else if (job->pairs) {
+            pack_chains(job, i - job->n_turns);
         } else {
             fs_mat_pack_columns(&job->mat, job->x, job->ldx, job->x_index, i - job->n_turns, i - job->n_turns + 1);
         }
@@ -130,32 +147,31 @@ static void outer_piece(void *ud, size_t begin, size_t end, int thread)
         size_t piece = i % job->pieces, block = i / job->pieces % job->blocks, expert = i / job->pieces / job->blocks;
         size_t o = block * OUT_BLOCK, n_o = job->n_o - o < OUT_BLOCK ? job->n_o - o : OUT_BLOCK;
         float *g = job->g ? job->g : expert_gradient(job, expert);
-        fs_chains chains = job->g ? *job->chains
-                                  : (fs_chains){ t->expert_chain_at + t->expert_chain_begin[expert],
-                                                 t->expert_chain_begin[expert + 1] - t->expert_chain_begin[expert] };
+        const uint32_t *at = job->chains->at;
+        uint32_t first = job->g ? 0 : t->expert_chain_begin[expert], stop = job->g ? job->chains->n : t->expert_chain_begin[expert + 1];
 
         if (!g)
             continue;
         g += o * job->n_i;
-        for (uint32_t c = 0, next; c < chains.n; c = next) {
+        for (uint32_t c = first, next; c < stop; c = next) {
             fs_mat part = job->mat;
-            for (next = c + 1; next < chains.n && chains.at[next] - chains.at[next - 1] == FS_CHAIN_TOKENS; next++)
+            for (next = c + 1; next < stop && at[next] - at[next - 1] == FS_CHAIN_TOKENS; next++)
                 ;
-            part.k = chains.at[next] - chains.at[c];
-            part.data += (size_t)chains.at[c] * FS_PANEL * sizeof(float);
-            t->kernels->products.gemm_add(&part, panels * piece / job->pieces, panels * (piece + 1) / job->pieces,
-                                          t->turned + o * job->ld + chains.at[c], job->ld, n_o, g, job->n_i,
-                                          fs_trainer_scratch(t, thread));
+            part.k = at[next] - at[c];
+            part.data += (size_t)(job->pairs ? t->chain_words[c] : at[c]) * FS_PANEL * sizeof(float);
+            fs_mat_gemm_add(t->kernels, &part, panels * piece / job->pieces, panels * (piece + 1) / job->pieces, t->turned + o * job->ld + at[c], job->ld,
+                            n_o, g, job->n_i, fs_trainer_scratch(t, thread));
         }
     }
 }
 
 /* Whether x is not what stands packed. A call that is left out takes x from those behind it that would have used it again. */
-static bool must_pack(fs_trainer *t, const float *x, bool same_x)
+static bool must_pack(fs_trainer *t, const float *x, bool pairs, bool same_x)
 {
-    bool stands = same_x && t->packed_x == x;
+    bool stands = same_x && t->packed_x == x && t->packed_pairs == pairs;
 
     t->packed_x = x;
+    t->packed_pairs = pairs;
     return !stands;
 }
 
@@ -164,14 +180,27 @@ static void leave_out(fs_trainer *t, bool same_x)
     t->packed_x = same_x ? t->packed_x : NULL;
 }
 
+/* Words of a panel of pairs: fills t->chain_words. */
+static size_t count_words(fs_trainer *t, const fs_chains *chains)
+{
+    size_t n = 0;
+
+    for (uint32_t c = 0; c < chains->n; c++) {
+        t->chain_words[c] = (uint32_t)n;
+        n += fs_pairs(chains->at[c + 1] - chains->at[c]);
+    }
+    return n;
+}
+
 static void outer(struct outer_job *job, size_t n_experts, bool same_x)
 {
     fs_trainer *t = job->t;
-    bool pack = must_pack(t, job->x, same_x);
+    bool pack = must_pack(t, job->x, job->pairs, same_x);
     size_t threads = (size_t)fs_pool_threads(t->pool), want = threads == 1 ? 1 : 4 * threads, panels;
 
-    job->mat = (fs_mat){ .dtype = FS_DTYPE_F32, .n = (uint32_t)job->n_i, .k = (uint32_t)job->m, .data = (const uint8_t *)t->pack_x,
-                         .panel_bytes = job->m * FS_PANEL * sizeof(float) };
+    job->mat = (fs_mat){ .dtype = job->pairs ? FS_DTYPE_BF16 : FS_DTYPE_F32, .n = (uint32_t)job->n_i, .k = (uint32_t)job->m, .pairs = job->pairs,
+                         .data = (const uint8_t *)t->pack_x,
+                         .panel_bytes = (job->pairs ? count_words(t, job->chains) : job->m) * FS_PANEL * sizeof(float) };
     panels = fs_mat_panels(&job->mat);
     job->n_turns = (job->m + 15) / 16;
     job->ld = fs_turned_ld(job->m);
@@ -183,10 +212,10 @@ static void outer(struct outer_job *job, size_t n_experts, bool same_x)
     fs_pool_for(t->pool, n_experts * job->blocks * job->pieces, 1, outer_piece, job);
 }
 
-void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
+void fs_outer(fs_trainer *t, float *g, bool pairs, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
               const fs_chains *chains, bool same_x)
 {
-    struct outer_job job = { .t = t, .g = g, .dy = dy, .x = x, .lddy = lddy, .ldx = ldx, .n_o = n_o, .n_i = n_i, .m = chains->at[chains->n],
+    struct outer_job job = { .t = t, .g = g, .pairs = pairs, .dy = dy, .x = x, .lddy = lddy, .ldx = ldx, .n_o = n_o, .n_i = n_i, .m = chains->at[chains->n],
                              .chains = chains };
 
     assert(chains->at[0] == 0);
@@ -199,7 +228,8 @@ void fs_outer(fs_trainer *t, float *g, const float *dy, size_t lddy, size_t n_o,
 void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
                       size_t n_o, const float *x, size_t ldx, const uint32_t *x_index, size_t n_i, bool same_x)
 {
-    struct outer_job job = { .t = t, .layer = layer, .part = part, .dy = dy, .x = x, .dy_index = dy_index, .x_index = x_index, .lddy = lddy,
+    fs_chains chains = { t->expert_chain_at, t->expert_chain_begin[t->config->n_routed_experts] };
+    struct outer_job job = { .t = t, .layer = layer, .pairs = t->options.bf16, .chains = &chains, .part = part, .dy = dy, .x = x, .dy_index = dy_index, .x_index = x_index, .lddy = lddy,
                              .ldx = ldx, .n_o = n_o, .n_i = n_i, .m = (size_t)t->n_tokens * t->config->num_experts_per_tok };
 
     size_t e = 0;
@@ -214,7 +244,7 @@ void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part 
 
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x)
 {
-    fs_outer(t, l->w.p->g, dy, lddy, l->w.n, x, ldx, l->w.k, &t->chains, same_x);
+    fs_outer(t, l->w.p->g, l->w.pairs, dy, lddy, l->w.n, x, ldx, l->w.k, &t->chains, same_x);
     if (l->low.r)
         fs_low_rank_grad(t, &l->low, dy, lddy, x, ldx, &t->chains, true);
     if (l->bias && l->bias->g)

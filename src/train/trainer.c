@@ -120,6 +120,7 @@ static fs_status init_layer(fs_trainer *t, fs_train_layer *l, uint32_t index, fs
     rc = fs_lin_init(t, &l->router, prefix, "mlp.gate", err);
     if (!rc && c->topk_method == FS_TOPK_NOAUX_TC)
         rc = find(t, &l->correction_bias, prefix, "mlp.gate.e_score_correction_bias", err);
+    l->router.w.pairs = false; /* a rounded logit would flip choices */
     for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
         snprintf(name, sizeof name, "mlp.experts.%" PRIu32, e);
         rc = init_ffn(t, &l->experts[e], prefix, name, err);
@@ -249,6 +250,7 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->span_of, m, 1);
     TAKE(t->index, m, 1);
     TAKE(t->chain_at, m + 1, 1);
+    TAKE(t->chain_words, larger(m, rows), 1);
     TAKE(t->cs, c->max_position_embeddings < m ? c->max_position_embeddings : m, t->rope.dim);
     TAKE(t->cs_back, c->max_position_embeddings < m ? c->max_position_embeddings : m, t->rope.dim);
     for (uint32_t i = 0; i < t->n_layers; i++)
@@ -286,7 +288,11 @@ static void walk(fs_trainer *t, struct walk *w)
     } else {
         TAKE(t->dv, m, kv);
         TAKE(t->k_panels, m + FS_PANEL * spans, kv);
+        if (t->options.bf16)
+            TAKE(t->v_pairs, m / 2 + 1 + spans, kv);
     }
+    if (c->kv_lora_rank && t->options.bf16)
+        TAKE(t->k_panels, m, fs_pairs(t->key_dim));
     ffn = larger(ffn, larger(rows * c->moe_intermediate_size, m * c->n_shared_experts * c->moe_intermediate_size));
     TAKE(t->mid, ffn, 1);
     TAKE(t->d_gate, ffn, 1);

@@ -1,4 +1,5 @@
-/* Forward and backward of a model by hand, in exact f32 (RN1 section 8): loss and gradients of a step, a micro-batch at a time.
+/* Forward and backward of a model by hand (RN1 section 8), in exact f32 or in class RN1-bf16: loss and gradients of a step, a
+ * micro-batch at a time.
  *
  * It owns the parameters and every activation; it borrows the configuration, the pool and the kernels. The forward pass is the
  * engine's arithmetic, so its logits are the engine's to the bit; sums over tokens go by token index, so no bit depends on
@@ -25,6 +26,7 @@ typedef struct fs_train_sequence {
 } fs_train_sequence;
 
 typedef struct fs_trainer_options {
+    bool bf16;             /* products and attention in class RN1-bf16 (section 8a), else in RN1; masters and gradients are f32 in both */
     bool mtp;
     double mtp_weight;     /* of its loss */
     const fs_low_rank_options *low_rank; /* pairs are trained, the model is frozen; NULL: none; borrowed for the life of the trainer */

@@ -249,15 +249,14 @@ static void single_weights_foretell_the_loss(void **state)
     close_bed(&b);
 }
 
-static void no_cut_changes_a_bit(void **state)
+static void check_cuts(bool bf16)
 {
     static const char *const names[] = { "ds_v3", "qwen3", "ds_v2_group", "qwen2_tied" };
     fs_error err;
 
-    (void)state;
     for (size_t f = 0; f < sizeof names / sizeof *names; f++) {
         bool mtp = f == 0;
-        fs_trainer_options o = { .mtp = mtp, .mtp_weight = mtp ? 0.3 : 0, .balance_weight = mtp ? 1e-3 : 0, .tokens_max = N_IDS, .sequences_max = 6 };
+        fs_trainer_options o = { .bf16 = bf16, .mtp = mtp, .mtp_weight = mtp ? 0.3 : 0, .balance_weight = mtp ? 1e-3 : 0, .tokens_max = N_IDS, .sequences_max = 6 };
         float *want = NULL;
         double loss = 0;
         for (int turn = 0; turn < 7; turn++) {
@@ -280,6 +279,75 @@ static void no_cut_changes_a_bit(void **state)
             close_bed(&b);
         }
         free(want);
+    }
+}
+
+static void no_cut_changes_a_bit(void **state)
+{
+    (void)state;
+    check_cuts(false);
+}
+
+static void no_cut_changes_a_bit_in_bf16(void **state)
+{
+    (void)state;
+    check_cuts(true);
+}
+
+static double cosine(const float *a, const float *b, size_t n, double *ret_norm)
+{
+    double aa = 0, bb = 0, ab = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+        ab += (double)a[i] * (double)b[i];
+    }
+    *ret_norm = sqrt(aa);
+    return ab / (sqrt(aa) * sqrt(bb) + 1e-300);
+}
+
+/* Rounded operands: loss and gradient are near those of class RN1, and are others. The fixtures' weights are so large that every
+ * summand shows, and rounding flips choices of experts; those of a model from nothing are not. */
+static void bf16_is_near_f32(void **state)
+{
+    static const char *const names[] = { "ds_v3", "ds_v2_lite", "ds_v2_group", "deepseek_moe", "qwen3", "llama3", "long_qwen2" };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < 2 * sizeof names / sizeof *names; f++) {
+        const char *name = names[f / 2];
+        bool fresh = f % 2, mtp = f / 2 == 0;
+        fs_trainer_options o = { .mtp = mtp, .mtp_weight = mtp ? 0.3 : 0, .tokens_max = N_IDS, .sequences_max = 6 };
+        struct bed b[2];
+        double loss[2], cos, norm;
+        fs_params *p[2];
+        for (int i = 0; i < 2; i++) {
+            o.bf16 = i;
+            assert_ok(open_bed(&b[i], name, 2, fs_isa_detect(), o, &err), err);
+            p[i] = fs_trainer_params(b[i].t);
+            if (fresh) {
+                fs_params_init(p[i], 1, 0.02);
+                fs_trainer_pack(b[i].t);
+            }
+            make_ids(fs_weights_config(b[i].weights)->vocab_size, 3);
+            loss[i] = step(b[i].t, 3, 3);
+        }
+        assert_true(loss[0] != loss[1]);
+        if (fabs(loss[0] - loss[1]) > 1e-2 * loss[0])
+            fail_msg("%s: the loss is %g, in bf16 %g", name, loss[0], loss[1]);
+        cos = cosine(p[0]->g, p[1]->g, p[0]->n_trained, &norm);
+        if (cos < (fresh ? 0.999 : 0.97))
+            fail_msg("%s: the cosine of the gradients is %g", name, cos);
+        for (size_t i = 0; fresh && i < p[0]->n; i++) {
+            const fs_param *a = &p[0]->items[i], *c = &p[1]->items[i];
+            double of_all = norm, own;
+            cos = a->g ? cosine(a->g, c->g, a->n, &own) : 1;
+            if (a->g && !strstr(a->name, ".experts.") && /* a token more or less is much of an expert */ own > 0.01 * of_all && cos < 0.998)
+                fail_msg("%s: the cosine of the gradients of %s is %g", name, a->name, cos);
+        }
+        close_bed(&b[0]);
+        close_bed(&b[1]);
     }
 }
 
@@ -409,6 +477,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_the_engines),      cmocka_unit_test(gradients_foretell_the_loss),
         cmocka_unit_test(single_weights_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
+        cmocka_unit_test(no_cut_changes_a_bit_in_bf16), cmocka_unit_test(bf16_is_near_f32),
         cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(freezing_changes_no_other_gradient),
         cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
     };
