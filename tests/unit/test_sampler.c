@@ -284,7 +284,7 @@ static void a_failing_allocation_is_a_sentence(void **state)
     for (; alloc_fail_at(n), fs_sampler_new(&kernels, V, &s, NULL) != FS_OK; n++)
         assert_null(s);
     alloc_fail_off();
-    assert_int_equal(n, 6);
+    assert_int_equal(n, 7);
     fs_sampler_free(s);
 }
 
