@@ -160,6 +160,8 @@ static bool authenticate(fs_hub_call *c)
     }
     if (!*token)
         return true;
+    if (fs_hub_xet_token_read(c, token))
+        return true;
     rc = fs_hub_user_by_token(c->db, token, &c->user, &c->err);
     if (rc == FS_ERR_NOT_FOUND) {
         fs_hub_error(c, 401, NULL, "Invalid user token.");

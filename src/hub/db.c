@@ -57,6 +57,16 @@ static const char *const versions[] = {
     " author INTEGER NOT NULL REFERENCES accounts, created_ms INTEGER NOT NULL, text TEXT, text2 TEXT, hidden INTEGER NOT NULL DEFAULT 0,"
     " edited_ms INTEGER, FOREIGN KEY(repo, num) REFERENCES discussions ON DELETE CASCADE);"
     "CREATE INDEX events_of ON events(repo, num, id);",
+    "CREATE TABLE xet_xorbs(hash BLOB PRIMARY KEY, n_bytes INTEGER NOT NULL, chunks BLOB NOT NULL, created_ms INTEGER NOT NULL);"
+    "CREATE TABLE xet_xorb_repos(xorb BLOB NOT NULL REFERENCES xet_xorbs, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE,"
+    " PRIMARY KEY(xorb, repo)) WITHOUT ROWID;"
+    "CREATE INDEX xet_xorb_repos_repo ON xet_xorb_repos(repo);"
+    "CREATE TABLE xet_chunks(hash BLOB NOT NULL, xorb BLOB NOT NULL REFERENCES xet_xorbs, PRIMARY KEY(hash, xorb)) WITHOUT ROWID;"
+    "CREATE TABLE xet_files(hash BLOB PRIMARY KEY, sha256 BLOB NOT NULL, n_bytes INTEGER NOT NULL, terms BLOB NOT NULL);"
+    "CREATE INDEX xet_files_sha256 ON xet_files(sha256);"
+    "CREATE TABLE xet_file_xorbs(xorb BLOB NOT NULL REFERENCES xet_xorbs, file BLOB NOT NULL REFERENCES xet_files,"
+    " PRIMARY KEY(xorb, file)) WITHOUT ROWID;"
+    "CREATE INDEX xet_file_xorbs_file ON xet_file_xorbs(file);",
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -179,6 +179,8 @@ static const fs_http_route routes[] = {
     POST(REPO "/like", like),
     DELETE(REPO "/like", unlike),
     GET(REPO "/likers", likers),
+    GET(REPO "/xet-read-token/{}", xet_read_token),
+    GET(REPO "/xet-write-token/{}", xet_write_token),
     GET("/api/{*}", not_here),
 
     STREAM("PUT", "/lfs/objects/{}", UINT64_MAX, lfs_put),
@@ -186,6 +188,16 @@ static const fs_http_route routes[] = {
     POST("/lfs/objects/{}/verify", lfs_verify),
     STREAM("PUT", "/lfs/parts/{}/{}", UINT64_MAX, lfs_part),
     POST("/lfs/parts/{}", lfs_complete),
+
+    STREAM("POST", "/v1/xorbs/{}/{}", 80 * MIB, xet_xorb_put),
+    GET("/v1/xorbs/{}/{}", xet_xorb_head),
+    LARGE("POST", "/v1/shards", 64 * MIB, xet_shard),
+    LARGE("POST", "/v2/shards", 64 * MIB, xet_shard_stream),
+    GET("/v1/chunks/{}/{}", xet_chunk),
+    GET("/v2/reconstructions/{}", xet_file),
+    GET("/v1/reconstructions/{}", xet_file_v1),
+    GET("/v1/files/{}", xet_file_head),
+    GET("/xet/data/{}", xet_data),
 
     GET("/{}/{}/resolve/{}/{*}", resolve),
     GET("/{}/{}/{}/resolve/{}/{*}", resolve),

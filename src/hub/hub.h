@@ -5,6 +5,7 @@
  *   DATA/secret          32 random bytes that sign upload and download links
  *   DATA/repos/ab/X.git  bare repositories under random names: what a repository is called is in the database only
  *   DATA/objects/ab/cd/  large files under their SHA-256
+ *   DATA/xorbs/ab/cd/    what clients of Xet upload, as it came
  *   DATA/hooks           what git calls when something is pushed */
 #ifndef FS_HUB_HUB_H
 #define FS_HUB_HUB_H

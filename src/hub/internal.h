@@ -41,6 +41,8 @@ fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, 
 fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err);
 /* Whether the repository holds it, with its size. */
 fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err);
+/* What the account may use and uses, in bytes of large files; *ret_quota -1: no limit. */
+fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, fs_error *err);
 fs_status fs_hub_folder_sync(const char *path, fs_error *err);
 fs_status fs_hub_folders_make(const char *path, fs_error *err); /* all of path's folders, mode 700 */
 
@@ -96,6 +98,10 @@ typedef struct fs_hub_call {
     char path[512]; /* of git */
     bool replied;
     char base[300]; /* "http://host:port" */
+    struct {
+        int64_t repo; /* 0: the request has no token of Xet's */
+        bool may_write;
+    } xet;
     fs_error err;
 } fs_hub_call;
 
@@ -229,6 +235,15 @@ fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *t
                                 int64_t *ret_num, fs_error *err);
 fs_status fs_hub_event_add(fs_hub_call *c, int64_t num, const char *type, const char *text, const char *text2, int64_t *ret_id, fs_error *err);
 
+/* ---- xet_api.c ---- */
+
+/* A token of Xet's: fills c->user and c->xet. False: it is none. */
+bool fs_hub_xet_token_read(fs_hub_call *c, const char *token);
+/* Before the reply to a download of a large file: where a client of Xet's finds it. */
+void fs_hub_xet_headers(fs_hub_call *c, const char *rev, const char *sha256);
+/* The hash that a large file has with Xet; "" when it did not come that way. */
+fs_status fs_hub_xet_of(fs_hub_call *c, const char *sha256, char ret[65], fs_error *err);
+
 /* ---- read.c ---- */
 
 /* Calls fn with every entry of a tree, and with recursive of the trees in it, in git's order; a folder before what is in it. Stops at the first
@@ -245,7 +260,9 @@ fs_status fs_hub_walk(git_repository *git, const git_oid *tree, const char *pref
     X(lfs_batch) X(lfs_verify) X(lfs_put) X(lfs_get) X(lfs_part) X(lfs_complete) \
     X(git_info_refs) X(git_service) \
     X(discussion_list) X(discussion_create) X(discussion_get) X(discussion_comment) X(discussion_title) X(discussion_status) \
-    X(discussion_merge) X(comment_edit) X(comment_hide) X(like) X(unlike) X(likers) X(not_here)
+    X(discussion_merge) X(comment_edit) X(comment_hide) X(like) X(unlike) X(likers) X(not_here) \
+    X(xet_read_token) X(xet_write_token) X(xet_xorb_put) X(xet_xorb_head) X(xet_shard) X(xet_shard_stream) X(xet_chunk) \
+    X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data)
 #define FS_HUB_DECLARE(name) void fs_hub_##name(fs_hub_call *c);
 FS_HUB_HANDLERS(FS_HUB_DECLARE)
 

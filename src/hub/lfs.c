@@ -237,20 +237,6 @@ static fs_status answer_object(batch *b, struct json_object *o, fs_error *err)
     return rc;
 }
 
-static fs_status read_quota(batch *b, fs_error *err)
-{
-    fs_hub_call *c = b->c;
-    fs_status rc;
-
-    b->quota = -1;
-    rc = fs_db_int(c->db, &b->quota, NULL, err, "SELECT coalesce(quota_bytes, -1) FROM accounts WHERE id = ?", "i", c->repo.owner);
-    if (!rc && b->quota >= 0)
-        rc = fs_db_int(c->db, &b->used, NULL, err,
-                       "SELECT coalesce(sum(size), 0) FROM objects WHERE oid IN (SELECT oid FROM repo_objects ro JOIN repos r ON r.id = ro.repo WHERE r.owner = ?)", "i",
-                       c->repo.owner);
-    return rc;
-}
-
 static bool has_word(struct json_object *list, const char *word)
 {
     for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
@@ -286,7 +272,7 @@ void fs_hub_lfs_batch(fs_hub_call *c)
         goto out;
     }
     if (b.upload)
-        rc = read_quota(&b, &c->err);
+        rc = fs_hub_quota_of(c->db, c->repo.owner, &b.quota, &b.used, &c->err);
     fs_emit_begin(&b.e, '{');
     fs_emit_key(&b.e, "objects");
     fs_emit_begin(&b.e, '[');

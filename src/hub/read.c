@@ -169,9 +169,10 @@ static fs_status emit_last(git_repository *git, fs_emit *e, const git_oid *oid, 
     return FS_OK;
 }
 
-static fs_status emit_item(git_repository *git, fs_emit *e, const item *x, bool expand, fs_error *err)
+static fs_status emit_item(fs_hub_call *c, fs_emit *e, const item *x, bool expand, fs_error *err)
 {
-    char hex[GIT_OID_HEXSZ + 1];
+    git_repository *git = c->git;
+    char hex[GIT_OID_HEXSZ + 1], xet[65];
     fs_hub_file f = { 0 };
     fs_status rc = FS_OK;
 
@@ -191,9 +192,12 @@ static fs_status emit_item(git_repository *git, fs_emit *e, const item *x, bool 
         fs_emit_int(e, "size", (int64_t)f.n_bytes);
         fs_emit_int(e, "pointerSize", (int64_t)f.n_git_bytes);
         fs_emit_end(e, '}');
+        rc = fs_hub_xet_of(c, f.sha256, xet, err);
+        if (!rc && *xet)
+            fs_emit_str(e, "xetHash", xet);
     }
     fs_emit_str(e, "path", x->path);
-    if (expand && x->found)
+    if (!rc && expand && x->found)
         rc = emit_last(git, e, &x->last, err);
     fs_emit_end(e, '}');
     return rc ? rc : e->rc;
@@ -206,7 +210,7 @@ static void reply_items(fs_hub_call *c, const git_oid *commit, items *x, bool ex
 
     fs_emit_begin(&e, '[');
     for (size_t i = 0; i < x->n && !rc; i++)
-        rc = emit_item(c->git, &e, &x->list[i], expand, &c->err);
+        rc = emit_item(c, &e, &x->list[i], expand, &c->err);
     fs_emit_end(&e, ']');
     if (!fs_hub_failed(c, rc))
         fs_hub_reply(c, 200, &e);

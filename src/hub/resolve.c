@@ -71,7 +71,7 @@ static void send_blob(fs_hub_call *c, const git_oid *oid)
     git_blob_free(blob);
 }
 
-static void send_large(fs_hub_call *c, const fs_hub_file *f)
+static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit)
 {
     uint64_t n_bytes = 0;
     bool held = false;
@@ -85,6 +85,7 @@ static void send_large(fs_hub_call *c, const fs_hub_file *f)
     }
     fs_http_reply_headerf(c->http, "X-Linked-Etag", "\"%s\"", f->sha256);
     fs_http_reply_headerf(c->http, "X-Linked-Size", "%llu", (unsigned long long)n_bytes);
+    fs_hub_xet_headers(c, commit, f->sha256);
     fs_hub_send_file(c, fd, n_bytes);
 }
 
@@ -92,7 +93,7 @@ void fs_hub_resolve(fs_hub_call *c)
 {
     int n = fs_http_n_params(c->http);
     const char *rev = fs_http_param(c->http, n - 2), *raw = fs_http_param(c->http, n - 1);
-    char *path = malloc(strlen(raw) + 1), hex[GIT_OID_HEXSZ + 1];
+    char *path = malloc(strlen(raw) + 1), hex[GIT_OID_HEXSZ + 1], commit_hex[GIT_OID_HEXSZ + 1];
     git_oid commit, tree, oid;
     git_object_t type = GIT_OBJECT_INVALID;
     fs_hub_file f;
@@ -105,8 +106,8 @@ void fs_hub_resolve(fs_hub_call *c)
     if (!fs_hub_need_repo_path(c, 2, FS_HUB_READ) || !fs_hub_need_open(c) || !fs_hub_need_rev(c, rev, &commit, NULL) ||
         fs_hub_failed(c, fs_hub_commit_tree(c->git, &commit, &tree, &c->err)))
         goto out;
-    git_oid_tostr(hex, sizeof hex, &commit);
-    fs_http_reply_header(c->http, "X-Repo-Commit", hex);
+    git_oid_tostr(commit_hex, sizeof commit_hex, &commit);
+    fs_http_reply_header(c->http, "X-Repo-Commit", commit_hex);
     rc = fs_hub_entry_find(c->git, &tree, path, &oid, &type, &c->err);
     if (rc == FS_ERR_NOT_FOUND || (!rc && type != GIT_OBJECT_BLOB)) {
         fs_hub_error(c, 404, "EntryNotFound", "Entry not found");
@@ -119,7 +120,7 @@ void fs_hub_resolve(fs_hub_call *c)
     git_oid_tostr(hex, sizeof hex, &oid);
     fs_http_reply_headerf(c->http, "ETag", "\"%s\"", f.lfs ? f.sha256 : hex);
     if (f.lfs)
-        send_large(c, &f);
+        send_large(c, &f, commit_hex);
     else
         send_blob(c, &oid);
 out:

@@ -195,3 +195,16 @@ fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool 
         *ret_bytes = (uint64_t)size;
     return rc;
 }
+
+fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, fs_error *err)
+{
+    fs_status rc;
+
+    *ret_quota = -1;
+    rc = fs_db_int(db, ret_quota, NULL, err, "SELECT coalesce(quota_bytes, -1) FROM accounts WHERE id = ?", "i", owner);
+    if (!rc && *ret_quota >= 0)
+        rc = fs_db_int(db, ret_used, NULL, err,
+                       "SELECT coalesce(sum(size), 0) FROM objects WHERE oid IN (SELECT oid FROM repo_objects ro JOIN repos r ON r.id = ro.repo WHERE r.owner = ?)", "i",
+                       owner);
+    return rc;
+}

@@ -277,26 +277,40 @@ fs_status fs_shard_put_xorb(fs_buf *out, const fs_xorb *x, fs_error *err)
     return put_xorb(out, x, NULL, err);
 }
 
-fs_status fs_shard_answer(const fs_xorb *x, const uint8_t key[32], uint64_t now, uint64_t expires, fs_buf *out, fs_error *err)
+fs_status fs_shard_answer_begin(fs_buf *out, fs_error *err)
 {
-    uint8_t footer[FOOTER_BYTES] = { 0 };
-    /* OFFSET in the footer of: version 0, files 8, xorbs 16, key 72, made 104, valid until 112, the footer's own place 192. */
-    const uint64_t xorbs_at = 2 * RECORD, made_at[5][2] = { { 0, 1 }, { 8, RECORD }, { 16, xorbs_at }, { 104, now }, { 112, expires } };
     fs_status rc = put_header(out, FOOTER_BYTES, err);
 
-    if (!rc)
-        rc = put_end(out, err);
-    if (!rc)
-        rc = put_xorb(out, x, key, err);
-    if (!rc)
-        rc = put_end(out, err);
+    return rc ? rc : put_end(out, err);
+}
+
+fs_status fs_shard_answer_xorb(fs_buf *out, const fs_xorb *x, const uint8_t key[32], fs_error *err)
+{
+    return put_xorb(out, x, key, err);
+}
+
+fs_status fs_shard_answer_end(fs_buf *out, const uint8_t key[32], uint64_t now, uint64_t expires, fs_error *err)
+{
+    uint8_t footer[FOOTER_BYTES] = { 0 };
+    fs_status rc = put_end(out, err);
+    /* OFFSET in the footer, and what stands there; the key stands at 72. */
+    const uint64_t fields[][2] = {
+        { 0, 1 },              /* version */
+        { 8, RECORD },         /* where the files begin */
+        { 16, 2 * RECORD },    /* and the xorbs, behind the end of no files */
+        { 24, out->n_bytes },  /* three tables that we do not write would begin here: readers take it as the xorbs' end */
+        { 40, out->n_bytes },
+        { 56, out->n_bytes },
+        { 104, now },
+        { 112, expires },
+        { 192, out->n_bytes }, /* where the footer begins */
+    };
+
     if (rc)
         return rc;
-    for (int i = 0; i < 5; i++)
-        for (int b = 0; b < 8; b++)
-            footer[made_at[i][0] + (uint64_t)b] = (uint8_t)(made_at[i][1] >> 8 * b);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        for (uint64_t b = 0; b < 8; b++)
+            footer[fields[i][0] + b] = (uint8_t)(fields[i][1] >> 8 * b);
     memcpy(footer + 72, key, 32);
-    for (int b = 0; b < 8; b++)
-        footer[192 + b] = (uint8_t)((uint64_t)out->n_bytes >> 8 * b);
     return fs_buf_append(out, footer, sizeof footer, err);
 }

@@ -44,8 +44,11 @@ typedef struct fs_shard {
 fs_status fs_shard_read(fs_bytes bytes, fs_shard *ret, fs_error *err);
 void fs_shard_done(fs_shard *s);
 
-/* The answer to a question for a chunk: one xorb with its chunks' hashes hidden by key, valid until expires (seconds since 1970). */
-fs_status fs_shard_answer(const fs_xorb *x, const uint8_t key[32], uint64_t now, uint64_t expires, fs_buf *out, fs_error *err);
+/* The answer to a question for a chunk: xorbs with their chunks' hashes hidden by key, valid until expires (seconds since 1970).
+ * out holds nothing else. */
+fs_status fs_shard_answer_begin(fs_buf *out, fs_error *err);
+fs_status fs_shard_answer_xorb(fs_buf *out, const fs_xorb *x, const uint8_t key[32], fs_error *err);
+fs_status fs_shard_answer_end(fs_buf *out, const uint8_t key[32], uint64_t now, uint64_t expires, fs_error *err);
 
 /* For a client: the upload's shard, piece by piece. */
 fs_status fs_shard_begin(fs_buf *out, fs_error *err);

@@ -1,0 +1,263 @@
+/* A shard that is uploaded: every file in it is checked and built before it counts. */
+#include "hub/xet_internal.h"
+
+#include "crypto/sha256.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+typedef struct ingest {
+    fs_hub_call *c;
+    bool streamed;
+    uint64_t verified, total; /* files */
+    fs_xet_xorbs xorbs;
+    fs_xet_hash mapped;
+    void *map;
+    uint64_t map_bytes;
+} ingest;
+
+static fs_status map_xorb(ingest *g, const fs_xet_hash *hash, fs_bytes *ret, fs_error *err)
+{
+    if (!g->map || !fs_xet_hash_equal(&g->mapped, hash)) {
+        uint64_t n_bytes = 0;
+        int fd = -1;
+        fs_status rc;
+        if (g->map)
+            munmap(g->map, g->map_bytes);
+        g->map = NULL;
+        rc = fs_xet_xorb_open(g->c->hub, hash, &fd, &n_bytes, err);
+        if (rc)
+            return rc;
+        g->map = n_bytes ? mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+        close(fd);
+        if (g->map == MAP_FAILED) {
+            g->map = NULL;
+            return fs_fail_errno(err, errno, "cannot map a xorb");
+        }
+        g->map_bytes = n_bytes;
+        g->mapped = *hash;
+    }
+    *ret = (fs_bytes){ g->map, g->map_bytes };
+    return FS_OK;
+}
+
+static void ingest_done(ingest *g)
+{
+    fs_xet_xorbs_done(&g->xorbs);
+    if (g->map)
+        munmap(g->map, g->map_bytes);
+    g->map = NULL;
+}
+
+/* The terms name chunks that are here, prove that the client knows them, and together have the file's hash. */
+static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
+{
+    fs_xet_node *nodes = NULL;
+    fs_xet_hash *hashes = NULL, hash;
+    size_t n = 0, total = 0;
+    fs_status rc = FS_OK;
+
+    for (uint32_t t = 0; t < f->n_terms; t++)
+        total += f->terms[t].end - f->terms[t].begin;
+    if (f->n_terms == 0 || !f->has_ranges || !f->has_sha256)
+        return fs_fail(err, FS_ERR_FORMAT, "shard: a file needs terms, their verification and its SHA-256");
+    /* Each chunk that is counted must be of a xorb: at most FS_XORB_CHUNKS_MAX a term. */
+    if (total > (uint64_t)f->n_terms * FS_XORB_CHUNKS_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "shard: a term has more chunks than any xorb");
+    nodes = malloc(total * sizeof *nodes);
+    hashes = malloc((size_t)FS_XORB_CHUNKS_MAX * sizeof *hashes);
+    if (!nodes || !hashes)
+        rc = fs_fail_memory(err, total * sizeof *nodes);
+    for (uint32_t t = 0; t < f->n_terms && !rc; t++) {
+        const fs_shard_term *term = f->terms + t;
+        const fs_xorb *x = NULL;
+        uint64_t n_bytes = 0;
+        rc = fs_xet_xorbs_find(g->c, &g->xorbs, &term->xorb, &x, err);
+        if (rc)
+            break;
+        if (term->end > x->n_chunks) {
+            rc = fs_fail(err, FS_ERR_FORMAT, "shard: a term of the chunks %u to %u of a xorb with %u", term->begin, term->end, x->n_chunks);
+            break;
+        }
+        for (uint32_t i = term->begin; i < term->end; i++) {
+            hashes[i - term->begin] = x->chunks[i].hash;
+            nodes[n++] = (fs_xet_node){ x->chunks[i].hash, x->chunks[i].n_bytes };
+            n_bytes += x->chunks[i].n_bytes;
+        }
+        fs_xet_range_hash(hashes, term->end - term->begin, &hash);
+        if (n_bytes != term->n_bytes || !fs_xet_hash_equal(&hash, &term->range))
+            rc = fs_fail(err, FS_ERR_FORMAT, "shard: a term's bytes or verification are not those of its chunks");
+    }
+    if (!rc) {
+        fs_xet_file_hash(nodes, n, &hash);
+        if (!fs_xet_hash_equal(&hash, &f->hash))
+            rc = fs_fail(err, FS_ERR_FORMAT, "shard: a file's hash is not that of its chunks");
+    }
+    free(nodes);
+    free(hashes);
+    return rc;
+}
+
+static fs_status tell(ingest *g, fs_error *err)
+{
+    char line[120];
+
+    if (!g->streamed)
+        return FS_OK;
+    snprintf(line, sizeof line, "{\"type\":\"validating\",\"verified\":%llu,\"total\":%llu}\n", (unsigned long long)g->verified, (unsigned long long)g->total);
+    return fs_http_stream_write(g->c->http, line, strlen(line), err);
+}
+
+/* Builds the file once: its SHA-256 must be what the client says, and plain downloads are served from it. */
+static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
+{
+    fs_hub_incoming in = { .fd = -1 };
+    uint8_t *chunk = malloc(FS_XET_CHUNK_MAX);
+    uint64_t told = 0;
+    char sha256[65];
+    fs_status rc = chunk ? fs_hub_incoming_open(g->c->hub, &in, err) : fs_fail_memory(err, FS_XET_CHUNK_MAX);
+
+    for (uint32_t t = 0; t < f->n_terms && !rc; t++) {
+        const fs_xorb *x = NULL;
+        fs_bytes file = { 0 };
+        rc = fs_xet_xorbs_find(g->c, &g->xorbs, &f->terms[t].xorb, &x, err);
+        if (!rc)
+            rc = map_xorb(g, &f->terms[t].xorb, &file, err);
+        for (uint32_t i = f->terms[t].begin; i < f->terms[t].end && !rc; i++) {
+            uint32_t at = fs_xorb_begin(x, i), n, taken;
+            rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, chunk, &n, &taken, err);
+            if (!rc)
+                rc = fs_hub_incoming_put(&in, chunk, n, err);
+        }
+        if (!rc && in.n_bytes - told > (uint64_t)256 << 20) {
+            told = in.n_bytes;
+            rc = tell(g, err);
+        }
+    }
+    fs_hex(f->sha256, sizeof f->sha256, sha256);
+    if (!rc)
+        rc = fs_hub_incoming_commit(g->c->hub, &in, sha256, err);
+    fs_hub_incoming_close(&in);
+    free(chunk);
+    return rc;
+}
+
+/* The owner of the token's repository may have the files that are new to it. */
+static fs_status check_quota(ingest *g, const fs_shard *s, fs_error *err)
+{
+    sqlite3 *db = g->c->db;
+    int64_t owner = 0, quota = -1, used = 0;
+    uint64_t new = 0;
+    bool found = false;
+    fs_status rc = fs_db_int(db, &owner, &found, err, "SELECT owner FROM repos WHERE id = ?", "i", g->c->xet.repo);
+
+    if (!rc && !found)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "the repository is not there any more");
+    if (!rc)
+        rc = fs_hub_quota_of(db, owner, &quota, &used, err);
+    for (uint32_t i = 0; i < s->n_files && !rc && quota >= 0; i++) {
+        char sha256[65];
+        bool held = false;
+        uint64_t n_bytes;
+        fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
+        rc = fs_hub_object_of(db, g->c->xet.repo, sha256, &held, &n_bytes, err);
+        new += held ? 0 : s->files[i].n_bytes;
+    }
+    if (!rc && quota >= 0 && (used > quota || new > (uint64_t)(quota - used)))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the owner's quota is used up");
+    return rc;
+}
+
+static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
+{
+    fs_hub_call *c = g->c;
+    fs_xet_hash *firsts = malloc((s->n_files + 1) * sizeof *firsts);
+    fs_status rc = firsts ? FS_OK : fs_fail_memory(err, s->n_files * sizeof *firsts);
+
+    if (!rc)
+        rc = check_quota(g, s, err);
+    g->total = s->n_files;
+    for (uint32_t i = 0; i < s->n_files && !rc; i++) {
+        const fs_shard_file *f = s->files + i;
+        const fs_xorb *x = NULL;
+        bool known = false;
+        rc = check_terms(g, f, err);
+        if (!rc)
+            rc = fs_xet_xorbs_find(g->c, &g->xorbs, &f->terms[0].xorb, &x, err);
+        if (!rc)
+            firsts[i] = x->chunks[f->terms[0].begin].hash;
+        if (!rc)
+            rc = fs_xet_file_is_known(c->db, f, &known, err);
+        if (!rc && !known)
+            rc = build(g, f, err);
+        g->verified++;
+        if (!rc)
+            rc = tell(g, err);
+    }
+    if (!rc && g->streamed) {
+        static const char line[] = "{\"type\":\"committing\",\"stage\":\"syncing\"}\n";
+        rc = fs_http_stream_write(c->http, line, sizeof line - 1, err);
+    }
+    if (!rc)
+        rc = fs_db_begin(c->db, err);
+    for (uint32_t i = 0; i < s->n_files && !rc; i++)
+        rc = fs_xet_file_add(c->db, c->xet.repo, s->files + i, firsts + i, err);
+    if (!rc)
+        rc = fs_db_commit(c->db, err);
+    if (rc)
+        fs_db_rollback(c->db);
+    free(firsts);
+    return rc;
+}
+
+static void take_shard(fs_hub_call *c, bool streamed)
+{
+    ingest g = { .c = c, .streamed = streamed };
+    fs_shard s = { 0 };
+    fs_emit e = { 0 };
+    fs_status rc;
+
+    if (!fs_xet_need_token(c, true))
+        return;
+    rc = fs_shard_read(fs_http_body(c->http), &s, &c->err);
+    if (fs_hub_failed(c, rc))
+        return;
+    if (streamed) {
+        c->replied = true;
+        fs_http_reply_header(c->http, "Cache-Control", "no-cache");
+        fs_http_stream_begin(c->http, 200, "application/x-ndjson");
+    }
+    rc = ingest_files(&g, &s, &c->err);
+    ingest_done(&g);
+    fs_shard_done(&s);
+    fs_emit_begin(&e, '{');
+    if (streamed) {
+        fs_emit_str(&e, "type", rc ? "error" : "result");
+        if (rc)
+            fs_emit_str(&e, "message", c->err.message);
+        else
+            fs_emit_int(&e, "result", 1);
+        fs_emit_end(&e, '}');
+        if (e.rc || fs_buf_append(&e.out, "\n", 1, &c->err) || fs_http_stream_write(c->http, e.out.data, e.out.n_bytes, &c->err))
+            fs_http_stream_break(c->http);
+    } else if (!fs_hub_failed(c, rc)) {
+        fs_emit_int(&e, "result", 1);
+        fs_emit_end(&e, '}');
+        fs_hub_reply(c, 200, &e);
+    }
+    fs_emit_done(&e);
+}
+
+void fs_hub_xet_shard(fs_hub_call *c)
+{
+    take_shard(c, false);
+}
+
+void fs_hub_xet_shard_stream(fs_hub_call *c)
+{
+    take_shard(c, true);
+}
+

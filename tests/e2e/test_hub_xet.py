@@ -1,0 +1,339 @@
+"""The hub's Xet storage: what hf-xet does, and what no client would."""
+import hashlib
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import urllib.parse
+
+import pytest
+
+from test_hub import Hub
+
+CLIENT = """
+import sys
+from huggingface_hub import HfApi, hf_hub_download
+repo, path, how = sys.argv[1:4]
+api = HfApi()
+if how == "up":
+    api.create_repo(repo, exist_ok=True)
+    api.upload_file(path_or_fileobj=path, path_in_repo="w.bin", repo_id=repo)
+else:
+    print(hf_hub_download(repo, "w.bin"))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    h = Hub(tmp_path_factory.mktemp("hub") / "data")
+    for name in ("bob", "carol"):
+        setattr(h, name, h.run("user", "add", name).strip())
+    yield h
+    h.stop()
+
+
+def client(hub, how, repo, path, home, token=None):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "http"))}
+    env.update(HF_ENDPOINT=hub.url, HF_TOKEN=token or hub.token, HF_HOME=str(home), HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
+    r = subprocess.run([sys.executable, "-c", CLIENT, repo, str(path), how], capture_output=True, text=True, env=env, timeout=300)
+    assert r.returncode == 0, r.stderr
+    return r.stdout.strip()
+
+
+def stored(hub):
+    return sum(p.stat().st_size for p in (pathlib.Path(hub.data) / "xorbs").rglob("*") if p.is_file())
+
+
+def token_for(hub, repo, kind, token=True, query=""):
+    r = hub.ask("GET", f"/api/models/{repo}/xet-{kind}-token/main{query}", token=token)
+    assert r.status == 200, r.body
+    t = r.json()
+    assert t["casUrl"] == hub.url == r.headers["X-Xet-Cas-Url"] and t["accessToken"] == r.headers["X-Xet-Access-Token"]
+    return t["accessToken"]
+
+
+# ---- round trips ----
+
+def test_edits_of_a_large_file_upload_little(hub, tmp_path):
+    data = bytearray(random.Random(5).randbytes(200 << 20))
+    file = tmp_path / "w.bin"
+    file.write_bytes(data)
+    client(hub, "up", "admin/edited", file, tmp_path / "one")
+    before = stored(hub)
+    assert before < 1.01 * len(data)
+    # by the same machine, anywhere in the file
+    for at in (1000, len(data) // 2, len(data) - 5000):
+        data[at:at] = b"an insertion"
+    data[70_000_000:70_000_100] = bytes(100)
+    file.write_bytes(data)
+    client(hub, "up", "admin/edited", file, tmp_path / "one")
+    after = stored(hub)
+    assert after - before < 0.03 * len(data)
+    # and by one that has never seen the file, into another repository
+    data[len(data) // 3:len(data) // 3] = b"another insertion"
+    file.write_bytes(data)
+    client(hub, "up", "admin/edited-elsewhere", file, tmp_path / "two")
+    assert stored(hub) - after < 0.03 * len(data)
+    got = client(hub, "down", "admin/edited-elsewhere", file, tmp_path / "three")
+    assert hashlib.sha256(pathlib.Path(got).read_bytes()).digest() == hashlib.sha256(data).digest()
+
+
+def test_what_compresses_is_compressed_and_comes_back(hub, tmp_path):
+    import numpy as np
+    values = np.random.default_rng(1).normal(size=2_000_000).astype(np.float32)
+    data = values.tobytes() + b"farseek " * 300_000
+    file = tmp_path / "w.bin"
+    file.write_bytes(data)
+    before = stored(hub)
+    client(hub, "up", "admin/floats", file, tmp_path / "one")
+    assert stored(hub) - before < 0.9 * len(data)
+    assert pathlib.Path(client(hub, "down", "admin/floats", file, tmp_path / "two")).read_bytes() == data
+    # by plain HTTP, whole and in part
+    r = hub.ask("GET", "/admin/floats/resolve/main/w.bin")
+    assert r.body == data and r.headers["X-Linked-Etag"] == f'"{hashlib.sha256(data).hexdigest()}"'
+    r = hub.ask("GET", "/admin/floats/resolve/main/w.bin", headers={"Range": "bytes=1000000-2000000"})
+    assert r.status == 206 and r.body == data[1_000_000:2_000_001]
+
+
+# ---- reconstructions ----
+
+def chunks_of(xorb):
+    """(begin, end) of every chunk in the bytes of a xorb, and its length."""
+    at = 0
+    while at < len(xorb):
+        packed, n = int.from_bytes(xorb[at + 1:at + 4], "little"), int.from_bytes(xorb[at + 5:at + 8], "little")
+        yield at, at + 8 + packed, xorb[at + 4], n
+        at += 8 + packed
+
+
+def unpack(part):
+    """The content of stored chunks, one behind the other."""
+    out = b""
+    for begin, end, kind, n in chunks_of(part):
+        assert kind == 0 and end - begin - 8 == n
+        out += part[begin + 8:end]
+    return out
+
+
+def fetch(hub, link, ranges):
+    r = hub.ask("GET", link, token=None, headers={"Range": "bytes=" + ",".join(f"{a}-{b}" for a, b in ranges)})
+    assert r.status == 206
+    if len(ranges) == 1:
+        return [r.body]
+    kind = r.headers["Content-Type"]
+    assert kind.startswith("multipart/byteranges; boundary=")
+    boundary = b"\r\n--" + kind.split("=")[1].encode()
+    parts = r.body.split(boundary)
+    assert parts[0] == b"" and parts[-1] == b"--\r\n"
+    return [p.split(b"\r\n\r\n", 1)[1] for p in parts[1:-1]]
+
+
+@pytest.fixture(scope="module")
+def large(hub, tmp_path_factory):
+    """A file of incompressible bytes in admin/large, its Xet hash and a token to read it."""
+    folder = tmp_path_factory.mktemp("large")
+    data = random.Random(6).randbytes(20 << 20)
+    data = data + data[:4 << 20] + data[9 << 20:10 << 20]  # some chunks twice
+    (folder / "w.bin").write_bytes(data)
+    client(hub, "up", "admin/large", folder / "w.bin", folder / "home")
+    entry = next(e for e in hub.ask("GET", "/api/models/admin/large/tree/main").json() if e["path"] == "w.bin")
+    assert entry["lfs"]["oid"] == hashlib.sha256(data).hexdigest()
+    head = hub.ask("HEAD", "/admin/large/resolve/main/w.bin")
+    assert head.headers["X-Xet-Hash"] == entry["xetHash"] and 'rel="xet-auth"' in head.headers["Link"]
+    return data, entry["xetHash"], token_for(hub, "admin/large", "read")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("asked", [None, (0, 0), (0, 5_000_000), (12_345_678, 12_345_678), (7_000_000, 22_000_000), (26_000_000, 10**12)])
+def test_any_range_is_rebuilt_from_its_links(hub, large, version, asked):
+    data, name, token = large
+    r = hub.ask("GET", f"/{version}/reconstructions/{name}", token=token, headers={"Range": f"bytes={asked[0]}-{asked[1]}"} if asked else None)
+    assert r.status == 200
+    answer = r.json()
+    content = {}  # (xorb, chunk) -> bytes
+    for xorb, entries in (answer["fetch_info"] if version == "v1" else answer["xorbs"]).items():
+        for e in entries:
+            if version == "v1":
+                wanted = [(e["range"], e["url_range"])]
+            else:
+                wanted = [(x["chunks"], x["bytes"]) for x in e["ranges"]]
+            for (chunks, _), part in zip(wanted, fetch(hub, e["url"], [(b["start"], b["end"]) for _, b in wanted])):
+                pieces = list(chunks_of(part))
+                assert len(pieces) == chunks["end"] - chunks["start"]
+                for i, (begin, end, _, _) in enumerate(pieces):
+                    content[xorb, chunks["start"] + i] = unpack(part[begin:end])
+    out = b""
+    for t in answer["terms"]:
+        term = b"".join(content[t["hash"], i] for i in range(t["range"]["start"], t["range"]["end"]))
+        assert len(term) == t["unpacked_length"]
+        out += term
+    begin, end = (0, len(data)) if not asked else (asked[0], min(asked[1] + 1, len(data)))
+    skip = answer["offset_into_first_range"]
+    assert out[skip:skip + end - begin] == data[begin:end]
+    assert skip < 131072 and len(out) - (end - begin) < 2 * 131072  # nothing more than the chunks at the ends
+
+
+def test_a_range_past_the_end(hub, large):
+    data, name, token = large
+    r = hub.ask("GET", f"/v2/reconstructions/{name}", token=token, headers={"Range": f"bytes={len(data)}-"})
+    assert r.status == 416 and r.headers["Content-Range"] == f"bytes */{len(data)}"
+    assert hub.ask("HEAD", f"/v1/files/{name}", token=token).status == 200
+
+
+# ---- who may ----
+
+def test_links_are_for_their_bytes_only(hub, large):
+    _, name, token = large
+    answer = hub.ask("GET", f"/v2/reconstructions/{name}", token=token, headers={"Range": "bytes=1000000-1200000"}).json()
+    (entry,), = answer["xorbs"].values()
+    a, b = entry["ranges"][0]["bytes"]["start"], entry["ranges"][0]["bytes"]["end"]
+    link = entry["url"]
+    get = lambda url, ranges: hub.ask("GET", url, token=None, headers={"Range": f"bytes={ranges}"} if ranges else None).status
+    assert get(link, f"{a}-{b}") == 206 and get(link, f"{a + 5}-{b - 5}") == 206
+    for ranges in (f"{a - 1}-{b}", f"{a}-{b + 1}", "0-10", f"{a}-{b},0-0", f"{a}-", None):
+        assert get(link, ranges) == 403, ranges
+    u = urllib.parse.urlsplit(link)
+    q = dict(urllib.parse.parse_qsl(u.query))
+    for change in ({"r": "0-99999999"}, {"exp": str(int(q["exp"]) + 1)}, {"exp": "1"}, {"sig": q["sig"][:-1] + ("0" if q["sig"][-1] != "0" else "1")}, {"sig": ""}):
+        assert get(u._replace(query=urllib.parse.urlencode({**q, **change})).geturl(), f"{a}-{b}") == 403, change
+    other = u.path[:-1] + ("0" if u.path[-1] != "0" else "1")
+    assert get(u._replace(path=other).geturl(), f"{a}-{b}") == 403
+
+
+def test_a_private_repository_s_chunks_are_nobody_else_s(hub, tmp_path):
+    data = random.Random(8).randbytes(3 << 20)
+    (tmp_path / "w.bin").write_bytes(data)
+    hub.repo("carol/secret", hub.carol, private=True)
+    client(hub, "up", "carol/secret", tmp_path / "w.bin", tmp_path / "home", hub.carol)
+    name = hub.ask("GET", "/api/models/carol/secret/tree/main", token=hub.carol).json()[-1]["xetHash"]
+    first = subprocess.run([sys.executable, "-c", "import hf_xet,sys; print(hf_xet.hash_files([sys.argv[1]])[0].hash)", tmp_path / "w.bin"], capture_output=True, text=True)
+    assert first.stdout.strip() == name
+    mine = token_for(hub, "carol/secret", "read", hub.carol)
+    answer = hub.ask("GET", f"/v2/reconstructions/{name}", token=mine).json()
+    xorb = next(iter(answer["xorbs"]))
+    assert hub.ask("HEAD", f"/v1/xorbs/default/{xorb}", token=mine).status == 200
+    hub.repo("bob/open", hub.bob)
+    bobs = token_for(hub, "bob/open", "write", hub.bob)
+    assert hub.ask("GET", f"/v2/reconstructions/{name}", token=bobs).status == 404
+    assert hub.ask("HEAD", f"/v1/xorbs/default/{xorb}", token=bobs).status == 404
+    # the first chunk is found by its owner alone
+    chunk = first_chunk(hub, answer)
+    assert hub.ask("GET", f"/v1/chunks/default/{chunk}", token=mine).status == 200
+    assert hub.ask("GET", f"/v1/chunks/default/{chunk}", token=bobs).status == 404
+    # and a shard of bob's that names carol's xorb is refused
+    assert b"not here" in hub.ask("POST", "/v1/shards", shard([file_info(name, [(xorb, 1, 0, 1, "0" * 64)], "0" * 64)]), token=bobs).body
+    for path in ("/api/models/carol/secret/xet-read-token/main", "/api/models/carol/secret/xet-write-token/main"):
+        assert hub.ask("GET", path, token=hub.bob).status == 404
+        assert hub.ask("GET", path, token=None).status == 401
+
+
+def first_chunk(hub, answer):
+    """The hash of the file's first chunk, computed here."""
+    blake3 = pytest.importorskip("blake3")
+    xorb, entries = next(iter(answer["xorbs"].items()))
+    b = entries[0]["ranges"][0]["bytes"]
+    part = fetch(hub, entries[0]["url"], [(b["start"], b["end"])])[0]
+    begin, end, _, _ = next(chunks_of(part))
+    key = bytes([102, 151, 245, 119, 91, 149, 80, 222, 49, 53, 203, 172, 165, 151, 24, 28, 157, 228, 33, 16, 155, 235, 43, 88, 180, 208, 176, 75, 147, 173, 242, 41])
+    return text_of(blake3.blake3(unpack(part[begin:end]), key=key).digest())
+
+
+def text_of(h):
+    return "".join(h[i:i + 8][::-1].hex() for i in range(0, 32, 8))
+
+
+def bytes_of(text):
+    raw = bytes.fromhex(text)
+    return b"".join(raw[i:i + 8][::-1] for i in range(0, 32, 8))
+
+
+END = b"\xff" * 32 + bytes(16)
+TAG = b"HFRepoMetaData\0" + bytes([85, 105, 103, 69, 106, 123, 129, 87, 131, 165, 189, 217, 92, 205, 209, 74, 169])
+
+
+def u32(*v):
+    return b"".join(x.to_bytes(4, "little") for x in v)
+
+
+def file_info(name, terms, sha256, flags=0xC0000000):
+    out = bytes_of(name) + u32(flags, len(terms)) + bytes(8)
+    for xorb, n, begin, end, _ in terms:
+        out += bytes_of(xorb) + u32(0, n, begin, end)
+    for *_, proof in terms:
+        out += bytes_of(proof) + bytes(16)
+    return out + bytes_of(sha256) + bytes(16)
+
+
+def shard(files):
+    return TAG + u32(2, 0, 0, 0) + b"".join(files) + END + END
+
+
+def test_a_shard_must_be_true(hub, large):
+    """Each of its claims, changed alone, ends in a sentence, and the file it names is not there."""
+    blake3 = pytest.importorskip("blake3")
+    hub.repo("bob/claims", hub.bob)
+    write = token_for(hub, "bob/claims", "write", hub.bob)
+    content = b"one chunk of a file " * 500
+    header = bytes([0]) + len(content).to_bytes(3, "little") + bytes([0]) + len(content).to_bytes(3, "little")
+    keyed = lambda key, x: blake3.blake3(x, key=bytes(key)).digest()
+    data_key = [102, 151, 245, 119, 91, 149, 80, 222, 49, 53, 203, 172, 165, 151, 24, 28, 157, 228, 33, 16, 155, 235, 43, 88, 180, 208, 176, 75, 147, 173, 242, 41]
+    range_key = [127, 24, 87, 214, 206, 86, 237, 102, 18, 127, 249, 19, 231, 165, 195, 243, 164, 205, 38, 213, 181, 219, 73, 230, 65, 36, 152, 127, 40, 251, 148, 195]
+    chunk = keyed(data_key, content)
+    xorb, name, proof = text_of(chunk), text_of(keyed([0] * 32, chunk)), text_of(keyed(range_key, chunk))  # of one chunk: the chunk's own
+    good = dict(name=name, terms=[(xorb, len(content), 0, 1, proof)], sha256=hashlib.sha256(content).hexdigest())
+
+    put = lambda x, token, body: hub.ask("POST", f"/v1/xorbs/default/{x}", body, token)
+    wrong = xorb[:-1] + ("0" if xorb[-1] != "0" else "1")
+    for body, where, status in ((header + content, wrong, 400), (header + content[:-1], xorb, 400), (b"", xorb, 400), (header + content + b"x", xorb, 400), (header + content, xorb.upper(), 400)):
+        assert put(where, write, body).status == status
+    assert put(xorb, token_for(hub, "bob/claims", "read", hub.bob), header + content).status == 403
+    assert put(xorb, hub.bob, header + content).status == 401
+    assert hub.ask("POST", "/v1/shards", shard([file_info(**good)]), write).status == 400  # the xorb is not there yet
+    assert put(xorb, write, header + content).json() == {"was_inserted": True}
+    assert put(xorb, write, header + content).json() == {"was_inserted": False}
+    other = "1" * 64
+    lies = [dict(name=other), dict(sha256=other), dict(terms=[(other, len(content), 0, 1, proof)]), dict(terms=[(xorb, len(content) + 1, 0, 1, proof)]),
+            dict(terms=[(xorb, len(content), 0, 2, proof)]), dict(terms=[(xorb, len(content), 1, 1, proof)]), dict(terms=[(xorb, len(content), 0, 1, other)]),
+            dict(terms=[]), dict(terms=[(xorb, len(content), 0, 0xffffffff, proof)]), dict(flags=0x40000000), dict(terms=good["terms"] * 2)]
+    for lie in lies:
+        for path in ("/v1/shards", "/v2/shards"):
+            r = hub.ask("POST", path, shard([file_info(**{**good, **lie})]), write)
+            if path == "/v1/shards":
+                assert r.status == 400 and "error" in r.json(), (lie, r.body)
+            elif r.status == 200:
+                assert json.loads(r.body.splitlines()[-1])["type"] == "error", (lie, r.body)
+    read = token_for(hub, "bob/claims", "read", hub.bob)
+    assert hub.ask("GET", f"/v2/reconstructions/{name}", token=read).status == 404
+    r = hub.ask("POST", "/v2/shards", shard([file_info(**good)]), write)
+    assert json.loads(r.body.splitlines()[-1]) == {"type": "result", "result": 1}
+    assert hub.ask("GET", f"/v2/reconstructions/{name}", token=read).status == 200
+    # what is uploaded to one repository is not in another until it is uploaded there, too
+    assert hub.ask("GET", f"/v2/reconstructions/{name}", token=large[2]).status == 404
+
+
+def test_tokens_end(hub, tmp_path):
+    hub.repo("carol/tokens", hub.carol)
+    key = hub.run("token", "add", "carol", "--name", "short", "--role", "write").strip()
+    t = token_for(hub, "carol/tokens", "write", key)
+    assert hub.ask("GET", "/v1/chunks/default/" + "0" * 64, token=t).status == 404
+    parts = t.split(".")
+    assert parts[0] == "xet" and len(parts) == 7
+    for i in range(1, 7):
+        changed = parts[:i] + [parts[i][:-1] + ("1" if parts[i][-1] != "1" else "2")] + parts[i + 1:]
+        assert hub.ask("GET", "/v1/chunks/default/" + "0" * 64, token=".".join(changed)).status == 401, i
+    hub.run("token", "revoke", "carol", "--name", "short")
+    assert hub.ask("GET", "/v1/chunks/default/" + "0" * 64, token=t).status == 401
+    assert hub.ask("GET", "/api/models/carol/tokens/xet-write-token/main", token=hub.bob).status == 403
+    assert hub.ask("GET", "/api/models/carol/tokens/xet-write-token/main?create_pr=1", token=hub.bob).status == 200
+
+
+def test_quota(hub, tmp_path):
+    (tmp_path / "w.bin").write_bytes(random.Random(9).randbytes(2 << 20))
+    hub.repo("bob/full", hub.bob)
+    hub.run("quota", "bob", "--limit", "1MB")
+    with pytest.raises(AssertionError, match="quota"):
+        client(hub, "up", "bob/full", tmp_path / "w.bin", tmp_path / "home", hub.bob)
+    hub.run("quota", "bob", "--limit", "1GB")
+    client(hub, "up", "bob/full", tmp_path / "w.bin", tmp_path / "home2", hub.bob)
