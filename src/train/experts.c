@@ -110,8 +110,11 @@ static void forward_piece(void *ud, size_t begin, size_t end, int thread)
         gather(job, t->h, row, m);
         fs_mat_gemm(k, &f->gate.w.rows, 0, fs_mat_panels(&f->gate.w.rows), t->gathered + row * d, d, m, NULL, gate, n, scratch);
         fs_mat_gemm(k, &f->up.w.rows, 0, fs_mat_panels(&f->up.w.rows), t->gathered + row * d, d, m, NULL, up, n, scratch);
+        fs_low_rank_forward_on(t, &f->gate.low, t->gathered + row * d, d, m, gate, n, thread);
+        fs_low_rank_forward_on(t, &f->up.low, t->gathered + row * d, d, m, up, n, thread);
         t->kernels->rows.swiglu(gate, up, mid, m * n);
         fs_mat_gemm(k, &f->down.w.rows, 0, fs_mat_panels(&f->down.w.rows), mid, n, m, NULL, t->by_expert + row * d, d, scratch);
+        fs_low_rank_forward_on(t, &f->down.low, mid, n, m, t->by_expert + row * d, d, thread);
     }
 }
 
@@ -172,6 +175,7 @@ static void backward_piece(void *ud, size_t begin, size_t end, int thread)
         f = &job->l->experts[e];
         gather(job, job->dy, row, m);
         fs_mat_gemm(k, &f->down.w.cols, 0, fs_mat_panels(&f->down.w.cols), t->gathered + row * d, d, m, NULL, t->d_gate + row * n, n, scratch);
+        fs_low_rank_back_on(t, &f->down.low, t->gathered + row * d, d, m, t->d_gate + row * n, n, thread);
         k->rows.swiglu(kept->expert_gate + row * n, kept->expert_up + row * n, t->mid + row * n, m * n);
         for (size_t r = row; r < row + m; r++) {
             const int32_t *ids = kept->top_ids + kept->row_token[r] * job->k;
@@ -187,6 +191,8 @@ static void backward_piece(void *ud, size_t begin, size_t end, int thread)
         k->grad.swiglu(kept->expert_gate + row * n, kept->expert_up + row * n, t->d_gate + row * n, t->d_gate + row * n, t->d_up + row * n, m * n);
         fs_mat_gemm(k, &f->gate.w.cols, 0, fs_mat_panels(&f->gate.w.cols), t->d_gate + row * n, n, m, NULL, t->by_expert + row * d, d, scratch);
         fs_mat_gemm(k, &f->up.w.cols, 0, fs_mat_panels(&f->up.w.cols), t->d_up + row * n, n, m, NULL, t->gathered + row * d, d, scratch);
+        fs_low_rank_back_on(t, &f->gate.low, t->d_gate + row * n, n, m, t->by_expert + row * d, d, thread);
+        fs_low_rank_back_on(t, &f->up.low, t->d_up + row * n, n, m, t->gathered + row * d, d, thread);
         k->rows.add(t->by_expert + row * d, t->gathered + row * d, t->by_expert + row * d, m * d);
     }
 }
@@ -207,6 +213,47 @@ static void list_chains(const struct experts_job *job)
     }
     t->expert_chain_begin[job->n] = n;
     t->expert_chain_at[n] = kept->expert_begin[job->n];
+}
+
+/* ---- pairs ---- */
+struct gather_job {
+    const struct experts_job *job;
+    const float *from;
+};
+
+static void gather_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct gather_job *g = ud;
+
+    (void)thread;
+    gather(g->job, g->from, begin, end - begin);
+}
+
+/* What fs_outer_experts has, of the pairs: t->d_gate and t->d_up are the gradients of gate and up, t->mid what down was multiplied with. */
+static void pair_gradients(struct experts_job *job)
+{
+    fs_trainer *t = job->t;
+    const uint32_t *begin = job->l->kept.expert_begin;
+    size_t rows = begin[job->n], d = job->d, n = job->width;
+
+    for (int turn = 0; turn < 2; turn++) { /* gate and up from h, then down from dy */
+        struct gather_job g = { job, turn == 0 ? t->h : job->dy };
+        fs_pool_for(t->pool, rows, fs_train_row_grain(t, rows), gather_piece, &g);
+        for (size_t e = 0; e < job->n; e++) {
+            const fs_lin_ffn *f = &job->l->experts[e];
+            const float *own = t->gathered + begin[e] * d;
+            uint32_t n_chains = t->expert_chain_begin[e + 1] - t->expert_chain_begin[e];
+            fs_chains chains = { t->own_chain_at, n_chains };
+            for (uint32_t c = 0; c <= n_chains; c++)
+                t->own_chain_at[c] = (c < n_chains ? t->expert_chain_at[t->expert_chain_begin[e] + c] : begin[e + 1]) - begin[e];
+            if (n_chains && turn == 0 && f->gate.low.r)
+                fs_low_rank_grad(t, &f->gate.low, t->d_gate + begin[e] * n, n, own, d, &chains, false);
+            if (n_chains && turn == 0 && f->up.low.r)
+                fs_low_rank_grad(t, &f->up.low, t->d_up + begin[e] * n, n, own, d, &chains, false);
+            if (n_chains && turn == 1 && f->down.low.r)
+                fs_low_rank_grad(t, &f->down.low, own, d, t->mid + begin[e] * n, n, &chains, false);
+        }
+    }
 }
 
 /* f_i of each sequence, and what the loss has of it. P_i is a mean over the tokens in binary64. */
@@ -318,6 +365,8 @@ void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
     fs_outer_experts(t, l, FS_EXPERT_GATE, t->d_gate, job.width, NULL, job.width, t->h, job.d, kept->row_token, job.d, false);
     fs_outer_experts(t, l, FS_EXPERT_UP, t->d_up, job.width, NULL, job.width, t->h, job.d, kept->row_token, job.d, true);
     fs_outer_experts(t, l, FS_EXPERT_DOWN, dy, job.d, kept->row_token, job.d, t->mid, job.width, NULL, job.width, false);
+    if (l->has_expert_pairs)
+        pair_gradients(&job);
     fs_pool_for(t->pool, m, grain, route_back_piece, &job);
     fs_lin_grad(t, &l->router, t->router_grad, job.n, t->h, job.d, false);
     fs_product_set(t, &l->router.w.cols, t->router_grad, job.n, m, t->dh, job.d);

@@ -77,6 +77,7 @@ typedef struct fs_train_layer {
     fs_lin router;
     fs_param *correction_bias;                /* NULL: none */
     fs_lin_ffn *experts;                      /* [E] */
+    bool has_expert_pairs;
     uint64_t *load;                           /* [E] tokens since the step began */
     double *gates;                            /* [E] their weights added up, without routed_scaling_factor */
     float *qk_max;                            /* [H] the largest logit since the step began */
@@ -152,6 +153,7 @@ struct fs_trainer {
     uint32_t *chain_at;  /* [T + 1] */
     fs_chains chains;
     uint32_t *chain_words; /* where the pairs of each chain of dW's x begin */
+    uint32_t *own_chain_at; /* [T * k + 1] of one expert with pairs, from its first row */
     uint32_t *expert_chain_at, *expert_chain_begin; /* [T * k + 1], [E + 1] of the MoE layer under way */
     float *cs, *cs_back; /* [positions, rope dim]: cos and sin, and with the sine negated */
     uint32_t cs_positions;
@@ -229,6 +231,9 @@ size_t fs_low_rank_tile_floats(const fs_trainer *t);
 void fs_low_rank_forward(fs_trainer *t, const fs_low_rank *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
 void fs_low_rank_back(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx);
 void fs_low_rank_grad(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, const float *x, size_t ldx, const fs_chains *chains, bool same_x);
+/* The first two by one thread within a region, of a linear that may have a pair. */
+void fs_low_rank_forward_on(fs_trainer *t, const fs_low_rank *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy, int thread);
+void fs_low_rank_back_on(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx, int thread);
 /* *ret stays NULL where w has no pair. */
 fs_status fs_merged_new(fs_trainer *t, fs_param *w, const char *linear, fs_merged **ret, fs_error *err);
 void fs_merged_free(fs_merged *m);

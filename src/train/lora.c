@@ -35,6 +35,7 @@ fs_status fs_low_rank_init(fs_trainer *t, fs_low_rank *ret, const char *linear, 
     if (rc)
         return rc;
     ret->a.pairs = ret->b.pairs = false; /* of class RN1, as an adapter's are */
+    ret->a.pairs = ret->b.pairs = false; /* A256 in either class */
     ret->r = a->rows;
     ret->scale = fs_low_rank_scale(t->options.low_rank);
     t->low_r = ret->r > t->low_r ? ret->r : t->low_r;
@@ -105,9 +106,14 @@ static void low_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
+static size_t tiles_of(size_t m)
+{
+    return (m + TILE_ROWS - 1) / TILE_ROWS;
+}
+
 static void run(struct low_job *job)
 {
-    fs_pool_for(job->t->pool, (job->m + TILE_ROWS - 1) / TILE_ROWS, 1, low_piece, job);
+    fs_pool_for(job->t->pool, tiles_of(job->m), 1, low_piece, job);
 }
 
 void fs_low_rank_forward(fs_trainer *t, const fs_low_rank *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy)
@@ -122,6 +128,22 @@ void fs_low_rank_back(fs_trainer *t, const fs_low_rank *l, const float *dy, size
     struct low_job job = { .t = t, .l = l, .dy = dy, .lddy = lddy, .m = m, .y = dx, .ldy = lddx };
 
     run(&job);
+}
+
+void fs_low_rank_forward_on(fs_trainer *t, const fs_low_rank *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy, int thread)
+{
+    struct low_job job = { .t = t, .l = l, .x = x, .ldx = ldx, .m = m, .y = y, .ldy = ldy };
+
+    if (l->r)
+        low_piece(&job, 0, tiles_of(m), thread);
+}
+
+void fs_low_rank_back_on(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx, int thread)
+{
+    struct low_job job = { .t = t, .l = l, .dy = dy, .lddy = lddy, .m = m, .y = dx, .ldy = lddx };
+
+    if (l->r)
+        low_piece(&job, 0, tiles_of(m), thread);
 }
 
 void fs_low_rank_grad(fs_trainer *t, const fs_low_rank *l, const float *dy, size_t lddy, const float *x, size_t ldx, const fs_chains *chains, bool same_x)

@@ -227,7 +227,7 @@ static void add_pairs(struct list *l, const fs_config *c, const fs_low_rank_opti
         snprintf(linear, sizeof linear, "%.*s", (int)(length - strlen(".weight")), item.name);
         if (!is_target(o, linear))
             continue;
-        if (fs_ends_with(linear, ".mlp.gate") || strstr(linear, ".mlp.experts."))
+        if (fs_ends_with(linear, ".mlp.gate"))
             l->rc = fs_fail(l->err, FS_ERR_UNSUPPORTED, "a pair of '%s' cannot be trained", linear);
         else
             add_pair(l, linear, item.rows, item.cols);

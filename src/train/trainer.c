@@ -124,6 +124,7 @@ static fs_status init_layer(fs_trainer *t, fs_train_layer *l, uint32_t index, fs
     for (uint32_t e = 0; e < c->n_routed_experts && !rc; e++) {
         snprintf(name, sizeof name, "mlp.experts.%" PRIu32, e);
         rc = init_ffn(t, &l->experts[e], prefix, name, err);
+        l->has_expert_pairs = l->has_expert_pairs || l->experts[e].gate.low.r || l->experts[e].up.low.r || l->experts[e].down.low.r;
     }
     return rc || !l->has_shared ? rc : init_ffn(t, &l->ffn, prefix, "mlp.shared_experts", err);
 }
@@ -304,6 +305,7 @@ static void walk(fs_trainer *t, struct walk *w)
         TAKE(t->expert_dw, rows, 1);
         TAKE(t->frequency, spans, e);
         TAKE(t->expert_chain_at, rows + 1, 1);
+        TAKE(t->own_chain_at, t->low_r ? rows + 1 : 0, 1);
         TAKE(t->expert_chain_begin, e + 1, 1);
     }
     TAKE(t->low_u, larger(m, FS_CHAIN_TOKENS), t->low_r);

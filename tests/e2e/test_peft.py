@@ -17,6 +17,7 @@ CASES = [
     ("qwen2", {"r": 4, "alpha": 8, "targets": ["all-linear"]}),
     ("llama3", {"r": 3, "alpha": 4.5, "rslora": True, "targets": ["q_proj", "down_proj", "lm_head"]}),
     ("ds_v3", {"r": 4, "alpha": 8, "targets": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"]}),
+    ("ds_v3", {"r": 2, "alpha": 8, "targets": ["q_a_proj", "*.mlp.experts.*"]}),
 ]
 
 

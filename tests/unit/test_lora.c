@@ -18,6 +18,7 @@ static const char *const tied[] = { "lm_head", "v_proj" };
 static const char *const some[] = { "q_proj", "v_proj", "up_proj" };
 static const char *const first_o[] = { "model.layers.0.self_attn.o_proj" };
 static const char *const latent[] = { "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj" };
+static const char *const experts[] = { "gate_proj", "up_proj", "down_proj", "*.mlp.experts.*" };
 static const char *const one_kv_b[] = { "*.1.self_attn.kv_b_proj" };
 
 #define TARGETS(x) x, (int)(sizeof x / sizeof *x)
@@ -29,6 +30,7 @@ static const struct adapter {
     { "qwen2_all", "qwen2", { 4, 8, false, TARGETS(dense) } },        { "qwen2_rslora", "qwen2", { 3, 5, true, TARGETS(head) } },
     { "qwen2_tied_head", "qwen2_tied", { 2, 2, false, TARGETS(tied) } }, { "llama3_bf16", "llama3", { 8, 16, false, TARGETS(some) } },
     { "llama3_rank", "llama3", { 300, 300, false, TARGETS(first_o) } }, { "ds_v3_attention", "ds_v3", { 4, 6, false, TARGETS(latent) } },
+    { "ds_v3_ffn", "ds_v3", { 2, 4, false, TARGETS(experts) } },
     { "ds_v3_kv_b", "ds_v3", { 2, 4, false, TARGETS(one_kv_b) } },
 };
 #define N_ADAPTERS (sizeof adapters / sizeof *adapters)
@@ -165,13 +167,13 @@ static void gradients_are_torchs(void **state)
         assert_gradients(&b.kernels, b.p, fs_json_member(want, "grads"), adapters[f].name);
         close_bed(&b);
     }
-    assert_int_equal(n_cases, 5);
+    assert_int_equal(n_cases, 6);
     json_object_put(all);
 }
 
 static void no_cut_changes_a_bit(void **state)
 {
-    static const size_t which[] = { 0, 2, 5 };
+    static const size_t which[] = { 0, 2, 5, 6 };
     fs_error err;
 
     (void)state;
