@@ -5,11 +5,13 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from conftest import ROOT
 from test_run import BINARY
 from test_train import STEPS, folder, losses, recipe, result  # noqa: F401: folder is a fixture
 
@@ -243,3 +245,15 @@ def test_esft_trains_the_experts_that_the_data_needs(farseek, folder, start, log
 def test_a_bad_esft_is_named(farseek, folder, start, esft, word):  # noqa: F811
     r = farseek("train", recipe(folder, model={"from": str(start)}, loss={}, esft=esft), check=False)
     assert r.returncode in (1, 2) and word in r.stderr, r.stderr
+
+
+def test_the_recipe_of_a_chat_adapter(farseek, tmp_path):
+    """Its data are what tools/make_chat.py writes, nothing is asked in both files, and the recipe is one."""
+    folder = ROOT / "recipes" / "lora-smollm2"
+    subprocess.run([sys.executable, ROOT / "tools" / "make_chat.py", tmp_path], check=True)
+    asked = []
+    for name in ("train.jsonl", "held-out.jsonl"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+        asked.append({json.loads(line)["messages"][1]["content"] for line in (folder / name).read_text().splitlines()})
+    assert len(asked[1]) > 20 and not asked[0] & asked[1]
+    assert "== adapter: sft" in farseek("train", folder / "recipe.yaml", "--out", tmp_path / "run", "--dry-run")

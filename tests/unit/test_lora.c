@@ -11,6 +11,7 @@
 #define N_IDS 300
 
 static int32_t ids[N_IDS], targets[N_IDS];
+static bool bf16; /* class RN1-bf16 of the products besides the pairs' */
 
 static const char *const dense[] = { "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj" };
 static const char *const head[] = { "q_proj", "down_proj", "lm_head" };
@@ -56,7 +57,7 @@ struct bed {
 
 static fs_status open_bed(struct bed *b, const struct adapter *a, int threads, unsigned isa, fs_error *err)
 {
-    fs_trainer_options o = { .low_rank = &a->o, .tokens_max = N_IDS, .sequences_max = 6 };
+    fs_trainer_options o = { .low_rank = &a->o, .bf16 = bf16, .tokens_max = N_IDS, .sequences_max = 6 };
     char path[128];
     fs_status rc;
 
@@ -174,24 +175,33 @@ static void gradients_are_torchs(void **state)
 static void no_cut_changes_a_bit(void **state)
 {
     static const size_t which[] = { 0, 2, 5, 6 };
+    double exact[2] = { 0, 0 };
     fs_error err;
 
     (void)state;
-    for (size_t f = 0; f < sizeof which / sizeof *which; f++) {
+    for (size_t f = 0; f < 2 * (sizeof which / sizeof *which); f++) {
         float *want = NULL;
-        double loss = 0;
+        double loss = 0, norm = 0;
+        size_t w = which[f / 2];
+        bf16 = f % 2;
         for (int turn = 0; turn < 7; turn++) {
             static const unsigned isas[7] = { 0, FS_ISA_AVX2, FS_ISA_AVX2 | FS_ISA_AVX512, FS_ISA_NEON, ~0u, ~0u, ~0u };
             static const int threads[7] = { 1, 1, 2, 2, 3, 2, 1 }, cuts[7] = { 6, 6, 6, 6, 6, 1, 4 };
             struct bed b;
             double got;
-            assert_ok(open_bed(&b, &adapters[which[f]], threads[turn], isas[turn] & fs_isa_detect(), &err), err);
+            assert_ok(open_bed(&b, &adapters[w], threads[turn], isas[turn] & fs_isa_detect(), &err), err);
             make_ids(fs_weights_config(b.weights)->vocab_size, 3, N_IDS);
             got = step(&b, N_IDS, 6, (uint32_t)cuts[turn]);
             if (!want) {
                 want = malloc(b.p->n_floats * sizeof *want);
                 memcpy(want, b.p->g, b.p->n_floats * sizeof *want);
                 loss = got;
+                norm = (double)fs_params_grad_norm(&b.kernels, b.p);
+                if (!bf16) {
+                    exact[0] = loss;
+                    exact[1] = norm;
+                }
+                assert_true(bf16 == (loss != exact[0]) && fabs(loss - exact[0]) < 0.02 * exact[0] && fabs(norm - exact[1]) < 0.1 * exact[1]);
             }
             assert_true(got == loss);
             assert_memory_equal(want, b.p->g, b.p->n_floats * sizeof *want);
@@ -199,6 +209,7 @@ static void no_cut_changes_a_bit(void **state)
         }
         free(want);
     }
+    bf16 = false;
 }
 
 /* B is zero and A within +-1/sqrt(in), of no mean to speak of; the numbers are the seed's. */
