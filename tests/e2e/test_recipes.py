@@ -1,4 +1,4 @@
-"""The recipes of the tree: each is read whole; tier T0 of R1-Zero in miniature is run from its seed to the hash that README.md names, and what
+"""R1 in miniature, recipes/r1-*: each is read whole; tier T0 of R1-Zero in miniature is run from its seed to the hash that README.md names, and what
 it shows is held to: GRPO takes greedy pass@1 from at most .30 to at least .90 and replies grow, for the exact answer alone."""
 import hashlib
 import json
@@ -29,7 +29,7 @@ def load(path):
     return numbers(yaml.safe_load(path.read_text()))
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("r1-*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_recipe_is_read_whole(farseek, recipe, tmp_path):
     plan = farseek("train", recipe, "--dry-run", "--out", tmp_path / "out")
     assert "parameters" in plan and not (tmp_path / "out").exists()
