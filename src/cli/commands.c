@@ -21,6 +21,10 @@
     X(run) \
     X(train) \
     X(pull) \
+    X(push) \
+    X(ls) \
+    X(rm) \
+    X(login) \
     X(inspect) \
     X(convert) \
     X(quantize) \

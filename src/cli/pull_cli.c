@@ -20,24 +20,39 @@ static const char *env(const char *name)
     return s && *s ? s : NULL;
 }
 
-/* $HF_TOKEN, else what `hf auth login` left in $HF_TOKEN_PATH or $HF_HOME/token. */
+const char *fs_hub_endpoint(void)
+{
+    const char *s = env("HF_ENDPOINT");
+
+    return s ? s : DEFAULT_ENDPOINT;
+}
+
+fs_status fs_hub_token_path(char **ret, fs_error *err)
+{
+    const char *s, *home = env("HOME");
+
+    if ((s = env("HF_TOKEN_PATH")) != NULL)
+        *ret = strdup(s);
+    else if ((s = env("HF_HOME")) != NULL)
+        *ret = fs_path_join(s, "token");
+    else if ((s = env("XDG_CACHE_HOME")) != NULL)
+        *ret = fs_path_join(s, "huggingface/token");
+    else if (home)
+        *ret = fs_path_join(home, ".cache/huggingface/token");
+    else
+        return fs_fail(err, FS_ERR_NOT_FOUND, "neither HF_HOME nor HOME says where tokens are kept");
+    return *ret ? FS_OK : fs_fail_memory(err, 0);
+}
+
+/* $HF_TOKEN, else what a login left. */
 static char *find_token(void)
 {
-    const char *s = env("HF_TOKEN"), *home = env("HOME");
     char *path = NULL, *token = NULL;
     fs_buf text = { 0 };
 
-    if (s)
-        return strdup(s);
-    if ((s = env("HF_TOKEN_PATH")) != NULL)
-        path = strdup(s);
-    else if ((s = env("HF_HOME")) != NULL)
-        path = fs_path_join(s, "token");
-    else if ((s = env("XDG_CACHE_HOME")) != NULL)
-        path = fs_path_join(s, "huggingface/token");
-    else if (home)
-        path = fs_path_join(home, ".cache/huggingface/token");
-    if (path && fs_file_exists(path) && fs_file_read(path, TOKEN_BYTES_MAX, &text, NULL) == FS_OK) {
+    if (env("HF_TOKEN"))
+        return strdup(env("HF_TOKEN"));
+    if (fs_hub_token_path(&path, NULL) == FS_OK && fs_file_exists(path) && fs_file_read(path, TOKEN_BYTES_MAX, &text, NULL) == FS_OK) {
         fs_bytes t = fs_bytes_trim(fs_buf_bytes(&text), FS_SPACES);
         token = strndup((const char *)t.data, t.n_bytes);
     }
@@ -75,7 +90,7 @@ static fs_status add_mirror(fs_pull_options *o, char *url, fs_error *err)
 
 fs_status fs_pull_plan_init(fs_pull_plan *p, const char *id, const char *type, const char *mirrors, const char *include, const char *exclude, fs_error *err)
 {
-    const char *at = strchr(id, '@'), *endpoint = env("HF_ENDPOINT");
+    const char *at = strchr(id, '@');
     const char *list[FS_PULL_MIRRORS_MAX];
     size_t n;
     fs_status rc = FS_OK;
@@ -84,7 +99,7 @@ fs_status fs_pull_plan_init(fs_pull_plan *p, const char *id, const char *type, c
     p->id = at ? strndup(id, (size_t)(at - id)) : strdup(id);
     p->revision = at ? strdup(at + 1) : NULL;
     p->token = find_token();
-    if (asprintf(&p->mirrors, "%s%s%s", endpoint ? endpoint : DEFAULT_ENDPOINT, mirrors ? "," : "", mirrors ? mirrors : "") < 0)
+    if (asprintf(&p->mirrors, "%s%s%s", fs_hub_endpoint(), mirrors ? "," : "", mirrors ? mirrors : "") < 0)
         p->mirrors = NULL;
     p->include = include ? strdup(include) : NULL;
     p->exclude = exclude ? strdup(exclude) : NULL;

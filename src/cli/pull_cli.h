@@ -4,6 +4,10 @@
 
 #include "hub/pull.h"
 
+const char *fs_hub_endpoint(void);
+/* Where a login keeps its token: $HF_TOKEN_PATH, else token in $HF_HOME, as a new string. */
+fs_status fs_hub_token_path(char **ret, fs_error *err);
+
 /* Fills o from id ("org/name[@revision]") and the environment: HF_ENDPOINT (default https://huggingface.co), HF_TOKEN or the token file that
  * the other clients write, the Hub cache. o's strings are of the returned memory, which fs_pull_plan_done frees. */
 typedef struct fs_pull_plan {

@@ -28,7 +28,7 @@
 enum { MISSING, TAKEN, DONE };
 
 struct blob {
-    const fs_pull_file *f;
+    const fs_remote_file *f;
     char *path, *part, *parts; /* where it goes, and its two files on the way */
     int fd, parts_fd, lock_fd;
     enum { NEW, OPENING, OPEN, CLOSED } state;
@@ -512,7 +512,7 @@ static int by_place(const void *pa, const void *pb)
 }
 
 /* One blob for each content, in the list's order. */
-static fs_status plan(struct pull *p, const char *folder, const fs_pull_list *list, fs_error *err)
+static fs_status plan(struct pull *p, const char *folder, const fs_remote_list *list, fs_error *err)
 {
     size_t n = 0;
     fs_status rc = FS_OK;
@@ -564,7 +564,7 @@ static void wait_for(struct pull *p, uint64_t total)
     pthread_mutex_unlock(&p->lock);
 }
 
-fs_status fs_pull_blobs(const fs_pull_options *o, const char *commit, const char *blobs, const char *locks, const fs_pull_list *list, fs_pull_result *ret,
+fs_status fs_pull_blobs(const fs_pull_options *o, const char *commit, const char *blobs, const char *locks, const fs_remote_list *list, fs_pull_result *ret,
                         fs_error *err)
 {
     struct pull p = { .o = o, .commit = commit };

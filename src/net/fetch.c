@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define REDIRECTS_MAX    5
 #define HEADER_BYTES_MAX ((size_t)64 << 10)
@@ -23,6 +24,8 @@ struct fs_fetch {
     /* of the transfer under way */
     fs_fetch_sink *sink;
     void *sink_ud;
+    const fs_fetch_part *part;
+    uint64_t n_sent;
     bool any_status, stopped;
     fs_status sink_rc;
     fs_error sink_err;
@@ -86,6 +89,31 @@ static size_t take_body(char *data, size_t size, size_t n, void *ud)
         return size * n;
     f->sink_rc = f->sink(f->sink_ud, data, size * n, &f->sink_err);
     return f->sink_rc ? 0 : size * n;
+}
+
+static size_t give_body(char *data, size_t size, size_t n, void *ud)
+{
+    fs_fetch *f = ud;
+    uint64_t left = f->part->n_bytes - f->n_sent, room = size * n;
+    ssize_t got = pread(f->part->fd, data, left < room ? left : room, (off_t)(f->part->offset + f->n_sent));
+
+    if (got < 0 || (got == 0 && left > 0))
+        return CURL_READFUNC_ABORT;
+    f->n_sent += (uint64_t)got;
+    if (f->part->sent && got)
+        f->part->sent(f->part->ud, (uint64_t)got);
+    return (size_t)got;
+}
+
+/* curl sends a body again after a connection that was closed while it rested. */
+static int seek_body(void *ud, curl_off_t offset, int origin)
+{
+    fs_fetch *f = ud;
+
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > f->part->n_bytes)
+        return CURL_SEEKFUNC_FAIL;
+    f->n_sent = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
 }
 
 static int watch(void *ud, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
@@ -174,16 +202,27 @@ static fs_status one(fs_fetch *f, const fs_fetch_request *q, const char *url, fs
     curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, watch);
     curl_easy_setopt(c, CURLOPT_XFERINFODATA, f);
     curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(c, CURLOPT_HTTPGET, 1L);
     curl_easy_setopt(c, CURLOPT_NOBODY, 0L);
+    curl_easy_setopt(c, CURLOPT_UPLOAD, 0L);
+    curl_easy_setopt(c, CURLOPT_HTTPGET, 1L);
     curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, NULL);
-    if (q->body.data) {
+    f->part = q->part;
+    f->n_sent = 0;
+    if (q->part) {
+        curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(c, CURLOPT_READFUNCTION, give_body);
+        curl_easy_setopt(c, CURLOPT_READDATA, f);
+        curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, seek_body);
+        curl_easy_setopt(c, CURLOPT_SEEKDATA, f);
+        curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)q->part->n_bytes);
+        curl_easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
+    } else if (q->body.data) {
         curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body.n_bytes);
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, q->body.data);
     }
     if (q->method && !strcmp(q->method, "HEAD"))
         curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
-    else if (q->method && strcmp(q->method, q->body.data ? "POST" : "GET") != 0)
+    else if (q->method && strcmp(q->method, q->part ? "PUT" : q->body.data ? "POST" : "GET") != 0)
         curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
     snprintf(range, sizeof range, "%llu-%llu", (unsigned long long)q->range_begin, (unsigned long long)(q->range_begin + q->range_bytes - 1));
     curl_easy_setopt(c, CURLOPT_RANGE, q->range_bytes ? range : NULL);

@@ -9,12 +9,21 @@
 
 typedef struct fs_fetch fs_fetch;
 
+/* n_bytes of an open file from offset. */
+typedef struct fs_fetch_part {
+    int fd;
+    uint64_t offset, n_bytes;
+    void (*sent)(void *ud, uint64_t n_bytes); /* so many more were read to be sent; may be NULL */
+    void *ud;
+} fs_fetch_part;
+
 typedef struct fs_fetch_request {
-    const char *method; /* NULL: GET */
+    const char *method; /* NULL: GET, or POST with a body, or PUT with a part */
     const char *url;
     const char *token; /* "Authorization: Bearer"; NULL: none */
     const char *const *headers; /* "Name: value", ended by NULL; may be NULL */
     fs_bytes body;
+    const fs_fetch_part *part; /* a body from a file; NULL: none */
     uint64_t range_begin, range_bytes; /* range_bytes 0: the whole */
     int silence_seconds; /* after which a connection that says nothing is given up; 0: 30 */
 } fs_fetch_request;
