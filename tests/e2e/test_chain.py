@@ -86,7 +86,7 @@ def test_killed_at_any_moment(whole, tmp_path):
     rng, kills = random.Random(2), 0
     config(tmp_path)
     command = [*BINARY, "train", write(tmp_path), "--out", tmp_path / "k", "--threads", "1"]
-    for i in range(60):
+    for i in range(10):
         p = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.05, 0.3 + 0.1 * i))
         p.send_signal(signal.SIGKILL)

@@ -2,7 +2,6 @@
 records teach the model."""
 import collections
 import json
-import random
 import signal
 import subprocess
 import time
@@ -98,21 +97,25 @@ def test_one_result_whatever_runs_it(farseek, tmp_path, coin, problems):
 
 
 def test_killed_at_any_moment(farseek, tmp_path, coin):
-    p = suite(tmp_path / "p.jsonl", *[{"prompt": f"{i}?", "answer": "8"} for i in range(6000)])
+    p = suite(tmp_path / "p.jsonl", *[{"prompt": f"{i}?", "answer": "8"} for i in range(1500)])
     farseek("data", "reject", coin, p, tmp_path / "whole.jsonl", "--samples", 4)
     command = [*BINARY, "data", "reject", coin, p, tmp_path / "k.jsonl", "--samples", "4", "--json"]
-    rng, kills, went_on = random.Random(3), 0, 0
-    for i in range(60):
-        q = subprocess.Popen(command, stdout=subprocess.PIPE)
-        time.sleep(rng.uniform(0.05, 0.3 + 0.1 * i))
+    def done():
+        """Problems of the state, as they are now."""
+        state = tmp_path / "k.jsonl.state"
+        return json.loads(state.read_text())["problems"] if state.exists() else 0
+
+    seen = [0]
+    for _ in range(3):  # each time a little further
+        q = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while done() <= seen[-1] and q.poll() is None:
+            time.sleep(0.01)
         q.send_signal(signal.SIGKILL)
-        q.communicate()
-        if q.returncode == 0:
-            break
-        kills += 1
-        went_on = max(went_on, json.loads((tmp_path / "k.jsonl.state").read_text())["problems"] if (tmp_path / "k.jsonl.state").exists() else 0)
+        q.wait()
+        seen.append(done())
+    assert 0 < seen[1] < seen[2] < seen[3] < 1500
     farseek("data", "reject", coin, p, tmp_path / "k.jsonl", "--samples", 4)
-    assert kills > 0 and went_on > 0 and (tmp_path / "k.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert (tmp_path / "k.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     # what another sampling left is not taken
     (tmp_path / "o.jsonl.state").write_text(json.dumps({"key": "0" * 64, "problems": 5, "bytes": 3}))
     (tmp_path / "o.jsonl.part").write_text("{}\n")
