@@ -351,7 +351,7 @@ static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer,
         fs_trainer_move_biases(g->t, g->o.bias_rate);
     if (optimizer->qk_clip > 0)
         fs_trainer_clip_logits(g->t, optimizer->qk_clip);
-    fs_trainer_pack(g->t);
+    fs_trainer_pack_trained(g->t);
     g->stale = true;
     return FS_OK;
 }

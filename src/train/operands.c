@@ -112,13 +112,22 @@ void fs_operands_done(fs_trainer *t)
     fs_free_lazy(t->packed, t->packed_bytes);
 }
 
-static void pack_some(const fs_trainer *t, size_t begin, size_t end, bool merged)
+struct pack_job {
+    const fs_trainer *t;
+    bool merged, trained; /* only those */
+};
+
+static void pack_piece(void *ud, size_t begin, size_t end, int thread)
 {
+    const struct pack_job *job = ud;
+    const fs_trainer *t = job->t;
+
+    (void)thread;
     for (size_t i = begin; i < end; i++) {
         const struct fs_pack_item *item = &t->pack_items[i];
         const fs_operand *o = item->operand;
         const float *w = (o->merged ? o->merged->values : o->p->w) + (size_t)o->row0 * o->k;
-        if (!o->merged != !merged)
+        if (!o->merged != !job->merged || (job->trained && o->p->frozen && !o->merged))
             continue;
         if (o->pairs && item->cols)
             fs_mat_pack_pair_columns(&o->cols, &t->kernels->pairs, w, o->k, NULL, item->begin, item->end);
@@ -131,28 +140,26 @@ static void pack_some(const fs_trainer *t, size_t begin, size_t end, bool merged
     }
 }
 
-static void pack_piece(void *ud, size_t begin, size_t end, int thread)
+static void pack(fs_trainer *t, bool trained)
 {
-    (void)thread;
-    pack_some(ud, begin, end, false);
-}
+    struct pack_job job = { t, false, trained };
 
-static void pack_merged_piece(void *ud, size_t begin, size_t end, int thread)
-{
-    (void)thread;
-    pack_some(ud, begin, end, true);
+    fs_pool_for(t->pool, t->n_pack_items, 4, pack_piece, &job);
+    for (uint32_t i = 0; i < t->n_layers; i++)
+        if (t->layers[i].kv_b) {
+            fs_merged_pack(t, t->layers[i].kv_b);
+            job.merged = true;
+        }
+    if (job.merged)
+        fs_pool_for(t->pool, t->n_pack_items, 4, pack_piece, &job);
 }
 
 void fs_trainer_pack(fs_trainer *t)
 {
-    bool any = false;
+    pack(t, false);
+}
 
-    fs_pool_for(t->pool, t->n_pack_items, 4, pack_piece, t);
-    for (uint32_t i = 0; i < t->n_layers; i++)
-        if (t->layers[i].kv_b) {
-            fs_merged_pack(t, t->layers[i].kv_b);
-            any = true;
-        }
-    if (any)
-        fs_pool_for(t->pool, t->n_pack_items, 4, pack_merged_piece, t);
+void fs_trainer_pack_trained(fs_trainer *t)
+{
+    pack(t, true);
 }

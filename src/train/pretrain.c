@@ -193,7 +193,7 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
         fs_trainer_move_biases(u->s.trainer, u->r->bias_rate);
     if (u->s.optimizer.qk_clip > 0)
         fs_trainer_clip_logits(u->s.trainer, u->s.optimizer.qk_clip);
-    fs_trainer_pack(u->s.trainer);
+    fs_trainer_pack_trained(u->s.trainer);
     s->seconds = fs_seconds_now() - start;
     if (u->held && ((r->validation_every && (i + 1) % r->validation_every == 0) || i + 1 == r->steps))
         rc = validate(u, &s->pretrain.validation, err);

@@ -57,6 +57,8 @@ fs_status fs_trainer_distil(fs_trainer *t, struct fs_teacher *teacher, const fs_
 size_t fs_trainer_bytes(const fs_trainer *t); /* parameters, packed operands and activations */
 /* The masters have changed: makes the operands of products from them. */
 void fs_trainer_pack(fs_trainer *t);
+/* The same once everything is packed and nothing that is frozen has changed: after a step. */
+void fs_trainer_pack_trained(fs_trainer *t);
 
 /* A step: begin, run each micro-batch in rising token index, end. A 256-aligned block of token indices lies in one micro-batch. */
 void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals);
