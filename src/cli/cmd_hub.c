@@ -299,6 +299,87 @@ const fs_command fs_command_hub_quota = {
     .run = quota,
 };
 
+/* ---- looking after it ---- */
+
+static double gc_age = 24;
+static bool repair;
+
+static const fs_option gc_options[] = {
+    DATA,
+    FS_OPT_FLOAT("age", 0, gc_age, 0, 1e6, "HOURS", "what was touched since stays (default 24)"),
+    FS_OPT_END
+};
+
+static fs_status gc(const fs_args *args, fs_error *err)
+{
+    fs_hub *hub = NULL;
+    fs_hub_gc_result r;
+    fs_status rc = open_hub(NULL, &hub, err);
+
+    (void)args;
+    if (!rc)
+        rc = fs_hub_gc(hub, (int64_t)(gc_age * 3600e3), &r, err);
+    if (!rc)
+        printf("%llu objects, %llu xorbs, %llu uploads, %llu folders of repositories, %.1f MiB\n", (unsigned long long)r.n_objects, (unsigned long long)r.n_xorbs, (unsigned long long)r.n_uploads,
+               (unsigned long long)r.n_repos, (double)r.n_bytes / 1048576);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_gc = {
+    .set = { .name = "hub gc",
+             .usage = "--data FOLDER",
+             .summary = "Take away what no repository of a hub holds.",
+             .text = "Objects that no repository holds, uploads that were given up, folders that no repository has. Beside a running server too.",
+             .options = gc_options },
+    .run = gc,
+};
+
+static const fs_option fsck_options[] = {
+    DATA,
+    FS_OPT_FLAG("repair", 'r', repair, "mend what can be mended"),
+    FS_OPT_END
+};
+
+static void print_wrong(void *ud, const char *sentence, bool repaired)
+{
+    fs_buf clean = { 0 };
+
+    (void)ud;
+    if (fs_text_clean(&clean, fs_bytes_str(sentence), NULL) == FS_OK && clean.data)
+        printf("%s%s\n", clean.data, repaired ? " (mended)" : "");
+    fs_buf_done(&clean);
+}
+
+static fs_status fsck(const fs_args *args, fs_error *err)
+{
+    fs_hub *hub = NULL;
+    fs_hub_check check = { .repair = repair, .on_wrong = print_wrong };
+    fs_status rc = open_hub(NULL, &hub, err);
+
+    (void)args;
+    if (!rc)
+        rc = fs_hub_fsck(hub, &check, err);
+    if (!rc)
+        printf("%llu objects, %llu repositories\n", (unsigned long long)check.n_objects, (unsigned long long)check.n_repos);
+    if (!rc && check.n_wrong > check.n_repaired)
+        rc = fs_fail(err, FS_ERR_FORMAT, "%llu of %llu things that are wrong stay so", (unsigned long long)(check.n_wrong - check.n_repaired),
+                     (unsigned long long)check.n_wrong);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_fsck = {
+    .set = { .name = "hub fsck",
+             .usage = "--data FOLDER",
+             .summary = "Check everything that a hub keeps.",
+             .text = "Every large file against its hash, the database against the files, every repository by git, every file of every branch, tag and pull request "
+                     "against the store. --repair gives a repository what it lost in the database only, and moves files whose content is wrong to DATA/lost, so "
+                     "that they can be uploaded again.",
+             .options = fsck_options },
+    .run = fsck,
+};
+
 /* ---- git's hook ---- */
 
 static fs_status receive(const fs_args *args, fs_error *err)

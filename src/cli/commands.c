@@ -14,6 +14,8 @@
     X(hub_token) \
     X(hub_org) \
     X(hub_quota) \
+    X(hub_gc) \
+    X(hub_fsck) \
     X(hub_receive)
 #endif
 

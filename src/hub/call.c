@@ -359,6 +359,12 @@ void fs_hub_repo_unlock(fs_hub_call *c)
 
 /* ---- all requests ---- */
 
+/* A token of Xet's opens Xet's doors and no other. */
+static bool is_place_of_xet(const char *uri)
+{
+    return strncmp(uri, "/v1/", 4) == 0 || strncmp(uri, "/v2/", 4) == 0 || strncmp(uri, "/xet/", 5) == 0;
+}
+
 static void set_base(fs_hub_call *c)
 {
     const char *host = fs_http_header(c->http, "Host");
@@ -378,8 +384,12 @@ void fs_hub_handle(void *ud, fs_http_request *r)
     fs_hub_random_name(id, sizeof id);
     fs_http_reply_header(r, "X-Request-Id", id);
     set_base(&c);
-    if (!fs_hub_failed(&c, fs_db_take(c.hub->db, &c.db, &c.err)) && authenticate(&c))
-        (*fn)(&c);
+    if (!fs_hub_failed(&c, fs_db_take(c.hub->db, &c.db, &c.err)) && authenticate(&c)) {
+        if (c.xet.repo && !is_place_of_xet(fs_http_uri(r)))
+            fs_hub_error(&c, 401, NULL, "Invalid user token.");
+        else
+            (*fn)(&c);
+    }
     git_repository_free(c.git);
     fs_db_give(c.hub->db, c.db);
 }

@@ -204,7 +204,7 @@ static fs_status on_lfs_file(commit_job *j, const char *path, struct json_object
     if (!rc && *algo && strcmp(algo, "sha256") != 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' is named by %s: only sha256 is known", path, algo);
     if (!rc)
-        rc = fs_hub_object_of(j->c->db, j->c->repo.id, sha256, &held, &n, err);
+        rc = fs_hub_object_of(j->c->hub, j->c->db, j->c->repo.id, sha256, &held, &n, err);
     if (!rc && !held)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' points to %s, which was not uploaded to this repository", path, sha256);
     if (!rc && size >= 0 && (uint64_t)size != n)

@@ -49,6 +49,25 @@ typedef void fs_hub_list_fn(void *ud, const char *name, const char *kind, int64_
 fs_status fs_hub_user_list(fs_hub *h, fs_hub_list_fn *fn, void *ud, fs_error *err);
 fs_status fs_hub_token_list(fs_hub *h, const char *user, fs_hub_list_fn *fn, void *ud, fs_error *err);
 
+typedef struct fs_hub_gc_result {
+    uint64_t n_objects, n_xorbs, n_uploads, n_repos, n_bytes;
+} fs_hub_gc_result;
+
+/* Takes away objects and xorbs that no repository holds, uploads that were given up and folders that no repository has, of what was not touched for
+ * age_ms. Beside a running server too. */
+fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *err);
+
+typedef struct fs_hub_check {
+    bool repair;
+    void (*on_wrong)(void *ud, const char *sentence, bool repaired);
+    void *ud;
+    uint64_t n_objects, n_repos, n_wrong, n_repaired; /* filled */
+} fs_hub_check;
+
+/* Reads everything: every object against its hash, rows against files, each repository by git, every file of every ref against the store. A
+ * status other than FS_OK: it could not be looked at. */
+fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err);
+
 /* What git's pre-receive hook runs, within git's environment and the repository's folder: lines are git's, "old new ref". user pushes to
  * repo, and may write to it or only to pull requests of its own. The sentence of the failure is for whoever pushes. */
 fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_error *err);

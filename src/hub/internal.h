@@ -34,13 +34,16 @@ fs_status fs_hub_incoming_open(const fs_hub *h, fs_hub_incoming *ret, fs_error *
 fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_bytes, fs_error *err);
 /* Puts the file on the disk and gives it its name, if its hash is oid_hex; FS_ERR_FORMAT if not. A file that is there already stays. */
 fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err);
+/* The same, and the repository holds it. */
+fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, int64_t repo, const char *oid_hex, fs_error *err);
 void fs_hub_incoming_close(fs_hub_incoming *in);
 /* The object open for reading and its size; FS_ERR_NOT_FOUND. */
 fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
+bool fs_hub_object_is_here(const fs_hub *h, const char *oid_hex);
 /* Writes that the object, which is in the store, belongs to the repository. */
 fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err);
-/* Whether the repository holds it, with its size. */
-fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err);
+/* Whether the repository holds it and the file is there, with its size. */
+fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err);
 /* What the account may use and uses, in bytes of large files; *ret_quota -1: no limit. */
 fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, fs_error *err);
 fs_status fs_hub_folder_sync(const char *path, fs_error *err);

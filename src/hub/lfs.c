@@ -93,6 +93,32 @@ static fs_status readable_elsewhere(fs_hub_call *c, const char *oid_hex, bool *r
                    " AND NOT r.disabled) OR r.owner = ?2 OR r.owner IN (SELECT org FROM members WHERE account = ?2)) LIMIT 1",
                    "bi", (fs_bytes){ oid, sizeof oid }, c->user.id);
     *ret_bytes = (uint64_t)size;
+    if (!rc && *ret) { /* and its file is there */
+        char path[512];
+        struct stat st;
+        rc = fs_hub_object_path(c->hub, oid_hex, path, err);
+        *ret = !rc && stat(path, &st) == 0 && st.st_size == size;
+    }
+    return rc;
+}
+
+/* The repository holds what another holds now, if that still does: no garbage is collected meanwhile. */
+static fs_status share(fs_hub_call *c, const char *oid, uint64_t size, fs_error *err)
+{
+    bool still = false;
+    uint64_t n = 0;
+    fs_status rc = fs_db_begin(c->db, err);
+
+    if (!rc)
+        rc = readable_elsewhere(c, oid, &still, &n, err);
+    if (!rc && !still)
+        rc = fs_fail(err, FS_ERR_IO, "the object %s is gone: try again", oid);
+    if (!rc)
+        rc = fs_hub_object_add(c->db, c->repo.id, oid, size, err);
+    if (!rc)
+        rc = fs_db_commit(c->db, err);
+    if (rc)
+        fs_db_rollback(c->db);
     return rc;
 }
 
@@ -178,7 +204,7 @@ static fs_status answer_upload(batch *b, const char *oid, uint64_t size, bool he
     if (!held)
         b->used += (int64_t)size;
     if (here)
-        return held ? FS_OK : fs_hub_object_add(c->db, c->repo.id, oid, size, err);
+        return held ? FS_OK : share(c, oid, size, err);
     fs_emit_key(&b->e, "actions");
     fs_emit_begin(&b->e, '{');
     if (b->multipart && size >= c->hub->options.multipart_bytes) {
@@ -215,7 +241,7 @@ static fs_status answer_object(batch *b, struct json_object *o, fs_error *err)
     if (rc)
         return rc;
     fs_hex(oid, sizeof oid, hex);
-    rc = fs_hub_object_of(b->c->db, b->c->repo.id, hex, &held, &n_held, err);
+    rc = fs_hub_object_of(b->c->hub, b->c->db, b->c->repo.id, hex, &held, &n_held, err);
     fs_emit_begin(&b->e, '{');
     fs_emit_str(&b->e, "oid", hex);
     fs_emit_int(&b->e, "size", size);
@@ -322,9 +348,7 @@ void fs_hub_lfs_put(fs_hub_call *c)
     if (!rc && in.n_bytes != (uint64_t)l.size)
         rc = fs_fail(&c->err, FS_ERR_FORMAT, "%llu bytes arrived, the link is for %lld", (unsigned long long)in.n_bytes, (long long)l.size);
     if (!rc)
-        rc = fs_hub_incoming_commit(c->hub, &in, oid, &c->err);
-    if (!rc)
-        rc = fs_hub_object_add(c->db, l.repo, oid, in.n_bytes, &c->err);
+        rc = fs_hub_incoming_add(c->hub, &in, c->db, l.repo, oid, &c->err);
     if (!fs_hub_failed(c, rc)) {
         fs_http_reply_headerf(c->http, "ETag", "\"%s\"", oid);
         fs_hub_reply_ok(c);
@@ -354,7 +378,7 @@ void fs_hub_lfs_verify(fs_hub_call *c)
     bool held = false;
     lfs_link l;
 
-    if (!need_link(c, "verify", oid, 0, &l) || fs_hub_failed(c, fs_hub_object_of(c->db, l.repo, oid, &held, &n_bytes, &c->err)))
+    if (!need_link(c, "verify", oid, 0, &l) || fs_hub_failed(c, fs_hub_object_of(c->hub, c->db, l.repo, oid, &held, &n_bytes, &c->err)))
         return;
     if (!held || n_bytes != (uint64_t)l.size)
         fs_hub_error(c, 404, NULL, "the object %s was not uploaded, or not with %lld bytes", oid, (long long)l.size);
@@ -458,10 +482,31 @@ void fs_hub_lfs_part(fs_hub_call *c)
     }
 }
 
+static fs_status name_parts(fs_hub_call *c, const char *path, const upload *u, fs_error *err)
+{
+    char to[512], *slash;
+    fs_status rc = fs_hub_object_path(c->hub, u->oid, to, err);
+
+    if (rc)
+        return rc;
+    slash = strrchr(to, '/');
+    *slash = 0;
+    rc = fs_hub_folders_make(to, err);
+    *slash = '/';
+    if (!rc && link(path, to) != 0) {
+        if (errno != EEXIST)
+            rc = fs_fail_errno(err, errno, "cannot name '%s'", to);
+        else
+            utimensat(AT_FDCWD, to, NULL, 0); /* new to the collector of garbage */
+    }
+    *slash = 0;
+    return rc ? rc : fs_hub_folder_sync(to, err);
+}
+
 /* Gives the whole file its name, if its hash is right: the same steps as of a file that came whole. */
 static fs_status finish_upload(fs_hub_call *c, const char *path, int fd, const upload *u, fs_error *err)
 {
-    char to[512], got[65], *slash, *buf = malloc(COPY_BYTES);
+    char got[65], *buf = malloc(COPY_BYTES);
     fs_sha256 sha = { 0 };
     struct stat st;
     int64_t at = 0;
@@ -486,18 +531,7 @@ static fs_status finish_upload(fs_hub_call *c, const char *path, int fd, const u
     free(buf);
     if (!rc && (fchmod(fd, 0400) != 0 || fsync(fd) != 0))
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
-    if (!rc)
-        rc = fs_hub_object_path(c->hub, u->oid, to, err);
-    if (rc)
-        return rc;
-    slash = strrchr(to, '/');
-    *slash = 0;
-    rc = fs_hub_folders_make(to, err);
-    *slash = '/';
-    if (!rc && link(path, to) != 0 && errno != EEXIST)
-        rc = fs_fail_errno(err, errno, "cannot name '%s'", to);
-    *slash = 0;
-    return rc ? rc : fs_hub_folder_sync(to, err);
+    return rc ? rc : name_parts(c, path, u, err);
 }
 
 void fs_hub_lfs_complete(fs_hub_call *c)
@@ -526,6 +560,8 @@ void fs_hub_lfs_complete(fs_hub_call *c)
     close(fd);
     if (!rc)
         rc = fs_hub_object_add(c->db, u.repo, u.oid, (uint64_t)u.size, &c->err);
+    if (!rc)
+        rc = name_parts(c, path, &u, &c->err); /* as fs_hub_incoming_add does */
     if (!rc)
         rc = fs_db_run(c->db, &c->err, "DELETE FROM uploads WHERE id = ?", "s", id);
     if (fs_hub_failed(c, rc))

@@ -87,7 +87,7 @@ static fs_status check_object(push *p, const char *hex, const char *path, fs_err
                        (unsigned long long)p->hub->options.regular_bytes_max);
     rc = fs_hub_file_read(p->git, &oid, &f, err);
     if (!rc && f.lfs)
-        rc = fs_hub_object_of(p->db, p->repo, f.sha256, &held, &n_held, err);
+        rc = fs_hub_object_of(p->hub, p->db, p->repo, f.sha256, &held, &n_held, err);
     if (!rc && f.lfs && (!held || n_held != f.n_bytes))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%.200s' points to %s, which was not uploaded (git lfs push)", path, f.sha256);
     return rc;

@@ -77,7 +77,7 @@ static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit)
     bool held = false;
     int fd = -1;
 
-    if (fs_hub_failed(c, fs_hub_object_of(c->db, c->repo.id, f->sha256, &held, &n_bytes, &c->err)))
+    if (fs_hub_failed(c, fs_hub_object_of(c->hub, c->db, c->repo.id, f->sha256, &held, &n_bytes, &c->err)))
         return;
     if (!held || fs_hub_object_open(c->hub, f->sha256, &fd, &n_bytes, &c->err) != FS_OK) {
         fs_hub_error(c, 404, "EntryNotFound", "the file's content %s is not in this hub", f->sha256);

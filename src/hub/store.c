@@ -108,9 +108,25 @@ fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_by
     return FS_OK;
 }
 
+/* Gives an unnamed file its name. One that is there already stays, and is new to the collector of garbage. */
+static fs_status name_file(int fd, const char *path, fs_error *err)
+{
+    char from[64];
+
+    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, from, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
+        return FS_OK;
+    if (errno == ENOENT) /* it had the name and lost it again, before any repository held it: a collection with no age to speak of */
+        return fs_fail(err, FS_ERR_IO, "'%s' went as garbage: send it again", path);
+    if (errno != EEXIST)
+        return fs_fail_errno(err, errno, "cannot name '%s'", path);
+    utimensat(AT_FDCWD, path, NULL, 0);
+    return FS_OK;
+}
+
 fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err)
 {
-    char path[512], from[64], got[65], *slash;
+    char path[512], got[65], *slash;
     fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
 
     if (rc)
@@ -128,11 +144,21 @@ fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const cha
     *slash = '/';
     if (rc)
         return rc;
-    snprintf(from, sizeof from, "/proc/self/fd/%d", in->fd);
-    if (linkat(AT_FDCWD, from, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST)
-        return fs_fail_errno(err, errno, "cannot name '%s'", path);
+    rc = name_file(in->fd, path, err);
     *slash = 0;
-    return fs_hub_folder_sync(path, err);
+    return rc ? rc : fs_hub_folder_sync(path, err);
+}
+
+fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, int64_t repo, const char *oid_hex, fs_error *err)
+{
+    char path[512];
+    fs_status rc = fs_hub_incoming_commit(h, in, oid_hex, err);
+
+    if (!rc)
+        rc = fs_hub_object_add(db, repo, oid_hex, in->n_bytes, err);
+    if (!rc)
+        rc = fs_hub_object_path(h, oid_hex, path, err);
+    return rc ? rc : name_file(in->fd, path, err); /* an old file of that name may have gone as garbage just before it was held */
 }
 
 void fs_hub_incoming_close(fs_hub_incoming *in)
@@ -181,9 +207,19 @@ fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint
     return rc;
 }
 
-fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err)
+bool fs_hub_object_is_here(const fs_hub *h, const char *oid_hex)
+{
+    char path[512];
+    struct stat st;
+
+    return fs_hub_object_path(h, oid_hex, path, NULL) == FS_OK && stat(path, &st) == 0;
+}
+
+fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err)
 {
     uint8_t oid[32];
+    char path[512];
+    struct stat st;
     int64_t size = 0;
     fs_status rc;
 
@@ -191,8 +227,11 @@ fs_status fs_hub_object_of(sqlite3 *db, int64_t repo, const char *oid_hex, bool 
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
     rc = fs_db_int(db, &size, ret_held, err, "SELECT size FROM objects JOIN repo_objects USING(oid) WHERE oid = ? AND repo = ?", "bi",
                    (fs_bytes){ oid, sizeof oid }, repo);
-    if (!rc && *ret_held)
+    if (!rc && *ret_held) { /* what is not there is to be sent again, whatever the database says */
+        rc = fs_hub_object_path(h, oid_hex, path, err);
+        *ret_held = !rc && stat(path, &st) == 0 && st.st_size == size;
         *ret_bytes = (uint64_t)size;
+    }
     return rc;
 }
 

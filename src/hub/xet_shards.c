@@ -163,7 +163,7 @@ static fs_status check_quota(ingest *g, const fs_shard *s, fs_error *err)
         bool held = false;
         uint64_t n_bytes;
         fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
-        rc = fs_hub_object_of(db, g->c->xet.repo, sha256, &held, &n_bytes, err);
+        rc = fs_hub_object_of(g->c->hub, db, g->c->xet.repo, sha256, &held, &n_bytes, err);
         new += held ? 0 : s->files[i].n_bytes;
     }
     if (!rc && quota >= 0 && (used > quota || new > (uint64_t)(quota - used)))
@@ -183,6 +183,7 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
     for (uint32_t i = 0; i < s->n_files && !rc; i++) {
         const fs_shard_file *f = s->files + i;
         const fs_xorb *x = NULL;
+        char sha256[65];
         bool known = false;
         rc = check_terms(g, f, err);
         if (!rc)
@@ -191,6 +192,8 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
             firsts[i] = x->chunks[f->terms[0].begin].hash;
         if (!rc)
             rc = fs_xet_file_is_known(c->db, f, &known, err);
+        fs_hex(f->sha256, sizeof f->sha256, sha256);
+        known = known && fs_hub_object_is_here(c->hub, sha256); /* it may have gone as garbage just now */
         if (!rc && !known)
             rc = build(g, f, err);
         g->verified++;

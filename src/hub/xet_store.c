@@ -148,9 +148,10 @@ fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet
     fs_xorb x = { .hash = *hash };
     bool found;
     fs_status rc = fs_db_query(db, &st, err,
-                               "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?1 AND EXISTS(SELECT 1 FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE"
+                               "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?1 AND (EXISTS(SELECT 1 FROM xet_file_xorbs x JOIN xet_files f ON f.hash = x.file JOIN"
+                               " repo_objects o ON o.oid = f.sha256 WHERE x.xorb = ?1 AND o.repo = ?2) OR EXISTS(SELECT 1 FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE"
                                " x.xorb = ?1 AND (r.id = ?2 OR (NOT r.private AND r.gated IS NULL AND NOT r.disabled) OR r.owner = ?3 OR r.owner IN"
-                               " (SELECT org FROM members WHERE account = ?3)))",
+                               " (SELECT org FROM members WHERE account = ?3))))",
                                "bii", key_of(hash), repo, user);
     char text[65];
 
@@ -334,4 +335,66 @@ fs_status fs_xet_chunk_near(sqlite3 *db, const fs_xet_hash *chunk, fs_xet_hash *
             memcpy(ret[n++].bytes, sqlite3_column_blob(st, 0), FS_XET_HASH_BYTES);
     *ret_n = n;
     return fs_db_end(st, err);
+}
+
+/* ---- garbage ---- */
+
+static fs_status gc_xorb(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, uint64_t *ret_n, uint64_t *ret_n_bytes, fs_error *err)
+{
+    char path[512];
+    struct stat st;
+    int64_t n = 0;
+    fs_status rc = xorb_path(h, hash, path, err);
+
+    if (!rc)
+        rc = fs_db_begin(db, err);
+    if (!rc)
+        rc = fs_db_int(db, &n, NULL, err, "SELECT (SELECT count(*) FROM xet_xorb_repos WHERE xorb = ?1) + (SELECT count(*) FROM xet_file_xorbs WHERE xorb = ?1)", "b", key_of(hash));
+    if (!rc && n == 0) {
+        rc = fs_db_run(db, err, "DELETE FROM xet_chunks WHERE xorb = ?", "b", key_of(hash));
+        if (!rc)
+            rc = fs_db_run(db, err, "DELETE FROM xet_xorbs WHERE hash = ?", "b", key_of(hash));
+        if (!rc && stat(path, &st) == 0) {
+            *ret_n_bytes += (uint64_t)st.st_size;
+            if (unlink(path) != 0)
+                rc = fs_fail_errno(err, errno, "cannot remove '%s'", path);
+        }
+        *ret_n += !rc;
+    }
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    fs_db_rollback(db);
+    return rc;
+}
+
+fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret_n, uint64_t *ret_n_bytes, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_buf hashes = { 0 };
+    fs_status rc = fs_db_begin(db, err);
+
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM xet_file_xorbs WHERE file IN (SELECT hash FROM xet_files WHERE sha256 NOT IN (SELECT oid FROM repo_objects))", "");
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM xet_files WHERE sha256 NOT IN (SELECT oid FROM repo_objects)", "");
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    fs_db_rollback(db);
+    if (!rc)
+        rc = fs_db_query(db, &st, err, "SELECT hash FROM xet_xorbs WHERE created_ms <= ? AND hash NOT IN (SELECT xorb FROM xet_xorb_repos) AND hash NOT IN"
+                                       " (SELECT xorb FROM xet_file_xorbs)", "i", made_ms);
+    while (!rc && fs_db_next(st))
+        if (sqlite3_column_bytes(st, 0) == FS_XET_HASH_BYTES)
+            rc = fs_buf_append(&hashes, sqlite3_column_blob(st, 0), FS_XET_HASH_BYTES, err);
+    if (!rc)
+        rc = fs_db_end(st, err);
+    else
+        fs_db_end(st, NULL);
+    for (size_t i = 0; i < hashes.n_bytes && !rc; i += FS_XET_HASH_BYTES) {
+        fs_xet_hash hash;
+        memcpy(hash.bytes, hashes.data + i, sizeof hash.bytes);
+        rc = gc_xorb(h, db, &hash, ret_n, ret_n_bytes, err);
+    }
+    fs_buf_done(&hashes);
+    return rc;
 }

@@ -7,7 +7,7 @@
 #include <microhttpd.h>
 #include <pthread.h>
 
-#define RING_BYTES ((size_t)256 << 10)
+#define RING_BYTES ((size_t)1 << 20)
 
 /* Bytes from one thread to another, at most RING_BYTES of them. */
 typedef struct fs_http_ring {

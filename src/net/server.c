@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HEADER_BYTES_MAX  ((size_t)96 << 10) /* a connection's memory: request line, headers, and what a read takes at once */
+#define HEADER_BYTES_MAX  ((size_t)256 << 10) /* a connection's memory: request line, headers, and what a read takes at once */
 #define DISCARD_BYTES_MAX ((uint64_t)64 << 20) /* of a body that nobody wants, before the connection is closed */
 #define MOUNTS_MAX        4
 #define WORKER_IDLE_SECONDS 20

@@ -437,6 +437,86 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path):
         hub.stop()
 
 
+def put_large(hub, repo, path, data):
+    oid = sha256(data)
+    for _ in range(5):  # of a collection of garbage that leaves no time at all, a client may have to try again, as clients do
+        (o,) = hub.batch(repo, [{"oid": oid, "size": len(data)}]).json()["objects"]
+        if "actions" not in o or hub.ask("PUT", o["actions"]["upload"]["href"], data, token=None).status == 200:
+            break
+    lines = [{"key": "header", "value": {"summary": "x"}}, {"key": "lfsFile", "value": {"path": path, "oid": oid, "size": len(data)}}]
+    assert hub.ask("POST", f"/api/models/{repo}/commit/main", "\n".join(map(json.dumps, lines)), headers={"Content-Type": "application/x-ndjson"}).status == 200
+    return oid
+
+
+def object_path(hub, oid):
+    return hub.data / "objects" / oid[:2] / oid[2:4] / oid
+
+
+def test_garbage_goes_and_nothing_else(tmp_path):
+    hub = Hub(tmp_path / "data")
+    try:
+        kept, gone = hub.repo("kept"), hub.repo("gone")
+        both, mine, theirs = os.urandom(1000), os.urandom(1001), os.urandom(1002)
+        oids = [put_large(hub, kept, "both", both), put_large(hub, kept, "mine", mine)]
+        put_large(hub, gone, "both", both)
+        orphan = put_large(hub, gone, "theirs", theirs)
+        assert hub.ask("DELETE", "/api/repos/delete", {"name": "gone"}).status == 200
+        assert hub.run("gc").startswith("0 objects") and object_path(hub, orphan).exists()  # it is younger than a day
+        assert hub.run("gc", "--age", "0") == "1 objects, 0 xorbs, 0 uploads, 0 folders of repositories, 0.0 MiB\n"
+        assert not object_path(hub, orphan).exists() and all(object_path(hub, o).exists() for o in oids)
+        # beside writers
+        stop = []
+
+        def write(i):
+            done = {}
+            while not stop:
+                data = os.urandom(500) if len(done) % 3 else b"%d" % i * 500  # the same again, too
+                name = f"{i}-{len(done)}"
+                put_large(hub, kept, name, data)
+                done[name] = data
+            return done
+
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            work = [pool.submit(write, i) for i in range(3)]
+            for _ in range(6):
+                hub.run("gc", "--age", "0")
+            stop.append(1)
+            for w in work:
+                for name, data in w.result().items():
+                    assert hub.ask("GET", f"/{kept}/resolve/main/{name}").body == data
+        assert hub.run("fsck").splitlines()[-1].endswith("1 repositories")
+    finally:
+        hub.stop()
+
+
+def test_damage_is_found_and_what_can_be_mended_is(farseek, tmp_path):
+    hub = Hub(tmp_path / "data")
+    repo = hub.repo("damaged")
+    data = [os.urandom(1000 + i) for i in range(3)]
+    oids = [put_large(hub, repo, f"w{i}", d) for i, d in enumerate(data)]
+    hub.commit(repo, {"a.txt": b"text"})
+    assert hub.run("fsck") == "3 objects, 1 repositories\n"
+    os.chmod(object_path(hub, oids[0]), 0o600)
+    object_path(hub, oids[0]).write_bytes(b"x" * 1000)  # another content
+    object_path(hub, oids[1]).unlink()
+    r = farseek("hub", "fsck", "--data", hub.data, check=False)
+    assert r.returncode == 1 and f"object {oids[0]}: its content has the hash" in r.stdout and f"object {oids[1]} of 1001 bytes is missing" in r.stdout
+    r = farseek("hub", "fsck", "--data", hub.data, "--repair", check=False)
+    assert r.returncode == 1 and f"'w1' points to {oids[1]}, which is not here" in r.stdout  # nobody has it
+    assert hub.ask("GET", f"/{repo}/resolve/main/w0").status == 404
+    for i in (0, 1):
+        put_large(hub, repo, f"w{i}", data[i])  # whoever has it brings it again
+    assert hub.run("fsck") == "3 objects, 1 repositories\n"
+    assert all(hub.ask("GET", f"/{repo}/resolve/main/w{i}").body == d for i, d in enumerate(data))
+    hub.stop()
+    text = hashlib.sha1(b"blob 4\0text").hexdigest()
+    (blob,) = (tmp_path / "data" / "repos").glob(f"*/*.git/objects/{text[:2]}/{text[2:]}")
+    os.chmod(blob, 0o600)
+    blob.write_bytes(b"damage")
+    r = farseek("hub", "fsck", "--data", hub.data, check=False)
+    assert r.returncode == 1 and "models/admin/damaged: git:" in r.stdout
+
+
 def test_a_stop_waits_for_what_is_under_way(tmp_path):
     hub = Hub(tmp_path / "data")
     repo, data = hub.repo("drained"), os.urandom(3_000_000)

@@ -337,3 +337,28 @@ def test_quota(hub, tmp_path):
         client(hub, "up", "bob/full", tmp_path / "w.bin", tmp_path / "home", hub.bob)
     hub.run("quota", "bob", "--limit", "1GB")
     client(hub, "up", "bob/full", tmp_path / "w.bin", tmp_path / "home2", hub.bob)
+
+
+def test_garbage_of_xet_goes_with_its_last_repository(hub, tmp_path):
+    file = tmp_path / "w"
+    file.write_bytes(random.Random(77).randbytes(3 << 20))
+    client(hub, "up", "admin/xet-one", file, tmp_path / "h1")
+    client(hub, "up", "admin/xet-two", file, tmp_path / "h2")
+    before = stored(hub)
+    hub.ask("DELETE", "/api/repos/delete", {"name": "xet-one"})
+    hub.run("gc", "--age", "0")
+    assert hub.ask("GET", "/admin/xet-two/resolve/main/w.bin").body == file.read_bytes() and stored(hub) >= before - (1 << 20)
+    assert pathlib.Path(client(hub, "down", "admin/xet-two", file, tmp_path / "h3")).read_bytes() == file.read_bytes()
+    hub.ask("DELETE", "/api/repos/delete", {"name": "xet-two"})
+    hub.run("gc", "--age", "0")
+    assert stored(hub) <= before - (3 << 20)
+    client(hub, "up", "admin/xet-one", file, tmp_path / "h4")  # and it can come again
+    assert hub.ask("GET", "/admin/xet-one/resolve/main/w.bin").body == file.read_bytes()
+
+
+def test_a_token_of_xet_opens_nothing_else(hub):
+    repo = hub.repo("doors")
+    token = token_for(hub, repo, "write")
+    assert hub.ask("GET", "/api/whoami-v2", token=token).status == 401
+    assert hub.ask("GET", f"/api/models/{repo}", token=token).status == 401
+    assert hub.ask("GET", "/v1/chunks/default/" + "0" * 64, token=token).status == 404

@@ -1,0 +1,439 @@
+/* Looking after a hub: garbage taken away beside writers, everything checked.
+ *
+ * An object goes when no repository holds it and it was not touched for a while. That is decided and done within a writing transaction, and
+ * whoever adds an object to a repository gives its file the name once more afterwards (lfs.c), so that a file goes before it is
+ * held or not at all. */
+#include "hub/internal.h"
+#include "hub/xet_store.h"
+
+#include "base/file.h"
+#include "crypto/sha256.h"
+#include "net/url.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define UPLOAD_MS ((int64_t)7 * 24 * 3600 * 1000)
+
+typedef fs_status file_fn(void *ud, const char *path, const char *name, fs_error *err);
+
+/* Calls fn with every entry of folder. */
+static fs_status each(const char *folder, file_fn *fn, void *ud, fs_error *err)
+{
+    DIR *d = opendir(folder);
+    struct dirent *e;
+    char path[700];
+    fs_status rc = FS_OK;
+
+    if (!d)
+        return errno == ENOENT ? FS_OK : fs_fail_errno(err, errno, "cannot read '%s'", folder);
+    while (!rc && (e = readdir(d)) != NULL)
+        if (e->d_name[0] != '.' && snprintf(path, sizeof path, "%s/%s", folder, e->d_name) < (int)sizeof path)
+            rc = fn(ud, path, e->d_name, err);
+    closedir(d);
+    return rc;
+}
+
+typedef struct keeper {
+    fs_hub *hub;
+    sqlite3 *db;
+    int64_t before_ms; /* what was touched later stays */
+    fs_hub_gc_result *gc;
+    fs_hub_check *check;
+    int depth; /* of folders within objects/ and repos/ */
+} keeper;
+
+static int64_t touched_ms(const struct stat *st)
+{
+    return (int64_t)st->st_ctim.tv_sec * 1000 + st->st_ctim.tv_nsec / 1000000;
+}
+
+/* ---- garbage ---- */
+
+static fs_status gc_object(void *ud, const char *path, const char *name, fs_error *err)
+{
+    keeper *k = ud;
+    uint8_t oid[32];
+    struct stat st;
+    int64_t n = 0;
+    fs_status rc;
+
+    if (k->depth < 2) {
+        k->depth++;
+        rc = each(path, gc_object, k, err);
+        k->depth--;
+        return rc;
+    }
+    if (!fs_hex_read(fs_bytes_str(name), oid, sizeof oid) || stat(path, &st) != 0 || touched_ms(&st) > k->before_ms)
+        return FS_OK;
+    rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repo_objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
+    if (rc || n > 0)
+        return rc;
+    rc = fs_db_begin(k->db, err); /* once more, and nobody adds it meanwhile */
+    if (!rc)
+        rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repo_objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
+    if (!rc && n == 0 && stat(path, &st) == 0 && touched_ms(&st) <= k->before_ms) {
+        rc = fs_db_run(k->db, err, "DELETE FROM objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
+        if (!rc && unlink(path) != 0)
+            rc = fs_fail_errno(err, errno, "cannot remove '%s'", path);
+        if (!rc) {
+            k->gc->n_objects++;
+            k->gc->n_bytes += (uint64_t)st.st_size;
+        }
+    }
+    if (!rc)
+        rc = fs_db_commit(k->db, err);
+    fs_db_rollback(k->db);
+    return rc;
+}
+
+/* Folders of repositories that were being made, or removed, when the hub was killed. */
+static fs_status gc_repo(void *ud, const char *path, const char *name, fs_error *err)
+{
+    keeper *k = ud;
+    char folder[64];
+    struct stat st;
+    int64_t n = 0;
+    fs_status rc;
+
+    if (k->depth < 1) {
+        k->depth++;
+        rc = each(path, gc_repo, k, err);
+        k->depth--;
+        return rc;
+    }
+    if (!fs_ends_with(name, ".git") || strlen(name) - 4 >= sizeof folder || stat(path, &st) != 0 || touched_ms(&st) > k->before_ms)
+        return FS_OK;
+    snprintf(folder, sizeof folder, "%.*s", (int)strlen(name) - 4, name);
+    rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repos WHERE folder = ?", "s", folder);
+    if (!rc && n == 0) {
+        fs_hub_git_remove(k->hub, folder);
+        k->gc->n_repos++;
+    }
+    return rc;
+}
+
+/* Files of uploads in parts that nobody knows. */
+static fs_status gc_part(void *ud, const char *path, const char *name, fs_error *err)
+{
+    keeper *k = ud;
+    struct stat st;
+    int64_t n = 0;
+    fs_status rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM uploads WHERE id = ?", "s", name);
+
+    if (!rc && n == 0 && stat(path, &st) == 0 && touched_ms(&st) <= k->before_ms && unlink(path) == 0) {
+        k->gc->n_uploads++;
+        k->gc->n_bytes += (uint64_t)st.st_size;
+    }
+    return rc;
+}
+
+fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *err)
+{
+    keeper k = { .hub = h, .before_ms = fs_unix_ms() - age_ms, .gc = ret };
+    char path[600];
+    fs_status rc = fs_db_take(h->db, &k.db, err);
+
+    *ret = (fs_hub_gc_result){ 0 };
+    if (rc)
+        return rc;
+    rc = fs_db_run(k.db, err, "DELETE FROM uploads WHERE created_ms < ?", "i", fs_unix_ms() - UPLOAD_MS);
+    snprintf(path, sizeof path, "%s/parts", h->data);
+    if (!rc)
+        rc = each(path, gc_part, &k, err);
+    snprintf(path, sizeof path, "%s/repos", h->data);
+    if (!rc)
+        rc = each(path, gc_repo, &k, err);
+    if (!rc)
+        rc = fs_xet_gc(h, k.db, k.before_ms, &ret->n_xorbs, &ret->n_bytes, err);
+    snprintf(path, sizeof path, "%s/objects", h->data);
+    if (!rc)
+        rc = each(path, gc_object, &k, err);
+    fs_db_give(h->db, k.db);
+    return rc;
+}
+
+/* ---- checking ---- */
+
+static void wrong(keeper *k, bool repaired, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void wrong(keeper *k, bool repaired, const char *format, ...)
+{
+    char sentence[900];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(sentence, sizeof sentence, format, ap);
+    va_end(ap);
+    k->check->n_wrong++;
+    k->check->n_repaired += repaired;
+    if (k->check->on_wrong)
+        k->check->on_wrong(k->check->ud, sentence, repaired);
+}
+
+static fs_status hash_file(const char *path, char ret[65], fs_error *err)
+{
+    const size_t n_buf = (size_t)1 << 20;
+    char *buf = malloc(n_buf);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    fs_sha256 sha = { 0 };
+    ssize_t n = 1;
+    fs_status rc = !buf ? fs_fail_memory(err, n_buf) : fd < 0 ? fs_fail_errno(err, errno, "cannot open '%s'", path) : fs_sha256_init(&sha, err);
+
+    while (!rc && n > 0) {
+        n = read(fd, buf, n_buf);
+        if (n < 0)
+            rc = fs_fail_errno(err, errno, "cannot read '%s'", path);
+        else
+            fs_sha256_update(&sha, buf, (size_t)n);
+    }
+    if (!rc)
+        fs_sha256_final_hex(&sha, ret);
+    fs_sha256_done(&sha);
+    if (fd >= 0)
+        close(fd);
+    free(buf);
+    return rc;
+}
+
+/* A file that is not what its name says goes to DATA/lost, so that a client may upload it again. */
+static fs_status check_object(void *ud, const char *path, const char *name, fs_error *err)
+{
+    keeper *k = ud;
+    char got[65] = "", lost[700];
+    uint8_t oid[32];
+    fs_error why;
+    fs_status rc = FS_OK;
+
+    if (k->depth < 2) {
+        k->depth++;
+        rc = each(path, check_object, k, err);
+        k->depth--;
+        return rc;
+    }
+    k->check->n_objects++;
+    if (!fs_hex_read(fs_bytes_str(name), oid, sizeof oid)) {
+        wrong(k, false, "'%s' is no object", path);
+        return FS_OK;
+    }
+    if (hash_file(path, got, &why) == FS_OK && strcmp(got, name) == 0)
+        return FS_OK;
+    if (k->check->repair) {
+        snprintf(lost, sizeof lost, "%s/lost", k->hub->data);
+        rc = fs_hub_folders_make(lost, err);
+        snprintf(lost, sizeof lost, "%s/lost/%s", k->hub->data, name);
+        if (!rc && rename(path, lost) != 0)
+            rc = fs_fail_errno(err, errno, "cannot move '%s' away", path);
+    }
+    if (*got)
+        wrong(k, k->check->repair && !rc, "object %s: its content has the hash %s", name, got);
+    else
+        wrong(k, k->check->repair && !rc, "object %s: %s", name, why.message);
+    return rc;
+}
+
+/* Rows without a file. A repository that holds such an object is offered it by nobody: its next upload brings it again. */
+static fs_status check_rows(keeper *k, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    char path[512];
+    struct stat file;
+    fs_buf missing = { 0 };
+    fs_status rc = fs_db_query(k->db, &st, err, "SELECT lower(hex(oid)), size FROM objects", "");
+
+    while (!rc && fs_db_next(st)) {
+        const char *oid = fs_db_text(st, 0);
+        rc = fs_hub_object_path(k->hub, oid, path, err);
+        if (rc)
+            break;
+        if (stat(path, &file) != 0) {
+            wrong(k, k->check->repair, "object %s of %lld bytes is missing", oid, (long long)sqlite3_column_int64(st, 1));
+            rc = fs_buf_append(&missing, oid, 64, err);
+        } else if (file.st_size != sqlite3_column_int64(st, 1)) {
+            wrong(k, false, "object %s has %lld bytes, the database says %lld", oid, (long long)file.st_size, (long long)sqlite3_column_int64(st, 1));
+        }
+    }
+    if (!rc)
+        rc = fs_db_end(st, err);
+    else
+        fs_db_end(st, NULL);
+    for (size_t i = 0; i < missing.n_bytes && !rc && k->check->repair; i += 64) {
+        uint8_t oid[32];
+        fs_hex_read((fs_bytes){ (const uint8_t *)missing.data + i, 64 }, oid, sizeof oid);
+        rc = fs_db_run(k->db, err, "DELETE FROM repo_objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
+        if (!rc)
+            rc = fs_db_run(k->db, err, "DELETE FROM objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
+    }
+    fs_buf_done(&missing);
+    return rc;
+}
+
+/* ---- repositories ---- */
+
+typedef struct tree_check {
+    keeper *k;
+    git_repository *git;
+    int64_t repo;
+    const char *what;
+} tree_check;
+
+/* Every blob can be read, and what a pointer names is there. */
+static fs_status check_file(void *ud, const char *path, const git_oid *oid, git_object_t type, fs_error *err)
+{
+    tree_check *t = ud;
+    char object_path[512];
+    struct stat st;
+    bool held = false;
+    uint64_t n = 0;
+    fs_hub_file f;
+    fs_error why;
+    fs_status rc;
+
+    if (type != GIT_OBJECT_BLOB)
+        return FS_OK;
+    if (fs_hub_file_read(t->git, oid, &f, &why) != FS_OK) {
+        wrong(t->k, false, "%s: '%s': %s", t->what, path, why.message);
+        return FS_OK;
+    }
+    if (!f.lfs)
+        return FS_OK;
+    rc = fs_hub_object_of(t->k->hub, t->k->db, t->repo, f.sha256, &held, &n, err);
+    if (rc || held)
+        return rc;
+    rc = fs_hub_object_path(t->k->hub, f.sha256, object_path, err);
+    if (!rc && stat(object_path, &st) == 0 && (uint64_t)st.st_size == f.n_bytes) { /* the row was lost, the file was not */
+        if (t->k->check->repair)
+            rc = fs_hub_object_add(t->k->db, t->repo, f.sha256, f.n_bytes, err);
+        wrong(t->k, t->k->check->repair, "%s: '%s' points to %s, which the database does not give it", t->what, path, f.sha256);
+    } else if (!rc) {
+        wrong(t->k, false, "%s: '%s' points to %s, which is not here", t->what, path, f.sha256);
+    }
+    return rc;
+}
+
+static void check_refs(tree_check *t)
+{
+    git_reference_iterator *it = NULL;
+    git_reference *ref = NULL;
+    git_object *tree = NULL;
+    fs_error why = { 0 };
+
+    if (git_reference_iterator_new(&it, t->git) != 0) {
+        fs_hub_git_fail(&why, "its refs");
+        wrong(t->k, false, "%s: %s", t->what, why.message);
+        return;
+    }
+    while (git_reference_next(&ref, it) == 0) {
+        if (git_reference_peel(&tree, ref, GIT_OBJECT_TREE) != 0) {
+            fs_hub_git_fail(&why, git_reference_name(ref));
+            wrong(t->k, false, "%s: %s", t->what, why.message);
+        } else {
+            if (fs_hub_walk(t->git, git_object_id(tree), "", true, check_file, t, &why) != FS_OK)
+                wrong(t->k, false, "%s: %s: %s", t->what, git_reference_name(ref), why.message);
+        }
+        git_object_free(tree);
+        tree = NULL;
+        git_reference_free(ref);
+        ref = NULL;
+    }
+    git_reference_iterator_free(it);
+}
+
+/* git's own look at every object. */
+static fs_status run_fsck(keeper *k, const char *path, const char *what, fs_error *err)
+{
+    fs_buf command = { 0 };
+    char line[400];
+    FILE *out;
+    fs_status rc = fs_buf_printf(&command, err, "git -c safe.directory='*' --git-dir='");
+
+    for (const char *p = path; *p && !rc; p++)
+        rc = *p == '\'' ? fs_buf_append_str(&command, "'\\''", err) : fs_buf_append(&command, p, 1, err);
+    if (!rc)
+        rc = fs_buf_append_str(&command, "' fsck --full --no-dangling --no-progress 2>&1", err);
+    out = rc ? NULL : popen(command.data, "re");
+    fs_buf_done(&command);
+    if (!out)
+        return rc ? rc : fs_fail(err, FS_ERR_IO, "cannot start git");
+    while (fgets(line, sizeof line, out)) {
+        line[strcspn(line, "\n")] = 0;
+        wrong(k, false, "%s: git: %s", what, line);
+    }
+    pclose(out);
+    return FS_OK;
+}
+
+static fs_status check_repo(keeper *k, int64_t repo, const char *folder, const char *what, fs_error *err)
+{
+    tree_check t = { .k = k, .repo = repo, .what = what };
+    char path[512];
+    fs_error why = { 0 };
+    fs_status rc = fs_hub_repo_path(k->hub, folder, path, err);
+
+    k->check->n_repos++;
+    if (rc)
+        return rc;
+    if (git_repository_open_bare(&t.git, path) != 0) {
+        fs_hub_git_fail(&why, "cannot open it");
+        wrong(k, false, "%s: %s", what, why.message);
+        return FS_OK;
+    }
+    rc = run_fsck(k, path, what, err);
+    if (!rc)
+        check_refs(&t);
+    git_repository_free(t.git);
+    return rc;
+}
+
+static fs_status check_repos(keeper *k, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    char what[300], folder[64];
+    fs_status rc = fs_db_query(k->db, &st, err, "SELECT r.id, r.folder, r.type || '/' || a.name || '/' || r.name FROM repos r JOIN accounts a ON a.id = r.owner ORDER BY r.id", "");
+
+    while (!rc && fs_db_next(st)) {
+        snprintf(folder, sizeof folder, "%s", fs_db_text(st, 1));
+        snprintf(what, sizeof what, "%s", fs_db_text(st, 2));
+        rc = check_repo(k, sqlite3_column_int64(st, 0), folder, what, err);
+    }
+    if (rc)
+        fs_db_end(st, NULL);
+    return rc ? rc : fs_db_end(st, err);
+}
+
+static fs_status check_database(keeper *k, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(k->db, &st, err, "PRAGMA integrity_check", "");
+
+    while (!rc && fs_db_next(st))
+        if (strcmp(fs_db_text(st, 0), "ok") != 0)
+            wrong(k, false, "the database: %s", fs_db_text(st, 0));
+    return rc ? rc : fs_db_end(st, err);
+}
+
+fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err)
+{
+    keeper k = { .hub = h, .check = check };
+    char path[600];
+    fs_status rc = fs_db_take(h->db, &k.db, err);
+
+    if (rc)
+        return rc;
+    rc = check_database(&k, err);
+    snprintf(path, sizeof path, "%s/objects", h->data);
+    if (!rc)
+        rc = each(path, check_object, &k, err);
+    if (!rc)
+        rc = check_rows(&k, err);
+    if (!rc)
+        rc = check_repos(&k, err);
+    fs_db_give(h->db, k.db);
+    return rc;
+}
