@@ -440,7 +440,7 @@ static fs_status preview_training(const fs_chain *c, stage *s, const fs_chain_op
         r->data_later = r->data_later || !fs_file_exists(r->files[i]);
     for (int i = 0; i < r->validation_files.n; i++)
         r->data_later = r->data_later || !fs_file_exists(r->validation_files.items[i]);
-    if (r->tokenizer && !fs_file_exists(r->tokenizer))
+    if ((r->tokenizer && !fs_file_exists(r->tokenizer)) || (r->task_file && !fs_file_exists(r->task_file)))
         r->data_later = true;
     if (r->model_later && !r->tokenizer && (fs_recipe_samples(r) || r->data == FS_RECIPE_TEXT))
         r->data_later = true;

@@ -9,9 +9,16 @@
 
 #define AT_ONCE_BYTES ((size_t)64 << 20) /* of completions in memory */
 
-static fs_judging judging_of(const char *word)
+/* The model's chat format, or where it has none the text itself. */
+static fs_status ask(void *ud, fs_bytes question, fs_ids *ret, fs_error *err)
 {
-    return word[0] == 't' ? FS_JUDGE_TASK : word[0] == 'm' ? FS_JUDGE_MATHS : word[0] == 'e' ? FS_JUDGE_EXACT : FS_JUDGE_AUTO;
+    const fs_solver *s = ud;
+    const fs_chat_options options = { .thinking = s->o.thinking, .add_generation_prompt = true };
+    const fs_message user = { .role = FS_ROLE_USER, .content = question };
+
+    return fs_model_chat_format(s->model) == FS_CHAT_NONE ?
+               fs_tokenizer_encode(fs_model_tokenizer(s->model), question, FS_ENCODE_PLAIN | FS_ENCODE_BOS, ret, err) :
+               fs_model_chat(s->model, &user, 1, &options, NULL, ret, err);
 }
 
 static fs_status find_stop_ids(fs_solver *s, fs_error *err)
@@ -29,14 +36,16 @@ static fs_status find_stop_ids(fs_solver *s, fs_error *err)
 
 static fs_status open_model(fs_solver *s, const char *model, const char *suite, fs_error *err)
 {
+    fs_judging judging = FS_JUDGE_AUTO;
     fs_status rc = fs_model_path(model, &s->path, err);
 
     if (!rc)
         rc = fs_model_open(s->path, &s->o.model, &s->model, err);
     if (!rc && !fs_model_tokenizer(s->model))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' has no tokenizer", model);
+    fs_judging_of(s->o.judge, &judging);
     if (!rc)
-        rc = fs_suite_read(&s->suite, s->model, suite, judging_of(s->o.judge), s->o.thinking, s->o.n_items ? s->o.n_items : SIZE_MAX, err);
+        rc = fs_suite_read(&s->suite, ask, s, suite, judging, s->o.n_items ? s->o.n_items : SIZE_MAX, err);
     if (!rc && s->suite.n > FS_SOLVER_PROBLEMS_MAX)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' has %zu problems, at most %zu are taken", suite, s->suite.n, FS_SOLVER_PROBLEMS_MAX);
     return rc;

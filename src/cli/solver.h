@@ -3,6 +3,7 @@
 #define FS_CLI_SOLVER_H
 
 #include "cli/work.h"
+#include "train/rollout.h"
 #include "train/suite.h"
 
 #define FS_SOLVER_SAMPLES_MAX 4096

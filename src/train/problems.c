@@ -8,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COIN_STREAM 0xc011 /* of random numbers */
+#define COIN_STREAM  0xc011 /* of random numbers */
+#define ORDER_STREAM 0x0d3e
 
 /* What a step's completions are about: buffers are used again. */
 typedef struct fs_asked {
     fs_buf prompt, answer; /* of a group */
+    const fs_suite_item *item; /* NULL: a task's */
 } fs_asked;
 
 struct fs_problems {
@@ -21,6 +23,9 @@ struct fs_problems {
     fs_problem_rewards rewards;
     const fs_tokenizer *tokenizer;
     uint32_t group, max_tokens;
+    fs_suite suite;    /* empty: a task's */
+    uint32_t *order;   /* [suite.n] of the epoch */
+    uint64_t epoch;
     fs_task_item item;
     fs_ids ids;
     fs_asked *asked;  /* [n_asked] */
@@ -32,17 +37,24 @@ struct fs_problems {
     double *shorter;   /* [group] */
 };
 
-fs_status fs_problems_new(fs_task task, const fs_task_options *options, const fs_problem_rewards *rewards, const fs_tokenizer *t, uint32_t group, uint32_t max_tokens,
-                          fs_problems **ret, fs_error *err)
+fs_status fs_problems_new(fs_suite *suite, fs_task task, const fs_task_options *options, const fs_problem_rewards *rewards, const fs_tokenizer *t, uint32_t group,
+                          uint32_t max_tokens, fs_problems **ret, fs_error *err)
 {
-    fs_problems *p;
-    fs_status rc = fs_task_options_check(task, options, err);
+    fs_problems *p = NULL;
+    fs_status rc = suite ? FS_OK : fs_task_options_check(task, options, err);
 
-    if (rc)
+    if (!rc && !(p = calloc(1, sizeof *p)))
+        rc = fs_fail_memory(err, sizeof *p);
+    if (rc) {
+        fs_suite_done(suite);
         return rc;
-    p = calloc(1, sizeof *p);
-    if (!p)
-        return fs_fail_memory(err, sizeof *p);
+    }
+    if (suite) {
+        p->suite = *suite;
+        *suite = (fs_suite){ 0 };
+        p->order = malloc(p->suite.n * sizeof *p->order);
+        p->epoch = UINT64_MAX;
+    }
     p->task = task;
     p->options = *options;
     p->rewards = *rewards;
@@ -51,7 +63,7 @@ fs_status fs_problems_new(fs_task task, const fs_task_options *options, const fs
     p->max_tokens = max_tokens;
     p->lengths = calloc(group, sizeof *p->lengths);
     p->shorter = calloc(group, sizeof *p->shorter);
-    if (!p->lengths || !p->shorter) {
+    if (!p->lengths || !p->shorter || (p->suite.n && !p->order)) {
         fs_problems_free(p);
         return fs_fail_memory(err, group * sizeof *p->shorter);
     }
@@ -69,6 +81,8 @@ void fs_problems_free(fs_problems *p)
     }
     for (size_t i = 0; i < p->n_asked * p->group; i++)
         fs_buf_done(&p->texts[i]);
+    fs_suite_done(&p->suite);
+    free(p->order);
     free(p->asked);
     free(p->texts);
     free(p->judged);
@@ -80,16 +94,49 @@ void fs_problems_free(fs_problems *p)
     free(p);
 }
 
+/* Of a suite. */
+static const fs_suite_item *item_of(fs_problems *p, uint64_t number)
+{
+    uint64_t epoch = number / p->suite.n;
+    fs_random r;
+
+    if (epoch != p->epoch) {
+        fs_random_init(&r, p->options.seed, ORDER_STREAM, epoch);
+        fs_random_order(&r, p->order, p->suite.n);
+        p->epoch = epoch;
+    }
+    return &p->suite.items[p->order[number % p->suite.n]];
+}
+
+static fs_status fail_length(uint64_t number, size_t n, uint32_t n_max, fs_error *err)
+{
+    return fs_fail(err, FS_ERR_ARGUMENT, "problem %" PRIu64 " is a prompt of %zu tokens, 1 to %" PRIu32 " fit", number, n, n_max);
+}
+
+static fs_status prompt_of_suite(fs_problems *p, uint64_t number, int32_t *ret_ids, uint32_t n_max, uint32_t *ret_n, fs_error *err)
+{
+    const fs_suite_item *item = item_of(p, number);
+
+    if (item->n_ids > n_max)
+        return fail_length(number, item->n_ids, n_max, err);
+    memcpy(ret_ids, item->ids, item->n_ids * sizeof *ret_ids);
+    *ret_n = item->n_ids;
+    return FS_OK;
+}
+
 static fs_status prompt(void *ud, uint64_t number, int32_t *ret_ids, uint32_t n_max, uint32_t *ret_n, fs_error *err)
 {
     fs_problems *p = ud;
-    fs_status rc = fs_task_make(p->task, &p->options, number, &p->item, err);
+    fs_status rc;
 
+    if (p->suite.n)
+        return prompt_of_suite(p, number, ret_ids, n_max, ret_n, err);
+    rc = fs_task_make(p->task, &p->options, number, &p->item, err);
     p->ids.n = 0;
     if (!rc)
         rc = fs_tokenizer_encode(p->tokenizer, fs_buf_bytes(&p->item.prompt), FS_ENCODE_PLAIN | FS_ENCODE_BOS, &p->ids, err);
     if (!rc && (p->ids.n > n_max || p->ids.n == 0))
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "problem %" PRIu64 " is a prompt of %zu tokens, 1 to %" PRIu32 " fit", number, p->ids.n, n_max);
+        rc = fail_length(number, p->ids.n, n_max, err);
     if (rc)
         return rc;
     memcpy(ret_ids, p->ids.data, p->ids.n * sizeof *ret_ids);
@@ -123,6 +170,18 @@ static fs_status copy(const fs_buf *from, fs_buf *to, fs_error *err)
     return fs_buf_append(to, from->data, from->n_bytes, err);
 }
 
+/* Prompt and answer of a group. */
+static fs_status read_problem(fs_problems *p, uint64_t number, fs_asked *a, fs_error *err)
+{
+    const fs_suite_item *item = p->suite.n ? item_of(p, number) : NULL;
+    fs_status rc = item ? FS_OK : fs_task_make(p->task, &p->options, number, &p->item, err);
+
+    a->item = item;
+    if (!rc)
+        rc = copy(item ? &item->prompt : &p->item.prompt, &a->prompt, err);
+    return rc ? rc : copy(item ? &item->answer : &p->item.answer, &a->answer, err);
+}
+
 /* Special tokens are text: a mark of a task may be one. */
 static fs_status read_completions(fs_problems *p, const uint64_t *numbers, const fs_sampled *items, size_t n, fs_error *err)
 {
@@ -130,11 +189,8 @@ static fs_status read_completions(fs_problems *p, const uint64_t *numbers, const
 
     for (size_t i = 0; i < n && !rc; i++) {
         fs_asked *a = &p->asked[i / p->group];
-        if (i % p->group == 0) {
-            rc = fs_task_make(p->task, &p->options, numbers[i / p->group], &p->item, err);
-            rc = rc ? rc : copy(&p->item.prompt, &a->prompt, err);
-            rc = rc ? rc : copy(&p->item.answer, &a->answer, err);
-        }
+        if (i % p->group == 0)
+            rc = read_problem(p, numbers[i / p->group], a, err);
         fs_buf_clear(&p->texts[i]);
         rc = rc ? rc : fs_tokenizer_decode(p->tokenizer, items[i].ids, items[i].n - items[i].stopped, false, &p->texts[i], err);
         rc = rc ? rc : fs_buf_append(&p->texts[i], "", 0, err);
@@ -181,6 +237,16 @@ static void by_group_length(fs_problems *p, const fs_sampled *items, const bool 
         ret[i] += p->rewards.shorter * p->shorter[i];
 }
 
+static fs_status verify(const fs_problems *p, size_t i, fs_bytes text, fs_verdict *ret, fs_error *err)
+{
+    const fs_suite_item *item = p->asked[i / p->group].item;
+
+    if (item)
+        return fs_suite_judge(item, text, ret, err);
+    *ret = fs_task_verify(p->task, p->judged[i].prompt, text);
+    return FS_OK;
+}
+
 static double toss(const fs_problems *p, uint64_t completion)
 {
     fs_random coin;
@@ -199,7 +265,10 @@ static fs_status reward(void *ud, const uint64_t *numbers, const fs_sampled *ite
         rc = fs_judge_run(&r->program, p->judged, n, p->numbers, err);
     for (size_t i = 0; i < n && !rc; i++) {
         fs_bytes text = fs_buf_bytes(&p->texts[i]);
-        fs_verdict v = items[i].stopped ? fs_task_verify(p->task, p->judged[i].prompt, text) : FS_VERDICT_WRONG;
+        fs_verdict v = FS_VERDICT_WRONG;
+        rc = items[i].stopped ? verify(p, i, text, &v, err) : FS_OK;
+        if (rc)
+            break;
         ret_right[i] = v == FS_VERDICT_RIGHT;
         if (r->random > 0) {
             ret_rewards[i] = toss(p, numbers[i / p->group] * p->group + i % p->group);

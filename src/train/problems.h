@@ -1,4 +1,5 @@
-/* The tasks of data/tasks.h as what a policy is trained on: prompts by number, rewards of completions. suite.h is what measures. */
+/* What a policy is trained on: prompts by number, rewards of completions. Problems are a task's (data/tasks.h), made as they are asked for, or a suite's
+ * (suite.h), in an order of each epoch that Philox draws. */
 #ifndef FS_TRAIN_PROBLEMS_H
 #define FS_TRAIN_PROBLEMS_H
 
@@ -6,6 +7,7 @@
 #include "text/tokenizer.h"
 #include "train/grpo.h"
 #include "train/judge.h"
+#include "train/suite.h"
 
 /* A completion's reward is the sum of its parts. */
 typedef struct fs_problem_rewards {
@@ -26,8 +28,9 @@ typedef struct fs_problem_rewards {
 
 typedef struct fs_problems fs_problems;
 
-/* Problems of task by options, whose seed and split they have; groups of n completions of at most max_tokens. t and what rewards points to are borrowed. */
-fs_status fs_problems_new(fs_task task, const fs_task_options *options, const fs_problem_rewards *rewards, const fs_tokenizer *t, uint32_t group, uint32_t max_tokens,
+/* Problems of task by options, whose seed and split they have, or of suite where it is not NULL, which is taken over, success or not; groups of n completions of
+ * at most max_tokens. t and what rewards points to are borrowed. */
+fs_status fs_problems_new(fs_suite *suite, fs_task task, const fs_task_options *options, const fs_problem_rewards *rewards, const fs_tokenizer *t, uint32_t group, uint32_t max_tokens,
                           fs_problems **ret, fs_error *err);
 void fs_problems_free(fs_problems *p);
 /* Of p, which must outlive it. */

@@ -301,6 +301,8 @@ static fs_status find_task(fs_recipe *r, struct json_object *json, const char *p
     struct json_object *task = fs_json_member(json, "task"), *name;
 
     name = json_object_is_type(task, json_type_object) ? fs_json_member(task, "name") : NULL;
+    if (!name && json_object_is_type(task, json_type_object) && fs_json_member(task, "file"))
+        return FS_OK;
     if (!json_object_is_type(name, json_type_string))
         return fs_fail(err, FS_ERR_FORMAT, "%s: task.name is missing", path);
     r->task = fs_task_from_name(json_object_get_string(name));
@@ -317,7 +319,7 @@ struct numbers {
     uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens, resamples;
     uint64_t overlong_tokens, repetition_ngram, program_memory_mib;
     double temperature;
-    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *loss, *scale;
+    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *judge, *loss, *scale;
 };
 
 /* What is not said of long completions is as of short ones. */
@@ -384,7 +386,12 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
         settle_rewards(r, n);
         g->scale = (fs_reward_scale)scale;
         g->distil = r->stage == FS_STAGE_ON_POLICY_DISTIL;
-        rc = fs_task_options_check(r->task, t, err);
+        if (r->task_file && n->task)
+            rc = fs_fail(err, FS_ERR_FORMAT, "%s: task.name and task.file exclude each other", path);
+        else if (n->judge && !fs_judging_of(n->judge, &r->judging))
+            rc = fs_fail(err, FS_ERR_FORMAT, "%s: task.judge '%.60s' is none of auto, task, maths, exact", path, n->judge);
+        else if (!r->task_file)
+            rc = fs_task_options_check(r->task, t, err);
     }
     return rc ? rc : check(r, path, err);
 }
@@ -491,6 +498,10 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "teacher", "temperature", NUMBER, &r->distil.temperature, 0.01, 100, TAUGHT },
         { "teacher", "weight", NUMBER, &r->distil.weight, 0, 1, TAUGHT },
         { "task", "name", WORD, &n.task, 0, 0, RL },
+        { "task", "file", PATH, &r->task_file, 0, 0, RL },
+        { "task", "format", GLOB, &r->task_format, 0, 0, RL },
+        { "task", "judge", WORD, &n.judge, 0, 0, RL },
+        { "task", "thinking", FLAG, &r->thinking, 0, 0, RL },
         { "task", "seed", INTEGER, &n.task_seed, 0, 1e18, RL },
         { "task", "min", INTEGER, &n.level_min, 1, FS_TASK_LEVEL_MAX, RL },
         { "task", "max", INTEGER, &n.level_max, 1, FS_TASK_LEVEL_MAX, RL },
@@ -631,5 +642,7 @@ void fs_recipe_done(fs_recipe *r)
     free(r->from);
     free(r->tokenizer);
     free(r->teacher);
+    free(r->task_file);
+    free(r->task_format);
     *r = (fs_recipe){ 0 };
 }

@@ -36,6 +36,7 @@
  * stage: grpo has no data, batch and loss, but
  *
  *   task: { name: chain, min: 3, max: 6, number_max: 25, target_max: 200, test_share: 0.1, seed: 1 }
+ *         or { file: problems.jsonl, judge: auto, format: chatml, thinking: false, seed: 1 }
  *   rewards: { right: 1, well_formed: 0, wrong: 0, right_long: 1, wrong_long: 0, think: 0, think_answer: 0, tags: 0, shorter: 0, overlong: 0,
  *              overlong_tokens: 0, repetition: 0, repetition_ngram: 3, random: 0,
  *              program: [./judge.py], program_weight: 1, program_seconds: 60, program_memory_mib: 0 }
@@ -99,6 +100,9 @@ typedef struct fs_recipe {
     char *teacher; /* of the two stages of distillation */
     fs_distil_options distil;
     /* Of grpo. */
+    char *task_file, *task_format; /* problems of a file instead of a task; the format NULL: what the tokenizer's files say */
+    fs_judging judging;
+    bool thinking;
     fs_task task;
     fs_task_options task_options;
     fs_problem_rewards rewards; /* without the program's words */

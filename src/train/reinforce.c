@@ -2,6 +2,7 @@
 #include "train/reinforce.h"
 
 #include "base/clock.h"
+#include "train/asker.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -35,14 +36,36 @@ static fs_status find_stop_ids(struct run *u, fs_error *err)
     return FS_OK;
 }
 
-static fs_status make(struct run *u, fs_error *err)
+static fs_status read_suite(struct run *u, fs_suite *ret, fs_error *err)
+{
+    const fs_recipe *r = u->r;
+    fs_asker asker = { 0 };
+    fs_status rc = fs_asker_open(&asker, u->s.tokenizer_folder, u->s.tokenizer, r->task_format, r->thinking, err);
+
+    if (!rc)
+        rc = fs_suite_read(ret, fs_asker_ask, &asker, r->task_file, r->judging, SIZE_MAX, err);
+    fs_asker_close(&asker);
+    return rc;
+}
+
+static fs_status open_problems(struct run *u, fs_error *err)
 {
     const fs_recipe *r = u->r;
     fs_problem_rewards rewards = r->rewards;
+    fs_suite suite = { 0 };
+    fs_status rc = r->task_file ? read_suite(u, &suite, err) : FS_OK;
+
+    rewards.program.argv = r->program.n ? (const char *const *)r->program.items : NULL;
+    return rc ? rc : fs_problems_new(r->task_file ? &suite : NULL, r->task, &r->task_options, &rewards, u->s.tokenizer, u->options.group, u->options.max_tokens,
+                                     &u->problems, err);
+}
+
+static fs_status make(struct run *u, fs_error *err)
+{
+    const fs_recipe *r = u->r;
     fs_trainer_options room = { 0 };
     fs_status rc = r->data_later ? FS_OK : fs_stage_tokenizer(&u->s, FS_STAGE_MUST_READ, err);
 
-    rewards.program.argv = r->program.n ? (const char *const *)r->program.items : NULL;
     u->options = r->grpo;
     u->options.seed = r->seed;
     if (!rc && u->s.tokenizer && fs_tokenizer_n_ids(u->s.tokenizer) > u->s.config->vocab_size)
@@ -53,7 +76,7 @@ static fs_status make(struct run *u, fs_error *err)
     if (!rc)
         rc = find_stop_ids(u, err);
     if (!rc && !r->data_later)
-        rc = fs_problems_new(r->task, &r->task_options, &rewards, u->s.tokenizer, u->options.group, u->options.max_tokens, &u->problems, err);
+        rc = open_problems(u, err);
     if (rc)
         return rc;
     if (u->problems)

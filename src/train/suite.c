@@ -39,14 +39,10 @@ static fs_task task_of(fs_bytes json)
     return t;
 }
 
-static fs_status make_prompt(const fs_model *m, fs_suite_item *item, bool thinking, fs_error *err)
+static fs_status make_prompt(fs_ask_fn *ask, void *ud, fs_suite_item *item, fs_error *err)
 {
-    fs_chat_options options = { .thinking = thinking, .add_generation_prompt = true };
-    fs_message user = { .role = FS_ROLE_USER, .content = fs_buf_bytes(&item->prompt) };
     fs_ids ids = { 0 };
-    fs_status rc = fs_model_chat_format(m) == FS_CHAT_NONE ?
-                       fs_tokenizer_encode(fs_model_tokenizer(m), fs_buf_bytes(&item->prompt), FS_ENCODE_PLAIN | FS_ENCODE_BOS, &ids, err) :
-                       fs_model_chat(m, &user, 1, &options, NULL, &ids, err);
+    fs_status rc = ask(ud, fs_buf_bytes(&item->prompt), &ids, err);
 
     if (rc) {
         fs_ids_done(&ids);
@@ -57,8 +53,7 @@ static fs_status make_prompt(const fs_model *m, fs_suite_item *item, bool thinki
     return FS_OK;
 }
 
-static fs_status add_item(fs_suite *s, const fs_model *m, const fs_data_record *r, const char *path, size_t line, fs_judging judging, bool thinking,
-                          fs_error *err)
+static fs_status add_item(fs_suite *s, fs_ask_fn *ask, void *ud, const fs_data_record *r, const char *path, size_t line, fs_judging judging, fs_error *err)
 {
     fs_suite_item *item;
     fs_status rc;
@@ -83,7 +78,7 @@ static fs_status add_item(fs_suite *s, const fs_model *m, const fs_data_record *
     if (!rc)
         rc = text_of(r->answer, path, &item->answer, err);
     if (!rc)
-        rc = make_prompt(m, item, thinking, err);
+        rc = make_prompt(ask, ud, item, err);
     if (!rc && item->n_ids == 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s', line %zu has an empty prompt", path, line);
     if (!rc && item->n_ids > s->prompt_max)
@@ -91,7 +86,7 @@ static fs_status add_item(fs_suite *s, const fs_model *m, const fs_data_record *
     return rc;
 }
 
-fs_status fs_suite_read(fs_suite *ret, const fs_model *m, const char *path, fs_judging judging, bool thinking, size_t n_max, fs_error *err)
+fs_status fs_suite_read(fs_suite *ret, fs_ask_fn *ask, void *ud, const char *path, fs_judging judging, size_t n_max, fs_error *err)
 {
     fs_map map = { 0 };
     fs_suite s = { 0 };
@@ -104,7 +99,7 @@ fs_status fs_suite_read(fs_suite *ret, const fs_model *m, const char *path, fs_j
     while (!rc && more && s.n < n_max) {
         rc = fs_data_record_next(&lines, path, &record, &more, err);
         if (!rc && more)
-            rc = add_item(&s, m, &record, path, lines.number, judging, thinking, err);
+            rc = add_item(&s, ask, ud, &record, path, lines.number, judging, err);
     }
     if (!rc && s.n == 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has no problems", path);
@@ -140,6 +135,18 @@ static fs_bytes behind_thinking(fs_bytes s)
     while (s.n_bytes > 0 && (p = memmem(s.data, s.n_bytes, mark, sizeof mark - 1)) != NULL)
         s = (fs_bytes){ p + sizeof mark - 1, s.n_bytes - (size_t)(p - s.data) - (sizeof mark - 1) };
     return s;
+}
+
+bool fs_judging_of(const char *word, fs_judging *ret)
+{
+    static const char *const words[] = { [FS_JUDGE_AUTO] = "auto", [FS_JUDGE_TASK] = "task", [FS_JUDGE_MATHS] = "maths", [FS_JUDGE_EXACT] = "exact" };
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(words[i], word) == 0) {
+            *ret = (fs_judging)i;
+            return true;
+        }
+    return false;
 }
 
 fs_status fs_suite_judge(const fs_suite_item *item, fs_bytes output, fs_verdict *ret, fs_error *err)

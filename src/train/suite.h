@@ -4,7 +4,7 @@
 #define FS_TRAIN_SUITE_H
 
 #include "data/tasks.h"
-#include "train/rollout.h"
+#include "text/tokenizer.h"
 
 typedef enum fs_judging { FS_JUDGE_AUTO, FS_JUDGE_TASK, FS_JUDGE_MATHS, FS_JUDGE_EXACT } fs_judging;
 
@@ -22,9 +22,13 @@ typedef struct fs_suite {
     uint32_t prompt_max; /* ids of the longest */
 } fs_suite;
 
-/* At most n_max records of a .jsonl of problems; prompts as m's chat format makes them, thinking or not, or where it has none as the
- * text itself. */
-fs_status fs_suite_read(fs_suite *ret, const fs_model *m, const char *path, fs_judging judging, bool thinking, size_t n_max, fs_error *err);
+/* "auto", "task", "maths", "exact"; false: none of them. */
+bool fs_judging_of(const char *word, fs_judging *ret);
+
+/* Appends the ids of the prompt that asks the question. */
+typedef fs_status fs_ask_fn(void *ud, fs_bytes question, fs_ids *ret, fs_error *err);
+/* At most n_max records of a .jsonl of problems, each asked by ask. */
+fs_status fs_suite_read(fs_suite *ret, fs_ask_fn *ask, void *ud, const char *path, fs_judging judging, size_t n_max, fs_error *err);
 void fs_suite_done(fs_suite *s);
 
 /* What follows the end of a model's reasoning ("</think>") counts for EXACT and MATHS, white space around it does not. */

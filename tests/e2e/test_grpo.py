@@ -202,7 +202,48 @@ def test_marks_may_be_special_tokens(farseek, tmp_path):
     assert (metrics["length"], metrics["reward"]) == (6, 0.25), metrics
 
 
+def test_problems_of_a_file_through_the_chat_format(farseek, tmp_path):
+    """A chat model that says 8 or 3, each half of the time, learns what is right of both; judged by value."""
+    import scripted
+
+    scripted.write_model(tmp_path / "m", ["8"], fork=["3"])
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": f"{i}+{8 - i}?", "answer": "8.0"}) + "\n" for i in range(7)))
+    stage = {"stage": "grpo", "steps": 30, "out": "out", "model": {"from": "m"}, "task": {"file": "p.jsonl", "seed": 4}, "optimizer": {"weight_decay": 0, "clip": 0},
+             "policy": {"prompts": 4, "group": 4, "max_tokens": 4, "prompt_max": 64}, "schedule": {"kind": "constant", "lr": 0.2}}
+    (tmp_path / "r.yaml").write_text(json.dumps(stage))
+    farseek("train", tmp_path / "r.yaml")
+    m = [json.loads(x) for x in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert 0.2 < m[0]["right"] < 0.8 and m[-1]["right"] == 1 and m[0]["length"] == 2, (m[0], m[-1])
+    before, after = (json.loads(farseek("eval", tmp_path / x, tmp_path / "p.jsonl", "--samples", 8, "--temperature", 1, "--top-p", 1, "--json"))["pass_1"]
+                     for x in ("m", "out/step-00000030"))
+    assert 0.3 < before < 0.7 and after > 0.9
+    stage.update(out="two", steps=2, task={"file": "p.jsonl", "judge": "exact"})  # "8" is not "8.0" as a text
+    (tmp_path / "r.yaml").write_text(json.dumps(stage))
+    farseek("train", tmp_path / "r.yaml")
+    assert all(json.loads(x)["right"] == 0 for x in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines())
+
+
+def test_a_file_is_gone_through_epoch_by_epoch(farseek, folder, tmp_path):
+    """Every problem once an epoch, in another order; the same bits whatever runs it."""
+    farseek("data", "make", "chain", folder / "nine.jsonl", "-n", 9, "--max", 3, "--distinct", "--seed", 2)
+    log = folder / "log.sh"
+    log.write_text("#!/bin/sh\ntee -a \"$1\" | sed 's/.*/1/'\n")
+    log.chmod(0o755)
+    want = None
+    for i, (args, more) in enumerate([([], {}), (["--threads", 1, "--isa", "scalar"], dict(policy__micro_tokens=256, policy__sequences=3))]):
+        write(folder, "f.yaml", out=str(tmp_path / f"f{i}"), steps=6, task={"file": "nine.jsonl", "seed": 5}, policy__prompts=3, policy__group=2, checkpoint_every=0,
+              rewards={"right": 1, "program": ["./log.sh", str(tmp_path / f"log{i}")], "program_weight": 0}, **more)
+        farseek("train", folder / "f.yaml", *args)
+        want = want or result(tmp_path / "f0", 6)
+        assert result(tmp_path / f"f{i}", 6) == want
+    asked = [json.loads(x)["prompt"] for x in (tmp_path / "log0").read_text().splitlines()][::2]
+    everything = sorted(json.loads(x)["prompt"] for x in (folder / "nine.jsonl").read_text().splitlines())
+    assert sorted(asked[:9]) == sorted(asked[9:]) == everything and asked[:9] != asked[9:]
+
+
 @pytest.mark.parametrize("changes, word", [
+    (dict(task={"file": "nowhere.jsonl"}), "nowhere.jsonl"), (dict(task={"file": "data.jsonl", "name": "chain"}), "exclude each other"),
+    (dict(task={"file": "data.jsonl", "judge": "me"}), "task.judge 'me'"), (dict(task={"file": "data.jsonl", "format": "spoken"}), "spoken"), (dict(task={}), "task.name is missing"),
     (dict(rewards={"overlong": 1}), "overlong_tokens"), (dict(rewards={"thinks": 1}), "did you mean 'think'"), (dict(rewards={"program": []}), "rewards.program"),
     (dict(task__name="chess"), "no task 'chess'"), (dict(policy__los="grpo"), "did you mean 'loss'"), (dict(policy__loss="ppo"), "policy.loss 'ppo'"),
     (dict(data__files=["x"]), "unknown key 'data'"), (dict(policy__group=1), "policy.group"), (dict(policy__prompt_max=2), "prompt of"),
