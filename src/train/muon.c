@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ITERATIONS 5
+#define ITERATIONS  5
+#define SQUARE_ROWS 48 /* a multiple of FS_PANEL */
 
 /* What one matrix needs: its short side first. */
 struct room {
@@ -115,6 +116,20 @@ static void product(const struct muon_job *job, const fs_mat *w, const float *a,
     job->k->products.gemm(w, 0, fs_mat_panels(w), a, w->k, m, NULL, c, w->n, scratch);
 }
 
+/* c [n, n] = a a^T with w's rows being a's, which is symmetric to the bit: above the diagonal it is computed, below copied. */
+static void square(const struct muon_job *job, const fs_mat *w, const float *a, float *c, void *scratch)
+{
+    size_t n = w->n;
+
+    for (size_t r = 0; r < n; r += SQUARE_ROWS) {
+        size_t rows = n - r < SQUARE_ROWS ? n - r : SQUARE_ROWS;
+        job->k->products.gemm(w, r / FS_PANEL, fs_mat_panels(w), a + r * w->k, w->k, rows, NULL, c + r * n, n, scratch);
+        for (size_t i = r; i < r + rows; i++)
+            for (size_t j = r + rows; j < n; j++)
+                c[j * n + i] = c[i * n + j];
+    }
+}
+
 static void one_matrix(const struct muon_job *job, const fs_param *p, float *memory)
 {
     struct room r = room_of(p);
@@ -130,10 +145,10 @@ static void one_matrix(const struct muon_job *job, const fs_param *p, float *mem
     for (int i = 0; i < ITERATIONS; i++) {
         fs_mat_init_f32(&m, FS_DTYPE_F32, (uint32_t)r.n, (uint32_t)r.k, panels);
         fs_mat_pack_f32(&m, x, r.k, 0, fs_mat_panels(&m));
-        product(job, &m, x, r.n, a, scratch);
+        square(job, &m, x, a, scratch);
         fs_mat_init_f32(&m, FS_DTYPE_F32, (uint32_t)r.n, (uint32_t)r.n, a_panels);
         fs_mat_pack_f32(&m, a, r.n, 0, fs_mat_panels(&m));
-        product(job, &m, a, r.n, b, scratch);
+        square(job, &m, a, b, scratch);
         k->scale(2.0315f, b, b, r.n * r.n);
         k->axpy(-4.775f, a, b, r.n * r.n);
         fs_mat_init_f32(&m, FS_DTYPE_F32, (uint32_t)r.k, (uint32_t)r.n, panels);
