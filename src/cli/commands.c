@@ -14,6 +14,7 @@
     X(hub_token) \
     X(hub_org) \
     X(hub_quota) \
+    X(hub_mirror) \
     X(hub_gc) \
     X(hub_fsck) \
     X(hub_receive)

@@ -211,6 +211,7 @@ void fs_hub_repo_read(sqlite3_stmt *st, fs_hub_repo *ret)
     snprintf(ret->folder, sizeof ret->folder, "%s", fs_db_text(st, 5));
     snprintf(ret->gated, sizeof ret->gated, "%s", fs_db_text(st, 8));
     snprintf(ret->sha, sizeof ret->sha, "%s", fs_db_text(st, 13));
+    snprintf(ret->mirror, sizeof ret->mirror, "%s", fs_db_text(st, 14));
 }
 
 static fs_status find_repo(fs_hub_call *c, const char *type, const char *owner, const char *name, bool *ret_found)
@@ -281,6 +282,9 @@ bool fs_hub_need_repo(fs_hub_call *c, const char *type, const char *owner, const
         fs_hub_error(c, 403, NULL, "Access to this resource is disabled.");
         return false;
     }
+    /* Nobody writes to a copy: what changes there comes here. It can be removed and set. */
+    if (*c->repo.mirror && need < FS_HUB_ADMIN && c->right > FS_HUB_READ)
+        c->right = FS_HUB_READ;
     if (c->right < need) {
         if (c->user.id == 0)
             fs_hub_error(c, 401, NULL, "Invalid username or password.");

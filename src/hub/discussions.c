@@ -26,8 +26,11 @@ fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *t
 {
     char ref[64];
     int64_t num = 0;
-    fs_status rc = fs_db_int(c->db, &num, NULL, err, "UPDATE repos SET next_num = next_num + 1 WHERE id = ? RETURNING next_num - 1", "i", c->repo.id);
+    fs_status rc;
 
+    if (is_pr && *c->repo.mirror)
+        return fs_fail(err, FS_ERR_ARGUMENT, "%s/%s is a copy from %s: propose it there", c->repo.owner_name, c->repo.name, c->repo.mirror);
+    rc = fs_db_int(c->db, &num, NULL, err, "UPDATE repos SET next_num = next_num + 1 WHERE id = ? RETURNING next_num - 1", "i", c->repo.id);
     snprintf(ref, sizeof ref, "refs/pr/%lld", (long long)num);
     if (!rc && is_pr)
         rc = fs_hub_ref_set(c->hub, c->path, c->git, ref, NULL, at, err);

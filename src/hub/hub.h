@@ -10,6 +10,7 @@
 #ifndef FS_HUB_HUB_H
 #define FS_HUB_HUB_H
 
+#include "base/progress.h"
 #include "net/http.h"
 
 #include <stdio.h>
@@ -71,5 +72,29 @@ fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err);
 /* What git's pre-receive hook runs, within git's environment and the repository's folder: lines are git's, "old new ref". user pushes to
  * repo, and may write to it or only to pull requests of its own. The sentence of the failure is for whoever pushes. */
 fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_error *err);
+
+/* ---- mirrors ---- */
+
+typedef struct fs_hub_mirror_options {
+    const char *url;  /* of the hub that is copied from, without a '/' at its end */
+    const char *type; /* "models", "datasets" or "spaces" */
+    const char *id;   /* org/name, there and here */
+    const char *token; /* NULL: none */
+    bool private_repo; /* of a copy that is made now */
+    bool force;        /* follow branches that were taken back */
+    fs_progress progress; /* bytes of large files */
+} fs_hub_mirror_options;
+
+typedef struct fs_hub_mirror_result {
+    size_t n_refs, n_objects; /* that changed; that came */
+    uint64_t n_bytes;
+    bool was_whole; /* the copy was complete before */
+} fs_hub_mirror_result;
+
+/* Brings a repository here, or brings what is new there. Nothing is seen of it before it is whole. What came is kept when it fails. */
+fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror_result *ret, fs_error *err);
+/* done_ms 0: never whole yet; failure "": the last try succeeded. */
+typedef void fs_hub_mirror_fn(void *ud, const char *url, const char *type, const char *id, int64_t done_ms, const char *failure);
+fs_status fs_hub_mirror_list(fs_hub *h, fs_hub_mirror_fn *fn, void *ud, fs_error *err);
 
 #endif

@@ -36,6 +36,8 @@ fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_by
 fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err);
 /* The same, and the repository holds it. */
 fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, int64_t repo, const char *oid_hex, fs_error *err);
+/* The same for a file of DATA that is whole, open as fd; it keeps its old name beside. */
+fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const char *path, int fd, const char *oid_hex, uint64_t n_bytes, fs_error *err);
 void fs_hub_incoming_close(fs_hub_incoming *in);
 /* The object open for reading and its size; FS_ERR_NOT_FOUND. */
 fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
@@ -78,13 +80,14 @@ typedef struct fs_hub_repo {
     char gated[16]; /* "", "auto", "manual" */
     int64_t created_ms, modified_ms, downloads, likes;
     char sha[41]; /* of main, as the columns of the card know it */
+    char mirror[300]; /* the hub that it is a copy from; "": of none */
 } fs_hub_repo;
 
 /* SELECT fs_hub_repo's columns FROM repos r JOIN accounts a ON a.id = r.owner, for fs_hub_repo_read. */
 #define FS_HUB_REPO_COLUMNS \
     "r.id, r.owner, r.type, a.name, r.name, r.folder, r.private, r.disabled, coalesce(r.gated, ''), r.created_ms, r.modified_ms, " \
-    "r.downloads, r.likes, r.sha, r.card, r.pipeline_tag, r.library_name, (SELECT json_group_array(tag) FROM repo_tags WHERE repo = r.id)"
-#define FS_HUB_REPO_CARD_COLUMN 14 /* and the three behind it */
+    "r.downloads, r.likes, r.sha, (SELECT url FROM mirrors WHERE repo = r.id), r.card, r.pipeline_tag, r.library_name, (SELECT json_group_array(tag) FROM repo_tags WHERE repo = r.id)"
+#define FS_HUB_REPO_CARD_COLUMN 15 /* and the three behind it */
 #define FS_HUB_REPO_TABLES " FROM repos r JOIN accounts a ON a.id = r.owner "
 void fs_hub_repo_read(sqlite3_stmt *st, fs_hub_repo *ret);
 

@@ -482,58 +482,6 @@ void fs_hub_lfs_part(fs_hub_call *c)
     }
 }
 
-static fs_status name_parts(fs_hub_call *c, const char *path, const upload *u, fs_error *err)
-{
-    char to[512], *slash;
-    fs_status rc = fs_hub_object_path(c->hub, u->oid, to, err);
-
-    if (rc)
-        return rc;
-    slash = strrchr(to, '/');
-    *slash = 0;
-    rc = fs_hub_folders_make(to, err);
-    *slash = '/';
-    if (!rc && link(path, to) != 0) {
-        if (errno != EEXIST)
-            rc = fs_fail_errno(err, errno, "cannot name '%s'", to);
-        else
-            utimensat(AT_FDCWD, to, NULL, 0); /* new to the collector of garbage */
-    }
-    *slash = 0;
-    return rc ? rc : fs_hub_folder_sync(to, err);
-}
-
-/* Gives the whole file its name, if its hash is right: the same steps as of a file that came whole. */
-static fs_status finish_upload(fs_hub_call *c, const char *path, int fd, const upload *u, fs_error *err)
-{
-    char got[65], *buf = malloc(COPY_BYTES);
-    fs_sha256 sha = { 0 };
-    struct stat st;
-    int64_t at = 0;
-    fs_status rc = buf ? fs_sha256_init(&sha, err) : fs_fail_memory(err, COPY_BYTES);
-
-    if (!rc && (fstat(fd, &st) != 0 || st.st_size != (off_t)u->size))
-        rc = fs_fail(err, FS_ERR_FORMAT, "the parts have %lld bytes together, not %lld", (long long)st.st_size, (long long)u->size);
-    while (!rc && at < u->size) {
-        ssize_t n = pread(fd, buf, COPY_BYTES, (off_t)at);
-        if (n <= 0)
-            rc = fs_fail_errno(err, n < 0 ? errno : EIO, "cannot read '%s'", path);
-        else
-            fs_sha256_update(&sha, buf, (size_t)n);
-        at += n > 0 ? n : 0;
-    }
-    if (!rc) {
-        fs_sha256_final_hex(&sha, got);
-        if (strcmp(got, u->oid) != 0)
-            rc = fs_fail(err, FS_ERR_FORMAT, "the parts' SHA-256 is %s, not %s", got, u->oid);
-    }
-    fs_sha256_done(&sha);
-    free(buf);
-    if (!rc && (fchmod(fd, 0400) != 0 || fsync(fd) != 0))
-        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
-    return rc ? rc : name_parts(c, path, u, err);
-}
-
 void fs_hub_lfs_complete(fs_hub_call *c)
 {
     const char *id = fs_http_param(c->http, 0);
@@ -556,12 +504,8 @@ void fs_hub_lfs_complete(fs_hub_call *c)
         fs_hub_failed(c, fs_fail_errno(&c->err, errno, "cannot open '%s'", path));
         return;
     }
-    rc = finish_upload(c, path, fd, &u, &c->err);
+    rc = fs_hub_object_adopt(c->hub, c->db, u.repo, path, fd, u.oid, (uint64_t)u.size, &c->err);
     close(fd);
-    if (!rc)
-        rc = fs_hub_object_add(c->db, u.repo, u.oid, (uint64_t)u.size, &c->err);
-    if (!rc)
-        rc = name_parts(c, path, &u, &c->err); /* as fs_hub_incoming_add does */
     if (!rc)
         rc = fs_db_run(c->db, &c->err, "DELETE FROM uploads WHERE id = ?", "s", id);
     if (fs_hub_failed(c, rc))

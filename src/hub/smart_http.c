@@ -53,6 +53,7 @@ static void set_config(environment *env, const fs_hub *h)
         { "receive.denyDeleteCurrent", "refuse" },
         { "uploadpack.allowFilter", "true" },
         { "pack.threads", "2" },
+        { "transfer.hideRefs", "refs/mirror" },
     };
     const int n = sizeof pairs / sizeof *pairs;
 

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define COPY_BYTES  ((size_t)256 << 10)
 #define FLUSH_BYTES ((uint64_t)32 << 20) /* the disk is kept busy while the rest arrives */
 
 fs_status fs_hub_folder_sync(const char *path, fs_error *err)
@@ -159,6 +160,71 @@ fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db,
     if (!rc)
         rc = fs_hub_object_path(h, oid_hex, path, err);
     return rc ? rc : name_file(in->fd, path, err); /* an old file of that name may have gone as garbage just before it was held */
+}
+
+/* That a file is there under its hash, whoever put it there; one that was there is new to the collector of garbage. */
+static fs_status name_path(const char *from, char *to, fs_error *err)
+{
+    char *slash = strrchr(to, '/');
+    fs_status rc;
+
+    *slash = 0;
+    rc = fs_hub_folders_make(to, err);
+    *slash = '/';
+    if (!rc && link(from, to) != 0) {
+        if (errno != EEXIST)
+            rc = fs_fail_errno(err, errno, "cannot name '%s'", to);
+        else
+            utimensat(AT_FDCWD, to, NULL, 0);
+    }
+    *slash = 0;
+    if (!rc)
+        rc = fs_hub_folder_sync(to, err);
+    *slash = '/';
+    return rc;
+}
+
+static fs_status hash_whole(const char *path, int fd, uint64_t n_bytes, char ret[65], fs_error *err)
+{
+    char *buf = malloc(COPY_BYTES);
+    fs_sha256 sha = { 0 };
+    struct stat st;
+    uint64_t at = 0;
+    fs_status rc = buf ? fs_sha256_init(&sha, err) : fs_fail_memory(err, COPY_BYTES);
+
+    if (!rc && (fstat(fd, &st) != 0 || (uint64_t)st.st_size != n_bytes))
+        rc = fs_fail(err, FS_ERR_FORMAT, "%lld bytes are there, not %llu", (long long)st.st_size, (unsigned long long)n_bytes);
+    while (!rc && at < n_bytes) {
+        ssize_t n = pread(fd, buf, COPY_BYTES, (off_t)at);
+        if (n <= 0)
+            rc = fs_fail_errno(err, n < 0 ? errno : EIO, "cannot read '%s'", path);
+        else
+            fs_sha256_update(&sha, buf, (size_t)n);
+        at += n > 0 ? (uint64_t)n : 0;
+    }
+    if (!rc)
+        fs_sha256_final_hex(&sha, ret);
+    fs_sha256_done(&sha);
+    free(buf);
+    return rc;
+}
+
+fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const char *path, int fd, const char *oid_hex, uint64_t n_bytes, fs_error *err)
+{
+    char to[512], got[65];
+    fs_status rc = fs_hub_object_path(h, oid_hex, to, err);
+
+    if (!rc)
+        rc = hash_whole(path, fd, n_bytes, got, err);
+    if (!rc && strcmp(got, oid_hex) != 0)
+        rc = fs_fail(err, FS_ERR_FORMAT, "%llu bytes are there whose SHA-256 is %s, not %s", (unsigned long long)n_bytes, got, oid_hex);
+    if (!rc && (fchmod(fd, 0400) != 0 || fsync(fd) != 0))
+        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
+    if (!rc)
+        rc = name_path(path, to, err);
+    if (!rc)
+        rc = fs_hub_object_add(db, repo, oid_hex, n_bytes, err);
+    return rc ? rc : name_path(path, to, err); /* as fs_hub_incoming_add does */
 }
 
 void fs_hub_incoming_close(fs_hub_incoming *in)

@@ -1,0 +1,609 @@
+/* Pulling a repository of another hub, ours or any that speaks git and Git LFS: the same commits under the same ids. What upstream says is
+ * fetched beside the refs, every large file that the new commits need is brought here and held to its SHA-256, and only then do the refs
+ * move; so the copy is whole at every moment, whenever it is cut short. */
+#include "hub/internal.h"
+#include "hub/remote.h"
+
+#include "base/file.h"
+#include "crypto/sha256.h"
+#include "net/url.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BATCH_OBJECTS 100
+#define STAGE         "refs/mirror/" /* hidden from every client */
+
+typedef struct wanted {
+    char sha256[65];
+    uint64_t n_bytes;
+} wanted;
+
+typedef struct mirror {
+    fs_hub *hub;
+    const fs_hub_mirror_options *o;
+    sqlite3 *db;
+    git_repository *git;
+    int64_t repo;
+    bool made; /* in this run */
+    char folder[40], path[512];
+    fs_remote remote;
+    wanted *list;
+    size_t n, capacity;
+    uint64_t done, total;
+    fs_hub_mirror_result result;
+} mirror;
+
+/* ---- the repository here ---- */
+
+/* The account that the name is in; an organisation of the first administrator's if there is none. */
+static fs_status find_owner(mirror *m, const char *name, int64_t *ret, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    char admin[97] = "";
+    bool found = false;
+    fs_status rc = fs_db_int(m->db, ret, &found, err, "SELECT id FROM accounts WHERE name = ?", "s", name);
+
+    if (rc || found)
+        return rc;
+    rc = fs_db_query(m->db, &st, err, "SELECT name FROM accounts WHERE is_admin ORDER BY id LIMIT 1", "");
+    if (!rc && fs_db_next(st))
+        snprintf(admin, sizeof admin, "%s", fs_db_text(st, 0));
+    if (!rc)
+        rc = fs_db_end(st, err);
+    if (!rc && !*admin)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "the hub has no administrator yet: start it once");
+    if (!rc)
+        rc = fs_hub_org_add(m->hub, name, admin, err);
+    return rc ? rc : fs_db_int(m->db, ret, NULL, err, "SELECT id FROM accounts WHERE name = ?", "s", name);
+}
+
+/* Disabled until it has been whole once. */
+static fs_status make_repo(mirror *m, int64_t owner, const char *name, fs_error *err)
+{
+    char sha[41];
+    int64_t now = fs_unix_ms();
+    fs_status rc;
+
+    if (!fs_hub_name_is_valid(name))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.96s' is no name for a repository", name);
+    fs_hub_random_name(m->folder, 33);
+    rc = fs_hub_git_init(m->hub, m->folder, "mirror", sha, err);
+    if (!rc)
+        rc = fs_db_begin(m->db, err);
+    if (!rc)
+        rc = fs_db_run(m->db, err, "INSERT INTO repos(type, owner, name, folder, private, disabled, created_ms, modified_ms, sha) VALUES(?, ?, ?, ?, ?, 1, ?, ?, ?)", "sissiiis", m->o->type,
+                       owner, name, m->folder, (int64_t)m->o->private_repo, now, now, sha);
+    m->repo = sqlite3_last_insert_rowid(m->db);
+    if (!rc)
+        rc = fs_db_run(m->db, err, "INSERT INTO mirrors(repo, url, id, started_ms) VALUES(?, ?, ?, ?)", "issi", m->repo, m->o->url, m->o->id, now);
+    if (!rc)
+        rc = fs_db_commit(m->db, err);
+    if (rc) {
+        fs_db_rollback(m->db);
+        fs_hub_git_remove(m->hub, m->folder);
+    }
+    return rc;
+}
+
+static fs_status find_repo(mirror *m, fs_error *err)
+{
+    const char *slash = strchr(m->o->id, '/');
+    char owner_name[200], url[600] = "";
+    sqlite3_stmt *st = NULL;
+    int64_t owner = 0;
+    fs_status rc;
+
+    if (!slash || slash == m->o->id || !slash[1] || strlen(m->o->id) >= sizeof owner_name)
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.100s' is no Hub id (org/name)", m->o->id);
+    snprintf(owner_name, sizeof owner_name, "%.*s", (int)(slash - m->o->id), m->o->id);
+    rc = find_owner(m, owner_name, &owner, err);
+    if (!rc)
+        rc = fs_db_query(m->db, &st, err, "SELECT r.id, r.folder, coalesce(m.url, '') FROM repos r LEFT JOIN mirrors m ON m.repo = r.id WHERE r.type = ? AND r.owner = ? AND r.name = ?", "sis",
+                         m->o->type, owner, slash + 1);
+    if (rc)
+        return rc;
+    if (fs_db_next(st)) {
+        m->repo = sqlite3_column_int64(st, 0);
+        snprintf(m->folder, sizeof m->folder, "%s", fs_db_text(st, 1));
+        snprintf(url, sizeof url, "%s", fs_db_text(st, 2));
+    }
+    rc = fs_db_end(st, err);
+    if (!rc && m->repo && strcmp(url, m->o->url) != 0)
+        rc = *url ? fs_fail(err, FS_ERR_ARGUMENT, "'%s' mirrors %s already", m->o->id, url) : fs_fail(err, FS_ERR_ARGUMENT, "'%s' is here already, and is no mirror", m->o->id);
+    if (!rc && !m->repo)
+        rc = make_repo(m, owner, slash + 1, err), m->made = !rc;
+    if (!rc)
+        rc = fs_hub_repo_path(m->hub, m->folder, m->path, err);
+    if (!rc && git_repository_open_ext(&m->git, m->path, GIT_REPOSITORY_OPEN_NO_SEARCH | GIT_REPOSITORY_OPEN_BARE | GIT_REPOSITORY_OPEN_NO_DOTGIT, NULL) != 0)
+        rc = fs_hub_git_fail(err, "cannot open the repository");
+    return rc;
+}
+
+/* ---- git ---- */
+
+typedef struct words {
+    char *list[64];
+    int n;
+    bool failed;
+} words;
+
+static void add(words *w, const char *format, const char *a, const char *b)
+{
+    if (w->n == 63 || asprintf(&w->list[w->n], format, a, b) < 0)
+        w->failed = true;
+    else
+        w->n++;
+}
+
+static void words_done(words *w)
+{
+    for (int i = 0; i < w->n; i++)
+        free(w->list[i]);
+}
+
+/* The token goes by the environment: a command line is for everybody to read. */
+static void git_environment(words *env, const char *token)
+{
+    const char *const pairs[][2] = {
+        { "core.fsync", "all" },           { "safe.directory", "*" },          { "fetch.fsckObjects", "true" },   { "gc.auto", "0" },
+        { "protocol.allow", "never" },     { "protocol.http.allow", "always" }, { "protocol.https.allow", "always" }, { "http.followRedirects", "initial" },
+        { "fetch.unpackLimit", "1" },      { "http.lowSpeedLimit", "1" },      { "http.lowSpeedTime", "60" },
+    };
+    const int n = sizeof pairs / sizeof *pairs;
+    const char *path = getenv("PATH");
+    char number[16];
+
+    add(env, "PATH=%s%s", path ? path : "/usr/local/bin:/usr/bin:/bin", "");
+    add(env, "HOME=/nonexistent%s%s", "", "");
+    add(env, "LC_ALL=C.UTF-8%s%s", "", "");
+    add(env, "GIT_CONFIG_NOSYSTEM=1%s%s", "", "");
+    add(env, "GIT_TERMINAL_PROMPT=0%s%s", "", "");
+    snprintf(number, sizeof number, "%d", n + (token && *token ? 1 : 0));
+    add(env, "GIT_CONFIG_COUNT=%s%s", number, "");
+    for (int i = 0; i < n; i++) {
+        snprintf(number, sizeof number, "%d", i);
+        add(env, "GIT_CONFIG_KEY_%s=%s", number, pairs[i][0]);
+        add(env, "GIT_CONFIG_VALUE_%s=%s", number, pairs[i][1]);
+    }
+    if (token && *token) {
+        snprintf(number, sizeof number, "%d", n);
+        add(env, "GIT_CONFIG_KEY_%s=%s", number, "http.extraHeader");
+        add(env, "GIT_CONFIG_VALUE_%s=Authorization: Bearer %s", number, token);
+    }
+}
+
+/* Runs git; what it says on its error stream is the sentence. */
+static fs_status run_git(const words *argv, const words *env, fs_error *err)
+{
+    int out[2], status = 0, failed;
+    posix_spawn_file_actions_t actions;
+    char said[600];
+    size_t n_said = 0;
+    pid_t pid = 0;
+
+    if (argv->failed || env->failed)
+        return fs_fail_memory(err, 1);
+    if (pipe2(out, O_CLOEXEC) != 0)
+        return fs_fail_errno(err, errno, "no pipe for git");
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out[1], 2);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    failed = posix_spawnp(&pid, "git", &actions, NULL, argv->list, env->list);
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]);
+    while (!failed) {
+        char drop[512];
+        bool room = n_said < sizeof said - 1;
+        ssize_t n = read(out[0], room ? said + n_said : drop, room ? sizeof said - 1 - n_said : sizeof drop);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        n_said += room ? (size_t)n : 0;
+    }
+    close(out[0]);
+    if (failed)
+        return fs_fail_errno(err, failed, "cannot start git");
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    said[n_said] = 0;
+    for (char *p = said; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127)
+            *p = p[1] ? ' ' : 0;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? FS_OK : fs_fail(err, FS_ERR_IO, "git cannot fetch: %s", *said ? said : "it ended early");
+}
+
+static fs_status fetch(mirror *m, fs_error *err)
+{
+    static const char *const kinds[] = { "heads", "tags", "pr" };
+    words argv = { 0 }, env = { 0 };
+    char url[800];
+    fs_status rc;
+
+    snprintf(url, sizeof url, "%s/%s%s", m->o->url, fs_hub_type_prefix(m->o->type), m->o->id);
+    add(&argv, "git%s%s", "", "");
+    add(&argv, "--git-dir=%s%s", m->path, "");
+    add(&argv, "fetch%s%s", "", "");
+    add(&argv, "--quiet%s%s", "", "");
+    add(&argv, "--prune%s%s", "", "");
+    add(&argv, "--no-tags%s%s", "", "");
+    add(&argv, "--no-write-fetch-head%s%s", "", "");
+    add(&argv, "--end-of-options%s%s", "", "");
+    add(&argv, "%s%s", url, "");
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        add(&argv, "+refs/%s/*:" STAGE "%s/*", kinds[i], kinds[i]);
+    git_environment(&env, m->o->token);
+    rc = run_git(&argv, &env, err);
+    words_done(&argv);
+    words_done(&env);
+    return rc;
+}
+
+/* ---- large files ---- */
+
+static fs_status want(mirror *m, const fs_hub_file *f, fs_error *err)
+{
+    uint64_t n_bytes = 0;
+    bool held = false;
+    fs_status rc = fs_hub_object_of(m->hub, m->db, m->repo, f->sha256, &held, &n_bytes, err);
+
+    if (rc || held)
+        return rc;
+    for (size_t i = 0; i < m->n; i++)
+        if (strcmp(m->list[i].sha256, f->sha256) == 0)
+            return FS_OK;
+    if (m->n == m->capacity) {
+        size_t capacity = m->capacity ? 2 * m->capacity : 64;
+        wanted *list = realloc(m->list, capacity * sizeof *list);
+        if (!list)
+            return fs_fail_memory(err, capacity * sizeof *list);
+        m->list = list;
+        m->capacity = capacity;
+    }
+    m->list[m->n] = (wanted){ .n_bytes = f->n_bytes };
+    memcpy(m->list[m->n++].sha256, f->sha256, sizeof f->sha256);
+    m->total += f->n_bytes;
+    return FS_OK;
+}
+
+/* Every pointer in what was fetched and is not below a ref yet. */
+static fs_status find_wanted(mirror *m, fs_error *err)
+{
+    char line[4200];
+    fs_buf command = { 0 };
+    FILE *list = NULL;
+    fs_status rc = fs_buf_printf(&command, err, "git --git-dir='%s' -c safe.directory='*' rev-list --objects --glob=" STAGE "* --not --branches --tags --glob=refs/pr/*", m->path);
+
+    if (!rc && strchr(m->path, '\''))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the data folder's name has a quote");
+    if (!rc && !(list = popen(command.data, "re")))
+        rc = fs_fail_errno(err, errno, "cannot start git");
+    while (!rc && fgets(line, sizeof line, list)) {
+        git_odb *odb = NULL;
+        git_object_t type = GIT_OBJECT_INVALID;
+        size_t n = 0;
+        git_oid oid;
+        fs_hub_file f;
+        line[GIT_OID_HEXSZ] = 0;
+        if (git_oid_fromstr(&oid, line) != 0 || git_repository_odb(&odb, m->git) != 0 || git_odb_read_header(&n, &type, odb, &oid) != 0)
+            rc = fs_hub_git_fail(err, "cannot read what was fetched");
+        git_odb_free(odb);
+        if (rc || type != GIT_OBJECT_BLOB)
+            continue;
+        rc = fs_hub_file_read(m->git, &oid, &f, err);
+        if (!rc && f.lfs)
+            rc = want(m, &f, err);
+    }
+    if (list && pclose(list) != 0 && !rc)
+        rc = fs_fail(err, FS_ERR_FORMAT, "git cannot list what was fetched");
+    fs_buf_done(&command);
+    return rc;
+}
+
+typedef struct arriving {
+    mirror *m;
+    int fd;
+    const char *path;
+    uint64_t left;
+} arriving;
+
+static fs_status arrive(void *ud, const void *data, size_t n_bytes, fs_error *err)
+{
+    arriving *a = ud;
+    fs_status rc;
+
+    if (n_bytes > a->left)
+        return fs_fail(err, FS_ERR_FORMAT, "upstream sends more than a file's bytes");
+    rc = fs_fd_write(a->fd, a->path, data, n_bytes, err);
+    a->left -= n_bytes;
+    a->m->done += n_bytes;
+    a->m->result.n_bytes += n_bytes;
+    return rc ? rc : fs_progress_tell(&a->m->o->progress, a->m->done, a->m->total, err);
+}
+
+/* Goes on where an earlier run stopped; the hash decides at the end. */
+static fs_status bring(mirror *m, const wanted *w, const char *href, const char *const *headers, fs_error *err)
+{
+    char path[600];
+    struct stat st;
+    uint64_t have = 0;
+    arriving a = { .m = m, .path = path };
+    fs_status rc;
+
+    snprintf(path, sizeof path, "%s/parts/mirror-%s", m->hub->data, w->sha256);
+    a.fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (a.fd < 0)
+        return fs_fail_errno(err, errno, "cannot open '%s'", path);
+    if (fstat(a.fd, &st) == 0 && (uint64_t)st.st_size <= w->n_bytes)
+        have = (uint64_t)st.st_size;
+    else if (ftruncate(a.fd, 0) != 0)
+        return close(a.fd), fs_fail_errno(err, errno, "cannot write '%s'", path);
+    a.left = w->n_bytes - have;
+    m->done += have;
+    rc = a.left == 0 ? FS_OK
+                     : fs_fetch_run(m->remote.fetch,
+                                    &(fs_fetch_request){ .url = href, .headers = headers, .range_begin = have, .range_bytes = have ? a.left : 0, .silence_seconds = 60 }, arrive, &a,
+                                    err);
+    if (!rc && a.left > 0)
+        rc = fs_fail(err, FS_ERR_IO, "upstream sent %llu of the %llu bytes of %s (status %d)", (unsigned long long)(w->n_bytes - a.left), (unsigned long long)w->n_bytes, w->sha256,
+                     fs_fetch_status(m->remote.fetch));
+    if (!rc)
+        rc = fs_hub_object_adopt(m->hub, m->db, m->repo, path, a.fd, w->sha256, w->n_bytes, err);
+    close(a.fd);
+    if (rc == FS_ERR_FORMAT) /* these bytes are no beginning of it */
+        unlink(path);
+    if (!rc) {
+        unlink(path);
+        m->result.n_objects++;
+    }
+    return rc;
+}
+
+/* An object that is here for another repository needs no bytes; it is held first and looked for afterwards, so that it does not go as garbage
+ * between the two. */
+static fs_status is_here(mirror *m, const wanted *w, bool *ret, fs_error *err)
+{
+    uint64_t n_bytes = 0;
+    int fd = -1;
+    fs_status rc = fs_hub_object_open(m->hub, w->sha256, &fd, &n_bytes, NULL);
+
+    *ret = false;
+    if (rc)
+        return FS_OK;
+    close(fd);
+    rc = fs_hub_object_add(m->db, m->repo, w->sha256, w->n_bytes, err);
+    if (rc || fs_hub_object_open(m->hub, w->sha256, &fd, &n_bytes, NULL) != FS_OK)
+        return rc;
+    close(fd);
+    *ret = n_bytes == w->n_bytes;
+    m->done += *ret ? w->n_bytes : 0;
+    return FS_OK;
+}
+
+/* The answer to a batch: a link for each. */
+static fs_status bring_answer(mirror *m, struct json_object *answer, const wanted *list, size_t n, fs_error *err)
+{
+    struct json_object *objects = fs_json_member(answer, "objects");
+    fs_status rc = FS_OK;
+
+    if (!objects || !json_object_is_type(objects, json_type_array))
+        return fs_fail(err, FS_ERR_FORMAT, "upstream's answer to a batch has no objects");
+    for (size_t i = 0; i < n && !rc; i++) {
+        bool here = false, found = false;
+        rc = is_here(m, list + i, &here, err);
+        for (size_t k = 0; !rc && !here && !found && k < json_object_array_length(objects); k++) {
+            struct json_object *o = json_object_array_get_idx(objects, k), *actions, *download;
+            fs_bytes oid = { 0 }, href = { 0 };
+            char *url;
+            if (!json_object_is_type(o, json_type_object))
+                continue;
+            rc = fs_json_string(o, "oid", &oid, NULL, err);
+            if (rc || !fs_bytes_equal(oid, fs_bytes_str(list[i].sha256)))
+                continue;
+            actions = fs_json_member(o, "actions");
+            download = actions && json_object_is_type(actions, json_type_object) ? fs_json_member(actions, "download") : NULL;
+            if (download && json_object_is_type(download, json_type_object))
+                rc = fs_json_string(download, "href", &href, NULL, err);
+            if (!rc && !href.data)
+                rc = fs_fail(err, FS_ERR_NOT_FOUND, "upstream does not have %s, which its commits need", list[i].sha256);
+            if (rc)
+                break;
+            found = true;
+            url = strndup((const char *)href.data, href.n_bytes);
+            rc = url ? bring(m, list + i, url, NULL, err) : fs_fail_memory(err, href.n_bytes);
+            free(url);
+        }
+        if (!rc && !here && !found)
+            rc = fs_fail(err, FS_ERR_NOT_FOUND, "upstream is silent about %s, which its commits need", list[i].sha256);
+    }
+    return rc;
+}
+
+static fs_status bring_batch(mirror *m, const wanted *list, size_t n, fs_error *err)
+{
+    static const char *const headers[] = { "Content-Type: application/vnd.git-lfs+json", "Accept: application/vnd.git-lfs+json", NULL };
+    fs_buf url = { 0 }, body = { 0 }, text = { 0 };
+    struct json_object *answer = NULL;
+    fs_status rc = fs_buf_printf(&url, err, "%s/%s%s.git/info/lfs/objects/batch", m->o->url, fs_hub_type_prefix(m->o->type), m->o->id);
+
+    if (!rc)
+        rc = fs_buf_append_str(&body, "{\"operation\":\"download\",\"transfers\":[\"basic\"],\"hash_algo\":\"sha256\",\"objects\":[", err);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = fs_buf_printf(&body, err, "%s{\"oid\":\"%s\",\"size\":%llu}", i ? "," : "", list[i].sha256, (unsigned long long)list[i].n_bytes);
+    if (!rc)
+        rc = fs_buf_append_str(&body, "]}", err);
+    if (!rc)
+        rc = fs_fetch_whole(m->remote.fetch, &(fs_fetch_request){ .url = url.data, .token = m->o->token, .headers = headers, .body = fs_buf_bytes(&body) }, (size_t)16 << 20, &text, err);
+    if (!rc && fs_fetch_status(m->remote.fetch) != 200)
+        rc = fs_remote_refused(&m->remote, url.data, err);
+    if (!rc)
+        rc = fs_json_parse(fs_buf_bytes(&text), url.data, &answer, err);
+    if (!rc)
+        rc = bring_answer(m, answer, list, n, err);
+    json_object_put(answer);
+    fs_buf_done(&url);
+    fs_buf_done(&body);
+    fs_buf_done(&text);
+    return rc;
+}
+
+/* ---- refs ---- */
+
+/* A branch goes forward only, unless the options say otherwise. */
+static fs_status move_ref(mirror *m, const char *ref, const git_oid *new, fs_error *err)
+{
+    git_oid old;
+    bool held = git_reference_name_to_id(&old, m->git, ref) == 0;
+
+    if (held && git_oid_equal(&old, new))
+        return FS_OK;
+    if (held && !m->o->force && m->result.was_whole && strncmp(ref, "refs/heads/", 11) == 0 && git_graph_descendant_of(m->git, new, &old) != 1)
+        return fs_fail(err, FS_ERR_ARGUMENT, "upstream has taken '%s' back or written it anew; the copy stays as it is, --force follows", ref + 11);
+    m->result.n_refs++;
+    return fs_hub_ref_set(m->hub, m->path, m->git, ref, held ? &old : NULL, new, err);
+}
+
+typedef fs_status ref_fn(mirror *m, const char *name, const git_oid *oid, fs_error *err);
+
+static fs_status for_refs(mirror *m, const char *prefix, ref_fn *fn, fs_error *err)
+{
+    git_strarray names = { 0 };
+    fs_status rc = FS_OK;
+
+    if (git_reference_list(&names, m->git) != 0)
+        return fs_hub_git_fail(err, "cannot list refs");
+    for (size_t i = 0; i < names.count && !rc; i++) {
+        git_oid oid;
+        if (strncmp(names.strings[i], prefix, strlen(prefix)) != 0)
+            continue;
+        if (git_reference_name_to_id(&oid, m->git, names.strings[i]) != 0)
+            rc = fs_hub_git_fail(err, "cannot read a ref");
+        else
+            rc = fn(m, names.strings[i], &oid, err);
+    }
+    git_strarray_dispose(&names);
+    return rc;
+}
+
+static fs_status take_staged(mirror *m, const char *name, const git_oid *oid, fs_error *err)
+{
+    char ref[300];
+
+    if (snprintf(ref, sizeof ref, "refs/%s", name + strlen(STAGE)) >= (int)sizeof ref)
+        return fs_fail(err, FS_ERR_FORMAT, "upstream has a ref with a name of %zu bytes", strlen(name));
+    return move_ref(m, ref, oid, err);
+}
+
+static fs_status drop_gone(mirror *m, const char *name, const git_oid *oid, fs_error *err)
+{
+    char staged[400];
+    git_oid there;
+
+    (void)oid;
+    snprintf(staged, sizeof staged, STAGE "%s", name + strlen("refs/"));
+    if (strncmp(name, STAGE, strlen(STAGE)) == 0 || strcmp(name, "refs/heads/main") == 0 || git_reference_name_to_id(&there, m->git, staged) == 0)
+        return FS_OK;
+    m->result.n_refs++;
+    return fs_hub_ref_remove(m->path, m->git, name, err);
+}
+
+static fs_status drop_staged(mirror *m, const char *name, const git_oid *oid, fs_error *err)
+{
+    (void)oid;
+    return fs_hub_ref_remove(m->path, m->git, name, err);
+}
+
+static fs_status note(mirror *m, fs_status failed, const fs_error *why, fs_error *err)
+{
+    fs_status rc = fs_db_begin(m->db, err);
+
+    if (!rc && failed)
+        rc = fs_db_run(m->db, err, "UPDATE mirrors SET tried_ms = ?, failure = ? WHERE repo = ?", "isi", fs_unix_ms(), why->message, m->repo);
+    if (!rc && !failed)
+        rc = fs_db_run(m->db, err, "UPDATE mirrors SET tried_ms = ?1, done_ms = ?1, failure = NULL WHERE repo = ?2", "ii", fs_unix_ms(), m->repo);
+    if (!rc && !failed && m->result.n_refs)
+        rc = fs_db_run(m->db, err, "UPDATE repos SET modified_ms = ? WHERE id = ?", "ii", fs_unix_ms(), m->repo);
+    if (!rc && !failed && !m->result.was_whole) /* whole for the first time, though a run that was killed may have moved the refs */
+        rc = fs_db_run(m->db, err, "UPDATE repos SET disabled = 0 WHERE id = ?", "i", m->repo);
+    if (!rc)
+        rc = fs_db_commit(m->db, err);
+    else
+        fs_db_rollback(m->db);
+    return rc;
+}
+
+/* ---- all ---- */
+
+fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror_result *ret, fs_error *err)
+{
+    mirror m = { .hub = h, .o = o, .remote = { .base = o->url, .type = o->type, .id = o->id, .token = o->token } };
+    int64_t done_ms = 0;
+    fs_error why = { 0 };
+    fs_status rc;
+
+    if (!fs_hub_type_is_valid(o->type))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.30s' is not models, datasets or spaces", o->type);
+    rc = fs_db_take(h->db, &m.db, err);
+    if (rc)
+        return rc;
+    rc = fs_fetch_new("farseek/" FS_VERSION, &m.remote.fetch, &why);
+    if (!rc)
+        rc = find_repo(&m, &why);
+    if (!rc)
+        rc = fs_db_int(m.db, &done_ms, NULL, &why, "SELECT coalesce(done_ms, 0) FROM mirrors WHERE repo = ?", "i", m.repo);
+    m.result.was_whole = done_ms > 0;
+    if (!rc && (rc = fetch(&m, &why)) && m.made) { /* it may be a name that is not there */
+        fs_db_run(m.db, NULL, "DELETE FROM repos WHERE id = ?", "i", m.repo);
+        fs_hub_git_remove(h, m.folder);
+        m.repo = 0;
+    }
+    if (!rc)
+        rc = find_wanted(&m, &why);
+    for (size_t i = 0; i < m.n && !rc; i += BATCH_OBJECTS)
+        rc = bring_batch(&m, m.list + i, m.n - i < BATCH_OBJECTS ? m.n - i : BATCH_OBJECTS, &why);
+    if (!rc)
+        rc = for_refs(&m, STAGE, take_staged, &why);
+    if (!rc)
+        rc = for_refs(&m, "refs/", drop_gone, &why);
+    if (!rc)
+        rc = for_refs(&m, STAGE, drop_staged, &why);
+    if (m.repo && rc != FS_ERR_INTERRUPTED) {
+        fs_status noted = note(&m, rc, &why, rc ? NULL : &why);
+        rc = rc ? rc : noted;
+    }
+    if (rc && err)
+        *err = why;
+    git_repository_free(m.git);
+    fs_fetch_free(m.remote.fetch);
+    fs_db_give(h->db, m.db);
+    free(m.list);
+    if (!rc)
+        *ret = m.result;
+    return rc;
+}
+
+fs_status fs_hub_mirror_list(fs_hub *h, fs_hub_mirror_fn *fn, void *ud, fs_error *err)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_take(h->db, &db, err);
+
+    if (rc)
+        return rc;
+    rc = fs_db_query(db, &st, err, "SELECT m.url, r.type, m.id, coalesce(m.done_ms, 0), coalesce(m.failure, '') FROM mirrors m JOIN repos r ON r.id = m.repo ORDER BY m.repo", "");
+    while (!rc && fs_db_next(st))
+        fn(ud, fs_db_text(st, 0), fs_db_text(st, 1), fs_db_text(st, 2), sqlite3_column_int64(st, 3), fs_db_text(st, 4));
+    if (!rc)
+        rc = fs_db_end(st, err);
+    fs_db_give(h->db, db);
+    return rc;
+}
