@@ -131,12 +131,16 @@ ulp: $(BUILD)/bench/ulp
 # A first answer: installs what is missing, builds, obtains a small model, chats (or answers what is piped in).
 run:
 	@tools/run.sh
+# farseek-mini, a reasoning model that this program made, on problems that it never saw. SEED=N, COUNT=N.
+demo:
+	@tools/demo.sh
 
 # ---- install ----
 DESTDIR ?=
 BINDIR := $(PREFIX)/bin
 LIBDIR := $(PREFIX)/lib
 SHARE  := $(PREFIX)/share
+MINI   := $(SHARE)/farseek/farseek-mini
 INSTALLED := $(BINDIR)/farseek $(LIBDIR)/libfarseek.a $(LIBDIR)/pkgconfig/farseek.pc $(PREFIX)/include/farseek.h \
              $(SHARE)/man/man1/farseek.1 $(SHARE)/bash-completion/completions/farseek $(SHARE)/zsh/site-functions/_farseek \
              $(SHARE)/fish/vendor_completions.d/farseek.fish
@@ -158,6 +162,8 @@ install: $(BUILD)/farseek $(BUILD)/libfarseek.a
 	install -m 644 $(BUILD)/libfarseek.a $(DESTDIR)$(LIBDIR)/libfarseek.a
 	install -m 644 include/farseek.h $(DESTDIR)$(PREFIX)/include/farseek.h
 	echo "$$PC" > $(DESTDIR)$(LIBDIR)/pkgconfig/farseek.pc
+	install -d $(DESTDIR)$(MINI)
+	install -m 644 $(wildcard models/farseek-mini/*) $(DESTDIR)$(MINI)
 	$(RUNNER) $(BUILD)/farseek help --man > $(DESTDIR)$(SHARE)/man/man1/farseek.1
 	$(RUNNER) $(BUILD)/farseek help --completion bash > $(DESTDIR)$(SHARE)/bash-completion/completions/farseek
 	$(RUNNER) $(BUILD)/farseek help --completion zsh > $(DESTDIR)$(SHARE)/zsh/site-functions/_farseek
@@ -165,6 +171,7 @@ install: $(BUILD)/farseek $(BUILD)/libfarseek.a
 
 uninstall:
 	rm -f $(addprefix $(DESTDIR),$(INSTALLED))
+	rm -rf $(DESTDIR)$(MINI)
 
 # The example, against the tree; examples/answer.c tells how against an installed Farseek.
 example: $(BUILD)/answer
@@ -179,6 +186,7 @@ san:
 help:
 	@echo 'make             build/farseek and build/libfarseek.a'
 	@echo 'make run         fetch a small model and chat; with text piped in, the answer alone'
+	@echo 'make demo        a reasoning model that this program made, on problems it never saw'
 	@echo 'make test        everything CI runs          make unit   the unit tests of this build'
 	@echo 'make san         unit tests under ASan and UBSan'
 	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
@@ -190,4 +198,4 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: FORCE all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run test san help install uninstall example clean
+.PHONY: FORCE all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run demo test san help install uninstall example clean

