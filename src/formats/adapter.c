@@ -204,21 +204,26 @@ static fs_status read_config(fs_adapter *a, struct json_object *json, fs_error *
     return FS_OK;
 }
 
+static fs_status parse_config(fs_adapter *a, fs_bytes text, fs_error *err)
+{
+    struct json_object *json = NULL;
+    fs_status rc = fs_json_parse(text, "adapter_config.json", &json, err);
+
+    if (!rc && (rc = fs_json_check_keys(text, json, "adapter_config.json", err)) == FS_OK && (rc = read_config(a, json, err)) != FS_OK)
+        fs_fail_prefix(err, "adapter_config.json");
+    json_object_put(json);
+    return rc;
+}
+
 static fs_status open_config(fs_adapter *a, const char *folder, fs_error *err)
 {
     char *path = fs_path_join(folder, "adapter_config.json");
-    struct json_object *json = NULL;
     fs_buf text = { 0 };
     fs_status rc = path ? fs_file_read(path, CONFIG_BYTES_MAX, &text, err) : fs_fail_memory(err, strlen(folder) + 24);
 
     free(path);
-    if (!rc) {
-        rc = fs_json_parse(fs_buf_bytes(&text), "adapter_config.json", &json, err);
-        if (!rc && (rc = fs_json_check_keys(fs_buf_bytes(&text), json, "adapter_config.json", err)) == FS_OK &&
-            (rc = read_config(a, json, err)) != FS_OK)
-            fs_fail_prefix(err, "adapter_config.json");
-    }
-    json_object_put(json);
+    if (!rc)
+        rc = parse_config(a, fs_buf_bytes(&text), err);
     fs_buf_done(&text);
     return rc;
 }
@@ -262,6 +267,34 @@ static fs_status check_saved(const fs_adapter *a, fs_error *err)
     return FS_OK;
 }
 
+static fs_status open_tensors(fs_adapter *a, fs_bytes file, fs_error *err)
+{
+    fs_status rc = fs_safetensors_open(file, "adapter_model.safetensors", &a->tensors, err);
+
+    if (!rc)
+        rc = check_tensors(a, err);
+    if (!rc)
+        rc = check_saved(a, err);
+    if (!rc && !(a->used = calloc(fs_safetensors_n_tensors(a->tensors) + 1, sizeof *a->used)))
+        rc = fs_fail_memory(err, fs_safetensors_n_tensors(a->tensors) + 1);
+    return rc;
+}
+
+fs_status fs_adapter_open_memory(fs_bytes config, fs_bytes file, fs_adapter **ret, fs_error *err)
+{
+    fs_adapter *a = calloc(1, sizeof *a);
+    fs_status rc = a ? parse_config(a, config, err) : fs_fail_memory(err, sizeof *a);
+
+    if (!rc)
+        rc = open_tensors(a, file, err);
+    if (rc) {
+        fs_adapter_close(a);
+        return rc;
+    }
+    *ret = a;
+    return FS_OK;
+}
+
 fs_status fs_adapter_open(const char *folder, fs_adapter **ret, fs_error *err)
 {
     fs_adapter *a = calloc(1, sizeof *a);
@@ -276,13 +309,7 @@ fs_status fs_adapter_open(const char *folder, fs_adapter **ret, fs_error *err)
     if (!rc)
         rc = fs_map_open(&a->map, path, err);
     if (!rc)
-        rc = fs_safetensors_open(a->map.bytes, "adapter_model.safetensors", &a->tensors, err);
-    if (!rc)
-        rc = check_tensors(a, err);
-    if (!rc)
-        rc = check_saved(a, err);
-    if (!rc && !(a->used = calloc(fs_safetensors_n_tensors(a->tensors) + 1, sizeof *a->used)))
-        rc = fs_fail_memory(err, fs_safetensors_n_tensors(a->tensors) + 1);
+        rc = open_tensors(a, a->map.bytes, err);
     free(path);
     if (rc) {
         fs_adapter_close(a);

@@ -30,6 +30,8 @@ typedef struct fs_adapter_pair {
 } fs_adapter_pair;
 
 fs_status fs_adapter_open(const char *folder, fs_adapter **ret, fs_error *err);
+/* The same from the text of a configuration and the bytes of a safetensors file, which is borrowed: its values may change between uses. */
+fs_status fs_adapter_open_memory(fs_bytes config, fs_bytes file, fs_adapter **ret, fs_error *err);
 void fs_adapter_close(fs_adapter *a);
 
 /* Puts the adapter's whole tensors in the place of the model's, once, before anything is loaded. One that the model has

@@ -2,8 +2,10 @@
 #include "train/rollout.h"
 
 #include "engine/sampler.h"
+#include "formats/adapter.h"
 #include "models/network.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +21,10 @@ typedef struct slot {
 struct fs_rollout {
     fs_tensor *tensors; /* views of the masters */
     fs_weights *weights;
+    const fs_params *params; /* with pairs; NULL: without */
+    uint8_t *pairs;      /* their bytes as an adapter's file, brought up to date at each refresh */
+    size_t pairs_at;     /* where its data begins */
+    fs_adapter *adapter;
     fs_network *network;
     bool borrowed; /* the network */
     fs_network_plan plan;
@@ -36,17 +42,82 @@ struct fs_rollout {
 
 static fs_status view_params(fs_rollout *r, const fs_config *c, const fs_params *p, fs_error *err)
 {
+    size_t n = 0;
+
     r->tensors = calloc(p->n, sizeof *r->tensors);
     if (!r->tensors)
         return fs_fail_memory(err, p->n * sizeof *r->tensors);
     for (size_t i = 0; i < p->n; i++) {
         const fs_param *q = &p->items[i];
-        fs_tensor *t = &r->tensors[i];
+        fs_tensor *t = &r->tensors[n];
+        if (q->is_pair)
+            continue;
+        n++;
         *t = (fs_tensor){ .name = q->name, .dtype = FS_DTYPE_F32, .n_dims = q->n_dims, .data = (const uint8_t *)q->w, .n_bytes = q->n * sizeof *q->w };
         t->dims[0] = q->n_dims == 1 ? q->cols : q->rows;
         t->dims[1] = q->cols;
     }
-    return fs_weights_of_memory(c, r->tensors, p->n, &r->weights, err);
+    return fs_weights_of_memory(c, r->tensors, n, &r->weights, err);
+}
+
+/* ---- pairs as an adapter ---- */
+/* The header of a safetensors file, padded so that the data behind it is aligned. */
+static fs_status put_header(fs_buf *ret, const fs_params *p, size_t *ret_data_bytes, fs_error *err)
+{
+    size_t at = 0;
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const fs_param *q = &p->items[i];
+        if (!q->is_pair)
+            continue;
+        rc = fs_buf_printf(ret, err, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%" PRIu32 ",%" PRIu32 "],\"data_offsets\":[%zu,%zu]}", at ? "," : "{", q->name,
+                           q->rows, q->cols, at, at + q->n * sizeof *q->w);
+        at += q->n * sizeof *q->w;
+    }
+    if (!rc)
+        rc = fs_buf_append_str(ret, "}", err);
+    while (!rc && (ret->n_bytes + 8) % 64)
+        rc = fs_buf_append_str(ret, " ", err);
+    *ret_data_bytes = at;
+    return rc;
+}
+
+static void copy_pairs(fs_rollout *r)
+{
+    uint8_t *to = r->pairs + r->pairs_at;
+
+    for (size_t i = 0; i < r->params->n; i++)
+        if (r->params->items[i].is_pair) {
+            memcpy(to, r->params->items[i].w, r->params->items[i].n * sizeof(float));
+            to += r->params->items[i].n * sizeof(float);
+        }
+}
+
+static fs_status open_pairs(fs_rollout *r, const fs_params *p, fs_error *err)
+{
+    const fs_low_rank_options *o = p->low_rank;
+    fs_buf header = { 0 }, config = { 0 };
+    size_t n_bytes = 0;
+    fs_status rc = put_header(&header, p, &n_bytes, err);
+
+    if (!rc)
+        rc = fs_buf_printf(&config, err, "{\"peft_type\":\"LORA\",\"r\":%" PRIu32 ",\"lora_alpha\":%.17g,\"use_rslora\":%s}", o->r, o->alpha,
+                           o->rslora ? "true" : "false");
+    if (!rc && !(r->pairs = fs_alloc_aligned(8 + header.n_bytes + n_bytes)))
+        rc = fs_fail_memory(err, header.n_bytes + n_bytes);
+    if (!rc) {
+        for (int i = 0; i < 8; i++)
+            r->pairs[i] = (uint8_t)((uint64_t)header.n_bytes >> 8 * i);
+        memcpy(r->pairs + 8, header.data, header.n_bytes);
+        r->params = p;
+        r->pairs_at = 8 + header.n_bytes;
+        copy_pairs(r);
+        rc = fs_adapter_open_memory(fs_buf_bytes(&config), (fs_bytes){ r->pairs, r->pairs_at + n_bytes }, &r->adapter, err);
+    }
+    fs_buf_done(&header);
+    fs_buf_done(&config);
+    return rc;
 }
 
 static fs_status make_slots(fs_rollout *r, const fs_kernels *kernels, fs_error *err)
@@ -118,6 +189,9 @@ fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, 
     r->options = *o;
     r->vocab_size = c->vocab_size;
     rc = view_params(r, c, p, err);
+    if (!rc && p->low_rank)
+        rc = open_pairs(r, p, err);
+    options.adapter = r->adapter;
     if (!rc)
         rc = fs_network_new(r->weights, pool, kernels, &options, &r->network, &r->plan, err);
     if (!rc)
@@ -146,6 +220,8 @@ void fs_rollout_free(fs_rollout *r)
     fs_workspace_free(r->workspace);
     if (!r->borrowed)
         fs_network_free(r->network);
+    fs_adapter_close(r->adapter);
+    fs_free_aligned(r->pairs);
     fs_weights_close(r->weights);
     free(r->tensors);
     free(r);
@@ -153,6 +229,8 @@ void fs_rollout_free(fs_rollout *r)
 
 fs_status fs_rollout_refresh(fs_rollout *r, fs_error *err)
 {
+    if (r->params)
+        copy_pairs(r);
     return fs_network_load(r->network, err);
 }
 

@@ -2,11 +2,13 @@
 and kills; and pretraining on token shards."""
 import json
 import random
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
+import safetensors.numpy
 
 from conftest import VECTORS
 from test_run import BINARY
@@ -82,6 +84,23 @@ def test_one_end_whatever_runs_it(farseek, folder):
     farseek("data", "make", "chain", folder / "test.jsonl", "-n", 20, "--min", 1, "--max", 2, "--split", "test")
     r = json.loads(farseek("eval", folder / "rl" / f"step-{STEPS:08d}", folder / "test.jsonl", "--json"))
     assert r["problems"] == 20
+
+
+def test_an_adapter_learns_from_rewards(farseek, folder):
+    """Completions are drawn with the pairs as they are: a log-probability that is not the trained one would stop the first step."""
+    changes = dict(lora={"r": 4, "alpha": 8, "targets": ["q_b_proj", "kv_b_proj", "o_proj", "*.mlp.experts.*"]}, steps=3, policy__beta=0.02)
+    names = ("adapter_model.safetensors", "adapter_config.json", "optimizer/model.safetensors", "../trace.jsonl")
+
+    def end(out):
+        return [(folder / out / "step-00000003" / name).read_bytes() for name in names]
+    farseek("train", write(folder, "la.yaml", out="la", **changes), "--threads", 1)
+    farseek("train", write(folder, "lb.yaml", out="lb", **changes, policy__micro_tokens=2048), "--threads", 2, "--isa", "scalar")
+    assert end("la") == end("lb")
+    pairs = safetensors.numpy.load_file(folder / "la" / "step-00000003" / "adapter_model.safetensors")
+    assert len(pairs) == 2 * (2 + 2 + 2 + 8 * 3) and sum(value.any() for value in pairs.values()) > len(pairs) // 2
+    shutil.rmtree(folder / "lb" / "step-00000003")
+    farseek("train", folder / "lb.yaml", "--resume")
+    assert end("la") == end("lb")
 
 
 def test_a_prompt_begins_as_it_does_in_training_and_in_eval(farseek, folder, tmp_path):

@@ -14,6 +14,9 @@
 
 static const char *const fixtures[] = { "qwen2", "qwen2_tied", "qwen3", "llama3", "llama_linear", "ds_v2_lite", "ds_v2_group", "ds_v3", "deepseek_moe" };
 
+static const char *adapter; /* of the next bed; NULL: none */
+static fs_low_rank_options low_rank;
+
 struct bed {
     fs_pool *pool;
     fs_kernels kernels;
@@ -24,7 +27,7 @@ struct bed {
 
 static void open_bed(struct bed *b, const char *fixture, int threads, unsigned isa, uint32_t sequences_max)
 {
-    fs_trainer_options o = { .tokens_max = 2048, .sequences_max = N_ITEMS };
+    fs_trainer_options o = { .tokens_max = 2048, .sequences_max = N_ITEMS, .low_rank = adapter ? &low_rank : NULL };
     fs_rollout_options ro = { sequences_max, N_PROMPT + N_MAX };
     char path[128];
     fs_error err;
@@ -36,6 +39,9 @@ static void open_bed(struct bed *b, const char *fixture, int threads, unsigned i
     assert_ok(fs_weights_open(path, &b->weights, &err), err);
     assert_ok(fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &o, &b->t, &err), err);
     assert_ok(fs_params_load(fs_trainer_params(b->t), b->weights, &err), err);
+    snprintf(path, sizeof path, "tests/vectors/adapters/%s", adapter ? adapter : "");
+    if (adapter)
+        assert_ok(fs_params_load_pairs(fs_trainer_params(b->t), path, &err), err);
     fs_trainer_pack(b->t);
     assert_ok(fs_rollout_new(fs_weights_config(b->weights), fs_trainer_params(b->t), b->pool, &b->kernels, &ro, &b->r, &err), err);
     assert_ok(fs_rollout_refresh(b->r, &err), err);
@@ -87,32 +93,72 @@ static void make_rows(struct batch *b)
 
 static const fs_sampling sampling = { .temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 5 };
 
+/* Samples and evaluates: every drawn token's log-probability is the trained one, to the bit. */
+static void assert_sampled_is_trained(struct bed *bed, struct batch *b, const char *what)
+{
+    fs_train_totals totals = { 0 };
+    size_t n_compared = 0;
+    fs_error err;
+
+    make_prompts(b, fs_weights_config(bed->weights)->vocab_size);
+    assert_ok(fs_rollout_run(bed->r, &sampling, NULL, 0, b->items, N_ITEMS, &err), err);
+    make_rows(b);
+    fs_trainer_begin(bed->t, &totals);
+    assert_ok(fs_trainer_evaluate(bed->t, b->rows, N_ITEMS, &err), err);
+    for (int i = 0; i < N_ITEMS; i++) {
+        assert_int_equal(b->items[i].n, b->items[i].n_max);
+        for (uint32_t k = 0; k < b->items[i].n; k++, n_compared++)
+            if (memcmp(&b->logp[i][k], &b->trained[i][b->items[i].n_prompt - 1 + k], sizeof(float)) != 0)
+                fail_msg("%s, completion %d, token %u: drawn with %.9g, trained %.9g", what, i, k, (double)b->logp[i][k],
+                         (double)b->trained[i][b->items[i].n_prompt - 1 + k]);
+    }
+    assert_true(n_compared == 9 * N_MAX - 36);
+}
+
 static void sampled_is_trained(void **state)
 {
     static struct batch b;
-    fs_error err;
 
     (void)state;
     for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
         struct bed bed;
-        fs_train_totals totals = { 0 };
-        size_t n_compared = 0;
         open_bed(&bed, fixtures[f], 2, fs_isa_detect(), 4);
-        make_prompts(&b, fs_weights_config(bed.weights)->vocab_size);
-        assert_ok(fs_rollout_run(bed.r, &sampling, NULL, 0, b.items, N_ITEMS, &err), err);
-        make_rows(&b);
-        fs_trainer_begin(bed.t, &totals);
-        assert_ok(fs_trainer_evaluate(bed.t, b.rows, N_ITEMS, &err), err);
-        for (int i = 0; i < N_ITEMS; i++) {
-            assert_int_equal(b.items[i].n, b.items[i].n_max);
-            for (uint32_t k = 0; k < b.items[i].n; k++, n_compared++)
-                if (memcmp(&b.logp[i][k], &b.trained[i][b.items[i].n_prompt - 1 + k], sizeof(float)) != 0)
-                    fail_msg("%s, completion %d, token %u: drawn with %.9g, trained %.9g", fixtures[f], i, k, (double)b.logp[i][k],
-                             (double)b.trained[i][b.items[i].n_prompt - 1 + k]);
-        }
-        assert_true(n_compared == 9 * N_MAX - 36);
+        assert_sampled_is_trained(&bed, &b, fixtures[f]);
         close_bed(&bed);
     }
+}
+
+/* Low-rank pairs are the engine's adapter, and follow what training makes of them. */
+static void pairs_are_sampled_with(void **state)
+{
+    static const char *const attention[] = { "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj" };
+    static const char *const experts[] = { "gate_proj", "up_proj", "down_proj", "*.mlp.experts.*" };
+    static struct batch b, again;
+    const struct {
+        const char *adapter;
+        fs_low_rank_options o;
+    } cases[] = { { "ds_v3_attention", { 4, 6, false, attention, 5 } }, { "ds_v3_ffn", { 2, 4, false, experts, 4 } } };
+    fs_error err;
+
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct bed bed;
+        fs_params *p;
+        adapter = cases[c].adapter;
+        low_rank = cases[c].o;
+        open_bed(&bed, "ds_v3", 2, fs_isa_detect(), 4);
+        p = fs_trainer_params(bed.t);
+        assert_sampled_is_trained(&bed, &b, adapter);
+        for (size_t i = 0; i < p->n; i++)
+            for (size_t j = 0; p->items[i].is_pair && j < p->items[i].n; j++)
+                p->items[i].w[j] *= 1.25f;
+        fs_trainer_pack_trained(bed.t);
+        assert_ok(fs_rollout_refresh(bed.r, &err), err);
+        assert_sampled_is_trained(&bed, &again, adapter);
+        assert_true(memcmp(b.logp, again.logp, sizeof b.logp) != 0);
+        close_bed(&bed);
+    }
+    adapter = NULL;
 }
 
 /* One at a time, all at once, another instruction set, another number of threads: the same completions. */
@@ -273,7 +319,7 @@ static void slopes_are_the_losses(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(sampled_is_trained), cmocka_unit_test(neighbours_change_nothing),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(sampled_is_trained), cmocka_unit_test(pairs_are_sampled_with), cmocka_unit_test(neighbours_change_nothing),
                                         cmocka_unit_test(stop_tokens_stop), cmocka_unit_test(refreshed_weights_are_the_trainers),
                                         cmocka_unit_test(slopes_are_the_losses) };
     return cmocka_run_group_tests(tests, NULL, NULL);
