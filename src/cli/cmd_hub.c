@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -114,6 +115,7 @@ static fs_status serve(const fs_args *args, fs_error *err)
     sigaddset(&stops, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &stops, NULL); /* threads inherit it; sigwait below takes them */
     signal(SIGPIPE, SIG_IGN);
+    mallopt(M_ARENA_MAX, 4); /* a heap for every worker would keep what each once had at its most */
     rc = open_hub(&hub_options, &hub, err);
     if (!rc)
         rc = first_user(hub, err);

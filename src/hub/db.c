@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define IDLE_MAX 32
+#define IDLE_MAX 16
 
 struct fs_db_pool {
     char *path;
@@ -91,7 +91,7 @@ static fs_status open_one(const char *path, sqlite3 **ret, fs_error *err)
     if (!rc) {
         sqlite3_busy_timeout(db, 20000);
         sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        rc = exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY;", err);
+        rc = exec(db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-512;", err);
     }
     if (rc)
         sqlite3_close_v2(db);

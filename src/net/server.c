@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HEADER_BYTES_MAX  ((size_t)256 << 10) /* a connection's memory: request line, headers, and what a read takes at once */
+#define HEADER_BYTES_MAX  ((size_t)16 << 10) /* a connection's memory, idle ones' too: request line, headers, and what a read takes at once */
 #define DISCARD_BYTES_MAX ((uint64_t)64 << 20) /* of a body that nobody wants, before the connection is closed */
 #define MOUNTS_MAX        4
 #define WORKER_IDLE_SECONDS 20
@@ -500,7 +500,7 @@ fs_status fs_http_server_start(fs_http_server *s, fs_error *err)
                                  MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_BYTES_MAX,
-                                 MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)16 << 10,
+                                 MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)4 << 10,
                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.n_connections_max,
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.idle_seconds,
                                  MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->options.n_threads < 2 ? 2 : s->options.n_threads),
