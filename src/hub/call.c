@@ -1,5 +1,5 @@
 /* A request on its way: who asks, for which repository, with which right; and what errors look like to the clients. */
-#include "hub/internal.h"
+#include "hub/page.h"
 
 #include "crypto/sha256.h"
 
@@ -21,6 +21,11 @@ void fs_hub_error(fs_hub_call *c, int status, const char *code, const char *form
     va_start(ap, format);
     vsnprintf(message, sizeof message, format, ap);
     va_end(ap);
+    if (c->is_page) {
+        c->replied = false;
+        fs_page_error(c, status == 401 ? 404 : status, message);
+        return;
+    }
     fs_emit_begin(&e, '{');
     fs_emit_str(&e, "error", message);
     fs_emit_end(&e, '}');

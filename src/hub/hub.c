@@ -209,6 +209,25 @@ static const fs_http_route routes[] = {
     LARGE("POST", "/{}/{}/{}/git-upload-pack", 32 * MIB, git_service),
     STREAM("POST", "/{}/{}/git-receive-pack", 16384 * MIB, git_service),
     STREAM("POST", "/{}/{}/{}/git-receive-pack", 16384 * MIB, git_service),
+
+    GET("/", page_models),
+    GET("/datasets", page_datasets),
+    GET("/spaces", page_spaces),
+    GET("/static/style.css", page_style),
+    GET("/login", page_login),
+    GET("/{}/{}/discussions", page_discussions),
+    GET("/{}/{}/{}/discussions", page_discussions),
+    GET("/{}/{}/discussions/{}", page_discussion),
+    GET("/{}/{}/{}/discussions/{}", page_discussion),
+    GET("/{}/{}/commits/{}", page_commits),
+    GET("/{}/{}/{}/commits/{}", page_commits),
+    GET("/{}/{}/tree/{}/{*}", page_tree),
+    GET("/{}/{}/{}/tree/{}/{*}", page_tree),
+    GET("/{}/{}/blob/{}/{*}", page_blob),
+    GET("/{}/{}/{}/blob/{}/{*}", page_blob),
+    GET("/{}", page_owner),
+    GET("/{}/{}", page_repo),
+    GET("/{}/{}/{}", page_repo),
 };
 
 const fs_http_route *fs_hub_routes(size_t *ret_n)

@@ -102,7 +102,7 @@ typedef struct fs_hub_call {
     fs_hub_right right; /* on repo */
     git_repository *git;
     char path[512]; /* of git */
-    bool replied;
+    bool replied, is_page; /* a page: refusals are pages, too */
     char base[300]; /* "http://host:port" */
     struct {
         int64_t repo; /* 0: the request has no token of Xet's */
@@ -222,8 +222,8 @@ extern const char fs_hub_attributes_default[];
 
 /* ---- resolve.c ---- */
 
-/* Replies with a file, or the range of it that was asked for; takes fd. */
-void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes);
+/* Replies with a file, or the range of it that was asked for; takes fd. type NULL: bytes. */
+void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes, const char *type);
 
 /* ---- card.c ---- */
 
@@ -268,7 +268,8 @@ fs_status fs_hub_walk(git_repository *git, const git_oid *tree, const char *pref
     X(discussion_list) X(discussion_create) X(discussion_get) X(discussion_comment) X(discussion_title) X(discussion_status) \
     X(discussion_merge) X(comment_edit) X(comment_hide) X(like) X(unlike) X(likers) X(not_here) \
     X(xet_read_token) X(xet_write_token) X(xet_xorb_put) X(xet_xorb_head) X(xet_shard) X(xet_shard_stream) X(xet_chunk) \
-    X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data)
+    X(page_models) X(page_datasets) X(page_spaces) X(page_owner) X(page_style) X(page_login) X(page_repo) X(page_tree) X(page_blob) \
+    X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data)
 #define FS_HUB_DECLARE(name) void fs_hub_##name(fs_hub_call *c);
 FS_HUB_HANDLERS(FS_HUB_DECLARE)
 

@@ -368,7 +368,7 @@ void fs_hub_lfs_get(fs_hub_call *c)
     if (!need_link(c, "get", oid, 0, &l) || fs_hub_failed(c, fs_hub_object_open(c->hub, oid, &fd, &n_bytes, &c->err)))
         return;
     fs_http_reply_headerf(c->http, "ETag", "\"%s\"", oid);
-    fs_hub_send_file(c, fd, n_bytes);
+    fs_hub_send_file(c, fd, n_bytes, NULL);
 }
 
 void fs_hub_lfs_verify(fs_hub_call *c)

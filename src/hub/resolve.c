@@ -15,6 +15,17 @@ static void guard(fs_hub_call *c)
     fs_http_reply_header(c->http, "Accept-Ranges", "bytes");
 }
 
+/* Pictures that cards show; what could run in a browser (SVG, HTML) is none. */
+static const char *picture_type(const char *path)
+{
+    static const char *const types[][2] = { { ".png", "image/png" }, { ".jpg", "image/jpeg" }, { ".jpeg", "image/jpeg" }, { ".gif", "image/gif" }, { ".webp", "image/webp" } };
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (fs_ends_with(path, types[i][0]))
+            return types[i][1];
+    return NULL;
+}
+
 /* What part is asked for; false after a 416. */
 static bool need_range(fs_hub_call *c, uint64_t n_bytes, uint64_t *ret_begin, uint64_t *ret_n, int *ret_status)
 {
@@ -39,7 +50,7 @@ static bool need_range(fs_hub_call *c, uint64_t n_bytes, uint64_t *ret_begin, ui
     return true;
 }
 
-void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes)
+void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes, const char *type)
 {
     uint64_t begin, n;
     int status;
@@ -47,13 +58,13 @@ void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes)
     guard(c);
     if (need_range(c, n_bytes, &begin, &n, &status)) {
         c->replied = true;
-        fs_http_reply_fd(c->http, status, "application/octet-stream", fd, begin, n);
+        fs_http_reply_fd(c->http, status, type ? type : "application/octet-stream", fd, begin, n);
     } else {
         close(fd);
     }
 }
 
-static void send_blob(fs_hub_call *c, const git_oid *oid)
+static void send_blob(fs_hub_call *c, const git_oid *oid, const char *type)
 {
     git_blob *blob = NULL;
     uint64_t begin, n;
@@ -66,12 +77,12 @@ static void send_blob(fs_hub_call *c, const git_oid *oid)
     guard(c);
     if (need_range(c, (uint64_t)git_blob_rawsize(blob), &begin, &n, &status)) {
         c->replied = true;
-        fs_http_reply(c->http, status, "text/plain; charset=utf-8", (const uint8_t *)git_blob_rawcontent(blob) + begin, (size_t)n);
+        fs_http_reply(c->http, status, type ? type : "text/plain; charset=utf-8", (const uint8_t *)git_blob_rawcontent(blob) + begin, (size_t)n);
     }
     git_blob_free(blob);
 }
 
-static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit)
+static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit, const char *type)
 {
     uint64_t n_bytes = 0;
     bool held = false;
@@ -86,7 +97,7 @@ static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit)
     fs_http_reply_headerf(c->http, "X-Linked-Etag", "\"%s\"", f->sha256);
     fs_http_reply_headerf(c->http, "X-Linked-Size", "%llu", (unsigned long long)n_bytes);
     fs_hub_xet_headers(c, commit, f->sha256);
-    fs_hub_send_file(c, fd, n_bytes);
+    fs_hub_send_file(c, fd, n_bytes, type);
 }
 
 void fs_hub_resolve(fs_hub_call *c)
@@ -120,9 +131,9 @@ void fs_hub_resolve(fs_hub_call *c)
     git_oid_tostr(hex, sizeof hex, &oid);
     fs_http_reply_headerf(c->http, "ETag", "\"%s\"", f.lfs ? f.sha256 : hex);
     if (f.lfs)
-        send_large(c, &f, commit_hex);
+        send_large(c, &f, commit_hex, picture_type(path));
     else
-        send_blob(c, &oid);
+        send_blob(c, &oid, picture_type(path));
 out:
     free(path);
 }

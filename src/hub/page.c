@@ -1,0 +1,253 @@
+/* See the header. */
+#include "hub/page.h"
+
+#include "net/url.h"
+
+#include <cmark-gfm-core-extensions.h>
+#include <cmark-gfm.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#define MARKDOWN_MAX ((size_t)2 << 20)
+
+const char fs_page_style[] =
+    ":root{--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--ground:#fff;--shade:#f6f8fa;--accent:#1a5fb4;--good:#26743b;--bad:#a51d2d}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e3e8ee;--soft:#9aa5b1;--line:#323a45;--ground:#15191f;--shade:#1d232b;--accent:#78aeed;--good:#57c785;--bad:#f66151}}"
+    "*{box-sizing:border-box}body{margin:0;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground)}"
+    "a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}"
+    "header,main,footer{max-width:70rem;margin:0 auto;padding:.75rem 1rem}"
+    "header{display:flex;gap:1rem;align-items:center;flex-wrap:wrap;border-bottom:1px solid var(--line)}header b a{color:var(--ink)}"
+    "header form{flex:1;display:flex;min-width:12rem}input,select,button{font:inherit;color:inherit;background:var(--shade);border:1px solid var(--line);border-radius:6px;padding:.3rem .6rem}"
+    "header input{flex:1;min-width:0}h1{font-size:1.5rem;margin:.5rem 0;overflow-wrap:anywhere}h2{font-size:1.2rem}"
+    "nav.tabs{display:flex;gap:1.25rem;border-bottom:1px solid var(--line);margin:.75rem 0;overflow-x:auto}nav.tabs a{padding:.4rem 0;white-space:nowrap}"
+    "nav.tabs a[aria-current]{border-bottom:2px solid var(--accent);color:var(--ink);font-weight:600}"
+    ".tag{display:inline-block;background:var(--shade);border:1px solid var(--line);border-radius:1rem;padding:0 .6rem;margin:.1rem .2rem .1rem 0;font-size:.85rem;color:var(--ink)}"
+    ".soft{color:var(--soft);font-size:.9rem}.bad{color:var(--bad)}.good{color:var(--good)}"
+    "ul.list{list-style:none;padding:0;margin:.5rem 0}ul.list li{padding:.6rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}"
+    "td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.name{overflow-wrap:anywhere;min-width:10rem}"
+    "code,pre{font:.87em ui-monospace,monospace;background:var(--shade)}code{padding:.1em .3em;border-radius:4px;overflow-wrap:anywhere}pre{padding:.8rem;border-radius:6px;overflow-x:auto}pre code{padding:0}"
+    ".card{border:1px solid var(--line);border-radius:8px;padding:0 1.25rem .75rem;margin:1rem 0;overflow-wrap:anywhere}.card img{max-width:100%}"
+    ".card table{width:auto;display:block;overflow-x:auto}.card th,.card td{border:1px solid var(--line);padding:.25rem .6rem}"
+    "blockquote{margin:0;padding-left:1rem;border-left:3px solid var(--line);color:var(--soft)}"
+    ".add{background:#26743b22;display:block}.del{background:#a51d2d22;display:block}.at{color:var(--soft);display:block}"
+    "footer{border-top:1px solid var(--line);margin-top:2rem;color:var(--soft);font-size:.85rem}";
+
+/* ---- what is put ---- */
+void fs_page_put(fs_page *p, const char *format, ...)
+{
+    char text[4096];
+    va_list ap;
+    int n;
+
+    va_start(ap, format);
+    n = vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    if (!p->rc)
+        p->rc = n < 0 || n >= (int)sizeof text ? fs_fail(&p->err, FS_ERR_ARGUMENT, "a piece of a page is too long") : fs_buf_append(&p->out, text, (size_t)n, &p->err);
+}
+
+static void raw(fs_page *p, const char *text, size_t n)
+{
+    if (!p->rc)
+        p->rc = fs_buf_append(&p->out, text, n, &p->err);
+}
+
+void fs_page_bytes(fs_page *p, fs_bytes text)
+{
+    size_t begin = 0;
+
+    for (size_t i = 0; i <= text.n_bytes; i++) {
+        const char *as = NULL;
+        uint8_t ch = i < text.n_bytes ? text.data[i] : 0;
+        switch (ch) {
+        case '&': as = "&amp;"; break;
+        case '<': as = "&lt;"; break;
+        case '>': as = "&gt;"; break;
+        case '"': as = "&quot;"; break;
+        case '\'': as = "&#39;"; break;
+        default:
+            if (ch < 32 && ch != '\n' && ch != '\t' && ch != '\r')
+                as = i < text.n_bytes ? "\xef\xbf\xbd" : "";
+        }
+        if (!as)
+            continue;
+        raw(p, (const char *)text.data + begin, i - begin);
+        raw(p, as, strlen(as));
+        begin = i + 1;
+    }
+}
+
+void fs_page_text(fs_page *p, const char *text)
+{
+    fs_page_bytes(p, fs_bytes_str(text));
+}
+
+void fs_page_path(fs_page *p, const char *path)
+{
+    if (!p->rc)
+        p->rc = fs_url_encode(&p->out, fs_bytes_str(path), "/", &p->err); /* leaves no character that HTML knows */
+}
+
+void fs_page_word(fs_page *p, const char *word)
+{
+    if (!p->rc)
+        p->rc = fs_url_encode(&p->out, fs_bytes_str(word), "", &p->err);
+}
+
+void fs_page_size(fs_page *p, uint64_t n_bytes)
+{
+    static const char *const units[] = { "B", "kB", "MB", "GB", "TB", "PB" };
+    double v = (double)n_bytes;
+    size_t u = 0;
+
+    for (; v >= 999.5 && u < 5; u++)
+        v /= 1000;
+    fs_page_put(p, u && v < 99.95 ? "%.1f %s" : "%.0f %s", v, units[u]);
+}
+
+void fs_page_date(fs_page *p, int64_t unix_ms)
+{
+    char iso[32];
+
+    fs_iso_time(unix_ms, iso);
+    fs_page_put(p, "<time datetime=\"%s\" title=\"%s\">%.10s</time>", iso, iso, iso);
+}
+
+/* ---- Markdown ---- */
+static bool is_absolute(const char *url)
+{
+    size_t n = strcspn(url, ":/?#");
+
+    return url[n] == ':' || (url[0] == '/' && url[1] == '/');
+}
+
+static bool is_allowed(const char *url)
+{
+    return strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0 || strncasecmp(url, "mailto:", 7) == 0 || url[0] == '#';
+}
+
+/* An address within the repository, or one of the few kinds that go out; anything else leads nowhere. */
+static void mend_url(cmark_node *node, const char *base, bool picture)
+{
+    const char *url = cmark_node_get_url(node);
+    char *whole = NULL;
+
+    if (!url || (is_allowed(url) && !picture))
+        return;
+    if (is_absolute(url) || url[0] == '#')
+        cmark_node_set_url(node, picture ? "" : "#"); /* pictures are of the repository: no page tells another host who reads it */
+    else if (asprintf(&whole, "%s%s", base, url + strspn(url, "./")) >= 0)
+        cmark_node_set_url(node, whole);
+    free(whole);
+}
+
+static void extend(cmark_parser *parser)
+{
+    static const char *const names[] = { "table", "strikethrough", "autolink", "tasklist" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        cmark_syntax_extension *e = cmark_find_syntax_extension(names[i]);
+        if (e)
+            cmark_parser_attach_syntax_extension(parser, e);
+    }
+}
+
+void fs_page_markdown(fs_page *p, fs_bytes text, const char *link, const char *picture)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    const int options = CMARK_OPT_DEFAULT | CMARK_OPT_VALIDATE_UTF8; /* without UNSAFE: no raw HTML, no javascript: */
+    cmark_parser *parser;
+    cmark_node *document;
+    cmark_iter *it;
+    char *html;
+
+    pthread_once(&once, cmark_gfm_core_extensions_ensure_registered);
+    if (text.n_bytes > MARKDOWN_MAX)
+        text.n_bytes = MARKDOWN_MAX;
+    parser = cmark_parser_new(options);
+    extend(parser);
+    cmark_parser_feed(parser, (const char *)text.data, text.n_bytes);
+    document = cmark_parser_finish(parser);
+    it = cmark_iter_new(document);
+    for (cmark_event_type event; (event = cmark_iter_next(it)) != CMARK_EVENT_DONE;) {
+        cmark_node *node = cmark_iter_get_node(it);
+        if (event != CMARK_EVENT_ENTER)
+            continue;
+        if (cmark_node_get_type(node) == CMARK_NODE_LINK)
+            mend_url(node, link, false);
+        else if (cmark_node_get_type(node) == CMARK_NODE_IMAGE)
+            mend_url(node, picture, true);
+    }
+    cmark_iter_free(it);
+    html = cmark_render_html(document, options, cmark_parser_get_syntax_extensions(parser));
+    if (html)
+        raw(p, html, strlen(html));
+    free(html);
+    cmark_node_free(document);
+    cmark_parser_free(parser);
+}
+
+/* ---- pages ---- */
+void fs_page_begin(fs_page *p, fs_hub_call *c, const char *title)
+{
+    const char *asked = fs_http_query(c->http, "search", 0);
+
+    fs_page_put(p, "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>");
+    fs_page_text(p, title);
+    fs_page_put(p, "</title><link rel=\"stylesheet\" href=\"/static/style.css\"><link rel=\"icon\" href=\"data:,\"><body><header><b><a href=\"/\">Hub</a></b>"
+                   "<form action=\"/\"><input name=\"search\" type=\"search\" placeholder=\"Search models\" aria-label=\"Search models\" value=\"");
+    fs_page_text(p, asked ? asked : "");
+    fs_page_put(p, "\"></form><a href=\"/\">Models</a><a href=\"/datasets\">Datasets</a><a href=\"/spaces\">Spaces</a>");
+    if (c->user.id) {
+        fs_page_put(p, "<a href=\"/");
+        fs_page_path(p, c->user.name);
+        fs_page_put(p, "\">");
+        fs_page_text(p, c->user.name);
+        fs_page_put(p, "</a>");
+    } else {
+        fs_page_put(p, "<a href=\"/login\">Log in</a>");
+    }
+    fs_page_put(p, "</header><main>");
+}
+
+void fs_page_end(fs_page *p, fs_hub_call *c, int status)
+{
+    fs_page_put(p, "</main><footer>A Farseek hub. Clients: <code>HF_ENDPOINT=");
+    fs_page_text(p, c->base);
+    fs_page_put(p, "</code></footer></body></html>");
+    if (c->replied) {
+        fs_buf_done(&p->out);
+        return;
+    }
+    c->replied = true;
+    fs_http_reply_header(c->http, "Content-Security-Policy",
+                         "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
+    fs_http_reply_header(c->http, "X-Content-Type-Options", "nosniff");
+    fs_http_reply_header(c->http, "Referrer-Policy", "same-origin");
+    fs_http_reply_header(c->http, "Cache-Control", "no-cache");
+    if (p->rc) {
+        static const char sorry[] = "<!doctype html><title>Sorry</title>The page could not be made.";
+        fs_http_reply(c->http, 503, "text/html; charset=utf-8", sorry, sizeof sorry - 1);
+    } else {
+        fs_http_reply_buf(c->http, status, "text/html; charset=utf-8", &p->out);
+    }
+    fs_buf_done(&p->out);
+}
+
+void fs_page_error(fs_hub_call *c, int status, const char *message)
+{
+    fs_page p = { .rc = FS_OK };
+
+    fs_page_begin(&p, c, "Not here");
+    fs_page_put(&p, "<h1>%d</h1><p>", status);
+    fs_page_text(&p, message);
+    fs_page_put(&p, "</p>");
+    if (!c->user.id)
+        fs_page_put(&p, "<p>Some things are seen only by who is <a href=\"/login\">logged in</a>.</p>");
+    fs_page_end(&p, c, status);
+}

@@ -1,0 +1,38 @@
+/* HTML as the hub's pages need it: what is said is escaped where it is put, Markdown is rendered without the HTML in it, nothing runs. */
+#ifndef FS_HUB_PAGE_H
+#define FS_HUB_PAGE_H
+
+#include "hub/internal.h"
+
+/* The first failure stays in rc, and what follows is dropped. */
+typedef struct fs_page {
+    fs_buf out;
+    fs_status rc;
+    fs_error err;
+} fs_page;
+
+/* Markup of our own; %s and the others must be of our own, too. */
+void fs_page_put(fs_page *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Text of anybody's, within an element or an attribute's double quotes. */
+void fs_page_text(fs_page *p, const char *text);
+void fs_page_bytes(fs_page *p, fs_bytes text);
+/* A path of anybody's as a part of an address: its slashes stay. */
+void fs_page_path(fs_page *p, const char *path);
+/* The same, one segment: a slash is escaped, too. */
+void fs_page_word(fs_page *p, const char *word);
+/* "1.5 GB". */
+void fs_page_size(fs_page *p, uint64_t n_bytes);
+/* "2026-01-31", with the time as a title. */
+void fs_page_date(fs_page *p, int64_t unix_ms);
+/* GitHub's Markdown. Raw HTML is left out, and so are links other than http, https, mailto and those within the repository, which are turned into
+ * addresses: files below link, pictures below picture (both end with '/'). */
+void fs_page_markdown(fs_page *p, fs_bytes text, const char *link, const char *picture);
+
+void fs_page_begin(fs_page *p, fs_hub_call *c, const char *title);
+/* Ends the page and replies. */
+void fs_page_end(fs_page *p, fs_hub_call *c, int status);
+/* A page that says what is wrong. */
+void fs_page_error(fs_hub_call *c, int status, const char *message);
+extern const char fs_page_style[];
+
+#endif
