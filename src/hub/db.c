@@ -67,8 +67,8 @@ static const char *const versions[] = {
     "CREATE TABLE xet_file_xorbs(xorb BLOB NOT NULL REFERENCES xet_xorbs, file BLOB NOT NULL REFERENCES xet_files,"
     " PRIMARY KEY(xorb, file)) WITHOUT ROWID;"
     "CREATE INDEX xet_file_xorbs_file ON xet_file_xorbs(file);",
-    "CREATE TABLE mirrors(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, url TEXT NOT NULL, id TEXT NOT NULL, started_ms INTEGER NOT NULL,"
-    " tried_ms INTEGER, done_ms INTEGER, failure TEXT);",
+    ("CREATE TABLE mirrors(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, url TEXT NOT NULL, id TEXT NOT NULL, started_ms INTEGER NOT NULL,"
+    " tried_ms INTEGER, done_ms INTEGER, failure TEXT);"),
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

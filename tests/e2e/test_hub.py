@@ -171,8 +171,8 @@ def test_pushes_are_looked_at(hub, tmp_path):
 
 def test_a_pull_request_grows_by_push_and_merges(hub, tmp_path):
     repo = hub.repo("proposed")
-    hub.commit(repo, {"a.txt": b"1\n2\n3\n", "b.txt": b"b\n"})
-    r = hub.commit(repo, {"a.txt": b"1\n2\nthree\n"}, token=hub.bob, query="?create_pr=1")
+    hub.commit(repo, {"a.txt": b"1\n2\n3\n4\n5\n6\n7\n", "b.txt": b"b\n"})
+    r = hub.commit(repo, {"a.txt": b"1\n2\n3\n4\n5\n6\nseven\n"}, token=hub.bob, query="?create_pr=1")
     num = int(r.json()["pullRequestUrl"].split("/")[-1])
     ref = f"refs/pr/{num}"
     hub.git("init", "c", cwd=tmp_path)
@@ -186,11 +186,16 @@ def test_a_pull_request_grows_by_push_and_merges(hub, tmp_path):
     hub.git("push", hub.git_url(repo, "bob", hub.bob), f"HEAD:{ref}", cwd=work)
     details = hub.ask("GET", f"/api/models/{repo}/discussions/{num}?diff=1").json()
     assert [e["data"]["subject"] for e in details["events"] if e["type"] == "commit"] == ["test", "more of it"]
-    assert "+three" in details["diff"] and details["filesWithConflicts"] == []
-    hub.commit(repo, {"a.txt": b"one\n2\n3\n"})  # main goes on: a merge of three
-    assert hub.ask("POST", f"/api/models/{repo}/discussions/{num}/merge", {}, token=hub.bob).status == 403
-    assert hub.ask("POST", f"/api/models/{repo}/discussions/{num}/merge", {}).status in (200, 409)
-    assert hub.ask("GET", f"/{repo}/resolve/main/more.txt").status in (200, 404)
+    assert "+seven" in details["diff"] and details["filesWithConflicts"] == []
+    main = hub.commit(repo, {"a.txt": b"one\n2\n3\n4\n5\n6\n7\n"}).json()["commitOid"]  # main goes on: a merge of three
+    merge = f"/api/models/{repo}/discussions/{num}/merge"
+    assert [hub.ask("POST", merge, {}, token=t).status for t in (None, hub.bob, hub.carol)] == [401, 403, 403]
+    assert hub.ask("POST", merge, {"comment": "thanks"}).json()["newStatus"]["data"]["status"] == "merged"
+    assert hub.ask("GET", f"/{repo}/resolve/main/a.txt").body == b"one\n2\n3\n4\n5\n6\nseven\n"
+    assert hub.ask("GET", f"/{repo}/resolve/main/more.txt").body == b"more"
+    hub.git("fetch", hub.git_url(repo), "main", cwd=work)
+    assert hub.git("rev-parse", "FETCH_HEAD^1", cwd=work).stdout.strip() == main
+    assert hub.ask("POST", merge, {}).status == 400  # once
 
 
 def test_conflicts_are_named(hub):
