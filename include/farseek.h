@@ -46,7 +46,7 @@ typedef struct fs_model_options {
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
     bool mapped;                 /* leave the weights in the map of the file instead of a packed copy: little memory of its own, slower */
-    const char *kv_type;         /* what attention's cache holds: "f32" or "bf16"; NULL: bf16 with 8-bit activations, else f32 */
+    const char *kv_type;         /* what attention's cache holds: "f32", "bf16", "q8"; NULL: bf16 with 8-bit activations, else f32 */
     uint64_t memory_bytes_max;   /* take no more; 0: what the machine has free. Where that is too little for all routed
                                     experts of a model they stay on disk and are streamed; else it is refused */
     int n_expert_slots;          /* routed experts in memory at a time; 0: as many as fit */

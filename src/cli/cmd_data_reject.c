@@ -47,7 +47,7 @@ static const fs_option options[] = {
     FS_OPT_INT("batch", 'b', opt.batch, 1, 1024, "N", "sequences at once; changes nothing (default 32)"),
     FS_OPT_FLAG("thinking", 0, opt.thinking, "let a model that can think do so"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact_activations, "f32 activations against GGUF's block types too"),
-    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),

@@ -42,7 +42,7 @@ static const fs_option options[] = {
                 "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
-    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END

@@ -70,7 +70,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map: starts at once, little memory, slower"),
-    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
+    FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
     FS_OPT_FLAG("json", 0, opt.json, "one answer, as JSON"),

@@ -288,9 +288,14 @@ fs_status fs_model_set_chat_format(fs_model *m, fs_chat_format f, fs_error *err)
 /* ---- open ---- */
 static fs_status read_kv_type(const char *name, fs_kv_type *ret, fs_error *err)
 {
-    if (name && strcmp(name, "f32") != 0 && strcmp(name, "bf16") != 0)
-        return fs_fail(err, FS_ERR_ARGUMENT, "kv type '%s' is none of f32, bf16", name);
-    *ret = !name ? FS_KV_DEFAULT : strcmp(name, "f32") == 0 ? FS_KV_F32 : FS_KV_BF16;
+    static const char *const names[] = { [FS_KV_F32] = "f32", [FS_KV_BF16] = "bf16", [FS_KV_Q8] = "q8" };
+
+    *ret = FS_KV_DEFAULT;
+    for (size_t i = FS_KV_F32; name && i <= FS_KV_Q8; i++)
+        if (strcmp(name, names[i]) == 0)
+            *ret = (fs_kv_type)i;
+    if (name && *ret == FS_KV_DEFAULT)
+        return fs_fail(err, FS_ERR_ARGUMENT, "kv type '%s' is none of f32, bf16, q8", name);
     return FS_OK;
 }
 

@@ -70,20 +70,64 @@ static size_t rows_of(const fs_tile_ref *ref)
     return (size_t)ref->n_q * ref->n_heads;
 }
 
-static fs_attention_part_fn *part_of(const struct cut_job *job)
+/* One block of a tile; of an 8-bit cache the keys up to the last one that is seen become bf16 first. */
+static void attend_block(const fs_network *net, const fs_workspace *ws, bool latent, const fs_attention_tile *tile, size_t block, float *m,
+                         float *l, float *o, int thread)
 {
-    const fs_attention_kernels *k = &job->net->kernels->attention;
+    const fs_attention_kernels *k = &net->kernels->attention;
+    size_t j0 = block * FS_KV_BLOCK, n_keys = tile->pos0 + tile->n_q - j0, n_pairs = fs_pairs(tile->key_dim);
+    fs_attention_tile t = *tile;
 
-    if (job->net->kv_bf16)
-        return job->latent ? k->bf16.mla_part : k->bf16.gqa_part;
-    return job->latent ? k->mla_part : k->gqa_part;
+    if (net->kv_q8) {
+        const fs_kv8_kernels k8 = fs_kv8_kernels_of(net->kernels->isa);
+        fs_pair *keys = (fs_pair *)(void *)(ws->kv_block + (size_t)thread * ws->kv_block_bytes), *values = keys + FS_KV_BLOCK * n_pairs;
+        const uint8_t *cached = (const uint8_t *)tile->k16 + j0 * net->k_bytes;
+        n_keys = n_keys < FS_KV_BLOCK ? n_keys : FS_KV_BLOCK;
+        if (latent) {
+            k8.rows(cached, n_keys, tile->key_dim, keys);
+        } else {
+            k8.panels(cached, (n_keys + FS_PANEL - 1) / FS_PANEL, tile->key_dim, keys);
+            k8.values((const uint8_t *)tile->v16 + j0 * net->v_bytes, n_keys + n_keys % 2, tile->value_dim, values);
+            t.v16 = (const fs_pair *)((uintptr_t)values - j0 / 2 * tile->v_stride * sizeof *values);
+        }
+        t.k16 = (const fs_pair *)((uintptr_t)keys - j0 * n_pairs * sizeof *keys); /* key j0 is the buffer's first */
+    }
+    if (net->kv_bf16)
+        (latent ? k->bf16.mla_part : k->bf16.gqa_part)(&t, block, m, l, o, fs_ws_scratch(ws, thread));
+    else
+        (latent ? k->mla_part : k->gqa_part)(&t, block, m, l, o, fs_ws_scratch(ws, thread));
+}
+
+void fs_attention_q8(const fs_network *net, const fs_workspace *ws, bool latent, const fs_attention_tile *t, int thread)
+{
+    const fs_attention_kernels *k = &net->kernels->attention;
+    float max[FS_ATTENTION_QUERIES_MAX], sum[FS_ATTENTION_QUERIES_MAX], m[FS_ATTENTION_QUERIES_MAX], l[FS_ATTENTION_QUERIES_MAX];
+    size_t n_rows = t->n_q * t->n_heads, words = FS_KV_BLOCK * fs_pairs(net->k_dim) + FS_KV_BLOCK / 2 * net->v_dim;
+    float *o = (float *)(void *)(ws->kv_block + (size_t)thread * ws->kv_block_bytes) + words;
+
+    for (size_t block = 0; block * FS_KV_BLOCK < t->pos0 + t->n_q; block++) {
+        attend_block(net, ws, latent, t, block, m, l, o, thread);
+        for (size_t r = 0; r < n_rows; r++) {
+            float *out = t->out + r / t->n_heads * t->out_token_stride + r % t->n_heads * t->out_head_stride;
+            if (t->pos0 + r / t->n_heads + 1 <= block * FS_KV_BLOCK)
+                continue;
+            if (block == 0) {
+                max[r] = m[r];
+                sum[r] = l[r];
+                memcpy(out, o + r * t->value_dim, t->value_dim * sizeof *out);
+            } else {
+                k->join(&max[r], &sum[r], out, m[r], l[r], o + r * t->value_dim, t->value_dim);
+            }
+        }
+    }
+    for (size_t r = 0; r < n_rows; r++)
+        k->finish(t->out + r / t->n_heads * t->out_token_stride + r % t->n_heads * t->out_head_stride, sum[r], t->value_dim);
 }
 
 static void part_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct cut_job *job = ud;
     fs_workspace *ws = job->ws;
-    fs_attention_part_fn *part = part_of(job);
 
     for (size_t i = begin; i < end; i++) {
         uint32_t unit = job->begin + (uint32_t)i, first;
@@ -94,7 +138,8 @@ static void part_piece(void *ud, size_t begin, size_t end, int thread)
         first = ws->tiles[tile].unit0 > job->begin ? ws->tiles[tile].unit0 : job->begin;
         row = job->rows_begin[tile] + (unit - first) * rows_of(&ws->tiles[tile]);
         job->tile_of(job->ud, &ws->tiles[tile], &t);
-        part(&t, unit - ws->tiles[tile].unit0, ws->cut_m + row, ws->cut_l + row, ws->cut_o + row * job->value_dim, fs_ws_scratch(ws, thread));
+        attend_block(job->net, ws, job->latent, &t, unit - ws->tiles[tile].unit0, ws->cut_m + row, ws->cut_l + row,
+                     ws->cut_o + row * job->value_dim, thread);
     }
 }
 

@@ -2,7 +2,8 @@
  *
  *   gqa, a layer: for each kv head, key panels [ctx/16][head_dim][16]; then for each, value rows [ctx][head_dim]
  *   mla, a layer: rows [ctx][kv_lora_rank + qk_rope_head_dim]; with an indexer then key panels [ctx/16][index_head_dim][16]
- * in f32, or without an indexer in bf16 pairs: a pair of elements of a key, of two positions of a value (kernels/attention.h). */
+ * in f32, or without an indexer in bf16 pairs: a pair of elements of a key, of two positions of a value (kernels/attention.h); or
+ * keys, values and latent rows of 8 bits (kernels/kv8.h). */
 #include "models/internal.h"
 
 #include <assert.h>

@@ -71,6 +71,15 @@ static void write_bf16(const struct gqa_job *job, const fs_cache *cache, uint32_
         fs_pair_put(row + d, pos % 2, v[d]);
 }
 
+static void write_q8(const struct gqa_job *job, const fs_cache *cache, uint32_t head, size_t pos, const float *k, const float *v)
+{
+    size_t hd = job->net->config->head_dim;
+    uint8_t *keys = fs_cache_k(job->net, cache, job->layer, head), *values = fs_cache_v(job->net, cache, job->layer, head);
+
+    fs_kv8_put_key(keys + pos / FS_PANEL * FS_PANEL * job->net->k_bytes, pos % FS_PANEL, k, hd);
+    fs_kv8_put_row(values + pos * job->net->v_bytes, v, hd);
+}
+
 /* Norm and rope of q and k, and the cache's new rows, a token at a time. */
 static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
 {
@@ -97,7 +106,7 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
             if (job->g->k_norm)
                 rows->rmsnorm(k, job->g->k_norm, eps, k, hd);
             rows->rope_half(k, cs, hd);
-            (job->net->kv_bf16 ? write_bf16 : write_f32)(job, cache, (uint32_t)h, pos, k, ws->v + (t * n_kv + h) * hd);
+            (job->net->kv_q8 ? write_q8 : job->net->kv_bf16 ? write_bf16 : write_f32)(job, cache, (uint32_t)h, pos, k, ws->v + (t * n_kv + h) * hd);
         }
     }
 }
@@ -141,7 +150,10 @@ static void tile_piece(void *ud, size_t begin, size_t end, int thread)
 
     for (size_t i = begin; i < end; i++) {
         tile_of(ud, &job->ws->tiles[i], &tile);
-        (job->net->kv_bf16 ? job->net->kernels->attention.bf16.gqa : job->net->kernels->attention.gqa)(&tile, fs_ws_scratch(job->ws, thread));
+        if (job->net->kv_q8)
+            fs_attention_q8(job->net, job->ws, false, &tile, thread);
+        else
+            (job->net->kv_bf16 ? job->net->kernels->attention.bf16.gqa : job->net->kernels->attention.gqa)(&tile, fs_ws_scratch(job->ws, thread));
     }
 }
 

@@ -3,6 +3,7 @@
 #ifndef FS_MODELS_INTERNAL_H
 #define FS_MODELS_INTERNAL_H
 
+#include "kernels/kv8.h"
 #include "models/network.h"
 #include "models/rope.h"
 
@@ -194,7 +195,8 @@ struct fs_network {
     /* Cache geometry, floats a token of one layer: gqa k_dim and v_dim of each of n_cache_heads; mla k_dim of one. */
     uint32_t k_dim, v_dim, n_cache_heads, n_cache_layers;
     uint32_t index_dim; /* floats a token of the indexer's keys; 0: none */
-    bool kv_bf16;            /* keys and values are bf16 pairs (kernels/attention.h), else f32 */
+    bool kv_bf16;            /* attention is of class RN1-bf16, keys and values are bf16 pairs (kernels/attention.h), else f32 */
+    bool kv_q8;              /* and of these the cache holds 8-bit rows (kernels/kv8.h) */
     size_t k_bytes, v_bytes; /* of k_dim and v_dim a token and head */
 };
 
@@ -294,6 +296,8 @@ struct fs_workspace {
     int n_threads;
     uint8_t *scratch; /* n_threads of them */
     size_t scratch_bytes;
+    uint8_t *kv_block; /* n_threads of them: a block of an 8-bit cache as bf16, and a tile's output of it */
+    size_t kv_block_bytes;
     uint8_t *panels; /* n_threads of them: panels of weights that stay in the file */
     size_t panels_bytes;
 
@@ -450,6 +454,8 @@ bool fs_attention_is_cut(const fs_network *net, const fs_workspace *ws);
 /* All tiles of the step, in pieces. tile_of: what a whole tile would be; it is asked many times. */
 typedef void fs_tile_fn(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret);
 void fs_attention_cut(fs_network *net, fs_workspace *ws, bool latent, size_t value_dim, fs_tile_fn *tile_of, void *ud);
+/* A whole tile over an 8-bit cache, whose k16 and v16 are the cache's bytes. */
+void fs_attention_q8(const fs_network *net, const fs_workspace *ws, bool latent, const fs_attention_tile *t, int thread);
 
 /* ---- indexer.c: ws->h and ws->q_a -> ws->selected for tokens past the first index_topk positions ---- */
 fs_status fs_indexer_load(fs_loader *l, fs_indexer *x, const char *prefix, fs_error *err);

@@ -78,7 +78,9 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
         rows->rmsnorm(kv, job->mla->kv_a_norm, (float)NORM_EPS, kv, lora);
         rows->rope_interleaved(kv + lora, cs, rope);
         row += ws->positions[t] * job->net->k_bytes;
-        if (job->net->kv_bf16)
+        if (job->net->kv_q8)
+            fs_kv8_put_row(row, kv, lora + rope);
+        else if (job->net->kv_bf16)
             job->net->kernels->attention.bf16.round(kv, lora + rope, (fs_pair *)(void *)row);
         else
             memcpy(row, kv, job->net->k_bytes);
@@ -136,6 +138,10 @@ static void run_tile(const struct mla_job *job, const fs_attention_tile *tile, c
 
     if (job->net->arch->has_indexer)
         n_dense = tile->pos0 >= top ? 0 : top - tile->pos0 < tile->n_q ? top - tile->pos0 : tile->n_q;
+    if (job->net->kv_q8) {
+        fs_attention_q8(job->net, ws, true, tile, thread);
+        return;
+    }
     if (n_dense) {
         part.n_q = n_dense;
         (job->net->kv_bf16 ? job->net->kernels->attention.bf16.mla : job->net->kernels->attention.mla)(&part, fs_ws_scratch(ws, thread));

@@ -26,7 +26,7 @@ const char *fs_network_activations(const fs_network *net)
 
 const char *fs_network_kv_type(const fs_network *net)
 {
-    return net->kv_bf16 ? "bf16" : "f32";
+    return net->kv_q8 ? "q8" : net->kv_bf16 ? "bf16" : "f32";
 }
 
 /* Attention that chooses keys reads f32. */
@@ -34,12 +34,18 @@ static fs_status choose_kv_type(fs_network *net, fs_error *err)
 {
     bool can = !net->arch->has_indexer && !net->arch->cache_floats;
 
-    if (net->options.kv_type == FS_KV_BF16 && !can)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s has no bf16 cache: its attention chooses keys, in f32", net->config->model_type);
-    net->kv_bf16 = net->options.kv_type == FS_KV_BF16 ||
+    if (net->options.kv_type > FS_KV_F32 && !can)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s has no %s cache: its attention chooses keys, in f32", net->config->model_type,
+                       net->options.kv_type == FS_KV_Q8 ? "8-bit" : "bf16");
+    net->kv_q8 = net->options.kv_type == FS_KV_Q8;
+    net->kv_bf16 = net->options.kv_type > FS_KV_F32 ||
                    (net->options.kv_type == FS_KV_DEFAULT && can && net->takes & (FS_TAKES_32 | FS_TAKES_256));
     net->k_bytes = net->kv_bf16 ? fs_pairs(net->k_dim) * sizeof(fs_pair) : net->k_dim * sizeof(float);
     net->v_bytes = net->v_dim * (net->kv_bf16 ? sizeof(fs_pair) / 2 : sizeof(float));
+    if (net->kv_q8) {
+        net->k_bytes = net->arch->is_mla ? fs_kv8_row_bytes(net->k_dim) : fs_kv8_key_bytes(net->k_dim);
+        net->v_bytes = net->v_dim ? fs_kv8_row_bytes(net->v_dim) : 0;
+    }
     return FS_OK;
 }
 

@@ -12,11 +12,13 @@
 
 typedef struct fs_network fs_network;
 
-/* What the cache of dense and latent attention holds, and with it the class of the attention: f32 and RN1, or bf16 and RN1-bf16. */
+/* What the cache of dense and latent attention holds, and with it the class of the attention: f32 and RN1, or bf16 and RN1-bf16, or
+ * 8-bit rows that RN1-bf16 reads (kernels/kv8.h). */
 typedef enum fs_kv_type {
     FS_KV_DEFAULT, /* bf16 where a product of the model quantises its activations and the architecture has it, else f32 */
     FS_KV_F32,
     FS_KV_BF16,
+    FS_KV_Q8,
 } fs_kv_type;
 
 typedef struct fs_network_options {

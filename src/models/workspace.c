@@ -121,6 +121,12 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     }
     ws->n_tiles_max = t * tiles_a_token;
     ARRAY(tiles, ws->n_tiles_max, 1);
+    if (net->kv_q8) {
+        size_t value_dim = net->arch->is_mla ? c->kv_lora_rank : net->v_dim;
+        size_t words = FS_KV_BLOCK * fs_pairs(net->k_dim) + FS_KV_BLOCK / 2 * net->v_dim + FS_ATTENTION_QUERIES_MAX * value_dim;
+        ws->kv_block_bytes = (words * sizeof(fs_pair) + 63) & ~(size_t)63;
+        ws->kv_block = fs_ws_array(w, 1, (size_t)ws->n_threads, ws->kv_block_bytes);
+    }
     if (ws->n_threads > 1 && net->k_dim) {
         size_t value_dim = net->arch->is_mla ? c->kv_lora_rank : net->v_dim;
         ws->cut_rows = fs_cut_rows(ws->n_threads);

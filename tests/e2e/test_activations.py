@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from block_models import TYPES, Dense, Experts, T
+from conftest import VECTORS
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 8, 97, 300, 23, 8, 46, 264, 33, 83]
 MODELS_MAX = 12
@@ -71,9 +72,11 @@ def test_equal_bits_over_several_blocks_of_keys(farseek, made, tmp_path, form):
     ids, beside = np.random.default_rng(5).integers(0, 320, 541), tmp_path / "batch.json"
     beside.write_text(json.dumps({"batch": [[7, 8, 9], ids[:300].tolist()]}))
     run = lambda *args: farseek("logits", path, "--ids", ",".join(map(str, ids)), "--greedy", 5, "--json", *args)
-    want = {kv: run("--threads", 1, "--isa", "scalar", "--kv-type", kv) for kv in ("f32", "bf16")}
+    want = {kv: run("--threads", 1, "--isa", "scalar", "--kv-type", kv) for kv in ("f32", "bf16", "q8")}
     assert run() == want["bf16"] and json.loads(want["bf16"])["kv_type"] == "bf16"
-    assert json.loads(want["f32"])["kv_type"] == "f32" and json.loads(want["f32"])["last"] != json.loads(want["bf16"])["last"]
+    answers = {kv: json.loads(w) for kv, w in want.items()}
+    assert all(a["kv_type"] == kv for kv, a in answers.items())
+    assert len({json.dumps(a["last"]) for a in answers.values()}) == 3
     for kv in want:
         for isa in json.loads(farseek("doctor", "--json"))["isa"]:
             assert run("--kv-type", kv, "--isa", isa, "--threads", 2) == want[kv]
@@ -87,6 +90,22 @@ def test_cache_type_is_named(farseek, logits, made):
     exact = logits(path, IDS, "--exact-activations")
     assert exact["kv_type"] == "f32" and logits(path, IDS, "--exact-activations", "--kv-type", "bf16")["kv_type"] == "bf16"
     r = farseek("logits", path, "--ids", "1", "--kv-type", "f16", check=False)
-    assert r.returncode and "f32|bf16" in r.stderr
+    assert r.returncode and "f32|bf16|q8" in r.stderr
     report = json.loads(farseek("inspect", path, "--json"))
     assert report["kv_type"] == "bf16" and report["kv_bytes_per_token"] == 2 * 2 * (256 + 16)
+    report = logits(path, IDS, "--kv-type", "q8")
+    assert report["kv_type"] == "q8"
+
+
+@pytest.mark.parametrize("model", ["ds_v32", "ds_v4"])
+@pytest.mark.parametrize("kv, word", [("bf16", "bf16"), ("q8", "8-bit")])
+def test_attention_that_chooses_keys_has_one_cache(farseek, model, kv, word):
+    r = farseek("logits", VECTORS / model, "--ids", "1", "--kv-type", kv, check=False)
+    assert r.returncode and f"no {word} cache" in r.stderr
+
+
+@pytest.mark.parametrize("model", ["qwen3", "ds_v2_lite"])
+def test_rows_of_8_bits_come_near(logits, model):
+    ids, where = list(range(3, 43)), VECTORS / model
+    exact, eight = (np.array(logits(where, ids, "--kv-type", kv)["last"]) for kv in ("f32", "q8"))
+    assert 0 < np.abs(exact - eight).max() < 0.05 * np.abs(exact).max()
