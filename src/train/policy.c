@@ -113,10 +113,28 @@ static double divergence(const summing *s, size_t t, double r, double *ret_loss,
     return k;
 }
 
+static bool is_off_policy(summing *s, size_t row, size_t n)
+{
+    const fs_policy_batch *b = s->b;
+    double sum = 0;
+    bool off;
+
+    if (s->o->off_policy == 0 || n == 0 || b->advantages[row] >= 0)
+        return false;
+    for (size_t t = b->begin[row]; t < b->begin[row + 1]; t++)
+        if (counts(b, t))
+            sum += (double)b->old[t] - b->logp[t];
+    off = sum / (double)n > s->o->off_policy;
+    s->ret->off_policy += off ? 1 / (double)b->n_rows : 0;
+    return off;
+}
+
 static fs_status token_by_token(summing *s, size_t row, double *ret_sum, fs_error *err)
 {
     const fs_policy_batch *b = s->b;
-    double per = 1 / divisor(s, count_tokens(b, row)), a = b->advantages[row];
+    size_t n = count_tokens(b, row);
+    double per = 1 / divisor(s, n), a = b->advantages[row];
+    bool off = is_off_policy(s, row, n);
 
     for (size_t t = b->begin[row]; t < b->begin[row + 1]; t++) {
         double r, loss, kl_loss, kl_slope, kl_slope_ratio, slope_ratio = 0, slope_logp = 0;
@@ -125,6 +143,8 @@ static fs_status token_by_token(summing *s, size_t row, double *ret_sum, fs_erro
         r = fs_exp64((double)b->logp[t] - b->old[t]);
         see_ratio(s, r);
         loss = s->o->kind == FS_POLICY_CISPO ? capped(s, r, a, b->logp[t], &slope_logp) : clipped(s, r, a, &slope_ratio);
+        if (off)
+            loss = slope_logp = slope_ratio = 0;
         s->kl += divergence(s, t, r, &kl_loss, &kl_slope, &kl_slope_ratio);
         *ret_sum += (loss + kl_loss) * per;
         s->gradient[t] = (float)((slope_logp + kl_slope + (slope_ratio + kl_slope_ratio) * r) * per);
@@ -150,6 +170,8 @@ static fs_status by_sequence(summing *s, size_t row, double *ret_sum, fs_error *
     r = fs_exp64(mean / (double)n);
     see_ratio(s, r);
     loss = clipped(s, r, b->advantages[row], &slope);
+    if (is_off_policy(s, row, n))
+        loss = slope = 0;
     for (size_t t = b->begin[row]; t < b->begin[row + 1]; t++)
         if (counts(b, t)) {
             s->kl += divergence(s, t, r, &kl_loss, &kl_slope, &kl_slope_ratio);

@@ -4,7 +4,8 @@
  *
  *   token loss   -min(min(r, delta) A, clip(r, 1 - epsilon_low, 1 + epsilon_high) A), of cispo -min(r, epsilon_high) A logp
  *                with a constant first factor; plus beta * k, k = exp(ref - logp) - (ref - logp) - 1, times r where
- *                kl_unbiased (DeepSeek-V3.2)
+ *                kl_unbiased (DeepSeek-V3.2). With off_policy > 0 a completion with A < 0 whose mean of old - logp is above it has
+ *                nothing but the latter part (DeepSeek-V3.2's off-policy sequence masking)
  *   step's loss  grpo, gspo: mean over completions of the mean over their tokens; bnpo, dapo, cispo: sum / tokens of the
  *                step; dr_grpo: sum / (completions * max_tokens)
  *
@@ -32,6 +33,7 @@ typedef struct fs_policy_options {
     double delta;                     /* two-sided clipping, > 1 + epsilon_high; 0: none */
     double beta;                      /* of the divergence from the reference; 0: none */
     bool kl_unbiased;
+    double off_policy;                /* 0: none */
     size_t max_tokens; /* of a completion: dr_grpo's divisor */
 } fs_policy_options;
 
@@ -49,6 +51,7 @@ typedef struct fs_policy_result {
     double mean_kl;                     /* over counting tokens; 0 without a reference */
     double clipped_low, clipped_high;   /* shares of counting tokens (gspo: completions) whose clipping took the gradient away */
     double mean_ratio, min_ratio, max_ratio;
+    double off_policy;                  /* share of completions that are too far off */
     size_t n_tokens;                    /* that count */
 } fs_policy_result;
 

@@ -531,6 +531,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "policy", "epsilon_high", NUMBER, &r->grpo.policy.epsilon_high, 0, 1e6, GRPO },
         { "policy", "delta", NUMBER, &r->grpo.policy.delta, 0, 1e6, GRPO },
         { "policy", "beta", NUMBER, &r->grpo.policy.beta, 0, 1e6, GRPO },
+        { "policy", "off_policy", NUMBER, &r->grpo.policy.off_policy, 0, 1e6, GRPO },
         { "policy", "kl_unbiased", FLAG, &r->grpo.policy.kl_unbiased, 0, 0, GRPO },
         { "policy", "scale", WORD, &n.scale, 0, 0, GRPO },
         { "policy", "prompts", INTEGER, &n.prompts, 1, 1 << 20, RL },

@@ -40,7 +40,7 @@
  *   rewards: { right: 1, well_formed: 0, wrong: 0, right_long: 1, wrong_long: 0, think: 0, think_answer: 0, tags: 0, shorter: 0, overlong: 0,
  *              overlong_tokens: 0, repetition: 0, repetition_ngram: 3, random: 0,
  *              program: [./judge.py], program_weight: 1, program_seconds: 60, program_memory_mib: 0 }
- *   policy: { loss: dr_grpo, epsilon_low: 0.2, epsilon_high: 0.2, delta: 0, beta: 0, kl_unbiased: false, scale: none,
+ *   policy: { loss: dr_grpo, epsilon_low: 0.2, epsilon_high: 0.2, delta: 0, beta: 0, kl_unbiased: false, off_policy: 0, scale: none,
  *             prompts: 16, group: 16, max_tokens: 32, prompt_max: 64, updates: 1, temperature: 1, mask_truncated: false,
  *             skip_flat: false, resamples: 0, bias_rate: 0, sequences: 64, micro_tokens: 4096 }
  *

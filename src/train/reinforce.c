@@ -141,6 +141,7 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
         { "truncated", &g->truncated, 1 },    { "flat_groups", &g->flat_groups, 1 },
         { "flat_groups/resampled", &g->resampled, 1 },
         { "loss", &g->policy.loss, 1 },       { "kl", &g->policy.mean_kl, 1 },
+        { "off_policy", &g->policy.off_policy, 1 },
         { "grad_norm", &norm, 1 },            { "lr", &s->lr, 1 },
         { "tokens_s", &speed, 1 },            { "tokens_s/sampling", &sampling, 1 },
     };

@@ -55,7 +55,7 @@ static void one_case(struct json_object *c)
     size_t begin[ROWS_MAX + 1], n = flatten(fs_json_member(c, "logp"), logp, begin);
     fs_policy_options o = { .epsilon_low = number(c, "epsilon_low"), .epsilon_high = number(c, "epsilon_high"), .delta = number(c, "delta"),
                             .beta = number(c, "beta"), .kl_unbiased = json_object_get_boolean(fs_json_member(c, "kl_unbiased")),
-                            .max_tokens = (size_t)number(c, "max_tokens") };
+                            .off_policy = number(c, "off_policy"), .max_tokens = (size_t)number(c, "max_tokens") };
     struct json_object *a = fs_json_member(c, "advantages");
     fs_policy_batch b = { .n_rows = json_object_array_length(a), .begin = begin, .logp = logp_f, .old = old_f, .reference = ref_f, .mask = counts,
                           .advantages = advantages };
@@ -87,7 +87,7 @@ static void losses_and_gradients_are_trls(void **state)
     struct json_object *v = vectors(), *cases = fs_json_member(v, "cases");
 
     (void)state;
-    assert_true(json_object_array_length(cases) == 42);
+    assert_true(json_object_array_length(cases) == 54);
     for (size_t i = 0; i < json_object_array_length(cases); i++)
         one_case(json_object_array_get_idx(cases, i));
     json_object_put(v);

@@ -28,7 +28,8 @@ class Trainer:
         self.epsilon_low, self.epsilon_high = kw.get("epsilon_low", 0.2), kw.get("epsilon_high", 0.2)
         self.args = types.SimpleNamespace(delta=kw.get("delta"), use_bias_correction_kl=kw.get("kl_unbiased", False), steps_per_generation=1)
         self.max_completion_length = kw.get("max_tokens", T)
-        self.top_entropy_quantile, self.off_policy_mask_threshold = 1.0, None
+        self.top_entropy_quantile, self.off_policy_mask_threshold = 1.0, kw.get("off_policy")
+        self.get_off_policy_mask = GRPOTrainer.get_off_policy_mask
         self.use_vllm = self._entropy_bonus_enabled = self.aux_loss_enabled = False
         self.current_gradient_accumulation_steps = 1
         self.model = types.SimpleNamespace(training=True)
@@ -62,13 +63,13 @@ def case(kind, **kw):
     loss.backward()
     rows = lambda x: [x[i, : lengths[i]].tolist() for i in range(R)]
     CASES.append(dict(kind=kind, epsilon_low=trainer.epsilon_low, epsilon_high=trainer.epsilon_high, delta=trainer.args.delta or 0, beta=trainer.beta,
-                      kl_unbiased=trainer.args.use_bias_correction_kl, max_tokens=trainer.max_completion_length, logp=rows(logp.detach()), old=rows(old),
+                      kl_unbiased=trainer.args.use_bias_correction_kl, off_policy=trainer.off_policy_mask_threshold or 0, max_tokens=trainer.max_completion_length, logp=rows(logp.detach()), old=rows(old),
                       ref=rows(ref), mask=[[int(m) for m in r] for r in rows(mask)], advantages=adv.tolist(), loss=loss.item(), gradient=rows(logp.grad)))
 
 
 for kind in ("grpo", "bnpo", "dr_grpo", "dapo", "gspo", "cispo"):
     for kw in (dict(), dict(drift=0.0), dict(beta=0.04), dict(beta=0.1, kl_unbiased=True), dict(epsilon_high=0.28, holes=True), dict(delta=1.5, drift=0.8),
-               dict(max_tokens=64, beta=0.001, drift=1.0)):
+               dict(max_tokens=64, beta=0.001, drift=1.0), dict(off_policy=0.05, drift=0.5), dict(off_policy=0.1, drift=1.0, beta=0.1, kl_unbiased=True, holes=True)):
         if kind == "cispo":
             kw = kw | dict(epsilon_high=2.0)
         case(kind, **kw)
