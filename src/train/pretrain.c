@@ -67,10 +67,11 @@ static fs_status make_trainer(struct run *u, fs_error *err)
     return rc || u->sequences ? rc : fs_fail_memory(err, sequences * sizeof *u->sequences);
 }
 
-static void tell_plan(struct run *u)
+static void tell_plan(struct run *u, double seconds_step)
 {
     fs_feed_counts n = u->feed ? fs_feed_count(u->feed) : (fs_feed_counts){ 0 };
-    fs_stage_plan plan = { .n_documents = n.n_documents, .n_tokens = n.n_tokens, .n_rows = n.n_rows, .tokens_step = (uint64_t)u->r->rows * u->r->length };
+    fs_stage_plan plan = { .n_documents = n.n_documents, .n_tokens = n.n_tokens, .n_rows = n.n_rows, .tokens_step = (uint64_t)u->r->rows * u->r->length,
+                           .seconds_step = seconds_step };
 
     fs_stage_plan_of(&u->s, &plan);
     u->events->plan(u->events->ud, &plan);
@@ -157,6 +158,23 @@ static fs_status run_rows(struct run *u, fs_feed *feed, uint64_t first, uint64_t
     return rc;
 }
 
+/* About how long a step takes, by one micro-batch on weights from nothing: once to touch the memory, once by the clock. */
+static fs_status measure(struct run *u, double *ret_seconds, fs_error *err)
+{
+    fs_train_loss unused;
+    double start = 0;
+    fs_status rc = FS_OK;
+
+    fs_params_init(u->s.params, u->r->seed, u->r->init_std);
+    fs_trainer_pack(u->s.trainer);
+    for (int i = 0; i < 2 && !rc; i++) {
+        start = fs_seconds_now();
+        rc = run_rows(u, u->feed, 0, u->r->micro_rows, fs_trainer_run, &unused, err);
+    }
+    *ret_seconds = (fs_seconds_now() - start) * u->r->rows / u->r->micro_rows;
+    return rc;
+}
+
 /* The mean loss of the held-out rows by the weights as they are. */
 static fs_status validate(struct run *u, double *ret, fs_error *err)
 {
@@ -225,6 +243,7 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
                       fs_error *err)
 {
     struct run u = { .r = r, .events = events };
+    double seconds_step = 0;
     fs_status rc = fs_stage_open(&u.s, r, pool, kernels, err);
 
     if (!rc)
@@ -237,8 +256,10 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
         rc = fs_stage_fill(&u.s, resume, err);
     if (!rc && !dry_run && r->esft.p > 0)
         rc = find_experts(&u, true, err);
+    if (!rc && dry_run && u.feed)
+        rc = measure(&u, &seconds_step, err);
     if (!rc)
-        tell_plan(&u);
+        tell_plan(&u, seconds_step);
     if (!rc && !dry_run)
         rc = fs_stage_run(&u.s, one_step, &u, events, err);
     free(u.sequences);

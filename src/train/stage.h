@@ -13,6 +13,7 @@ typedef struct fs_stage_plan {
     uint64_t n_parameters, n_active, n_trained; /* active: multiplied with one token; trained: what has a gradient */
     uint64_t n_documents, n_tokens, n_rows; /* of pretraining */
     uint64_t tokens_step;            /* of RL the most that a step may have */
+    double seconds_step;             /* of a dry run: about, by the passes of a micro-batch; 0: not measured */
     size_t bytes;                    /* parameters, moments, operands, activations, rollouts */
     uint64_t first_step;             /* of those done before: resumed */
     const char *resumed_from;        /* NULL: nothing; valid during the call */

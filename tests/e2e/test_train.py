@@ -203,7 +203,7 @@ def test_dry_run_writes_nothing(farseek, folder):
     farseek("train", recipe(folder, "two.yaml", steps=2))
     tensors = safetensors.numpy.load_file(folder / "out" / "step-00000002" / "model.safetensors")
     assert plan["parameters"] == sum(t.size for t in tensors.values())
-    assert plan["documents"] == 400 and plan["tokens_step"] == 4 * 256
+    assert plan["documents"] == 400 and plan["tokens_step"] == 4 * 256 and 0 < plan["seconds_step"] < 60 and " s a step" in text
 
 
 @pytest.mark.parametrize("changes,word", [
