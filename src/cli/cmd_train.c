@@ -91,8 +91,10 @@ static bool show_pretrained(void *ud, const fs_stage_step *p)
                loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds, held_out(",\"validation_start\":%.9g", p->pretrain.start, text[0]),
                held_out(",\"validation\":%.9g", p->pretrain.validation, text[1]), held_out(",\"divergence\":%.9g", divergence, text[2]));
     else
-        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f%s  grad %.3f  lr %.3g%s  %.0f tok/s  %.0f s left\n", held_out("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step,
-                p->steps, loss->loss, held_out("  divergence %.4f", divergence, text[2]), norm, p->lr, held_out("  validation %.4f", p->pretrain.validation, text[1]), (double)s->tokens_step / p->seconds, left);
+        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f%s  grad %.3f  lr %.3g%s  %.0f tok/s  %.0f s left\n",
+                held_out("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step, p->steps, loss->loss,
+                held_out("  divergence %.4f", divergence, text[2]), norm, p->lr, held_out("  validation %.4f", p->pretrain.validation, text[1]),
+                (double)s->tokens_step / p->seconds, left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }

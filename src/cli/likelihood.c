@@ -92,7 +92,9 @@ fs_status fs_suite_kind_of(const char *path, fs_suite_kind *ret, fs_error *err)
     if (!rc && !json_object_is_type(json, json_type_object))
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s', the first line is no JSON object", path);
     if (!rc)
-        *ret = fs_json_member(json, "choices") ? FS_SUITE_CHOICES : fs_json_member(json, "text") && !fs_json_member(json, "prompt") ? FS_SUITE_TEXTS : FS_SUITE_PROBLEMS;
+        *ret = fs_json_member(json, "choices")                                     ? FS_SUITE_CHOICES
+               : fs_json_member(json, "text") && !fs_json_member(json, "prompt") ? FS_SUITE_TEXTS
+                                                                                 : FS_SUITE_PROBLEMS;
     json_object_put(json);
     fs_map_close(&map);
     return rc;

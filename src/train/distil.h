@@ -17,8 +17,8 @@
  *   between       m_i = fl(fl(beta * t_i) + fl((1 - beta) * s_i)), n_i = log m_i, g_i = fl(a_i - n_i), G = sum of s_i g_i,
  *                 D = beta * sum of t_i (b_i - n_i) + (1 - beta) * G;     dz_i = fl(fl(fl(k * fl(1 - beta)) * s_i) * fl(g_i - G))
  *
- * Sums are binary64 chains over rising i of binary64 terms, rounded once (G too); where s_i is 0 g_i is 0, where t_i is 0 its term is. With a weight under 1 the gradient of
- * the cross entropy with the coefficient fl(c * fl(1 - weight)) is added. */
+ * Sums are binary64 chains over rising i of binary64 terms, rounded once (G too); where s_i is 0 g_i is 0, where t_i is 0 its term is.
+ * With a weight under 1 the gradient of the cross entropy with the coefficient fl(c * fl(1 - weight)) is added. */
 #ifndef FS_TRAIN_DISTIL_H
 #define FS_TRAIN_DISTIL_H
 

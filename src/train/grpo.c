@@ -87,7 +87,8 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
     g->gradient = malloc(drawn * sizeof *g->gradient);
     g->mask = malloc(drawn);
     if (!g->ids || !g->targets || !g->slopes || !g->row_logp || !g->drawn || !g->items || !g->sequences ||
-        !g->rewards || !g->advantages || !g->right || !g->numbers || !g->which || !g->asked_numbers || !g->asked || !g->asked_rewards || !g->asked_right || !g->begin || !g->logp || !g->old || !g->ref || !g->gradient || !g->mask)
+        !g->rewards || !g->advantages || !g->right || !g->numbers || !g->which || !g->asked_numbers || !g->asked || !g->asked_rewards ||
+        !g->asked_right || !g->begin || !g->logp || !g->old || !g->ref || !g->gradient || !g->mask)
         return fs_fail_memory(err, rows * 16);
     return FS_OK;
 }

@@ -28,10 +28,10 @@ typedef struct fs_problem_rewards {
 
 typedef struct fs_problems fs_problems;
 
-/* Problems of task by options, whose seed and split they have, or of suite where it is not NULL, which is taken over, success or not; groups of n completions of
- * at most max_tokens. t and what rewards points to are borrowed. */
-fs_status fs_problems_new(fs_suite *suite, fs_task task, const fs_task_options *options, const fs_problem_rewards *rewards, const fs_tokenizer *t, uint32_t group, uint32_t max_tokens,
-                          fs_problems **ret, fs_error *err);
+/* Problems of task by options, whose seed and split they have, or of suite where it is not NULL, which is taken over, success or not;
+ * groups of n completions of at most max_tokens. t and what rewards points to are borrowed. */
+fs_status fs_problems_new(fs_suite *suite, fs_task task, const fs_task_options *options, const fs_problem_rewards *rewards, const fs_tokenizer *t,
+                          uint32_t group, uint32_t max_tokens, fs_problems **ret, fs_error *err);
 void fs_problems_free(fs_problems *p);
 /* Of p, which must outlive it. */
 fs_grpo_source fs_problems_source(fs_problems *p);

@@ -597,7 +597,8 @@ fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err)
 
 fs_status fs_recipe_of(fs_recipe *ret, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
-    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006, .rewards = { .right = 1, .right_long = NAN, .wrong_long = NAN, .program_weight = 1, .program = { .seconds_max = 60 } },
+    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006,
+                        .rewards = { .right = 1, .right_long = NAN, .wrong_long = NAN, .program_weight = 1, .program = { .seconds_max = 60 } },
                         .grpo = { .policy = { .epsilon_low = 0.2, .epsilon_high = 0.2 } } };
     return read_all(ret, json, path, place, err);
 }

@@ -74,8 +74,8 @@ static fs_status open_network(fs_teacher *t, const char *path, const fs_config *
     return rc;
 }
 
-fs_status fs_teacher_open(const char *path, const fs_config *student, const fs_tokenizer *tokenizer, fs_pool *pool, const fs_kernels *kernels, uint32_t ctx_tokens,
-                          fs_teacher **ret, fs_error *err)
+fs_status fs_teacher_open(const char *path, const fs_config *student, const fs_tokenizer *tokenizer, fs_pool *pool, const fs_kernels *kernels,
+                          uint32_t ctx_tokens, fs_teacher **ret, fs_error *err)
 {
     fs_teacher *t = calloc(1, sizeof *t);
     fs_status rc;
