@@ -1,7 +1,7 @@
 # Farseek. `make` leaves build/farseek and build/libfarseek.a; `make run` chats; `make test` tests; `make help` lists.
 #   CC=clang         another compiler            BUILD=build-x   another folder
 #   SAN=1            ASan + UBSan                CROSS=aarch64   cross build (run under qemu-user)
-#   HUB=             without servers: no farseek hub, and none of its packages (cross builds: Debian's libgit2-dev is of one architecture only)
+#   HUB=             without the hub and its clients, and none of their packages (cross builds: Debian's libgit2-dev is of one architecture only)
 CC      ?= gcc
 PREFIX  ?= /usr/local
 VERSION := 0.1.0
@@ -60,7 +60,7 @@ LDLIBS_PROGRAM := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES)) $(if $(HUB),
 ALL_ISA  := avx2 avx512 vnni bf16 neon dotprod
 SKIP_ISA := $(filter-out $(ISA_SUFFIXES),$(ALL_ISA))
 SRC      := $(foreach m,$(MODULES),$(sort $(wildcard src/$(m)/*.c)))
-SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c) $(if $(HUB),,src/cli/cmd_hub%),$(SRC))
+SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c) $(if $(HUB),,src/cli/cmd_hub% src/cli/cmd_pull.c src/cli/cmd_push.c src/cli/pull_cli.c),$(SRC))
 PROGRAM_SRC := $(filter $(PROGRAM_MODULES:%=src/%/%),$(SRC))
 LIB_SRC  := $(filter-out $(PROGRAM_SRC),$(SRC))
 LIB_OBJ  := $(LIB_SRC:src/%.c=$(BUILD)/%.o)

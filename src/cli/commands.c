@@ -4,10 +4,17 @@
 #include <stdio.h>
 #include <string.h>
 
-/* make HUB= leaves the hub out. */
+/* make HUB= leaves the hub and its clients out. */
 #ifdef FS_NO_HUB
 #define EACH_OF_HUB(X)
+#define EACH_OF_CLIENTS(X)
 #else
+#define EACH_OF_CLIENTS(X) \
+    X(pull) \
+    X(push) \
+    X(ls) \
+    X(rm) \
+    X(login)
 #define EACH_OF_HUB(X) \
     X(hub_serve) \
     X(hub_user) \
@@ -23,11 +30,7 @@
 #define EACH(X) \
     X(run) \
     X(train) \
-    X(pull) \
-    X(push) \
-    X(ls) \
-    X(rm) \
-    X(login) \
+    EACH_OF_CLIENTS(X) \
     X(inspect) \
     X(convert) \
     X(quantize) \

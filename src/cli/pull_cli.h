@@ -2,6 +2,17 @@
 #ifndef FS_CLI_PULL_CLI_H
 #define FS_CLI_PULL_CLI_H
 
+#ifdef FS_NO_HUB
+
+#include "cli/cli.h"
+
+static inline fs_status fs_model_path_or_fetch(const char *model, char **ret_path, fs_error *err)
+{
+    return fs_model_path(model, ret_path, err);
+}
+
+#else
+
 #include "hub/pull.h"
 
 const char *fs_hub_endpoint(void);
@@ -25,4 +36,5 @@ fs_status fs_pull_model(fs_pull_plan *p, fs_pull_result *ret, fs_error *err);
 /* fs_model_path, but a Hub id that is not in the cache is fetched first, unless HF_HUB_OFFLINE says no. */
 fs_status fs_model_path_or_fetch(const char *model, char **ret_path, fs_error *err);
 
+#endif
 #endif
