@@ -46,6 +46,7 @@ typedef struct fs_model_options {
     bool mtp;                    /* load the multi-token-prediction layer, if there is one */
     bool exact_activations;      /* f32 activations against GGUF's block types too (RN1 section 1 instead of 6) */
     bool mapped;                 /* leave the weights in the map of the file instead of a packed copy: little memory of its own, slower */
+    const char *precision;       /* "bf16": products and attention of class RN1-bf16, that of a model trained so; "f32" or NULL: of the weights' */
     const char *kv_type;         /* what attention's cache holds: "f32", "bf16", "q8"; NULL: bf16 with 8-bit activations, else f32 */
     uint64_t memory_bytes_max;   /* take no more; 0: what the machine has free. Where that is too little for all routed
                                     experts of a model they stay on disk and are streamed; else it is refused */
@@ -60,8 +61,8 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
 void fs_model_close(fs_model *m);
 int fs_model_vocab_size(const fs_model *m);
 int fs_model_ctx_tokens_max(const fs_model *m); /* max_position_embeddings */
-/* How activations meet block-quantised weights, part of every result's name: "q8" (8 bits, RN1 section 6) or "exact" (f32,
- * section 1: with exact_activations, and of models that hold no such weights). */
+/* How activations meet weights, part of every result's name: "q8" (8 bits against block-quantised ones, RN1 section 6), "exact" (f32,
+ * section 1: with exact_activations, and of models that hold no such weights) or "bf16" (section 8a, with that precision). */
 const char *fs_model_activations(const fs_model *m);
 /* What attention's cache holds, and so the arithmetic of attention, part of that name too: "f32" (RN1 section 4) or "bf16" (4a). */
 const char *fs_model_kv_type(const fs_model *m);

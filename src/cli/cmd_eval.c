@@ -14,7 +14,7 @@
 #include <math.h>
 
 static struct {
-    const char *judge, *out, *isa, *kv_type;
+    const char *judge, *out, *isa, *kv_type, *precision;
     uint64_t memory;
     double temperature, top_p;
     uint64_t seed;
@@ -35,6 +35,7 @@ static const fs_option options[] = {
     FS_OPT_INT("batch", 'b', opt.batch, 1, 1024, "N", "sequences at once; changes nothing (default 32)"),
     FS_OPT_FLAG("thinking", 0, opt.thinking, "let a model that can think do so"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact_activations, "f32 activations against GGUF's block types too"),
+    FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
@@ -142,7 +143,7 @@ static void print_score(const evaluation *e)
 
 static fs_status solve(const fs_args *args, fs_error *err)
 {
-    fs_solver_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type,
+    fs_solver_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type, .precision = opt.precision,
                                        .memory_bytes_max = opt.memory },
                             .judge = opt.judge, .n_items = (size_t)opt.n_items, .samples = (uint32_t)opt.samples, .max_tokens = (uint32_t)opt.max_tokens,
                             .batch = (uint32_t)opt.batch, .thinking = opt.thinking, .sampling = fs_sampling_default() };
@@ -174,7 +175,7 @@ static fs_status solve(const fs_args *args, fs_error *err)
 
 static fs_status run(const fs_args *args, fs_error *err)
 {
-    const fs_likelihood_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type,
+    const fs_likelihood_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type, .precision = opt.precision,
                                                  .memory_bytes_max = opt.memory },
                                       .n_items = (size_t)opt.n_items, .out = opt.out, .json = opt.json };
     fs_suite_kind kind = FS_SUITE_PROBLEMS;

@@ -17,7 +17,7 @@
 static struct {
     const char *ids, *ids_file, *batch_with, *isa, *adapter;
     int top, greedy, n_threads, chunk;
-    const char *kv_type;
+    const char *kv_type, *precision;
     uint64_t memory;
     int n_slots;
     bool mtp, exact, mapped, sandbox, verbose, json;
@@ -39,6 +39,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("exact-activations", 0, opt.exact,
                 "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
+    FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
@@ -319,7 +320,7 @@ static fs_status answer(struct run *r, const fs_ids *ids, fs_error *err)
 static fs_status run(const fs_args *args, fs_error *err)
 {
     fs_model_options mo = { .n_threads = opt.n_threads, .isa = opt.isa, .adapter = opt.adapter, .mtp = opt.mtp,
-                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type,
+                            .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type, .precision = opt.precision,
                             .memory_bytes_max = opt.memory, .n_expert_slots = opt.n_slots };
     struct run r = { 0 };
     fs_ids ids = { 0 };

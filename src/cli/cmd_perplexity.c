@@ -24,7 +24,7 @@
 static struct {
     int ctx, stride, chunks, n_threads;
     const char *base, *save, *adapter;
-    const char *kv_type;
+    const char *kv_type, *precision;
     uint64_t memory;
     bool exact, mapped, verbose, json;
 } opt;
@@ -42,6 +42,7 @@ static const fs_option options[] = {
                 "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
+    FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
@@ -96,7 +97,7 @@ static void perplexity_done(perplexity *p)
 static fs_status open_model(const char *name, const char *adapter, bool exact, const char *kv_type, fs_model **ret, fs_error *err)
 {
     fs_model_options o = { .n_threads = opt.n_threads, .adapter = adapter, .ctx_tokens = opt.ctx ? opt.ctx : CTX_DEFAULT,
-                           .exact_activations = exact, .mapped = opt.mapped, .kv_type = kv_type, .memory_bytes_max = opt.memory };
+                           .exact_activations = exact, .mapped = opt.mapped, .kv_type = kv_type, .precision = opt.precision, .memory_bytes_max = opt.memory };
     char *path = NULL;
     fs_status rc = fs_model_path(name, &path, err);
 

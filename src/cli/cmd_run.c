@@ -30,7 +30,7 @@ extern const fs_command fs_command_run;
 static struct {
     const char *model, *system, *adapter, *format, *chat_template, *tools, *date, *speculate;
     int ctx_tokens, n_threads, n_draft;
-    const char *kv_type;
+    const char *kv_type, *precision;
     uint64_t memory;
     bool json, raw, exact, mapped, pin, sandbox, verbose;
     fs_run_settings settings;
@@ -70,6 +70,7 @@ static const fs_option options[] = {
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map: starts at once, little memory, slower"),
+    FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("sandbox", 0, opt.sandbox, "once the model is loaded, give up files, network and new processes"),
     FS_OPT_FLAG("verbose", 0, opt.verbose, "say on stderr what experts on disk cost"),
@@ -170,7 +171,7 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     bool shown = isatty(STDERR_FILENO);
     int percent = -1;
     fs_model_options o = { .n_threads = opt.n_threads, .pin = opt.pin, .adapter = opt.adapter, .ctx_tokens = opt.ctx_tokens, .progress = on_progress,
-                           .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type,
+                           .exact_activations = opt.exact, .mapped = opt.mapped, .kv_type = opt.kv_type, .precision = opt.precision,
                            .memory_bytes_max = opt.memory, .ud = shown ? &percent : NULL };
     fs_speculation speculation = FS_SPECULATE_OFF;
     char *path = NULL;

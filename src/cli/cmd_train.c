@@ -47,14 +47,17 @@ static void show_plan(void *ud, const fs_stage_plan *p)
     s->tokens_step = p->tokens_step;
     if (opt.json && opt.dry_run)
         printf("{\"parameters\":%" PRIu64 ",\"active\":%" PRIu64 ",\"trained\":%" PRIu64 ",\"documents\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"rows\":%" PRIu64
-               ",\"tokens_step\":%" PRIu64 ",\"flop_token\":%" PRIu64 ",\"bytes\":%zu,\"seconds_step\":%.4g}\n",
-               p->n_parameters, p->n_active, p->n_trained, p->n_documents, p->n_tokens, p->n_rows, p->tokens_step, 6 * p->n_active, p->bytes, p->seconds_step);
+               ",\"tokens_step\":%" PRIu64 ",\"flop_token\":%" PRIu64 ",\"bytes\":%zu,\"seconds_step\":%.4g,\"precision\":\"%s\"}\n",
+               p->n_parameters, p->n_active, p->n_trained, p->n_documents, p->n_tokens, p->n_rows, p->tokens_step, 6 * p->n_active, p->bytes, p->seconds_step,
+               fs_precision_name(s->recipe->bf16));
     if (opt.json)
         return;
     fprintf(s->to, "parameters   %" PRIu64 ", %" PRIu64 " active, %" PRIu64 " trained\n", p->n_parameters, p->n_active, p->n_trained);
     if (p->n_documents)
         fprintf(s->to, "data         %" PRIu64 " documents, %" PRIu64 " tokens, %" PRIu64 " rows\n", p->n_documents, p->n_tokens, p->n_rows);
     fprintf(s->to, "step         %" PRIu64 " tokens, %.3g GFLOP besides attention\n", p->tokens_step, 6e-9 * (double)p->n_active * (double)p->tokens_step);
+    if (s->recipe->bf16)
+        fprintf(s->to, "precision    bf16 (RN1-bf16: products and attention; f32 masters)\n");
     fprintf(s->to, "memory       %.0f MiB\n", (double)p->bytes / 1048576);
     if (p->seconds_step > 0)
         fprintf(s->to, "time         %.3g s a step, %.3g min for %" PRIu64 " steps\n", p->seconds_step, p->seconds_step * (double)s->recipe->steps / 60, s->recipe->steps);

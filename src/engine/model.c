@@ -314,6 +314,8 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
     if (!rc)
         rc = read_kv_type(o->kv_type, &net.kv_type, err);
     if (!rc)
+        rc = fs_precision_of(o->precision, &net.bf16, err);
+    if (!rc)
         rc = fs_pool_new(o->n_threads, &m->pool, err);
     if (!rc && o->pin)
         rc = fs_pool_pin(m->pool, err);

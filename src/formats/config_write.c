@@ -456,6 +456,8 @@ fs_status fs_config_to_json(const fs_config *c, const fs_config_storage *s, fs_b
     }
     word(&j, "model_type", c->model_type);
     word(&j, "torch_dtype", s->torch_dtype);
+    if (s->precision)
+        word(&j, "farseek_precision", s->precision);
     word(&j, "hidden_act", "silu");
     count(&j, "vocab_size", c->vocab_size);
     count(&j, "hidden_size", c->hidden_size);

@@ -16,6 +16,7 @@ fs_status fs_config_fold_rope_freqs(fs_config *c, fs_error *err);
 /* What config.json says of how numbers are stored. */
 typedef struct fs_config_storage {
     const char *torch_dtype;  /* as transformers names it */
+    const char *precision;    /* the class it was trained in: farseek_precision; NULL: not said */
     const char *expert_dtype; /* V4's, "fp4" or "fp8"; NULL: none */
     bool fp8;                 /* a quantization_config: blocks of FS_FP8_BLOCK square */
     bool ue8m0;               /* their scales are powers of two */

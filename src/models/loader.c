@@ -62,6 +62,7 @@ static fs_status fail_nan(const fs_tensor *t, fs_error *err)
 struct pack_job {
     const fs_mat *mat;
     const fs_tensor *t;
+    const fs_pair_kernels *kernels;
     atomic_bool nan;
 };
 
@@ -74,7 +75,10 @@ static void pack_panels(void *ud, size_t begin, size_t end, int thread)
     for (size_t r = begin * FS_PANEL; r < row_end; r++)
         if (fs_dtype_has_nan(job->t->dtype, fs_tensor_row_data(job->t, r), job->mat->k))
             atomic_store(&job->nan, true);
-    fs_mat_pack(job->mat, job->t, 0, begin, end);
+    if (job->mat->pairs)
+        fs_mat_pack_pairs_of(job->mat, job->kernels, job->t, 0, begin, end);
+    else
+        fs_mat_pack(job->mat, job->t, 0, begin, end);
 }
 
 fs_status fs_scales_check(const fs_tensor *t, fs_error *err)
@@ -176,7 +180,7 @@ fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t 
 
 static fs_status load_lora_mat(fs_loader *l, fs_mat *ret, const fs_tensor *t, fs_error *err)
 {
-    struct pack_job job = { ret, t, false };
+    struct pack_job job = { .mat = ret, .t = t };
     size_t n_bytes;
     void *data;
     fs_status rc;
@@ -217,7 +221,7 @@ fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, con
 /* Values a block of activations has against t; 0: t is multiplied by section 1. */
 static uint32_t quants_block(const fs_loader *l, const fs_tensor *t)
 {
-    return !l->net->options.exact && fs_dtype_is_block(t->dtype) && !t->scales ? fs_quants_block(t->dtype) : 0;
+    return !l->net->options.exact && !l->net->options.bf16 && fs_dtype_is_block(t->dtype) && !t->scales ? fs_quants_block(t->dtype) : 0;
 }
 
 /* What the workspace must have room for: an input of k values against m. */
@@ -231,7 +235,7 @@ static void count_codes(fs_loader *l, const fs_mat *m)
 static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool exact, const char *prefix, const char *name,
                              fs_error *err)
 {
-    const bool mapped = l->net->options.mapped && !exact;
+    const bool mapped = l->net->options.mapped && !exact, pairs = l->net->options.bf16 && !exact;
     bool late;
     char full[FS_NAME_MAX];
     const fs_tensor *t;
@@ -244,8 +248,8 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     rc = fs_weights_get(l->net->weights, full, &t, err, 2, n, k);
     if (rc)
         return rc;
-    dtype = fs_mat_dtype(t);
-    if (!fs_mat_bytes(dtype, n, k, t->scale_rows, t->scale_cols, &n_bytes))
+    dtype = pairs ? FS_DTYPE_BF16 : fs_mat_dtype(t);
+    if (pairs ? !fs_mat_pairs_bytes(n, k, &n_bytes) : !fs_mat_bytes(dtype, n, k, t->scale_rows, t->scale_cols, &n_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' [%" PRIu64 ", %" PRIu64 "] cannot be packed as %s", full, n, k,
                        fs_dtype_get(dtype)->name);
     if (l->expert) {
@@ -264,17 +268,19 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     if (rc)
         return rc;
     if (l->planning) { /* as much of it as the plan asks for */
-        ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .block = exact ? 0 : quants_block(l, t) };
+        ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .pairs = pairs, .block = exact ? 0 : quants_block(l, t) };
         count_codes(l, &ret->mat);
         if ((mapped || late) && fs_mat_bytes(dtype, FS_PANEL, k, 0, 0, &n_bytes) && n_bytes > l->net->stored_panel_bytes)
             l->net->stored_panel_bytes = n_bytes;
     } else {
-        struct pack_job job = { &ret->mat, t, false };
+        struct pack_job job = { .mat = &ret->mat, .t = t, .kernels = &l->net->kernels->pairs };
         rc = fs_scales_check(t, err);
         if (rc)
             return rc;
         if (mapped || late)
             fs_mat_init_stored(&ret->mat, t, data);
+        else if (pairs)
+            fs_mat_init_pairs(&ret->mat, (uint32_t)n, (uint32_t)k, data);
         else
             fs_mat_init(&ret->mat, t, 0, (uint32_t)n, data);
         if (!exact && quants_block(l, t))
@@ -409,7 +415,10 @@ static void pack_values(struct up_job *job, const fs_mat *mat, const float *valu
 {
     if (fs_dtype_has_nan(FS_DTYPE_F32, (const uint8_t *)values, (size_t)mat->n * mat->k))
         atomic_store(&job->nan, true);
-    fs_mat_pack_f32(mat, values, mat->k, 0, fs_mat_panels(mat));
+    if (mat->pairs)
+        fs_mat_pack_pairs(mat, &job->kernels->pairs, values, mat->k, 0, fs_mat_panels(mat));
+    else
+        fs_mat_pack_f32(mat, values, mat->k, 0, fs_mat_panels(mat));
 }
 
 static void pack_heads(void *ud, size_t begin, size_t end, int thread)
@@ -463,11 +472,13 @@ static fs_dtype up_dtype(const fs_tensor *t)
 static void init_up(fs_loader *l, fs_mat *ret, const fs_tensor *t, fs_dtype dtype, uint64_t h, uint64_t n, uint64_t k, void *data)
 {
     if (l->planning) {
-        *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .block = t ? quants_block(l, t) : 0 };
+        *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .pairs = l->net->options.bf16, .block = t ? quants_block(l, t) : 0 };
         count_codes(l, ret);
     } else if (t) {
         fs_mat_init(ret, t, h * n, (uint32_t)n, data);
         fs_mat_take_codes(ret);
+    } else if (l->net->options.bf16) {
+        fs_mat_init_pairs(ret, (uint32_t)n, (uint32_t)k, data);
     } else {
         fs_mat_init_f32(ret, dtype, (uint32_t)n, (uint32_t)k, data);
     }
@@ -518,7 +529,8 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
             job.uk_codes = job.uv_codes = false;
         }
     }
-    if (!fs_mat_bytes(uk_dtype, lora, nope, 0, 0, &uk_bytes) || !fs_mat_bytes(uv_dtype, v, lora, 0, 0, &uv_bytes))
+    if (l->net->options.bf16 ? !fs_mat_pairs_bytes(lora, nope, &uk_bytes) || !fs_mat_pairs_bytes(v, lora, &uv_bytes)
+                             : !fs_mat_bytes(uk_dtype, lora, nope, 0, 0, &uk_bytes) || !fs_mat_bytes(uv_dtype, v, lora, 0, 0, &uv_bytes))
         return fs_fail(err, FS_ERR_FORMAT, "tensor '%s' cannot be packed", full);
     if (!mla->w_uk) { /* the planning pass makes the list, the packing pass fills it */
         mla->w_uk = calloc((size_t)heads, sizeof *mla->w_uk);

@@ -101,7 +101,7 @@ static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, c
         k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / w->block, x, ldx);
         k->quants.gemm(w, 0, fs_mat_panels(w), &q, 0, ws->n_tokens, NULL, y, ldy, scratch);
     } else {
-        k->products.gemm(w, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);
+        fs_mat_gemm(k, w, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);
     }
 }
 

@@ -21,7 +21,7 @@ size_t fs_network_hidden_floats(const fs_network *net)
 
 const char *fs_network_activations(const fs_network *net)
 {
-    return net->takes & (FS_TAKES_32 | FS_TAKES_256) ? "q8" : "exact";
+    return net->options.bf16 ? "bf16" : net->takes & (FS_TAKES_32 | FS_TAKES_256) ? "q8" : "exact";
 }
 
 const char *fs_network_kv_type(const fs_network *net)
@@ -34,11 +34,15 @@ static fs_status choose_kv_type(fs_network *net, fs_error *err)
 {
     bool can = !net->arch->has_indexer && !net->arch->cache_floats;
 
+    if (net->options.bf16 && !can)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "%s has no class RN1-bf16: its attention chooses keys, in f32", net->config->model_type);
+    if (net->options.bf16 && net->options.kv_type != FS_KV_DEFAULT && net->options.kv_type != FS_KV_BF16)
+        return fs_fail(err, FS_ERR_ARGUMENT, "class RN1-bf16 has a bf16 cache and no other");
     if (net->options.kv_type > FS_KV_F32 && !can)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "%s has no %s cache: its attention chooses keys, in f32", net->config->model_type,
                        net->options.kv_type == FS_KV_Q8 ? "8-bit" : "bf16");
     net->kv_q8 = net->options.kv_type == FS_KV_Q8;
-    net->kv_bf16 = net->options.kv_type > FS_KV_F32 ||
+    net->kv_bf16 = net->options.bf16 || net->options.kv_type > FS_KV_F32 ||
                    (net->options.kv_type == FS_KV_DEFAULT && can && net->takes & (FS_TAKES_32 | FS_TAKES_256));
     net->k_bytes = net->kv_bf16 ? fs_pairs(net->k_dim) * sizeof(fs_pair) : net->k_dim * sizeof(float);
     net->v_bytes = net->v_dim * (net->kv_bf16 ? sizeof(fs_pair) / 2 : sizeof(float));
@@ -97,6 +101,10 @@ fs_status fs_network_new(const fs_weights *weights, fs_pool *pool, const fs_kern
     net->kernels = kernels;
     if (options)
         net->options = *options;
+    if (net->options.bf16 && net->options.mapped) {
+        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "class RN1-bf16 packs its weights: they cannot stay in the map of the file");
+        goto fail;
+    }
     net->options.mtp = net->options.mtp && c->num_nextn_predict_layers > 0;
     if (!arch->init)
         rc = fs_rope_init(&net->rope, c, arch->is_mla ? c->qk_rope_head_dim : c->head_dim, err);
@@ -145,6 +153,8 @@ fail:
 
 fs_status fs_network_stream(fs_network *net, uint32_t n_slots, fs_network_plan *ret_plan, fs_error *err)
 {
+    if (net->options.bf16)
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "the routed experts do not fit in memory, and class RN1-bf16 streams none");
     if (n_slots < net->config->num_experts_per_tok || n_slots > net->plan.n_experts)
         return fs_fail(err, FS_ERR_ARGUMENT, "%u expert slots were asked for, allowed are %u to %u", n_slots, net->config->num_experts_per_tok,
                        net->plan.n_experts);

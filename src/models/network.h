@@ -24,6 +24,7 @@ typedef enum fs_kv_type {
 typedef struct fs_network_options {
     bool mtp; /* load the multi-token-prediction layer too */
     bool exact; /* section 1 of RN1 for block types too, instead of section 6 */
+    bool bf16; /* products and attention of class RN1-bf16 (RN1 section 8a), whatever the weights are stored as; not with mapped or streaming */
     bool mapped; /* linears stay in the file's map and are packed panel by panel whenever they are used */
     fs_kv_type kv_type;
     fs_adapter *adapter; /* added to the linears it names; may be NULL; borrowed for the life of the network */
@@ -78,7 +79,8 @@ fs_status fs_network_check(const fs_config *c, fs_error *err);
 const fs_config *fs_network_config(const fs_network *net);
 bool fs_network_has_mtp(const fs_network *net);
 size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden state */
-/* "q8" when a product of the model quantises its activations (RN1 section 6), else "exact". Known once it is planned. */
+/* "bf16" of class RN1-bf16; "q8" when a product of the model quantises its activations (RN1 section 6), else "exact". Known once it is
+ * planned. */
 const char *fs_network_activations(const fs_network *net);
 /* "f32" or "bf16". Known once it is planned. */
 const char *fs_network_kv_type(const fs_network *net);

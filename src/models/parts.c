@@ -92,7 +92,7 @@ void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_li
     else if (l->mat.block)
         k->quants.gemm(&l->mat, panel_begin, panel_end, &in->codes[l->mat.block == 256], row, m, l->bias, y, ldy, scratch);
     else
-        k->products.gemm(&l->mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
+        fs_mat_gemm(k, &l->mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
 }
 
 /* ---- low-rank products of an adapter ---- */

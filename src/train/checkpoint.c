@@ -225,10 +225,10 @@ static fs_status write_adapter(const char *folder, const fs_params *p, const str
 }
 
 /* A model of the weights in set. */
-static fs_status write_model(const char *folder, const fs_config *c, const fs_params *p, const struct set *set, const char *tokenizer_from,
-                             fs_error *err)
+static fs_status write_model(const char *folder, const fs_config *c, const fs_params *p, const struct set *set, const char *precision,
+                             const char *tokenizer_from, fs_error *err)
 {
-    const fs_config_storage storage = { .torch_dtype = "float32" };
+    const fs_config_storage storage = { .torch_dtype = "float32", .precision = strcmp(precision, "f32") == 0 ? NULL : precision };
     fs_buf text = { 0 };
     fs_status rc;
 
@@ -245,13 +245,13 @@ static fs_status write_model(const char *folder, const fs_config *c, const fs_pa
     return rc;
 }
 
-static fs_status write_averages(const char *folder, const fs_config *c, const fs_params *p, const char *tokenizer_from, fs_error *err)
+static fs_status write_averages(const char *folder, const fs_config *c, const fs_params *p, const char *precision, const char *tokenizer_from, fs_error *err)
 {
     char *inner = fs_path_join(folder, "average");
     fs_status rc = inner ? make_folder(inner, err) : fs_fail_memory(err, strlen(folder));
 
     if (!rc)
-        rc = write_model(inner, c, p, averages_set, tokenizer_from, err);
+        rc = write_model(inner, c, p, averages_set, precision, tokenizer_from, err);
     if (!rc)
         rc = sync_folder(inner, err);
     free(inner);
@@ -259,21 +259,21 @@ static fs_status write_averages(const char *folder, const fs_config *c, const fs
 }
 
 static fs_status write_parts(const char *folder, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
-                             const char *tokenizer_from, fs_error *err)
+                             const char *precision, const char *tokenizer_from, fs_error *err)
 {
     char *inner = fs_path_join(folder, "optimizer");
     fs_buf text = { 0 };
     fs_status rc = inner ? make_folder(inner, err) : fs_fail_memory(err, strlen(folder));
 
     if (!rc)
-        rc = write_model(folder, c, p, weights_set, tokenizer_from, err);
+        rc = write_model(folder, c, p, weights_set, precision, tokenizer_from, err);
     if (!rc)
         rc = write_sets(inner, p, moments_sets, err);
     if (!rc && p->e)
-        rc = write_averages(folder, c, p, tokenizer_from, err);
+        rc = write_averages(folder, c, p, precision, tokenizer_from, err);
     if (!rc)
-        rc = fs_buf_printf(&text, err, "{\"step\":%" PRIu64 ",\"beta1_t\":\"%a\",\"beta2_t\":\"%a\",\"recipe_sha256\":\"%s\"}\n", o->step, o->beta1_t,
-                           o->beta2_t, recipe_sha256);
+        rc = fs_buf_printf(&text, err, "{\"step\":%" PRIu64 ",\"beta1_t\":\"%a\",\"beta2_t\":\"%a\",\"recipe_sha256\":\"%s\",\"precision\":\"%s\"}\n", o->step, o->beta1_t,
+                           o->beta2_t, recipe_sha256, precision);
     if (!rc)
         rc = write_text(folder, "training.json", &text, err);
     if (!rc)
@@ -286,7 +286,7 @@ static fs_status write_parts(const char *folder, const fs_config *c, const fs_pa
 }
 
 fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
-                              const char *tokenizer_from, fs_error *err)
+                              const char *precision, const char *tokenizer_from, fs_error *err)
 {
     char name[48], part_name[56], *path, *part;
     fs_status rc = FS_OK;
@@ -302,7 +302,7 @@ fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_para
         rc = make_folder(part, err);
     }
     if (!rc)
-        rc = write_parts(part, c, p, o, recipe_sha256, tokenizer_from, err);
+        rc = write_parts(part, c, p, o, recipe_sha256, precision, tokenizer_from, err);
     if (!rc && rename(part, path) != 0)
         rc = fs_fail_errno(err, errno, "cannot rename to '%s'", path);
     if (!rc)

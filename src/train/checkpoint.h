@@ -2,7 +2,7 @@
  *
  *   OUT/step-00000100/config.json, model.safetensors, tokenizer files    the model
  *                     optimizer/model.safetensors                        NAME.m and NAME.v of every tensor that has a gradient
- *                     training.json                                      steps taken, beta^t as hexadecimal floats, the recipe's hash
+ *                     training.json                                      steps taken, beta^t as hexadecimal floats, the recipe's hash, the class
  *                     average/                                           a model too: the moving averages of the weights, where there are any
  *
  * Of low-rank pairs step-00000100 and average are adapters as PEFT has them, adapter_config.json and adapter_model.safetensors.
@@ -13,10 +13,12 @@
 #include "formats/config.h"
 #include "train/optimizer.h"
 
-/* tokenizer_from: a folder whose tokenizer.json, tokenizer_config.json and generation_config.json go along where they are;
+/* precision: fs_precision_name of the trainer's class, which training.json names, and config.json (as
+ * "farseek_precision") where it is bf16.
+ * tokenizer_from: a folder whose tokenizer.json, tokenizer_config.json and generation_config.json go along where they are;
  * NULL: none. */
 fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
-                              const char *tokenizer_from, fs_error *err);
+                              const char *precision, const char *tokenizer_from, fs_error *err);
 /* The newest whole checkpoint in out: its steps and its folder (free); *ret_folder NULL: there is none. */
 fs_status fs_checkpoint_newest(const char *out, uint64_t *ret_step, char **ret_folder, fs_error *err);
 /* Whether the recipe of that hash made the checkpoint; another one is a sentence. */

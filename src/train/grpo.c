@@ -96,7 +96,7 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
 fs_status fs_grpo_new(fs_trainer *t, fs_trainer *reference, const fs_config *c, fs_pool *pool, const fs_kernels *kernels, const fs_grpo_options *o,
                       fs_grpo **ret, fs_error *err)
 {
-    fs_rollout_options rollout = { o->sequences_max, row_tokens(o) };
+    fs_rollout_options rollout = { o->sequences_max, row_tokens(o), fs_trainer_is_bf16(t) };
     fs_trainer_options room;
     fs_grpo *g = calloc(1, sizeof *g);
     fs_status rc;

@@ -280,7 +280,7 @@ static fs_status choose(const char *path, const char *key, const char *word, con
 static const char *const stages[] = { "pretrain", "sft", "grpo", "distil", "on_policy_distil", NULL }, *const packs[] = { "cut", "whole", NULL },
                          *const kinds[] = { "text", "ids", "shards", NULL }, *const esft_scores[] = { "token", "gate", NULL },
                          *const esft_saves[] = { "adapter", "model", NULL }, *const optimizers[] = { "adamw", "muon", NULL },
-                         *const scales[] = { "none", "group", "batch", NULL };
+                         *const scales[] = { "none", "group", "batch", NULL }, *const precisions[] = { "f32", "bf16", NULL };
 
 static fs_status find_stage(struct json_object *json, const char *path, fs_recipe_stage *ret, fs_error *err)
 {
@@ -319,7 +319,7 @@ struct numbers {
     uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens, resamples;
     uint64_t overlong_tokens, repetition_ngram, program_memory_mib;
     double temperature;
-    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *judge, *loss, *scale;
+    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *judge, *loss, *scale, *precision;
 };
 
 /* What is not said of long completions is as of short ones. */
@@ -337,7 +337,7 @@ static void settle_rewards(fs_recipe *r, const struct numbers *n)
 
 static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path, fs_error *err)
 {
-    int kind = 0, pack = 0, scale = 0, optimizer = 0, esft_score = 0, esft_save = 0;
+    int kind = 0, pack = 0, scale = 0, optimizer = 0, precision = 0, esft_score = 0, esft_save = 0;
     fs_status rc = choose(path, "data.kind", n->kind, kinds, &kind, err);
 
     if (!rc)
@@ -350,6 +350,8 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
         rc = choose(path, "esft.save", n->esft_save, esft_saves, &esft_save, err);
     if (!rc)
         rc = choose(path, "policy.scale", n->scale, scales, &scale, err);
+    if (!rc)
+        rc = choose(path, "precision", n->precision, precisions, &precision, err);
     if (!rc && !fs_policy_kind_of(n->loss, &r->grpo.policy.kind))
         rc = fs_fail(err, FS_ERR_FORMAT, "%s: policy.loss '%.60s' is none of grpo, bnpo, dr_grpo, dapo, gspo, cispo", path, n->loss);
     if (!rc && !fs_schedule_kind_named(n->schedule, &r->schedule.kind))
@@ -363,6 +365,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     r->data = (enum fs_recipe_data)kind;
     r->lora.r = (uint32_t)n->lora_r;
     r->optimizer.muon = optimizer == 1;
+    r->bf16 = precision == 1;
     r->esft.gate = esft_score == 1;
     r->esft_model = esft_save == 1;
     r->whole = pack == 1;
@@ -430,7 +433,7 @@ static fs_status complete_program(fs_recipe *r, const fs_recipe_place *place, fs
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
     struct numbers n = { .kind = "text", .optimizer = "adamw", .esft_score = "token", .esft_save = "adapter", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo",
-                         .scale = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1, .sequences = 64, .micro_tokens = 4096, .temperature = 1,
+                         .scale = "none", .precision = "f32", .max_tokens = 64, .prompt_max = 64, .updates = 1, .sequences = 64, .micro_tokens = 4096, .temperature = 1,
                          .repetition_ngram = 3 };
     const struct field fields[] = {
         { "", "stage", WORD, &n.stage, 0, 0, BOTH },
@@ -438,6 +441,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "steps", INTEGER, &r->steps, 1, 1e9, BOTH },
         { "", "out", PATH, &r->out, 0, 0, BOTH },
         { "", "checkpoint_every", INTEGER, &r->checkpoint_every, 0, 1e9, BOTH },
+        { "", "precision", WORD, &n.precision, 0, 0, BOTH },
         { "", "model", WORD, NULL, 0, 0, BOTH },
         { "", "data", WORD, NULL, 0, 0, PRE },
         { "", "batch", WORD, NULL, 0, 0, PRE },

@@ -5,6 +5,7 @@
  *   steps: 100
  *   out: runs/a                      checkpoints, trace
  *   checkpoint_every: 50             steps; 0: at the end only
+ *   precision: f32                   or bf16: products of class RN1-bf16, masters stay f32
  *   model:
  *     config: config.json            a model from nothing, or
  *     from: FOLDER                   one that goes on
@@ -81,6 +82,7 @@ typedef struct fs_recipe {
     char *files[FS_RECIPE_FILES_MAX];
     int n_files;
     fs_recipe_stage stage;
+    bool bf16; /* class RN1-bf16, else RN1 */
     enum fs_recipe_data { FS_RECIPE_TEXT, FS_RECIPE_IDS, FS_RECIPE_SHARDS } data;
     bool whole; /* documents of shards are not cut */
     double init_std;

@@ -96,6 +96,7 @@ static fs_status make_reference(struct run *u, fs_error *err)
     if (!u->s.weights && !u->r->model_later)
         return fs_fail(err, FS_ERR_ARGUMENT, "policy.beta wants a reference: give model.from");
     fs_grpo_trainer_room(&u->options, &room);
+    room.bf16 = u->r->bf16;
     rc = fs_trainer_new(u->s.config, u->s.pool, u->s.kernels, &room, &u->reference, err);
     if (!rc && u->s.weights)
         rc = fs_params_load(fs_trainer_params(u->reference), u->s.weights, err);

@@ -179,7 +179,7 @@ void fs_rollout_watch(fs_rollout *r, const fs_progress *progress)
 fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret,
                          fs_error *err)
 {
-    fs_network_options options = { .exact = true };
+    fs_network_options options = { .exact = true, .bf16 = o->bf16 };
     fs_rollout *r = calloc(1, sizeof *r);
     fs_status rc;
 

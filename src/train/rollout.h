@@ -15,6 +15,7 @@ typedef struct fs_rollout fs_rollout;
 typedef struct fs_rollout_options {
     uint32_t sequences_max; /* at once */
     uint32_t ctx_tokens;    /* prompt and completion */
+    bool bf16;              /* the class of the trainer; not of fs_rollout_on */
 } fs_rollout_options;
 
 typedef struct fs_sampled {

@@ -105,6 +105,7 @@ fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *e
     fs_trainer_options options = *o;
     fs_status rc;
 
+    options.bf16 = u->r->bf16;
     if (u->r->lora.r) {
         u->low_rank = u->r->lora;
         u->low_rank.targets = (const char *const *)u->r->lora_targets.items;
@@ -206,7 +207,7 @@ static fs_status checkpoint(fs_stage *u, fs_error *err)
     fs_status rc = fsync(u->trace_fd) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot sync the trace");
 
     if (!rc)
-        rc = fs_checkpoint_write(u->r->out, u->config, u->params, &u->optimizer, u->r->sha256, u->tokenizer_folder, err);
+        rc = fs_checkpoint_write(u->r->out, u->config, u->params, &u->optimizer, u->r->sha256, fs_precision_name(u->r->bf16), u->tokenizer_folder, err);
     return rc;
 }
 

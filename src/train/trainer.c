@@ -439,6 +439,11 @@ fs_params *fs_trainer_params(fs_trainer *t)
     return t->params;
 }
 
+bool fs_trainer_is_bf16(const fs_trainer *t)
+{
+    return t->options.bf16;
+}
+
 size_t fs_trainer_bytes(const fs_trainer *t)
 {
     size_t sets = (t->params->m ? 3 : 1) + (t->params->e ? 1 : 0);

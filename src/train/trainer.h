@@ -54,6 +54,7 @@ fs_params *fs_trainer_params(fs_trainer *t);
 /* What fs_trainer_run learns is from here on mixed with the distribution of a teacher (teacher.h), which is borrowed: distil.h. Once. */
 struct fs_teacher;
 fs_status fs_trainer_distil(fs_trainer *t, struct fs_teacher *teacher, const fs_distil_options *o, fs_error *err);
+bool fs_trainer_is_bf16(const fs_trainer *t);
 size_t fs_trainer_bytes(const fs_trainer *t); /* parameters, packed operands and activations */
 /* The masters have changed: makes the operands of products from them. */
 void fs_trainer_pack(fs_trainer *t);

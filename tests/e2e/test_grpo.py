@@ -144,7 +144,8 @@ def test_killed_at_any_moment(farseek, folder):
 
 @pytest.mark.parametrize("changes", [dict(policy__loss="grpo", policy__scale="group", policy__beta=0.01), dict(policy__loss="gspo", policy__updates=2),
                                      dict(policy__loss="cispo", policy__epsilon_high=5, policy__scale="batch"), dict(policy__loss="dapo", policy__mask_truncated=True),
-                                     dict(policy__loss="bnpo", policy__temperature=0.8), dict(rewards__random=0.5, task__name="sort", task__max=3, policy__prompt_max=32)])
+                                     dict(policy__loss="bnpo", policy__temperature=0.8), dict(rewards__random=0.5, task__name="sort", task__max=3, policy__prompt_max=32),
+                                     dict(precision="bf16", policy__beta=0.01)])
 def test_every_loss_runs(farseek, folder, tmp_path, changes):
     out = tmp_path / "out"
     write(folder, "c.yaml", steps=2, out=str(out), **changes)

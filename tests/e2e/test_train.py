@@ -64,13 +64,14 @@ def losses(out):
     return [float.fromhex(json.loads(line)["loss"]) for line in (out / "trace.jsonl").read_text().splitlines()]
 
 
-def test_one_end_whatever_runs_it(farseek, folder):
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_one_end_whatever_runs_it(farseek, folder, precision):
     isas = json.loads(farseek("doctor", "--json"))["isa"]
     runs = [dict(threads=1), dict(threads=2), dict(threads=3, micro=1), dict(threads=2, micro=2), dict(threads=2, micro=3)]
     runs += [dict(threads=2, isa=isa) for isa in isas]
     want = None
     for i, run in enumerate(runs):
-        path = recipe(folder, f"r{i}.yaml", out=f"out{i}", batch__micro_rows=run.get("micro", 4))
+        path = recipe(folder, f"r{i}.yaml", out=f"out{i}", precision=precision, batch__micro_rows=run.get("micro", 4))
         farseek("train", path, "--threads", run["threads"], *(["--isa", run["isa"]] if "isa" in run else []))
         got = result(folder / f"out{i}")
         want = want or got
@@ -79,9 +80,10 @@ def test_one_end_whatever_runs_it(farseek, folder):
     assert losses(folder / "out0")[-1] < 0.6 * losses(folder / "out0")[0]
 
 
-def test_killed_at_any_moment(farseek, folder):
-    farseek("train", recipe(folder, "whole.yaml", out="whole", checkpoint_every=3), "--threads", 2)
-    path, out = recipe(folder, out="killed", checkpoint_every=3), folder / "killed"
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_killed_at_any_moment(farseek, folder, precision):
+    farseek("train", recipe(folder, "whole.yaml", out="whole", checkpoint_every=3, precision=precision), "--threads", 2)
+    path, out = recipe(folder, out="killed", checkpoint_every=3, precision=precision), folder / "killed"
     rng, kills = random.Random(5), 0
     while not (out / f"step-{STEPS:08d}").exists() and kills < 60:
         p = subprocess.Popen([*BINARY, "train", str(path), "--resume", "--threads", str(1 + kills % 3)], stderr=subprocess.DEVNULL)
@@ -125,6 +127,20 @@ def test_a_checkpoint_is_a_model(farseek, logits, folder):
     assert got > 0 and np.isfinite(last).all()
     farseek("train", recipe(folder, "more.yaml", out="more", model={"from": "out/step-00000010"}, steps=3))
     assert losses(folder / "more")[0] < losses(folder / "out")[0]
+
+
+def test_a_checkpoint_names_its_class(farseek, folder):
+    """Trained in bf16 it says so, and the engine runs it in that class: another one than that of f32, and near it."""
+    farseek("train", recipe(folder, steps=10, precision="bf16"))
+    model = folder / "out" / "step-00000010"
+    assert json.loads((model / "training.json").read_text())["precision"] == "bf16"
+    assert json.loads((model / "config.json").read_text())["farseek_precision"] == "bf16"
+    assert "bf16" in farseek("train", recipe(folder, "plan.yaml", out="none", precision="bf16"), "--dry-run")
+    one, other = (json.loads(farseek("logits", model, "--ids", "10,11,12,13", "--json", *more)) for more in ([], ["--precision", "bf16"]))
+    assert (one["activations"], other["activations"], other["kv_type"]) == ("exact", "bf16", "bf16")
+    assert one["last"] != other["last"] and np.allclose(one["last"], other["last"], atol=0.1)
+    r = farseek("logits", model, "--ids", "10,11", "--precision", "bf16", "--kv-type", "f32", check=False)
+    assert r.returncode == 2 and "RN1-bf16" in r.stderr
 
 
 def test_text_by_a_tokenizer(farseek, folder):

@@ -15,6 +15,7 @@
 static const char *const fixtures[] = { "qwen2", "qwen2_tied", "qwen3", "llama3", "llama_linear", "ds_v2_lite", "ds_v2_group", "ds_v3", "deepseek_moe" };
 
 static const char *adapter; /* of the next bed; NULL: none */
+static bool bf16;           /* its class */
 static fs_low_rank_options low_rank;
 
 struct bed {
@@ -27,8 +28,8 @@ struct bed {
 
 static void open_bed(struct bed *b, const char *fixture, int threads, unsigned isa, uint32_t sequences_max)
 {
-    fs_trainer_options o = { .tokens_max = 2048, .sequences_max = N_ITEMS, .low_rank = adapter ? &low_rank : NULL };
-    fs_rollout_options ro = { sequences_max, N_PROMPT + N_MAX };
+    fs_trainer_options o = { .bf16 = bf16, .tokens_max = 2048, .sequences_max = N_ITEMS, .low_rank = adapter ? &low_rank : NULL };
+    fs_rollout_options ro = { sequences_max, N_PROMPT + N_MAX, bf16 };
     char path[128];
     fs_error err;
 
@@ -317,9 +318,28 @@ static void slopes_are_the_losses(void **state)
     close_bed(&bed);
 }
 
+/* All of it again in class RN1-bf16. */
+static int in_bf16(void **state)
+{
+    (void)state;
+    bf16 = true;
+    return 0;
+}
+
+static int in_f32(void **state)
+{
+    (void)state;
+    bf16 = false;
+    return 0;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(sampled_is_trained), cmocka_unit_test(pairs_are_sampled_with), cmocka_unit_test(neighbours_change_nothing),
+    const struct CMUnitTest tests[] = { cmocka_unit_test_setup_teardown(sampled_is_trained, in_bf16, in_f32),
+                                        cmocka_unit_test_setup_teardown(pairs_are_sampled_with, in_bf16, in_f32),
+                                        cmocka_unit_test_setup_teardown(neighbours_change_nothing, in_bf16, in_f32),
+                                        cmocka_unit_test_setup_teardown(refreshed_weights_are_the_trainers, in_bf16, in_f32),
+                                        cmocka_unit_test(sampled_is_trained), cmocka_unit_test(pairs_are_sampled_with), cmocka_unit_test(neighbours_change_nothing),
                                         cmocka_unit_test(stop_tokens_stop), cmocka_unit_test(refreshed_weights_are_the_trainers),
                                         cmocka_unit_test(slopes_are_the_losses) };
     return cmocka_run_group_tests(tests, NULL, NULL);

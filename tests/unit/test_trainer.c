@@ -60,14 +60,13 @@ static void close_bed(struct bed *b)
     fs_pool_free(b->pool);
 }
 
-static void logits_are_the_engines(void **state)
+static void check_logits(bool bf16)
 {
     fs_error err;
 
-    (void)state;
     for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
         bool mtp = strcmp(fixtures[f], "ds_v3") == 0;
-        fs_model_options o = { .n_threads = 2, .mtp = mtp };
+        fs_model_options o = { .n_threads = 2, .mtp = mtp, .precision = bf16 ? "bf16" : NULL };
         struct bed b;
         char path[128];
         fs_model *m;
@@ -88,7 +87,7 @@ static void logits_are_the_engines(void **state)
         hidden = malloc(n * d * sizeof *hidden);
         assert_ok(fs_session_new(m, (int)n, &s, &err), err);
         assert_ok(fs_session_eval(s, ids, n, 100, want, NULL, hidden, &err), err);
-        assert_ok(open_bed(&b, fixtures[f], 2, fs_isa_detect(), (fs_trainer_options){ .mtp = mtp, .tokens_max = N_IDS, .sequences_max = 1 }, &err), err);
+        assert_ok(open_bed(&b, fixtures[f], 2, fs_isa_detect(), (fs_trainer_options){ .bf16 = bf16, .mtp = mtp, .tokens_max = N_IDS, .sequences_max = 1 }, &err), err);
         assert_ok(fs_trainer_logits(b.t, &(fs_train_sequence){ .ids = ids, .targets = targets, .n = (uint32_t)n }, 1, got, mtp ? got_mtp : NULL, &err), err);
         assert_memory_equal(want, got, n * v * sizeof *want);
         if (mtp) {
@@ -104,6 +103,18 @@ static void logits_are_the_engines(void **state)
         free(got_mtp);
         free(hidden);
     }
+}
+
+static void logits_are_the_engines(void **state)
+{
+    (void)state;
+    check_logits(false);
+}
+
+static void logits_are_the_engines_in_bf16(void **state)
+{
+    (void)state;
+    check_logits(true);
 }
 
 /* Loss, MTP's and balance as the options weigh them. */
@@ -475,7 +486,7 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_are_the_engines),      cmocka_unit_test(gradients_foretell_the_loss),
+        cmocka_unit_test(logits_are_the_engines), cmocka_unit_test(logits_are_the_engines_in_bf16),      cmocka_unit_test(gradients_foretell_the_loss),
         cmocka_unit_test(single_weights_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
         cmocka_unit_test(no_cut_changes_a_bit_in_bf16), cmocka_unit_test(bf16_is_near_f32),
         cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(freezing_changes_no_other_gradient),
