@@ -74,7 +74,7 @@ $(BUILD)/%.o: src/%.c Makefile
 	$(CC) $(CFLAGS_ALL) $(if $(filter kernels tensor,$(firstword $(subst /, ,$*))),$(KERNEL_FLAGS)) $(call isa_of,$@) -c $< -o $@
 
 # Which source a record says made a model.
-$(BUILD)/cli/provenance.o: $(BUILD)/commit.h
+$(BUILD)/cli/origin.o: $(BUILD)/commit.h
 $(BUILD)/commit.h: FORCE
 	@mkdir -p $(@D); t=$@.$$$$; \
 	echo "#define FS_COMMIT \"$$(git describe --always --abbrev=12 --dirty --exclude='*' 2>/dev/null || echo unknown)\"" > $$t; \

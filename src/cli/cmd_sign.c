@@ -3,8 +3,9 @@
 
 #include "base/file.h"
 #include "cli/interrupt.h"
-#include "cli/provenance.h"
+#include "cli/origin.h"
 #include "crypto/minisign.h"
+#include "lineage/provenance.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -185,7 +186,7 @@ static fs_status check(const char *model, const char *path, const fs_record *r, 
     fs_status rc = fs_pool_new(opt.n_threads, &pool, err);
 
     if (!rc)
-        rc = fs_provenance_roots(path, pool, &roots, err);
+        rc = fs_origin_roots(path, pool, &roots, err);
     if (!rc)
         rc = fs_provenance_check(r, path, &roots, on_wrong, NULL, &n_wrong, err);
     if (!rc && n_wrong > 0)

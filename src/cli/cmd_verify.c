@@ -4,8 +4,9 @@
 #include "base/file.h"
 #include "cli/interrupt.h"
 #include "cli/make.h"
-#include "cli/provenance.h"
+#include "cli/origin.h"
 #include "crypto/minisign.h"
+#include "lineage/provenance.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -130,7 +131,7 @@ static fs_status compare_parent(verification *v, const char *path, fs_error *err
 
     if (!value || fs_record_get(&v->record, FS_RECORD_PARENT, 1))
         return fs_fail(err, FS_ERR_UNSUPPORTED, "the record has %s parent, one is wanted to do it again", value ? "more than one" : "no");
-    rc = fs_provenance_roots(path, v->pool, &parent, err);
+    rc = fs_origin_roots(path, v->pool, &parent, err);
     if (rc)
         return rc;
     fs_record_parent(value, &want);
@@ -148,7 +149,7 @@ static fs_status compare_arithmetic(verification *v, fs_error *err)
 {
     const char *said = strchr(fs_record_get(&v->record, FS_RECORD_ARITHMETIC, 0), ' ') + 1;
     char here[65], sentence[256];
-    fs_status rc = fs_provenance_arithmetic(here, err);
+    fs_status rc = fs_origin_arithmetic(here, err);
 
     if (rc)
         return rc;
@@ -193,7 +194,7 @@ static fs_status do_again(verification *v, fs_error *err)
     if (!rc)
         rc = fs_make_model(&m, parent, out, err);
     if (!rc)
-        rc = fs_provenance_roots(out, v->pool, &again, err);
+        rc = fs_origin_roots(out, v->pool, &again, err);
     if (!rc) {
         fs_provenance_compare(&again, &v->roots, on_wrong, v, &v->n_wrong);
         v->rerun = true;
@@ -251,7 +252,7 @@ static fs_status verify(verification *v, fs_error *err)
         rc = check_signature(v, paths.signature, err);
     fs_provenance_paths_done(&paths);
     if (!rc)
-        rc = fs_provenance_roots(v->path, v->pool, &v->roots, err);
+        rc = fs_origin_roots(v->path, v->pool, &v->roots, err);
     if (!rc)
         rc = fs_provenance_check(&v->record, v->path, &v->roots, on_wrong, v, &n, err);
     if (rc)

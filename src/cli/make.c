@@ -4,8 +4,9 @@
 #include "cli/cli.h"
 #include "cli/convert_cli.h"
 #include "cli/interrupt.h"
-#include "cli/provenance.h"
+#include "cli/origin.h"
 #include "formats/quantize.h"
+#include "lineage/provenance.h"
 #include "text/tokenizer_convert.h"
 
 #include <stdlib.h>
@@ -53,18 +54,16 @@ static fs_status record_recipe(job *j, bool gguf, fs_error *err)
 static fs_status record_inputs(job *j, const char *path, fs_error *err)
 {
     fs_roots parent = { 0 };
-    fs_root imatrix;
-    char hex[65];
-    fs_status rc = fs_provenance_begin(&j->record, j->make->quantise ? "quantise" : "convert", err);
+    fs_status rc = fs_origin_begin(&j->record, err);
 
     if (!rc)
-        rc = fs_provenance_roots_of(j->weights, j->pool, &parent, err);
+        rc = fs_record_add(&j->record, err, FS_RECORD_VERB, "%s", j->make->quantise ? "quantise" : "convert");
+    if (!rc)
+        rc = fs_origin_roots_of(j->weights, j->pool, &parent, err);
     if (!rc)
         rc = fs_provenance_parent(&j->record, path, &parent, err);
-    if (!rc && j->make->imatrix && (rc = fs_provenance_hash(j->make->imatrix, &imatrix, err)) == FS_OK) {
-        fs_root_hex(&imatrix, hex);
-        rc = fs_record_add(&j->record, err, FS_RECORD_DATA, "%s imatrix", hex);
-    }
+    if (!rc && j->make->imatrix)
+        rc = fs_provenance_data(&j->record, j->make->imatrix, "imatrix", err);
     fs_roots_done(&parent);
     return rc;
 }
@@ -125,6 +124,17 @@ fs_status fs_make_from_record(const fs_record *r, const char *imatrix, fs_make *
 
 /* ---- making ---- */
 
+static fs_status end_record(job *j, const char *path, fs_error *err)
+{
+    fs_roots roots = { 0 };
+    fs_status rc = fs_origin_roots(path, j->pool, &roots, err);
+
+    if (!rc)
+        rc = fs_provenance_end(&j->record, path, &roots, err);
+    fs_roots_done(&roots);
+    return rc;
+}
+
 static fs_dtype plain_type(const char *name)
 {
     return strcmp(name, "F32") == 0 ? FS_DTYPE_F32 : strcmp(name, "BF16") == 0 ? FS_DTYPE_BF16 : strcmp(name, "F16") == 0 ? FS_DTYPE_F16 :
@@ -142,7 +152,7 @@ static fs_status to_folder(void *ud, const fs_weights *w, const char *folder, co
     if (!rc)
         rc = j->make->quantise ? fs_quantize_to_hub(j->quantizer, w, folder, o, err) : fs_convert_to_hub(w, folder, o, err);
     if (!rc && !j->make->no_record)
-        rc = fs_provenance_end(&j->record, folder, j->pool, err);
+        rc = end_record(j, folder, err);
     return rc;
 }
 
@@ -151,7 +161,7 @@ static fs_status to_gguf(job *j, const char *out, const fs_convert_options *o, f
     fs_status rc = j->make->quantise ? fs_quantize_to_gguf(j->quantizer, j->weights, out, o, err) : fs_convert_to_gguf(j->weights, out, o, err);
 
     if (!rc && !j->make->no_record) {
-        rc = fs_provenance_end(&j->record, out, j->pool, err);
+        rc = end_record(j, out, err);
         if (rc)
             unlink(out);
     }

@@ -1,7 +1,7 @@
 /* The files that tell of a model, beside it: its record, the roots of its tensors, the record's signature. Of a folder
  * farseek.rec, farseek.roots, farseek.rec.minisig in it; of the file x.gguf x.gguf.rec and so on. */
-#ifndef FS_CLI_PROVENANCE_H
-#define FS_CLI_PROVENANCE_H
+#ifndef FS_LINEAGE_PROVENANCE_H
+#define FS_LINEAGE_PROVENANCE_H
 
 #include "lineage/record.h"
 
@@ -12,21 +12,18 @@ typedef struct fs_provenance_paths {
 fs_status fs_provenance_paths_of(const char *model, fs_provenance_paths *ret, fs_error *err);
 void fs_provenance_paths_done(fs_provenance_paths *p);
 
-/* The roots of a model, with a line of progress on a terminal: of one that is open, of the one at path. */
-fs_status fs_provenance_roots_of(const fs_weights *w, fs_pool *pool, fs_roots *ret, fs_error *err);
-fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err);
+/* The roots of the model at path. */
+fs_status fs_provenance_roots(const char *path, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err);
 /* SHA-256 of a file. */
 fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err);
-/* Lines engine and arithmetic; a line parent for the model at path whose roots those are. */
-fs_status fs_provenance_begin(fs_record *r, const char *verb, fs_error *err);
+/* "HASH what" of the file at path as a line data. */
+fs_status fs_provenance_data(fs_record *r, const char *path, const char *what, fs_error *err);
+/* A line parent for the model at path whose roots those are. */
 fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *roots, fs_error *err);
-/* Completes r with result, files and class A, and writes record and roots beside the model at path. */
-fs_status fs_provenance_end(fs_record *r, const char *path, fs_pool *pool, fs_error *err);
+/* Completes r with result, files and class A, and writes record and roots beside the model at path, whose roots those are. */
+fs_status fs_provenance_end(fs_record *r, const char *path, const fs_roots *roots, fs_error *err);
 /* The record of the model at path, and its bytes. FS_ERR_NOT_FOUND: it has none. */
 fs_status fs_provenance_read(const char *path, fs_record *ret, fs_buf *ret_text, fs_error *err);
-
-/* The conformance hash of the instruction set that runs. */
-fs_status fs_provenance_arithmetic(char ret[65], fs_error *err);
 
 /* What of the model at path is not as its record says; calls say with a sentence for each. *ret_n counts them. */
 typedef void fs_provenance_say(void *ud, const char *sentence);

@@ -1,12 +1,7 @@
 /* See the header. */
-#include "cli/provenance.h"
+#include "lineage/provenance.h"
 
 #include "base/file.h"
-#include "cli/work.h"
-#include "commit.h"
-#include "crypto/sha256.h"
-#include "kernels/conformance.h"
-#include "kernels/kernels.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -61,24 +56,13 @@ void fs_provenance_paths_done(fs_provenance_paths *p)
 
 /* ---- roots ---- */
 
-fs_status fs_provenance_roots_of(const fs_weights *w, fs_pool *pool, fs_roots *ret, fs_error *err)
-{
-    fs_work work;
-    fs_status rc;
-
-    fs_work_start(&work, "hashing", "MiB", 1048576);
-    rc = fs_roots_of(w, pool, &work.progress, ret, err);
-    fs_work_end(&work);
-    return rc;
-}
-
-fs_status fs_provenance_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err)
+fs_status fs_provenance_roots(const char *path, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err)
 {
     fs_weights *w = NULL;
     fs_status rc = fs_weights_open(path, &w, err);
 
     if (!rc)
-        rc = fs_provenance_roots_of(w, pool, ret, err);
+        rc = fs_roots_of(w, pool, progress, ret, err);
     fs_weights_close(w);
     return rc;
 }
@@ -94,31 +78,7 @@ fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err)
     return rc;
 }
 
-fs_status fs_provenance_arithmetic(char ret[65], fs_error *err)
-{
-    unsigned have = fs_isa_detect(), isa = 0;
-
-    for (unsigned bit = 1; bit < FS_ISA_END; bit <<= 1)
-        if (have & bit)
-            isa = bit;
-    return fs_conformance_hash(isa, false, ret, err);
-}
-
 /* ---- writing a record ---- */
-
-fs_status fs_provenance_begin(fs_record *r, const char *verb, fs_error *err)
-{
-    char hash[65];
-    fs_status rc = fs_provenance_arithmetic(hash, err);
-
-    if (!rc)
-        rc = fs_record_add(r, err, FS_RECORD_VERSION, "1");
-    if (!rc)
-        rc = fs_record_add(r, err, FS_RECORD_VERB, "%s", verb);
-    if (!rc)
-        rc = fs_record_add(r, err, FS_RECORD_ENGINE, "farseek %s %s", FS_VERSION, FS_COMMIT);
-    return rc ? rc : fs_record_add(r, err, FS_RECORD_ARITHMETIC, "RN1 %s", hash);
-}
 
 fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *roots, fs_error *err)
 {
@@ -145,13 +105,13 @@ fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *r
     return rc;
 }
 
-/* Files whose hashes a record tells: what is beside the weights in a folder, and is no record. */
+/* Files whose hashes a record tells: what is beside the weights in a folder, and is no record, nor what a training resumes by. */
 static bool is_told(const char *name)
 {
-    return name[0] != '.' && !fs_ends_with(name, ".safetensors") && strncmp(name, RECORD, strlen(RECORD)) != 0 && strcmp(name, ROOTS) != 0;
+    return name[0] != '.' && strcmp(name, "training.json") != 0 && !fs_ends_with(name, ".safetensors") && strncmp(name, RECORD, strlen(RECORD)) != 0 && strcmp(name, ROOTS) != 0;
 }
 
-static fs_status tell_file(fs_record *r, const char *path, const char *name, fs_error *err)
+static fs_status add_hashed(fs_record *r, fs_record_key key, const char *path, const char *what, fs_error *err)
 {
     char hex[65];
     fs_root hash;
@@ -160,7 +120,12 @@ static fs_status tell_file(fs_record *r, const char *path, const char *name, fs_
     if (rc)
         return rc;
     fs_root_hex(&hash, hex);
-    return fs_record_add(r, err, FS_RECORD_FILE, "%s %s", hex, name);
+    return fs_record_add(r, err, key, "%s %s", hex, what);
+}
+
+fs_status fs_provenance_data(fs_record *r, const char *path, const char *what, fs_error *err)
+{
+    return add_hashed(r, FS_RECORD_DATA, path, what, err);
 }
 
 static fs_status tell_folder(fs_record *r, const char *folder, fs_error *err)
@@ -180,36 +145,32 @@ static fs_status tell_folder(fs_record *r, const char *folder, fs_error *err)
         if (!path)
             rc = fs_fail_memory(err, strlen(folder) + strlen(e->d_name) + 2);
         else if (lstat(path, &st) == 0 && S_ISREG(st.st_mode))
-            rc = tell_file(r, path, e->d_name, err);
+            rc = add_hashed(r, FS_RECORD_FILE, path, e->d_name, err);
         free(path);
     }
     closedir(d);
     return rc;
 }
 
-fs_status fs_provenance_end(fs_record *r, const char *path, fs_pool *pool, fs_error *err)
+fs_status fs_provenance_end(fs_record *r, const char *path, const fs_roots *roots, fs_error *err)
 {
     const char *slash = strrchr(path, '/');
     fs_provenance_paths paths = { 0 };
-    fs_roots roots = { 0 };
     fs_buf text = { 0 }, list = { 0 };
     char hex[65];
     fs_status rc = fs_provenance_paths_of(path, &paths, err);
 
+    fs_root_hex(&roots->model, hex);
     if (!rc)
-        rc = fs_provenance_roots(path, pool, &roots, err);
-    if (!rc) {
-        fs_root_hex(&roots.model, hex);
-        rc = fs_record_add(r, err, FS_RECORD_RESULT, "%s %zu %" PRIu64, hex, roots.n, roots.n_bytes);
-    }
+        rc = fs_record_add(r, err, FS_RECORD_RESULT, "%s %zu %" PRIu64, hex, roots->n, roots->n_bytes);
     if (!rc)
-        rc = fs_file_is_folder(path) ? tell_folder(r, path, err) : tell_file(r, path, slash ? slash + 1 : path, err);
+        rc = fs_file_is_folder(path) ? tell_folder(r, path, err) : add_hashed(r, FS_RECORD_FILE, path, slash ? slash + 1 : path, err);
     if (!rc)
         rc = fs_record_add(r, err, FS_RECORD_CLASS, "A");
     if (!rc)
         rc = fs_record_write(r, &text, err);
     if (!rc)
-        rc = fs_roots_write(&roots, &list, err);
+        rc = fs_roots_write(roots, &list, err);
     if (!rc)
         rc = fs_file_write_atomic(paths.roots, fs_buf_bytes(&list), err);
     if (!rc) {
@@ -219,7 +180,6 @@ fs_status fs_provenance_end(fs_record *r, const char *path, fs_pool *pool, fs_er
     }
     fs_buf_done(&text);
     fs_buf_done(&list);
-    fs_roots_done(&roots);
     fs_provenance_paths_done(&paths);
     return rc;
 }
