@@ -2,6 +2,7 @@
 #include "cli/chain.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/origin.h"
 
 #include "base/file.h"
 #include "base/yaml.h"
@@ -133,7 +134,8 @@ static void show_checkpoint(void *ud, uint64_t step)
 static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
 {
     struct show show = { .recipe = r, .to = opt.dry_run ? stdout : stderr };
-    fs_stage_events events = { show_plan, show_pretrained, show_checkpoint, &show };
+    fs_record origin = { 0 };
+    fs_stage_events events = { show_plan, show_pretrained, show_checkpoint, &show, &origin, NULL };
     fs_pool *pool = NULL;
     fs_kernels kernels;
     fs_status rc = fs_kernels_init_named(&kernels, opt.isa, err);
@@ -142,6 +144,8 @@ static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
         rc = fs_pool_new(opt.n_threads, &pool, err);
     if (!rc && !opt.dry_run)
         rc = fs_folder_make(r->out, err);
+    if (!rc && !opt.dry_run)
+        rc = fs_origin_begin(&origin, err);
     if (!rc) {
         fs_pool_keep_all(pool);
         fs_interrupt_catch();
@@ -150,6 +154,7 @@ static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
         rc = (fs_recipe_samples(r) ? fs_reinforce : fs_pretrain)(r, pool, &kernels, resume, opt.dry_run, &events, err);
     }
     fs_pool_free(pool);
+    fs_record_done(&origin);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 #include "lineage/provenance.h"
 
 #include "base/file.h"
+#include "formats/safetensors.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -56,11 +57,47 @@ void fs_provenance_paths_done(fs_provenance_paths *p)
 
 /* ---- roots ---- */
 
+/* An adapter's folder has no configuration of a model. */
+static fs_status roots_of_adapter(const char *file, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err)
+{
+    fs_map map = { 0 };
+    fs_safetensors *s = NULL;
+    const fs_tensor **list = NULL;
+    size_t n = 0;
+    fs_status rc = fs_map_open(&map, file, err);
+
+    if (!rc)
+        rc = fs_safetensors_open(map.bytes, file, &s, err);
+    if (!rc) {
+        n = fs_safetensors_n_tensors(s);
+        list = malloc((n + 1) * sizeof *list);
+        rc = list ? FS_OK : fs_fail_memory(err, n * sizeof *list);
+    }
+    for (size_t i = 0; !rc && i < n; i++)
+        list[i] = fs_safetensors_tensor_at(s, i);
+    if (!rc)
+        rc = fs_roots_of_tensors(list, n, pool, progress, ret, err);
+    free(list);
+    fs_safetensors_close(s);
+    fs_map_close(&map);
+    return rc;
+}
+
 fs_status fs_provenance_roots(const char *path, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err)
 {
+    char *adapter = fs_path_join(path, "adapter_model.safetensors");
     fs_weights *w = NULL;
-    fs_status rc = fs_weights_open(path, &w, err);
+    fs_status rc;
 
+    if (!adapter)
+        return fs_fail_memory(err, strlen(path));
+    if (fs_file_exists(adapter)) {
+        rc = roots_of_adapter(adapter, pool, progress, ret, err);
+        free(adapter);
+        return rc;
+    }
+    free(adapter);
+    rc = fs_weights_open(path, &w, err);
     if (!rc)
         rc = fs_roots_of(w, pool, progress, ret, err);
     fs_weights_close(w);
@@ -165,7 +202,7 @@ fs_status fs_provenance_end(fs_record *r, const char *path, const fs_roots *root
         rc = fs_record_add(r, err, FS_RECORD_RESULT, "%s %zu %" PRIu64, hex, roots->n, roots->n_bytes);
     if (!rc)
         rc = fs_file_is_folder(path) ? tell_folder(r, path, err) : add_hashed(r, FS_RECORD_FILE, path, slash ? slash + 1 : path, err);
-    if (!rc)
+    if (!rc && !fs_record_get(r, FS_RECORD_CLASS, 0))
         rc = fs_record_add(r, err, FS_RECORD_CLASS, "A");
     if (!rc)
         rc = fs_record_write(r, &text, err);

@@ -12,7 +12,7 @@ typedef struct fs_provenance_paths {
 fs_status fs_provenance_paths_of(const char *model, fs_provenance_paths *ret, fs_error *err);
 void fs_provenance_paths_done(fs_provenance_paths *p);
 
-/* The roots of the model at path. */
+/* The roots of the model or adapter at path. */
 fs_status fs_provenance_roots(const char *path, fs_pool *pool, const fs_progress *progress, fs_roots *ret, fs_error *err);
 /* SHA-256 of a file. */
 fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err);
@@ -20,7 +20,7 @@ fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err);
 fs_status fs_provenance_data(fs_record *r, const char *path, const char *what, fs_error *err);
 /* A line parent for the model at path whose roots those are. */
 fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *roots, fs_error *err);
-/* Completes r with result, files and class A, and writes record and roots beside the model at path, whose roots those are. */
+/* Completes r with result, files and where it has none class A, and writes record and roots beside the model at path, whose roots those are. */
 fs_status fs_provenance_end(fs_record *r, const char *path, const fs_roots *roots, fs_error *err);
 /* The record of the model at path, and its bytes. FS_ERR_NOT_FOUND: it has none. */
 fs_status fs_provenance_read(const char *path, fs_record *ret, fs_buf *ret_text, fs_error *err);

@@ -44,7 +44,7 @@ static bool is_version(const char *v)
 
 static bool is_word(const char *v)
 {
-    size_t n = strspn(v, "abcdefghijklmnopqrstuvwxyz-");
+    size_t n = strspn(v, "abcdefghijklmnopqrstuvwxyz-_");
 
     return n > 0 && n < 32 && v[n] == 0;
 }

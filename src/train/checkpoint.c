@@ -7,6 +7,7 @@
 #include "formats/safetensors.h"
 #include "formats/safetensors_write.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -259,7 +260,7 @@ static fs_status write_averages(const char *folder, const fs_config *c, const fs
 }
 
 static fs_status write_parts(const char *folder, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
-                             const char *precision, const char *tokenizer_from, fs_error *err)
+                             const char *precision, const char *tokenizer_from, fs_checkpoint_beside *beside_it, void *ud, fs_error *err)
 {
     char *inner = fs_path_join(folder, "optimizer");
     fs_buf text = { 0 };
@@ -276,6 +277,8 @@ static fs_status write_parts(const char *folder, const fs_config *c, const fs_pa
                            o->beta2_t, recipe_sha256, precision);
     if (!rc)
         rc = write_text(folder, "training.json", &text, err);
+    if (!rc && beside_it)
+        rc = beside_it(ud, folder, err);
     if (!rc)
         rc = sync_folder(inner, err);
     if (!rc)
@@ -286,7 +289,7 @@ static fs_status write_parts(const char *folder, const fs_config *c, const fs_pa
 }
 
 fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_params *p, const fs_optimizer *o, const char *recipe_sha256,
-                              const char *precision, const char *tokenizer_from, fs_error *err)
+                              const char *precision, const char *tokenizer_from, fs_checkpoint_beside *beside_it, void *ud, fs_error *err)
 {
     char name[48], part_name[56], *path, *part;
     fs_status rc = FS_OK;
@@ -302,7 +305,7 @@ fs_status fs_checkpoint_write(const char *out, const fs_config *c, const fs_para
         rc = make_folder(part, err);
     }
     if (!rc)
-        rc = write_parts(part, c, p, o, recipe_sha256, precision, tokenizer_from, err);
+        rc = write_parts(part, c, p, o, recipe_sha256, precision, tokenizer_from, beside_it, ud, err);
     if (!rc && rename(part, path) != 0)
         rc = fs_fail_errno(err, errno, "cannot rename to '%s'", path);
     if (!rc)
@@ -405,7 +408,7 @@ static fs_status read_state(const char *folder, fs_optimizer *o, const char *rec
         rc = read_power(json, "beta2_t", &o->beta2_t, err);
     if (!rc && step < 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has no step", path);
-    if (!rc && !fs_bytes_equal(recipe, fs_bytes_str(recipe_sha256)))
+    if (!rc && recipe_sha256 && !fs_bytes_equal(recipe, fs_bytes_str(recipe_sha256)))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' was made by another recipe: its hash is %.*s, this one's %s", folder,
                      (int)(recipe.n_bytes < 64 ? recipe.n_bytes : 64), recipe.data ? (const char *)recipe.data : "", recipe_sha256);
     if (!rc)
@@ -436,5 +439,182 @@ fs_status fs_checkpoint_read(const char *folder, fs_params *p, fs_optimizer *o, 
         rc = read_sets(average, p, averages_set, err);
     free(inner);
     free(average);
+    return rc;
+}
+
+/* ---- roots ---- */
+
+/* Tensors that point elsewhere, with names of their own. */
+struct list {
+    fs_tensor *tensors;
+    const fs_tensor **order; /* by name */
+    size_t n, capacity;
+};
+
+static fs_status list_new(struct list *l, size_t capacity, fs_error *err)
+{
+    *l = (struct list){ .tensors = calloc(capacity, sizeof *l->tensors), .order = calloc(capacity, sizeof *l->order), .capacity = capacity };
+    return l->tensors && l->order ? FS_OK : fs_fail_memory(err, capacity * sizeof *l->tensors);
+}
+
+static void list_done(struct list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        free((char *)(uintptr_t)l->tensors[i].name);
+    free(l->tensors);
+    free(l->order);
+}
+
+static fs_status list_add(struct list *l, const fs_tensor *t, const char *suffix, fs_error *err)
+{
+    char *name = malloc(strlen(t->name) + strlen(suffix) + 1);
+
+    if (!name)
+        return fs_fail_memory(err, strlen(t->name) + 8);
+    assert(l->n < l->capacity);
+    strcat(strcpy(name, t->name), suffix);
+    l->tensors[l->n] = *t;
+    l->tensors[l->n++].name = name;
+    return FS_OK;
+}
+
+static fs_status list_params(struct list *l, const fs_params *p, const struct set *set, const char *suffix, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const fs_param *item = &p->items[i];
+        char name[NAME_MAX_BYTES];
+        fs_tensor t = { .name = name, .dtype = FS_DTYPE_F32, .n_dims = item->n_dims, .n_bytes = item->n * sizeof(float) };
+        if (!is_in(p, item, set))
+            continue;
+        name_in(p, item, set, name);
+        t.dims[0] = item->n_dims == 2 ? item->rows : item->cols;
+        t.dims[1] = item->n_dims == 2 ? item->cols : 0;
+        t.data = (const uint8_t *)data_of(item, set);
+        rc = list_add(l, &t, suffix, err);
+    }
+    return rc;
+}
+
+static fs_status list_powers(struct list *l, const double beta_t[2], fs_error *err)
+{
+    const fs_tensor t = { .name = "beta_t", .dtype = FS_DTYPE_F64, .n_dims = 1, .dims = { 2 }, .data = (const uint8_t *)beta_t, .n_bytes = 2 * sizeof *beta_t };
+
+    return list_add(l, &t, "", err);
+}
+
+static fs_status list_roots(struct list *l, fs_pool *pool, fs_roots *ret, fs_error *err)
+{
+    qsort(l->tensors, l->n, sizeof *l->tensors, fs_tensor_by_name);
+    for (size_t i = 0; i < l->n; i++)
+        l->order[i] = &l->tensors[i];
+    return fs_roots_of_tensors(l->order, l->n, pool, NULL, ret, err);
+}
+
+static fs_status state_roots(const fs_params *p, const fs_optimizer *o, fs_pool *pool, fs_roots *ret, fs_error *err)
+{
+    const double beta_t[2] = { o->beta1_t, o->beta2_t };
+    struct list l;
+    fs_status rc = list_new(&l, 3 * p->n + 1, err);
+
+    for (const struct set *s = moments_sets; s->suffix && !rc; s++)
+        rc = list_params(&l, p, s, "", err);
+    if (!rc && p->e)
+        rc = list_params(&l, p, averages_set, ".e", err);
+    if (!rc)
+        rc = list_powers(&l, beta_t, err);
+    if (!rc)
+        rc = list_roots(&l, pool, ret, err);
+    list_done(&l);
+    return rc;
+}
+
+fs_status fs_checkpoint_roots(const fs_params *p, const fs_optimizer *o, fs_pool *pool, fs_roots *ret_weights, fs_roots *ret_state, fs_error *err)
+{
+    struct list l;
+    fs_status rc = list_new(&l, p->n, err);
+
+    if (!rc)
+        rc = list_params(&l, p, weights_set, "", err);
+    if (!rc)
+        rc = list_roots(&l, pool, ret_weights, err);
+    list_done(&l);
+    if (!rc && (rc = state_roots(p, o, pool, ret_state, err)) != FS_OK)
+        fs_roots_done(ret_weights);
+    return rc;
+}
+
+/* A file of tensors that is there. */
+struct stored {
+    fs_map map;
+    fs_safetensors *tensors;
+};
+
+static fs_status open_stored(struct stored *f, const char *folder, const char *inner, const char *name, fs_error *err)
+{
+    char *in = fs_path_join(folder, inner), *path = in ? fs_path_join(in, name) : NULL;
+    fs_status rc = path ? fs_map_open(&f->map, path, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = fs_safetensors_open(f->map.bytes, path, &f->tensors, err);
+    free(in);
+    free(path);
+    return rc;
+}
+
+static fs_status list_stored(struct list *l, const struct stored *f, const char *suffix, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; f->tensors && i < fs_safetensors_n_tensors(f->tensors) && !rc; i++)
+        rc = list_add(l, fs_safetensors_tensor_at(f->tensors, i), suffix, err);
+    return rc;
+}
+
+static void close_stored(struct stored *f)
+{
+    fs_safetensors_close(f->tensors);
+    fs_map_close(&f->map);
+}
+
+static bool has_averages(const char *folder)
+{
+    char *path = fs_path_join(folder, "average");
+    bool is = path && fs_file_is_folder(path);
+
+    free(path);
+    return is;
+}
+
+fs_status fs_checkpoint_state_roots(const char *folder, fs_pool *pool, fs_roots *ret, fs_error *err)
+{
+    char *pairs = fs_path_join(folder, ADAPTER_FILE);
+    struct stored moments = { 0 }, averages = { 0 };
+    struct list l = { 0 };
+    fs_optimizer o = { 0 };
+    double beta_t[2];
+    fs_status rc = pairs ? read_state(folder, &o, NULL, err) : fs_fail_memory(err, strlen(folder));
+
+    if (!rc)
+        rc = open_stored(&moments, folder, "optimizer", "model.safetensors", err);
+    if (!rc && has_averages(folder))
+        rc = open_stored(&averages, folder, "average", fs_file_exists(pairs) ? ADAPTER_FILE : "model.safetensors", err);
+    if (!rc)
+        rc = list_new(&l, fs_safetensors_n_tensors(moments.tensors) + (averages.tensors ? fs_safetensors_n_tensors(averages.tensors) : 0) + 1, err);
+    if (!rc)
+        rc = list_stored(&l, &moments, "", err);
+    if (!rc)
+        rc = list_stored(&l, &averages, ".e", err);
+    beta_t[0] = o.beta1_t;
+    beta_t[1] = o.beta2_t;
+    if (!rc)
+        rc = list_powers(&l, beta_t, err);
+    if (!rc)
+        rc = list_roots(&l, pool, ret, err);
+    list_done(&l);
+    close_stored(&moments);
+    close_stored(&averages);
+    free(pairs);
     return rc;
 }

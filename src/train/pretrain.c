@@ -2,6 +2,7 @@
 #include "train/pretrain.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "train/checkpoint.h"
 #include "train/esft.h"
 #include "train/feed.h"
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct run {
     fs_stage s;
@@ -67,6 +69,76 @@ static fs_status make_trainer(struct run *u, fs_error *err)
     return rc || u->sequences ? rc : fs_fail_memory(err, sequences * sizeof *u->sequences);
 }
 
+/* ---- the record ---- */
+
+static const char *base_name(const char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    return path + n;
+}
+
+/* Of shards the index, which has the hash of each. */
+static fs_status tell_files(struct run *u, char *const *files, int n, const char *what, fs_error *err)
+{
+    bool shards = u->r->data == FS_RECIPE_SHARDS;
+    fs_status rc = FS_OK;
+
+    for (int i = 0; i < n && !rc; i++) {
+        char *path = shards ? fs_path_join(files[i], "index.json") : strdup(files[i]);
+        fs_buf line = { 0 };
+        rc = path ? fs_buf_printf(&line, err, "%s %s", what, base_name(files[i])) : fs_fail_memory(err, strlen(files[i]));
+        if (!rc)
+            rc = fs_stage_tell_file(&u->s, line.data, path, err);
+        free(path);
+        fs_buf_done(&line);
+    }
+    return rc;
+}
+
+/* The sequences of the whole run: u32 n, n ids, n targets (i32, little-endian) of each. */
+static fs_status tell_tokens(struct run *u, fs_error *err)
+{
+    uint64_t end = u->r->steps * u->r->rows;
+    fs_root_stream stream = { 0 };
+    fs_root root;
+    uint32_t n = 0;
+    fs_status rc = FS_OK;
+
+    for (uint64_t row = 0; row < end && !rc; row += u->r->micro_rows) {
+        uint64_t left = end - row;
+        rc = fs_feed_rows(u->feed, row, left < u->r->micro_rows ? (uint32_t)left : u->r->micro_rows, 0, u->sequences, &n, err);
+        for (uint32_t i = 0; i < n && !rc; i++) {
+            const fs_train_sequence *s = &u->sequences[i];
+            rc = fs_root_stream_put(&stream, &s->n, sizeof s->n, err);
+            if (!rc)
+                rc = fs_root_stream_put(&stream, s->ids, s->n * sizeof *s->ids, err);
+            if (!rc)
+                rc = fs_root_stream_put(&stream, s->targets, s->n * sizeof *s->targets, err);
+        }
+    }
+    if (!rc)
+        rc = fs_root_stream_end(&stream, &root, err);
+    fs_root_stream_done(&stream);
+    return rc ? rc : fs_stage_tell_root(&u->s, "tokens", &root, err);
+}
+
+static fs_status tell_data(struct run *u, fs_error *err)
+{
+    const fs_recipe *r = u->r;
+    fs_status rc = fs_history_tells(&u->s.history) ? tell_tokens(u, err) : FS_OK;
+
+    if (!rc)
+        rc = tell_files(u, r->files, r->n_files, r->data == FS_RECIPE_SHARDS ? "shards" : "source", err);
+    if (!rc)
+        rc = tell_files(u, r->validation_files.items, r->validation_files.n, r->data == FS_RECIPE_SHARDS ? "held-shards" : "held-source", err);
+    return rc ? rc : fs_stage_tell_tokenizer(&u->s, err);
+}
+
 static void tell_plan(struct run *u, double seconds_step)
 {
     fs_feed_counts n = u->feed ? fs_feed_count(u->feed) : (fs_feed_counts){ 0 };
@@ -81,21 +153,18 @@ static void tell_plan(struct run *u, double seconds_step)
 static fs_status put_trace(struct run *u, const fs_stage_step *s, fs_error *err)
 {
     const fs_train_loss *loss = &s->pretrain.loss;
-    fs_buf line = { 0 };
-    fs_status rc = fs_buf_printf(&line, err, "{\"step\":%" PRIu64 ",\"loss\":\"%a\",\"mtp\":\"%a\",\"balance\":\"%a\",\"grad_norm\":\"%a\",\"lr\":\"%a\"",
-                                 s->step, loss->loss, loss->mtp, loss->balance, (double)s->pretrain.grad_norm, s->lr);
+    fs_buf fields = { 0 };
+    fs_status rc = fs_buf_printf(&fields, err, ",\"mtp\":\"%a\",\"balance\":\"%a\",\"lr\":\"%a\"", loss->mtp, loss->balance, s->lr);
 
     if (!rc && !isnan(s->pretrain.start))
-        rc = fs_buf_printf(&line, err, ",\"start\":\"%a\"", s->pretrain.start);
+        rc = fs_buf_printf(&fields, err, ",\"start\":\"%a\"", s->pretrain.start);
     if (!rc && !isnan(s->pretrain.validation))
-        rc = fs_buf_printf(&line, err, ",\"validation\":\"%a\"", s->pretrain.validation);
+        rc = fs_buf_printf(&fields, err, ",\"validation\":\"%a\"", s->pretrain.validation);
     if (!rc && u->r->teacher)
-        rc = fs_buf_printf(&line, err, ",\"divergence\":\"%a\"", loss->divergence);
+        rc = fs_buf_printf(&fields, err, ",\"divergence\":\"%a\"", loss->divergence);
     if (!rc)
-        rc = fs_buf_append_str(&line, "}\n", err);
-    if (!rc)
-        rc = fs_stage_trace_put(&u->s, &line, err);
-    fs_buf_done(&line);
+        rc = fs_stage_trace(&u->s, s, loss->loss, s->pretrain.grad_norm, fields.data, err);
+    fs_buf_done(&fields);
     return rc;
 }
 
@@ -244,7 +313,7 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
 {
     struct run u = { .r = r, .events = events };
     double seconds_step = 0;
-    fs_status rc = fs_stage_open(&u.s, r, pool, kernels, err);
+    fs_status rc = fs_stage_open(&u.s, r, pool, kernels, events, err);
 
     if (!rc)
         rc = open_data(&u, err);
@@ -256,6 +325,8 @@ fs_status fs_pretrain(const fs_recipe *r, fs_pool *pool, const fs_kernels *kerne
         rc = fs_stage_fill(&u.s, resume, err);
     if (!rc && !dry_run && r->esft.p > 0)
         rc = find_experts(&u, true, err);
+    if (!rc && !dry_run)
+        rc = tell_data(&u, err);
     if (!rc && dry_run && u.feed)
         rc = measure(&u, &seconds_step, err);
     if (!rc)

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -430,6 +431,120 @@ static fs_status complete_program(fs_recipe *r, const fs_recipe_place *place, fs
     return rc;
 }
 
+/* ---- the canonical text ---- */
+
+/* What changes no bit; trace_every is told as it turns out. */
+static bool is_free(const struct field *f)
+{
+    static const char *const names[][2] = { { "", "out" }, { "", "trace_every" }, { "batch", "micro_rows" }, { "policy", "sequences" }, { "policy", "micro_tokens" } };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i][0], f->section) == 0 && strcmp(names[i][1], f->key) == 0)
+            return true;
+    return false;
+}
+
+/* The shortest spelling that reads as v. */
+static fs_status put_number(fs_buf *out, double v, fs_error *err)
+{
+    char text[40];
+    int digits = 1;
+
+    do
+        snprintf(text, sizeof text, "%.*g", digits, v);
+    while (digits++ < 17 && strtod(text, NULL) != v);
+    return fs_buf_append_str(out, text, err);
+}
+
+static fs_status put_globs(fs_buf *out, const fs_recipe_globs *globs, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (int i = 0; i < globs->n && !rc; i++) {
+        rc = fs_buf_append_str(out, i ? ", " : "[", err);
+        if (!rc)
+            rc = fs_json_quote(out, fs_bytes_str(globs->items[i]), err);
+    }
+    return rc ? rc : fs_buf_append_str(out, globs->n ? "]" : "", err);
+}
+
+static fs_status put_groups(fs_buf *out, const fs_recipe *r, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (int i = 0; i < r->n_groups && !rc; i++) {
+        const fs_recipe_group *g = &r->groups[i];
+        rc = fs_buf_append_str(out, i ? ", {match: " : "[{match: ", err);
+        if (!rc)
+            rc = fs_json_quote(out, fs_bytes_str(g->match), err);
+        if (!rc)
+            rc = fs_buf_append_str(out, ", lr_scale: ", err);
+        if (!rc)
+            rc = put_number(out, g->lr_scale, err);
+        if (!rc && g->weight_decay >= 0)
+            rc = fs_buf_append_str(out, ", weight_decay: ", err);
+        if (!rc && g->weight_decay >= 0)
+            rc = put_number(out, g->weight_decay, err);
+        if (!rc)
+            rc = fs_buf_append_str(out, "}", err);
+    }
+    return rc ? rc : fs_buf_append_str(out, r->n_groups ? "]" : "", err);
+}
+
+/* Nothing where the value is not one that the key can be given: then it was not given, and has no meaning here. */
+static fs_status put_value(fs_buf *out, const fs_recipe *r, const struct field *f, fs_error *err)
+{
+    double v;
+
+    switch (f->kind) {
+    case INTEGER:
+        v = (double)*(const uint64_t *)f->to;
+        return v >= f->min && v <= f->max ? fs_buf_printf(out, err, "%" PRIu64, *(const uint64_t *)f->to) : FS_OK;
+    case NUMBER:
+        v = *(const double *)f->to;
+        return v >= f->min && v <= f->max ? put_number(out, v, err) : FS_OK;
+    case FLAG:
+        return fs_buf_append_str(out, *(const bool *)f->to ? "true" : "false", err);
+    case WORD:
+        return f->to && *(const char *const *)f->to ? fs_buf_append_str(out, *(const char *const *)f->to, err) : FS_OK;
+    case GLOBS:
+        return put_globs(out, f->to, err);
+    case GROUPS:
+        return put_groups(out, r, err);
+    default:
+        return FS_OK;
+    }
+}
+
+static fs_status put_canonical(fs_recipe *r, const struct field *fields, fs_error *err)
+{
+    fs_buf value = { 0 };
+    fs_status rc = FS_OK;
+
+    for (const struct field *f = fields; f->key && !rc; f++) {
+        if (!(f->stages & 1u << r->stage) || is_free(f) || (strcmp(f->section, "lora") == 0 && !r->lora.r) ||
+            (strcmp(f->section, "validation") == 0 && !r->validation_files.n) || (strcmp(f->section, "esft") == 0 && r->esft.p == 0))
+            continue;
+        fs_buf_clear(&value);
+        rc = put_value(&value, r, f, err);
+        if (!rc && value.n_bytes)
+            rc = fs_buf_printf(&r->canonical, err, "%s%s%s %s\n", f->section, *f->section ? "." : "", f->key, value.data);
+    }
+    fs_buf_done(&value);
+    return rc;
+}
+
+/* Of a task, what it has by itself is given too. */
+static void give_task(struct numbers *n, const fs_recipe *r)
+{
+    const fs_task_options *t = &r->task_options;
+
+    n->level_min = (uint64_t)t->level_min;
+    n->level_max = (uint64_t)t->level_max;
+    n->number_max = (uint64_t)t->number_max;
+    n->target_max = (uint64_t)t->target_max;
+}
+
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
     struct numbers n = { .kind = "text", .optimizer = "adamw", .esft_score = "token", .esft_save = "adapter", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo",
@@ -442,6 +557,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "out", PATH, &r->out, 0, 0, BOTH },
         { "", "checkpoint_every", INTEGER, &r->checkpoint_every, 0, 1e9, BOTH },
         { "", "precision", WORD, &n.precision, 0, 0, BOTH },
+        { "", "trace_every", INTEGER, &r->trace_every, 1, 1e9, BOTH },
         { "", "model", WORD, NULL, 0, 0, BOTH },
         { "", "data", WORD, NULL, 0, 0, PRE },
         { "", "batch", WORD, NULL, 0, 0, PRE },
@@ -571,7 +687,11 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         rc = complete_tokenizer(r, err);
     if (!rc)
         rc = complete_program(r, place, err);
-    return rc ? rc : settle(r, &n, path, err);
+    if (!rc)
+        rc = settle(r, &n, path, err);
+    if (!rc && fs_recipe_samples(r))
+        give_task(&n, r);
+    return rc ? rc : put_canonical(r, fields, err);
 }
 
 bool fs_recipe_stage_of(const char *word, fs_recipe_stage *ret)
@@ -643,6 +763,7 @@ void fs_recipe_done(fs_recipe *r)
     free(r->lora_from);
     for (int i = 0; i < r->n_groups; i++)
         free(r->groups[i].match);
+    fs_buf_done(&r->canonical);
     free(r->out);
     free(r->config);
     free(r->from);

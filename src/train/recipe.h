@@ -6,6 +6,7 @@
  *   out: runs/a                      checkpoints, trace
  *   checkpoint_every: 50             steps; 0: at the end only
  *   precision: f32                   or bf16: products of class RN1-bf16, masters stay f32
+ *   trace_every: 10                  steps between roots of weights and state in the trace; by default so that they cost less than 2 %
  *   model:
  *     config: config.json            a model from nothing, or
  *     from: FOLDER                   one that goes on
@@ -77,7 +78,7 @@ typedef struct fs_recipe_group {
 } fs_recipe_group;
 
 typedef struct fs_recipe {
-    uint64_t seed, steps, checkpoint_every;
+    uint64_t seed, steps, checkpoint_every, trace_every; /* trace_every 0: not given */
     char *out, *config, *from, *tokenizer; /* paths as they are to be opened; NULL: not given */
     char *files[FS_RECIPE_FILES_MAX];
     int n_files;
@@ -111,6 +112,7 @@ typedef struct fs_recipe {
     fs_recipe_globs program;
     fs_grpo_options grpo; /* its seed and stop tokens are not filled in */
     char sha256[65]; /* of the recipe's text */
+    fs_buf canonical; /* a line "section.key value" for every key that decides bits, but for paths; every default is written out */
     /* Of a dry run: what an earlier stage is still to make. model: config is of the shape that from will have. */
     bool model_later, data_later, teacher_later;
 } fs_recipe;

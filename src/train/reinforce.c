@@ -120,14 +120,13 @@ static void tell_plan(struct run *u)
 /* Floats as hexadecimal: equal text is equal bits. */
 static fs_status put_trace(struct run *u, const fs_stage_step *s, fs_error *err)
 {
-    fs_buf line = { 0 };
-    fs_status rc = fs_buf_printf(&line, err, "{\"step\":%" PRIu64 ",\"loss\":\"%a\",\"reward\":\"%a\",\"entropy\":\"%a\",\"tokens\":%" PRIu64
-                                             ",\"grad_norm\":\"%a\",\"lr\":\"%a\"}\n",
-                                 s->step, s->grpo.policy.loss, s->grpo.reward, s->grpo.entropy, s->grpo.n_tokens, (double)s->grpo.grad_norm, s->lr);
+    fs_buf fields = { 0 };
+    fs_status rc = fs_buf_printf(&fields, err, ",\"reward\":\"%a\",\"entropy\":\"%a\",\"tokens\":%" PRIu64 ",\"lr\":\"%a\"", s->grpo.reward, s->grpo.entropy,
+                                 s->grpo.n_tokens, s->lr);
 
     if (!rc)
-        rc = fs_stage_trace_put(&u->s, &line, err);
-    fs_buf_done(&line);
+        rc = fs_stage_trace(&u->s, s, s->grpo.policy.loss, s->grpo.grad_norm, fields.data, err);
+    fs_buf_done(&fields);
     return rc;
 }
 
@@ -173,7 +172,7 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
                        fs_error *err)
 {
     struct run u = { .r = r, .events = events };
-    fs_status rc = fs_stage_open(&u.s, r, pool, kernels, err);
+    fs_status rc = fs_stage_open(&u.s, r, pool, kernels, events, err);
 
     if (!rc)
         rc = make(&u, err);
@@ -183,6 +182,8 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
         rc = fs_grpo_new(u.s.trainer, u.reference, u.s.config, pool, kernels, &u.options, &u.grpo, err);
     if (!rc && !dry_run)
         rc = fs_stage_fill(&u.s, resume, err);
+    if (!rc && !dry_run)
+        rc = fs_stage_tell_tokenizer(&u.s, err);
     if (!rc)
         tell_plan(&u);
     if (!rc && !dry_run)

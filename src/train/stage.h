@@ -4,6 +4,7 @@
 #define FS_TRAIN_STAGE_H
 
 #include "text/tokenizer.h"
+#include "train/history.h"
 #include "train/metrics.h"
 #include "train/recipe.h"
 #include "train/trainer.h"
@@ -32,13 +33,15 @@ typedef struct fs_stage_step {
     };
 } fs_stage_step;
 
-/* What a run tells of; all three are there. */
+/* What a run tells of; all three functions are there. */
 typedef struct fs_stage_events {
     void (*plan)(void *ud, const fs_stage_plan *plan);
     /* false: the run writes a checkpoint and ends with FS_ERR_INTERRUPTED. */
     bool (*step)(void *ud, const fs_stage_step *step);
     void (*checkpoint)(void *ud, uint64_t step);
     void *ud;
+    const fs_record *origin; /* of the records that checkpoints get (history.h); NULL: they get none */
+    fs_history_check *check; /* a run that is only compared, and writes nothing; NULL: an ordinary one */
 } fs_stage_events;
 
 typedef struct fs_stage {
@@ -56,12 +59,14 @@ typedef struct fs_stage {
     fs_low_rank_options low_rank; /* of the recipe's lora */
     fs_optimizer optimizer;
     char *resumed_from;
-    int trace_fd;
-    fs_metrics *metrics;
+    fs_history history;
+    fs_metrics *metrics;     /* NULL: a check */
+    fs_roots roots, state_roots; /* of weights and state behind step rooted */
+    uint64_t rooted;
 } fs_stage;
 
 /* The model's shape. On failure fs_stage_close is still due. */
-fs_status fs_stage_open(fs_stage *s, const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, fs_error *err);
+fs_status fs_stage_open(fs_stage *s, const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, const fs_stage_events *events, fs_error *err);
 void fs_stage_close(fs_stage *s);
 /* Finds the tokenizer's folder, which goes along with checkpoints, and opens it: not at all, if there is one, or there must be one. */
 typedef enum fs_stage_reading { FS_STAGE_COPY, FS_STAGE_MAY_READ, FS_STAGE_MUST_READ } fs_stage_reading;
@@ -70,16 +75,24 @@ fs_status fs_stage_tokenizer(fs_stage *s, fs_stage_reading how, fs_error *err);
 fs_status fs_stage_trainer(fs_stage *s, const fs_trainer_options *o, fs_error *err);
 /* Weights of the newest checkpoint in the recipe's out, which resume must allow, or of the recipe. */
 fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);
-/* Parameters and what is resumed. */
-void fs_stage_plan_of(const fs_stage *s, fs_stage_plan *ret);
+/* Parameters and what is resumed; ret has tokens_step. */
+void fs_stage_plan_of(fs_stage *s, fs_stage_plan *ret);
+
+/* Lines of the record, before the run: the file at path as data ("source a.jsonl"), or a root. Nothing where no record is wanted. */
+fs_status fs_stage_tell_file(fs_stage *s, const char *what, const char *path, fs_error *err);
+fs_status fs_stage_tell_root(fs_stage *s, const char *what, const fs_root *root, fs_error *err);
+/* The tokenizer's file, where there is one. */
+fs_status fs_stage_tell_tokenizer(fs_stage *s, fs_error *err);
+/* The model or adapter at path as a parent, behind model.from, which fs_stage_fill tells. */
+fs_status fs_stage_tell_parent(fs_stage *s, const char *path, fs_error *err);
 
 /* Steps from the optimiser's to the recipe's last, with checkpoints when they are due. take does one: it has step, steps and lr, fills
- * in the rest, moves the optimiser's step on by one, and puts the step's line of the trace and its metrics.
- * trace.jsonl and metrics.jsonl in out begin behind the line of the optimiser's step; lines of later steps, which a killed run may have
- * written, go. */
+ * in the rest, moves the optimiser's step on by one, and puts the step's row of the trace and its metrics.
+ * metrics.jsonl in out begins behind the line of the optimiser's step. */
 typedef fs_status fs_stage_take_fn(void *ud, fs_stage_step *step, fs_error *err);
 fs_status fs_stage_run(fs_stage *s, fs_stage_take_fn *take, void *ud, const fs_stage_events *events, fs_error *err);
-fs_status fs_stage_trace_put(fs_stage *s, const fs_buf *line, fs_error *err);
+/* The step's row, with the roots where they are due; fields: what else its line says, ",\"reward\":...", or empty. */
+fs_status fs_stage_trace(fs_stage *s, const fs_stage_step *step, double loss, float grad_norm, const char *fields, fs_error *err);
 /* tokens_s and the like may differ from run to run: metrics are for looking at, the trace is what is compared. */
 fs_status fs_stage_metrics(fs_stage *s, uint64_t step, const fs_metric *items, size_t n, fs_error *err);
 

@@ -255,7 +255,7 @@ def test_a_file_is_gone_through_epoch_by_epoch(farseek, folder, tmp_path):
               rewards={"right": 1, "program": ["./log.sh", str(tmp_path / f"log{i}")], "program_weight": 0}, **more)
         farseek("train", folder / "f.yaml", *args)
         want = want or result(tmp_path / "f0", 6)
-        assert result(tmp_path / f"f{i}", 6) == want
+        assert result(tmp_path / f"f{i}", 6)[:3] == want[:3]  # the record has the program's arguments
     asked = [json.loads(x)["prompt"] for x in (tmp_path / "log0").read_text().splitlines()][::2]
     everything = sorted(json.loads(x)["prompt"] for x in (folder / "nine.jsonl").read_text().splitlines())
     assert sorted(asked[:9]) == sorted(asked[9:]) == everything and asked[:9] != asked[9:]

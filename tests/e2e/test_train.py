@@ -86,14 +86,17 @@ def test_killed_at_any_moment(farseek, folder, precision):
     path, out = recipe(folder, out="killed", checkpoint_every=3, precision=precision), folder / "killed"
     rng, kills = random.Random(5), 0
     while not (out / f"step-{STEPS:08d}").exists() and kills < 60:
+        done = max([int(d.name[5:]) for d in out.glob("step-????????")], default=0)
+        upto, trace = done + rng.randrange(1, 9), out / "trace.jsonl"  # a few steps behind the checkpoint
+        before = trace.stat().st_ino if trace.exists() else 0  # what the killed run wrote behind it goes
         p = subprocess.Popen([*BINARY, "train", str(path), "--resume", "--threads", str(1 + kills % 3)], stderr=subprocess.DEVNULL)
-        try:
-            p.wait(timeout=rng.uniform(0.05, 0.3) + 0.1 * kills)
-            assert p.returncode == 0
-        except subprocess.TimeoutExpired:
+        while p.poll() is None and not (trace.exists() and trace.stat().st_ino != before and trace.read_bytes().count(b"\n") >= upto):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.02))
+        if p.poll() is None:
             p.send_signal(signal.SIGKILL)
-            p.wait()
             kills += 1
+        assert p.wait() in (0, -signal.SIGKILL)
     assert kills >= 2, "the run was never killed"
     assert result(out) == result(folder / "whole")
 
@@ -251,6 +254,9 @@ def test_no_nan_survives(farseek, folder):
     tensors = {k: v.copy() for k, v in safetensors.numpy.load_file(file).items()}
     tensors["model.layers.0.mlp.up_proj.weight"][:] = 3e38
     safetensors.numpy.save_file(tensors, file)
+    r = farseek("train", recipe(folder, "more.yaml", out="more", model={"from": "out/step-00000002"}), check=False)
+    assert r.returncode == 1 and "not those of its record" in r.stderr
+    (model / "farseek.rec").unlink()
     r = farseek("train", recipe(folder, "more.yaml", out="more", model={"from": "out/step-00000002"}), check=False)
     assert r.returncode == 1 and "step 1" in r.stderr and "NaN" in r.stderr, r.stderr
     assert not list(folder.glob("more/step-*"))
