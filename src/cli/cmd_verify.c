@@ -5,25 +5,32 @@
 #include "cli/interrupt.h"
 #include "cli/make.h"
 #include "cli/origin.h"
+#include "cli/retrain.h"
 #include "crypto/minisign.h"
 #include "lineage/provenance.h"
+#include "train/checkpoint.h"
+#include "train/history.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 static struct {
-    const char *key, *rerun, *imatrix, *work;
+    const char *key, *imatrix, *work, *data, *segment, *isa;
     int n_threads;
-    bool json;
-} opt = { .work = NULL };
+    bool rerun, json;
+} opt;
 
 static const fs_option options[] = {
     FS_OPT_STR("key", 'k', opt.key, "FILE|BASE64", "the public key whose signature the record must have"),
-    FS_OPT_STR("rerun", 0, opt.rerun, "MODEL", "do it again from this parent, and compare"),
+    FS_OPT_FLAG("rerun", 0, opt.rerun, "do it again from the parents, and compare"),
+    FS_OPT_STR("segment", 0, opt.segment, "I/N", "of a training do only the I-th of N parts again, from a checkpoint that was kept"),
+    FS_OPT_STR("data", 0, opt.data, "FOLDER", "where a training's data is, and parents that are not named; both are found by their hashes"),
     FS_OPT_STR("imatrix", 0, opt.imatrix, "FILE", "the importance matrix, where the record has one"),
     FS_OPT_STR("work", 0, opt.work, "FOLDER", "where --rerun writes (default $TMPDIR, else /tmp)"),
+    FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "do a training again with this instruction set; changes nothing"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
@@ -31,13 +38,17 @@ static const fs_option options[] = {
 
 typedef struct verification {
     const char *path;
+    const char *const *parents; /* [n_parents] that were named */
+    int n_parents;
     fs_pool *pool;
     fs_record record;
     fs_buf text;
     fs_roots roots;
     fs_buf said;    /* JSON: the sentences, as a list's items */
     size_t n_wrong;
+    fs_trace trace;
     bool is_signed, key_checked, rerun;
+    uint64_t first, last; /* steps of a training that were done again; 0: none */
     char signer[17];
 } verification;
 
@@ -58,6 +69,20 @@ static void wrong(verification *v, const char *sentence)
 {
     on_wrong(v, sentence);
     v->n_wrong++;
+}
+
+static void wrong_about(verification *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void wrong_about(verification *v, const char *format, ...)
+{
+    fs_error e;
+    char sentence[sizeof e.message];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, sizeof sentence, format, args);
+    va_end(args);
+    fs_fail(&e, FS_ERR_FORMAT, "%s", sentence); /* without control characters */
+    wrong(v, e.message);
 }
 
 static void good(const char *what, const char *detail)
@@ -159,40 +184,28 @@ static fs_status compare_arithmetic(verification *v, fs_error *err)
     return FS_OK;
 }
 
-static fs_status do_again(verification *v, fs_error *err)
+static fs_status make_work_folder(char **ret, fs_error *err)
 {
     const char *tmp = opt.work ? opt.work : getenv("TMPDIR") && *getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
-    char *folder = NULL, *out = NULL, *parent = NULL;
-    fs_make m;
+    char *folder = fs_path_join(tmp, "farseek-verify.XXXXXX");
+
+    if (!folder)
+        return fs_fail_memory(err, strlen(tmp) + 32);
+    if (!mkdtemp(folder)) {
+        free(folder);
+        return fs_fail_errno(err, errno, "cannot make a folder in '%s'", tmp);
+    }
+    *ret = folder;
+    return FS_OK;
+}
+
+static fs_status make_again(verification *v, const fs_make *m, const char *parent, const char *out, fs_error *err)
+{
     fs_roots again = { 0 };
     size_t before = v->n_wrong;
     char hex[65];
-    fs_status rc = fs_make_from_record(&v->record, opt.imatrix, &m, err);
+    fs_status rc = fs_make_model(m, parent, out, err);
 
-    if (!rc)
-        rc = fs_model_path(opt.rerun, &parent, err);
-    if (!rc)
-        rc = compare_parent(v, parent, err);
-    if (!rc)
-        rc = compare_arithmetic(v, err);
-    if (rc || v->n_wrong > before) {
-        free(parent);
-        return rc;
-    }
-    folder = fs_path_join(tmp, "farseek-verify.XXXXXX");
-    if (!folder)
-        rc = fs_fail_memory(err, strlen(tmp) + 32);
-    else if (!mkdtemp(folder)) {
-        rc = fs_fail_errno(err, errno, "cannot make a folder in '%s'", tmp);
-        free(folder);
-        folder = NULL;
-    }
-    out = folder ? fs_path_join(folder, fs_make_is_gguf(&v->record) ? "again.gguf" : "again") : NULL;
-    if (!rc && !out)
-        rc = fs_fail_memory(err, strlen(folder) + 16);
-    m.n_threads = opt.n_threads;
-    if (!rc)
-        rc = fs_make_model(&m, parent, out, err);
     if (!rc)
         rc = fs_origin_roots(out, v->pool, &again, err);
     if (!rc) {
@@ -203,14 +216,222 @@ static fs_status do_again(verification *v, fs_error *err)
             good("done again, the same root ", hex);
     }
     fs_roots_done(&again);
+    return rc;
+}
+
+static fs_status convert_again(verification *v, const char *folder, fs_error *err)
+{
+    char *out = fs_path_join(folder, fs_make_is_gguf(&v->record) ? "again.gguf" : "again"), *parent = NULL;
+    size_t before = v->n_wrong;
+    fs_make m = { 0 };
+    fs_status rc = out ? fs_make_from_record(&v->record, opt.imatrix, &m, err) : fs_fail_memory(err, strlen(folder) + 16);
+
+    if (!rc && v->n_parents != 1)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "--rerun wants the model that it was made from: verify MODEL --rerun PARENT");
+    if (!rc)
+        rc = fs_model_path(v->parents[0], &parent, err);
+    if (!rc)
+        rc = compare_parent(v, parent, err);
+    if (!rc)
+        rc = compare_arithmetic(v, err);
+    m.n_threads = opt.n_threads;
+    if (!rc && v->n_wrong == before)
+        rc = make_again(v, &m, parent, out, err);
     if (out && fs_file_is_folder(out))
         fs_folder_remove(out);
-    if (folder)
-        fs_folder_remove(folder);
     free(out);
-    free(folder);
     free(parent);
     return rc;
+}
+
+static fs_status read_segment(fs_retrain *o, fs_error *err)
+{
+    unsigned long long i = 0, n = 0;
+    char rest = 0;
+
+    if (!opt.segment)
+        return FS_OK;
+    if (sscanf(opt.segment, "%9llu/%9llu%c", &i, &n, &rest) != 2 || i < 1 || i > n)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--segment is '%.40s', it wants 1/4, 2/4, ...", opt.segment);
+    o->segment = i;
+    o->n_segments = n;
+    return FS_OK;
+}
+
+static fs_status train_again(verification *v, const char *folder, fs_error *err)
+{
+    fs_retrain o = { .model = v->path, .parents = v->parents, .n_parents = v->n_parents, .data = opt.data, .work = folder, .isa = opt.isa,
+                     .n_threads = opt.n_threads };
+    char steps[80];
+    fs_status rc = read_segment(&o, err);
+
+    if (!rc)
+        rc = compare_arithmetic(v, err);
+    if (!rc)
+        rc = fs_retrain_run(&o, &v->record, &v->trace, err);
+    if (rc && o.departed) {
+        wrong(v, err->message);
+        rc = FS_OK;
+    } else if (!rc) {
+        snprintf(steps, sizeof steps, "steps %" PRIu64 " to %" PRIu64 " of %zu", o.first, o.last, v->trace.n);
+        good("done again, every row the trace's: ", steps);
+    }
+    v->rerun = !rc;
+    v->first = o.first;
+    v->last = o.last;
+    return rc;
+}
+
+static fs_status do_again(verification *v, fs_error *err)
+{
+    char *folder = NULL;
+    fs_status rc = make_work_folder(&folder, err);
+
+    if (!rc)
+        rc = fs_retrain_can(&v->record) ? train_again(v, folder, err) : convert_again(v, folder, err);
+    if (folder)
+        fs_folder_remove(folder);
+    free(folder);
+    return rc;
+}
+
+/* ---- what a training leaves beside its model ---- */
+
+static bool root_differs(verification *v, const char *what, const fs_root *have, const fs_root *want)
+{
+    char a[65], b[65];
+
+    if (fs_root_equal(have, want))
+        return false;
+    fs_root_hex(have, a);
+    fs_root_hex(want, b);
+    wrong_about(v, "%s %s, the record says %s", what, a, b);
+    return true;
+}
+
+static fs_status check_trace(verification *v, fs_error *err)
+{
+    char *path = fs_path_join(v->path, FS_TRACE_FILE);
+    fs_root want, have, result, state;
+    uint64_t numbers[2], unused[2];
+    const fs_trace_row *last;
+    fs_buf text = { 0 };
+    fs_error why = { 0 };
+    fs_status rc = path ? FS_OK : fs_fail_memory(err, strlen(v->path));
+
+    if (rc || !fs_file_exists(path)) { /* that it is missing has been said: it is one of the record's files */
+        free(path);
+        return rc;
+    }
+    rc = fs_file_read(path, FS_TRACE_BYTES_MAX, &text, err);
+    if (!rc && fs_trace_read(fs_buf_bytes(&text), path, &v->trace, &why))
+        wrong(v, why.message);
+    fs_buf_done(&text);
+    free(path);
+    if (rc || why.code)
+        return rc;
+    fs_record_root_and_numbers(fs_record_get(&v->record, FS_RECORD_TRACE, 0), &want, numbers);
+    if (v->trace.n != numbers[0])
+        wrong_about(v, "the trace has %zu steps, the record %" PRIu64, v->trace.n, numbers[0]);
+    rc = fs_trace_root(&v->trace, v->trace.n, &have, err);
+    if (!rc && !root_differs(v, "the trace's root is", &have, &want) && v->trace.n > 0) {
+        last = &v->trace.rows[v->trace.n - 1];
+        fs_record_result(&v->record, &result);
+        if (last->traced)
+            root_differs(v, "the trace's last weights are", &last->weights, &result);
+        if (last->traced && fs_record_get(&v->record, FS_RECORD_STATE, 0)) {
+            fs_record_root_and_numbers(fs_record_get(&v->record, FS_RECORD_STATE, 0), &state, unused);
+            root_differs(v, "the trace's last state is", &last->state, &state);
+        }
+    }
+    return rc;
+}
+
+/* The first line that recipe.yaml has otherwise than the record's recipe is. */
+static fs_status check_recipe(verification *v, fs_error *err)
+{
+    char *path = fs_path_join(v->path, FS_RECIPE_FILE);
+    fs_buf want = { 0 }, have = { 0 };
+    fs_status rc = path ? fs_history_recipe(&v->record, &want, err) : fs_fail_memory(err, strlen(v->path));
+
+    if (!rc && fs_file_exists(path) && (rc = fs_file_read(path, FS_RECORD_BYTES_MAX, &have, err)) == FS_OK &&
+        !fs_bytes_equal(fs_buf_bytes(&want), fs_buf_bytes(&have))) {
+        const char *a = want.data ? want.data : "", *b = have.data ? have.data : "";
+        size_t line = 0, number = 1;
+        for (size_t at = 0; a[at] && a[at] == b[at]; at++)
+            if (a[at] == '\n') {
+                line = at + 1;
+                number++;
+            }
+        wrong_about(v, FS_RECIPE_FILE ", line %zu: the record's recipe has '%.*s' there", number, (int)strcspn(a + line, "\n"), a + line);
+    }
+    fs_buf_done(&want);
+    fs_buf_done(&have);
+    free(path);
+    return rc;
+}
+
+static fs_status check_state(verification *v, fs_error *err)
+{
+    const char *value = fs_record_get(&v->record, FS_RECORD_STATE, 0);
+    char *path = fs_path_join(v->path, "optimizer");
+    fs_roots have = { 0 };
+    fs_error why = { 0 };
+    fs_root want;
+    uint64_t numbers[2];
+    bool there = path && fs_file_is_folder(path);
+
+    if (!path)
+        return fs_fail_memory(err, strlen(v->path));
+    free(path);
+    if (!value || !there) /* a model that is given away may do without */
+        return FS_OK;
+    fs_record_root_and_numbers(value, &want, numbers);
+    if (fs_checkpoint_state_roots(v->path, v->pool, &have, &why))
+        wrong_about(v, "the optimiser's state: %s", why.message);
+    else
+        root_differs(v, "the root of the optimiser's state is", &have.model, &want);
+    fs_roots_done(&have);
+    return FS_OK;
+}
+
+/* Of the record's data the files, where --data has them. */
+static fs_status check_data(verification *v, fs_error *err)
+{
+    const char *value;
+    fs_root hash;
+    fs_status rc = FS_OK;
+
+    for (size_t i = 0; opt.data && !rc && (value = fs_record_get(&v->record, FS_RECORD_DATA, i)) != NULL; i++) {
+        const char *what = fs_record_hashed(value, &hash), *name = fs_retrain_file_name(what);
+        char *found = NULL, *other = NULL;
+        if (!name || strcmp(what, "tokenizer") == 0)
+            continue;
+        rc = fs_retrain_find(opt.data, &hash, name, &found, &other, err);
+        if (!rc && found)
+            good("data ", what);
+        else if (!rc && other)
+            wrong_about(v, "data '%s' differs: '%s' is not what the record says", what, other);
+        else if (!rc)
+            wrong_about(v, "data '%s' is not in '%s'", what, opt.data);
+        free(found);
+        free(other);
+    }
+    return rc;
+}
+
+static fs_status check_training(verification *v, fs_error *err)
+{
+    size_t before = v->n_wrong;
+    fs_status rc = check_trace(v, err);
+
+    if (!rc)
+        rc = check_recipe(v, err);
+    if (!rc)
+        rc = check_state(v, err);
+    if (!rc && v->n_wrong == before)
+        good("recipe, trace and state are the record's: ", fs_record_get(&v->record, FS_RECORD_VERB, 0));
+    return rc ? rc : check_data(v, err);
 }
 
 /* ---- the whole ---- */
@@ -231,6 +452,8 @@ static fs_status print_json(const verification *v, fs_error *err)
                        fs_record_get(&v->record, FS_RECORD_CLASS, 0), root, v->roots.n, v->roots.n_bytes);
     if (!rc && v->is_signed)
         rc = fs_buf_printf(&out, err, ", \"signer\": \"%s\", \"signature_checked\": %s", v->signer, v->key_checked ? "true" : "false");
+    if (!rc)
+        rc = v->last ? fs_buf_printf(&out, err, ", \"first\": %" PRIu64 ", \"last\": %" PRIu64, v->first, v->last) : FS_OK;
     if (!rc)
         rc = fs_buf_printf(&out, err, ", \"rerun\": %s, \"wrong\": [%s]}\n", v->rerun ? "true" : "false", v->said.n_bytes ? v->said.data : "");
     if (!rc)
@@ -262,7 +485,11 @@ static fs_status verify(verification *v, fs_error *err)
     snprintf(detail, sizeof detail, "%s, %zu tensors, %" PRIu64 " bytes", hex, v->roots.n, v->roots.n_bytes);
     if (n == 0)
         good("weights and files are the record's: root ", detail);
-    return opt.rerun ? do_again(v, err) : FS_OK;
+    if (fs_retrain_can(&v->record))
+        rc = check_training(v, err);
+    if (rc || !(opt.rerun || opt.segment) || (fs_retrain_can(&v->record) && v->n_wrong))
+        return rc;
+    return do_again(v, err);
 }
 
 static fs_status run(const fs_args *args, fs_error *err)
@@ -274,6 +501,10 @@ static fs_status run(const fs_args *args, fs_error *err)
     fs_interrupt_catch();
     rc = fs_model_path(args->items[0], &path, err);
     v.path = path;
+    v.parents = args->items + 1;
+    v.n_parents = args->n - 1;
+    if (!rc && v.n_parents && !opt.rerun && !opt.segment)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' is a parent for --rerun, which is not given", args->items[1]);
     if (!rc)
         rc = fs_pool_new(opt.n_threads, &v.pool, err);
     if (!rc)
@@ -285,6 +516,7 @@ static fs_status run(const fs_args *args, fs_error *err)
     free(path);
     fs_roots_done(&v.roots);
     fs_record_done(&v.record);
+    fs_trace_done(&v.trace);
     fs_buf_done(&v.text);
     fs_buf_done(&v.said);
     fs_pool_free(v.pool);
@@ -293,13 +525,14 @@ static fs_status run(const fs_args *args, fs_error *err)
 
 const fs_command fs_command_verify = {
     .set = { .name = "verify",
-             .usage = "MODEL",
+             .usage = "MODEL [PARENT]...",
              .summary = "Check that a model is what its record says.",
              .text = "Hashes the weights and the files beside them and compares them with the record that the model was published with; what "
-                     "differs is named. --key: the record must be signed by that key (minisign's). --rerun: takes the parent, does again "
-                     "what the record tells, and compares every tensor. Ends with 0 only if all of it holds.",
+                     "differs is named. --key: the record must be signed by that key (minisign's). --rerun: takes the parents, does again "
+                     "what the record tells, and compares every tensor; of a training every step with its trace, up to the first that departs. "
+                     "--segment 2/4: only the second quarter of a training, from the checkpoint before it. Ends with 0 only if all of it holds.",
              .options = options,
              .n_args_min = 1,
-             .n_args_max = 1 },
+             .n_args_max = -1 },
     .run = run,
 };

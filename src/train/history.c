@@ -137,6 +137,23 @@ fs_status fs_history_compare_roots(fs_history *h, uint64_t n, const fs_root *wei
                    same ? "state" : "weights", same ? "s" : "");
 }
 
+fs_status fs_history_compare_result(fs_history *h, const fs_root *weights, const fs_root *state, fs_error *err)
+{
+    const char *value = fs_record_get(h->check->record, FS_RECORD_STATE, 0);
+    fs_root want_weights, want_state = { { 0 } };
+    uint64_t numbers[2];
+    bool same;
+
+    fs_record_result(h->check->record, &want_weights);
+    if (value)
+        fs_record_root_and_numbers(value, &want_state, numbers);
+    same = fs_root_equal(weights, &want_weights);
+    if (same && (!value || fs_root_equal(state, &want_state)))
+        return FS_OK;
+    h->check->departed = true;
+    return fs_fail(err, FS_ERR_FORMAT, "behind the last step the %s", same ? "optimiser's state is not the record's" : "weights are not the record's result");
+}
+
 /* Up to where two lines must be the same: of a parent its root, of data its hash and what it is, not what it is called. */
 static size_t told_length(fs_record_key key, const char *value)
 {

@@ -46,6 +46,8 @@ fs_status fs_history_compare(fs_history *h, fs_error *err);
 fs_status fs_history_put(fs_history *h, const fs_trace_row *row, const char *fields, fs_error *err);
 /* Whether weights and state are those of the check's trace behind step n. */
 fs_status fs_history_compare_roots(fs_history *h, uint64_t n, const fs_root *weights, const fs_root *state, fs_error *err);
+/* Whether they are those that the check's record has as result and state. */
+fs_status fs_history_compare_result(fs_history *h, const fs_root *weights, const fs_root *state, fs_error *err);
 /* Puts recipe, trace and record into a checkpoint's folder, whose roots those are. */
 fs_status fs_history_leave(const fs_history *h, const char *folder, const fs_roots *weights, const fs_roots *state, fs_error *err);
 fs_status fs_history_sync(const fs_history *h, fs_error *err);

@@ -2,7 +2,6 @@
 #include "train/pretrain.h"
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "train/checkpoint.h"
 #include "train/esft.h"
 #include "train/feed.h"
@@ -10,7 +9,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct run {
     fs_stage s;
@@ -71,32 +69,14 @@ static fs_status make_trainer(struct run *u, fs_error *err)
 
 /* ---- the record ---- */
 
-static const char *base_name(const char *path)
-{
-    size_t n = strlen(path);
-
-    while (n > 1 && path[n - 1] == '/')
-        n--;
-    while (n > 0 && path[n - 1] != '/')
-        n--;
-    return path + n;
-}
-
-/* Of shards the index, which has the hash of each. */
-static fs_status tell_files(struct run *u, char *const *files, int n, const char *what, fs_error *err)
+static fs_status tell_files(struct run *u, char *const *files, int n, bool held, fs_error *err)
 {
     bool shards = u->r->data == FS_RECIPE_SHARDS;
+    const char *kind = shards ? (held ? "held-shards" : "shards") : held ? "held-source" : "source";
     fs_status rc = FS_OK;
 
-    for (int i = 0; i < n && !rc; i++) {
-        char *path = shards ? fs_path_join(files[i], "index.json") : strdup(files[i]);
-        fs_buf line = { 0 };
-        rc = path ? fs_buf_printf(&line, err, "%s %s", what, base_name(files[i])) : fs_fail_memory(err, strlen(files[i]));
-        if (!rc)
-            rc = fs_stage_tell_file(&u->s, line.data, path, err);
-        free(path);
-        fs_buf_done(&line);
-    }
+    for (int i = 0; i < n && !rc; i++)
+        rc = fs_stage_tell_source(&u->s, kind, files[i], shards, err);
     return rc;
 }
 
@@ -133,9 +113,9 @@ static fs_status tell_data(struct run *u, fs_error *err)
     fs_status rc = fs_history_tells(&u->s.history) ? tell_tokens(u, err) : FS_OK;
 
     if (!rc)
-        rc = tell_files(u, r->files, r->n_files, r->data == FS_RECIPE_SHARDS ? "shards" : "source", err);
+        rc = tell_files(u, r->files, r->n_files, false, err);
     if (!rc)
-        rc = tell_files(u, r->validation_files.items, r->validation_files.n, r->data == FS_RECIPE_SHARDS ? "held-shards" : "held-source", err);
+        rc = tell_files(u, r->validation_files.items, r->validation_files.n, true, err);
     return rc ? rc : fs_stage_tell_tokenizer(&u->s, err);
 }
 
@@ -274,7 +254,7 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
         return rc;
     rc = fs_params_finite_norm(u->s.kernels, u->s.params, &s->pretrain.grad_norm, err);
     if (rc)
-        return fs_fail_prefix(err, "step %" PRIu64, i + 1);
+        return fs_fail_prefix(err, "step %" PRIu64 ", rows %" PRIu64 " to %" PRIu64 " of the run", i + 1, i * r->rows, (i + 1) * r->rows - 1);
     fs_optimizer_step(&u->s.optimizer, u->s.params, u->s.pool, u->s.kernels, s->pretrain.grad_norm, s->lr);
     if (u->r->bias_rate > 0)
         fs_trainer_move_biases(u->s.trainer, u->r->bias_rate);

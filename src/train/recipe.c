@@ -507,6 +507,8 @@ static fs_status put_value(fs_buf *out, const fs_recipe *r, const struct field *
         return fs_buf_append_str(out, *(const bool *)f->to ? "true" : "false", err);
     case WORD:
         return f->to && *(const char *const *)f->to ? fs_buf_append_str(out, *(const char *const *)f->to, err) : FS_OK;
+    case GLOB:
+        return *(char *const *)f->to ? fs_json_quote(out, fs_bytes_str(*(char *const *)f->to), err) : FS_OK;
     case GLOBS:
         return put_globs(out, f->to, err);
     case GROUPS:

@@ -184,6 +184,8 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
         rc = fs_stage_fill(&u.s, resume, err);
     if (!rc && !dry_run)
         rc = fs_stage_tell_tokenizer(&u.s, err);
+    if (!rc && !dry_run && r->task_file)
+        rc = fs_stage_tell_source(&u.s, "source", r->task_file, false, err);
     if (!rc)
         tell_plan(&u);
     if (!rc && !dry_run)

@@ -155,6 +155,31 @@ fs_status fs_stage_tell_file(fs_stage *u, const char *what, const char *path, fs
     return fs_history_tells(&u->history) ? fs_provenance_data(&u->history.made, path, what, err) : FS_OK;
 }
 
+static const char *base_name(const char *path)
+{
+    size_t n = strlen(path);
+
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    return path + n;
+}
+
+/* Of shards the index, which has the hash of each. */
+fs_status fs_stage_tell_source(fs_stage *u, const char *kind, const char *path, bool shards, fs_error *err)
+{
+    char *file = shards ? fs_path_join(path, "index.json") : strdup(path);
+    fs_buf what = { 0 };
+    fs_status rc = file ? fs_buf_printf(&what, err, "%s %s", kind, base_name(path)) : fs_fail_memory(err, strlen(path));
+
+    if (!rc)
+        rc = fs_stage_tell_file(u, what.data, file, err);
+    free(file);
+    fs_buf_done(&what);
+    return rc;
+}
+
 fs_status fs_stage_tell_root(fs_stage *u, const char *what, const fs_root *root, fs_error *err)
 {
     char hex[65];
@@ -346,7 +371,9 @@ fs_status fs_stage_run(fs_stage *u, fs_stage_take_fn *take, void *ud, const fs_s
         if (!rc && !go_on)
             rc = fs_fail(err, FS_ERR_INTERRUPTED, check ? "stopped after step %" PRIu64 : "stopped after step %" PRIu64 "; --resume goes on", s.step);
     }
-    return rc;
+    if (!rc && check && end == check->trace->n)
+        rc = find_roots(u, err);
+    return rc || !check || end != check->trace->n ? rc : fs_history_compare_result(&u->history, &u->roots.model, &u->state_roots.model, err);
 }
 
 fs_status fs_stage_trace(fs_stage *u, const fs_stage_step *s, double loss, float grad_norm, const char *fields, fs_error *err)

@@ -78,8 +78,10 @@ fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);
 /* Parameters and what is resumed; ret has tokens_step. */
 void fs_stage_plan_of(fs_stage *s, fs_stage_plan *ret);
 
-/* Lines of the record, before the run: the file at path as data ("source a.jsonl"), or a root. Nothing where no record is wanted. */
+/* Lines of the record, before the run: the file at path as data ("source a.jsonl"), the same of a source or of a folder of shards, called as the
+ * path ends; or a root. Nothing where no record is wanted. */
 fs_status fs_stage_tell_file(fs_stage *s, const char *what, const char *path, fs_error *err);
+fs_status fs_stage_tell_source(fs_stage *s, const char *kind, const char *path, bool shards, fs_error *err);
 fs_status fs_stage_tell_root(fs_stage *s, const char *what, const fs_root *root, fs_error *err);
 /* The tokenizer's file, where there is one. */
 fs_status fs_stage_tell_tokenizer(fs_stage *s, fs_error *err);

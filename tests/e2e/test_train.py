@@ -54,10 +54,10 @@ def folder(tmp_path):
 
 
 def result(out, step=STEPS):
-    """Hashes of weights and optimiser state, and the trace."""
+    """Hashes of weights and optimiser state, the trace, the record."""
     last = out / f"step-{step:08d}"
     return [hashlib.sha256((last / name).read_bytes()).hexdigest() for name in ("model.safetensors", "optimizer/model.safetensors")] + [
-        (out / "trace.jsonl").read_text()]
+        (out / "trace.jsonl").read_text(), (last / "farseek.rec").read_text()]
 
 
 def losses(out):
@@ -260,3 +260,15 @@ def test_no_nan_survives(farseek, folder):
     r = farseek("train", recipe(folder, "more.yaml", out="more", model={"from": "out/step-00000002"}), check=False)
     assert r.returncode == 1 and "step 1" in r.stderr and "NaN" in r.stderr, r.stderr
     assert not list(folder.glob("more/step-*"))
+
+
+def test_a_nan_on_the_way_leaves_the_checkpoint_before_it(farseek, folder):
+    """A rate that is far too high: the run ends with step, rows and tensor named, the last checkpoint is whole and what its record says."""
+    path = recipe(folder, checkpoint_every=1, optimizer={"clip": 0}, schedule={"kind": "constant", "lr": 100, "warmup": 0}, loss={}, batch={"rows": 1})
+    r = farseek("train", path, check=False)
+    assert r.returncode == 1 and "NaN" in r.stderr, r.stderr
+    said = r.stderr.splitlines()[-1]
+    done = sorted(folder.glob("out/step-*"))
+    assert done and f"step {len(done) + 1}" in said and "rows" in said and ("tensor" in said or "gradient of" in said or "token" in said), said
+    assert not list(folder.glob("out/*.part"))
+    farseek("verify", done[-1])
