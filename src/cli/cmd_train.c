@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/yaml.h"
+#include "lineage/provenance.h"
 #include "train/pretrain.h"
 #include "train/reinforce.h"
 
@@ -38,6 +39,7 @@ struct show {
     uint64_t tokens_step;
     double seconds;
     uint64_t n_done;
+    double held_out; /* the last; NAN: none was measured */
     FILE *to;
 };
 
@@ -90,6 +92,8 @@ static bool show_pretrained(void *ud, const fs_stage_step *p)
     char text[3][64];
     double left = seconds_left(s, p), norm = p->pretrain.grad_norm, divergence = s->recipe->teacher ? loss->divergence : NAN;
 
+    if (!isnan(p->pretrain.validation))
+        s->held_out = p->pretrain.validation;
     if (opt.json)
         printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s%s%s}\n", p->step,
                loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds, held_out(",\"validation_start\":%.9g", p->pretrain.start, text[0]),
@@ -121,19 +125,44 @@ static bool show_reinforced(void *ud, const fs_stage_step *p)
     return !fs_interrupted();
 }
 
+/* One number and one hash, which are what a run can be compared by. */
+static void show_result(const struct show *s, const char *name)
+{
+    char *folder = fs_path_join(s->recipe->out, name), hex[65];
+    fs_record record = { 0 };
+    fs_buf text = { 0 };
+    fs_root root;
+
+    if (folder && fs_provenance_read(folder, &record, &text, NULL) == FS_OK) {
+        fs_record_result(&record, &root);
+        fs_root_hex(&root, hex);
+        if (!isnan(s->held_out))
+            printf("held-out loss %.9g\n", s->held_out);
+        printf("root %s\n", hex);
+        fflush(stdout);
+    }
+    fs_record_done(&record);
+    fs_buf_done(&text);
+    free(folder);
+}
+
 static void show_checkpoint(void *ud, uint64_t step)
 {
     struct show *s = ud;
+    char name[48];
 
+    snprintf(name, sizeof name, "step-%08" PRIu64, step);
     if (!opt.json)
-        fprintf(s->to, "checkpoint   step-%08" PRIu64 "\n", step);
+        fprintf(s->to, "checkpoint   %s\n", name);
+    if (!opt.json && step == s->recipe->steps)
+        show_result(s, name);
 }
 
 /* ---- one training ---- */
 
 static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
 {
-    struct show show = { .recipe = r, .to = opt.dry_run ? stdout : stderr };
+    struct show show = { .recipe = r, .held_out = NAN, .to = opt.dry_run ? stdout : stderr };
     fs_record origin = { 0 };
     fs_stage_events events = { show_plan, show_pretrained, show_checkpoint, &show, &origin, NULL };
     fs_pool *pool = NULL;

@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from conftest import VECTORS
+from conftest import ROOT, VECTORS
 from test_lineage import H, safetensors_root, tree, verify
 
 STAGES = {"base": 8, "tuned": 4, "rl": 4}  # steps
@@ -190,3 +190,8 @@ def test_one_flipped_bit_is_found_and_named(farseek, made, tmp_path):
             assert "recipe.yaml, line" in said, said
     rc, r = verify(farseek, last(tmp_path / "m", "rl"), "--key", made / "me.pub")
     assert rc == 0 and r["signature_checked"]
+
+
+def test_the_baseline_is_a_recipe(farseek, tmp_path):
+    plan = farseek("train", ROOT / "recipes" / "baseline.yaml", "--dry-run", "--out", tmp_path / "run")
+    assert "parameters   2808448" in plan and not (tmp_path / "run").exists()
