@@ -63,7 +63,7 @@ static void product_piece(void *ud, size_t begin, size_t end, int thread)
     struct job *j = ud;
     void *own = scratch + (size_t)thread * FS_GEMM_SCRATCH_BYTES;
 
-    if (j->w.block)
+    if (j->w.codes)
         kernels.quants.gemm(&j->w, begin, end, &j->q, 0, j->m, NULL, j->y, j->w.n, own);
     else
         kernels.products.gemm(&j->w, begin, end, j->x, j->ldx, j->m, NULL, j->y, j->w.n, own);
@@ -82,7 +82,7 @@ static void quantize_piece(void *ud, size_t begin, size_t end, int thread)
     struct job *j = ud;
 
     (void)thread;
-    kernels.quants.quantize(&j->q, begin, end - begin, 0, j->q.k / j->q.block, j->x + begin * j->ldx, j->ldx);
+    kernels.quants.quantize(&j->q, begin, end - begin, 0, j->q.k / FS_QUANTS_BLOCK, j->x + begin * j->ldx, j->ldx);
 }
 
 static size_t grain_of(size_t n)
@@ -96,7 +96,7 @@ static void measure(fs_dtype dtype, size_t m, uint32_t n, uint32_t k)
     enum { RUNS_MAX = 400 };
     const fs_dtype_info *info = fs_dtype_get(dtype);
     fs_tensor t = { .dtype = dtype, .n_dims = 2, .dims = { n, k } };
-    uint32_t block = fs_quants_block(dtype);
+    bool served = fs_quants_serve(dtype);
     struct job j = { .t = &t, .m = m, .ldx = k };
     double us[RUNS_MAX], start, mid;
     size_t n_bytes, copies, runs = 0;
@@ -116,7 +116,7 @@ static void measure(fs_dtype dtype, size_t m, uint32_t n, uint32_t k)
     copies = n_bytes * 2 > WEIGHTS_BYTES ? 1 : WEIGHTS_BYTES / n_bytes;
     for (size_t i = 0; i < copies; i++) {
         fs_mat_init(&j.w, &t, 0, n, memory + i * n_bytes);
-        if (block)
+        if (served)
             fs_mat_take_codes(&j.w);
         start = now_us();
         fs_pool_for(pool, fs_mat_panels(&j.w), 4, pack_piece, &j);
@@ -128,8 +128,8 @@ static void measure(fs_dtype dtype, size_t m, uint32_t n, uint32_t k)
         mid = median(us, copies < RUNS_MAX ? copies : RUNS_MAX);
         line("pack", info->name, m, n, k, mid, 1e-3 * (double)t.n_bytes / mid, "GB/s", read_limit);
     }
-    if (block) {
-        j.q = fs_quants_init(k, block, allocate(m * fs_quants_row_bytes(k, block)));
+    if (served) {
+        j.q = fs_quants_init(k, allocate(m * fs_quants_row_bytes(k)));
         for (size_t i = 0; i < 21; i++) {
             start = now_us();
             fs_pool_for(pool, m, (m + 7) / 8, quantize_piece, &j);

@@ -61,7 +61,7 @@ fs_status fs_model_open(const char *path, const fs_model_options *options, fs_mo
 void fs_model_close(fs_model *m);
 int fs_model_vocab_size(const fs_model *m);
 int fs_model_ctx_tokens_max(const fs_model *m); /* max_position_embeddings */
-/* How activations meet weights, part of every result's name: "q8" (8 bits against block-quantised ones, RN1 section 6), "exact" (f32,
+/* How activations meet weights, part of every result's name: "q8" (quantised against block-quantised ones, RN1 section 6), "exact" (f32,
  * section 1: with exact_activations, and of models that hold no such weights) or "bf16" (section 8a, with that precision). */
 const char *fs_model_activations(const fs_model *m);
 /* What attention's cache holds, and so the arithmetic of attention, part of that name too: "f32" (RN1 section 4) or "bf16" (4a). */

@@ -44,5 +44,4 @@ with zipfile.ZipFile(sys.argv[1]) as z, z.open(sys.argv[2]) as source, open(sys.
     rm -rf "$folder"
     trap - EXIT
 fi
-# So small a model feels eight-bit activations (docs/perplexity.md).
-exec build/farseek run "$model" --exact-activations "$@"
+exec build/farseek run "$model" "$@"

@@ -39,7 +39,7 @@ static const fs_option options[] = {
     FS_OPT_INT("expert-slots", 0, opt.n_slots, 0, 1 << 24, "N", "keep N experts in memory, the others on disk (default 0: as many as fit)"),
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
-    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not quantised ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),
     FS_OPT_FLAG("limits", 0, opt.limits, "measure what the machine can, too (default; 1 s, 1 GiB)"),

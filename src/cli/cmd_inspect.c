@@ -266,7 +266,7 @@ static void print_memory(const report *r)
         printf(", and %s", human_bytes(r->plan.kv_fixed_bytes, a));
     putchar('\n');
     line("activations");
-    printf("%s\n", strcmp(r->activations, "q8") ? "f32" : "q8 (8 bits against block-quantised weights; --exact-activations: f32)");
+    printf("%s\n", strcmp(r->activations, "q8") ? "f32" : "q8 (8 to 15 bits against block-quantised weights; --exact-activations: f32)");
     line("memory");
     printf("%s: weights %s, kv cache of %d tokens %s, work space %s\n", human_bytes(r->plan.weights_bytes + kv + r->work_bytes, a),
            human_bytes(r->plan.weights_bytes, b), r->ctx_tokens, human_bytes(kv, c), human_bytes(r->work_bytes, d));

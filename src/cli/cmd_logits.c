@@ -37,7 +37,7 @@ static const fs_option options[] = {
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
     FS_OPT_STR("batch-with", 0, opt.batch_with, "FILE", "neighbours in the same steps: {\"batch\":[[ids],...]}; they change nothing"),
     FS_OPT_FLAG("exact-activations", 0, opt.exact,
-                "f32 activations against block-quantised weights, not 8-bit ones"),
+                "f32 activations against block-quantised weights, not quantised ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),

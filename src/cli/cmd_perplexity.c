@@ -40,7 +40,7 @@ static const fs_option options[] = {
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE",
                 "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
-    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not quantised ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map instead of a packed copy"),
     FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),

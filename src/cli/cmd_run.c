@@ -68,7 +68,7 @@ static const fs_option options[] = {
     FS_OPT_STR("tools", 0, opt.tools, "FILE", "functions the model may call, a JSON list as the OpenAI API's tools"),
     FS_OPT_STR("date", 0, opt.date, "DATE", "what a template's clock tells: 2026-01-31 or 2026-01-31T09:30:00 (default: local time)"),
     FS_OPT_FLAG("raw", 0, opt.raw, "continue the prompt as text, without a chat format"),
-    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not 8-bit ones"),
+    FS_OPT_FLAG("exact-activations", 0, opt.exact, "f32 activations against block-quantised weights, not quantised ones"),
     FS_OPT_FLAG("mmap", 0, opt.mapped, "leave the weights in the file's map: starts at once, little memory, slower"),
     FS_OPT_STR("precision", 0, opt.precision, "f32|bf16", "bf16: the class RN1-bf16 of a model trained so (default: f32, of the weights)"),
     FS_OPT_STR("kv-type", 0, opt.kv_type, "f32|bf16|q8", "what attention's cache holds (default: bf16 with 8-bit activations, else f32)"),

@@ -411,19 +411,23 @@ static void feed_products(run *r)
 
 /* ---- quants.h ---- */
 
-/* Row t of quantised activations: its codes as bytes, scales, sums as 64-bit numbers. */
+/* Row t of quantised activations: of each block codes as bytes, its place and sums as 64-bit numbers, the floats. */
 static void feed_quants(run *r, const fs_quants *q, size_t t)
 {
-    fs_sha256_update(r->h, fs_quants_codes(q, t), q->k);
-    feed_row(r, fs_quants_scales(q, t), q->k / q->block);
-    for (size_t i = 0; i < q->k / 16; i++)
-        feed_u64(r, (uint64_t)(int64_t)fs_quants_sums(q, t)[i]);
+    for (const fs_quants_block *b = fs_quants_row(q, t), *end = b + q->k / FS_QUANTS_BLOCK; b < end; b++) {
+        fs_sha256_update(r->h, b->low, sizeof b->low);
+        fs_sha256_update(r->h, b->high, sizeof b->high);
+        feed_u64(r, (uint64_t)b->top);
+        feed_row(r, &b->d, 1);
+        feed_row(r, &b->d_sum, 1);
+        for (int i = 0; i < 2; i++)
+            feed_u64(r, (uint64_t)(int64_t)b->minus_sums[i]);
+    }
 }
 
 /* Rows 1 .. m of m + 1 quantised ones times weights [n, k], in two calls over the panels. */
 static void feed_quantised(run *r, const struct weight_type *w, uint32_t n, uint32_t k, size_t m, enum kind kind)
 {
-    uint32_t block = fs_quants_block(w->dtype);
     size_t panels, ldy = n + 3;
     float *x, *y, *bias;
     fs_quants q;
@@ -436,8 +440,8 @@ static void feed_quantised(run *r, const struct weight_type *w, uint32_t n, uint
     mat = packed(r, &t, true);
     panels = fs_mat_panels(&mat);
     x = random_row(r, (m + 1) * k, kind);
-    q = fs_quants_init(k, block, fs_arena_alloc(&r->arena, (m + 1) * fs_quants_row_bytes(k, block)));
-    r->k.quants.quantize(&q, 0, m + 1, 0, k / block, x, k);
+    q = fs_quants_init(k, fs_arena_alloc(&r->arena, (m + 1) * fs_quants_row_bytes(k)));
+    r->k.quants.quantize(&q, 0, m + 1, 0, k / FS_QUANTS_BLOCK, x, k);
     for (size_t i = 0; i <= m; i++)
         feed_quants(r, &q, i);
     bias = random_row(r, n, PLAIN);
@@ -457,9 +461,9 @@ static void feed_quantised_products(run *r)
     size_t turn = 0;
 
     for (size_t w = 0; w < sizeof weight_types / sizeof *weight_types; w++) {
-        uint32_t block = fs_quants_block(weight_types[w].dtype);
+        uint32_t block = fs_dtype_get(weight_types[w].dtype)->block_elems;
 
-        if (!block)
+        if (!fs_quants_serve(weight_types[w].dtype))
             continue;
         feed_name(r, "quantised");
         feed_name(r, weight_types[w].name);

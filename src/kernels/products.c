@@ -275,7 +275,7 @@ void fs_mat_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t pane
     const fs_dtype_info *info = fs_dtype_get(m->dtype);
 
     assert(panel_begin <= panel_end && panel_end <= fs_mat_panels(m) && fs_tensor_cols(t) == m->k);
-    if (m->block) {
+    if (m->codes) {
         fs_codes_pack(m, t, row0, panel_begin, panel_end);
         return;
     }

@@ -26,7 +26,7 @@ typedef struct fs_mat {
     size_t panel_bytes; /* from one panel to the next */
     bool finite;        /* F8_E4M3: fs_mat_is_finite of all of it, which makes few rows faster; false where nobody has looked */
     bool pairs;         /* BF16 whose panels are [fs_pairs(k)][16] pairs, for products of RN1-bf16 (pair_products.h) */
-    uint32_t block;     /* 0: x is f32; else the panels hold codes, and x is quantised in blocks of so many (quants.h) */
+    bool codes;         /* the panels hold codes, and x is quantised (quants.h); else x is f32 */
 } fs_mat;
 
 /* The dtype fs_mat_pack stores tensor t as: t's own, MXFP4 for FP4_E2M1 with an F8_E8M0 scale every 32 columns, or F32

@@ -72,7 +72,7 @@ static void add_chunks(const fs_mat *w, size_t p, const float *x, size_t ldx, si
 void fs_gemm_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
                  const float *bias, float *y, size_t ldy, void *scratch)
 {
-    assert(!w->block);
+    assert(!w->codes);
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t o0 = p * FS_PANEL, n = w->n - o0 < FS_PANEL ? w->n - o0 : FS_PANEL;
         for (size_t t = 0; t < m; t++)
@@ -88,7 +88,7 @@ void fs_gemm_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const fl
 void fs_gemm_add_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m, float *y,
                      size_t ldy, void *scratch)
 {
-    assert(!w->block);
+    assert(!w->codes);
     for (size_t p = panel_begin; p < panel_end; p++)
         add_chunks(w, p, x, ldx, m, y, ldy, scratch);
 }

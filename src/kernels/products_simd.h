@@ -294,7 +294,7 @@ INLINE void gemm(const struct product *g, size_t panel_begin, size_t panel_end, 
     static few_fn *const fews[] = { NULL, EACH_ROWS(NAME) };
 #undef NAME
 
-    assert(!g->w->block);
+    assert(!g->w->codes);
     if (g->w->k == 0 && g->add)
         return;
     if (g->w->k == 0) /* no chunk: y = +0 */

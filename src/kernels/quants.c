@@ -11,21 +11,21 @@ const fs_codes_field *fs_codes_layout_of(fs_dtype t)
     return layouts[t];
 }
 
-uint32_t fs_quants_block(fs_dtype t)
+bool fs_quants_serve(fs_dtype t)
 {
-    return layouts[t][0].elem ? fs_dtype_get(t)->block_elems : 0;
+    return layouts[t][0].elem != 0;
 }
 
-size_t fs_quants_row_bytes(uint32_t k, uint32_t block)
+size_t fs_quants_row_bytes(uint32_t k)
 {
-    assert((block == 32 || block == 256) && k % block == 0);
-    return ((size_t)k + (size_t)k / block * sizeof(float) + (size_t)k / 8 + 63) / 64 * 64;
+    assert(k % FS_QUANTS_BLOCK == 0);
+    return ((size_t)k / FS_QUANTS_BLOCK * sizeof(fs_quants_block) + 63) / 64 * 64 + 8; /* rows meet in no bank of the cache */
 }
 
 void fs_mat_take_codes(fs_mat *m)
 {
-    m->block = fs_quants_block(m->dtype);
-    assert(m->block);
+    assert(fs_quants_serve(m->dtype));
+    m->codes = true;
 }
 
 /* Bit g of byte i to bit 4g + i. */

@@ -1,10 +1,13 @@
-/* Products of GGUF's block types with activations quantised to eight bits: RN1 section 6.
+/* Products of GGUF's block types with quantised activations: RN1 section 6.
  *
- *   activations, in blocks of 32 values (256 against K-quants and IQ4_XS):
- *     d = fl(amax / 127), +0 when that is below 2^-126; q = round-half-even(fl(x / d)), 0 when d = 0, NaN or infinite
- *   y = +0; for each block of rising k:
- *     i = the exact sum over its sub-blocks of scale * (sum of code * q)       y = fma(fl(d_w * d), (float)i, y)
- *     j = the exact sum over its sub-blocks of min * (sum of q), types with m  y = fma(fl(m_w * d), (float)j, y)
+ *   activations, in blocks of 32 values, eight groups of four:
+ *     A = the largest |x|, in the lowest group that has it, the top group; B = the largest |x| of the other groups
+ *     a = fl(A / 16319), b = fl(B / 127), d = b > a ? b : a, +0 when that is below 2^-126
+ *     v = round-half-even(fl(x / d)), 0 when d = 0, NaN or infinite: eight bits, fifteen in the top group, where
+ *     v = low + 128 * high, -64 <= low < 64
+ *   y = +0; for each sub-block of weights, 32 or 16 of one scale, of rising k:
+ *     i = the exact sum of code * v                                 y = fma(fl(fl(d_w * scale) * d), (float)i, y)
+ *     j = the exact sum of v, types with a minimum                  y = fma(fl(m_w * min), fl(d * (float)j), y)
  *   fl(y + bias) last
  *
  * A NaN or an infinity in a block makes every output of the row NaN. Scales and codes by type: docs/RN1.md. */
@@ -13,46 +16,45 @@
 
 #include "kernels/products.h"
 
-/* Rows of quantised activations. It owns nothing. A row, block = 32 or 256:
- *   OFFSET        SIZE           MEANING
- *   0             k              q, int8
- *   k             4 * k / block  d of each block, f32
- *   k + 4k/block  k / 8          the sum of each 16 q, int16
- * Rows are independent of each other and may be copied. */
+#define FS_QUANTS_BLOCK 32
+#define FS_QUANTS_SHIFT 7 /* of high */
+
+/* A block of quantised activations, with all that a kernel wants to know of it: v of the top group is
+ * low + (high << FS_QUANTS_SHIFT), of the others low. Sums are those of v, negative as a sum over codes + 128 wants to
+ * begin before it is shifted: the high codes come first. */
+typedef struct fs_quants_block {
+    int8_t low[FS_QUANTS_BLOCK], high[4];
+    int8_t high_of[2][4]; /* high for the half that has the top group, zeros for the other */
+    int32_t top;          /* 64 * the top group: where it begins in a panel's codes [8][16][4] */
+    float d, d_sum;       /* d_sum = fl(d * (float)sum) */
+    int32_t minus_sum, minus_sums[2]; /* of the block and of each half */
+} fs_quants_block;
+
+/* Rows of quantised activations, k / 32 blocks each. It owns nothing. Rows are independent of each other and may be
+ * copied. */
 typedef struct fs_quants {
-    uint8_t *data; /* 64-byte aligned; row t begins at data + t * row_bytes */
+    uint8_t *data; /* row t begins at data + t * row_bytes */
     size_t row_bytes;
-    uint32_t k, block;
+    uint32_t k;
 } fs_quants;
 
-/* Values a block of activations has against weights of dtype t; 0: t has no integer kernel, its products are those of
- * products.h. */
-uint32_t fs_quants_block(fs_dtype t);
-/* Bytes of a row of k values, k a multiple of block: a multiple of 64. */
-size_t fs_quants_row_bytes(uint32_t k, uint32_t block);
-static inline fs_quants fs_quants_init(uint32_t k, uint32_t block, void *data)
+/* Whether weights of dtype t have an integer kernel; the products of the others are those of products.h. */
+bool fs_quants_serve(fs_dtype t);
+/* Bytes of a row of k values, k a multiple of 32; rows need no alignment but that of 4. */
+size_t fs_quants_row_bytes(uint32_t k);
+static inline fs_quants fs_quants_init(uint32_t k, void *data)
 {
-    return (fs_quants){ (uint8_t *)data, fs_quants_row_bytes(k, block), k, block };
+    return (fs_quants){ (uint8_t *)data, fs_quants_row_bytes(k), k };
 }
 
-static inline int8_t *fs_quants_codes(const fs_quants *q, size_t row)
+static inline fs_quants_block *fs_quants_row(const fs_quants *q, size_t row)
 {
-    return (int8_t *)(q->data + row * q->row_bytes);
-}
-
-static inline float *fs_quants_scales(const fs_quants *q, size_t row)
-{
-    return (float *)(void *)(q->data + row * q->row_bytes + q->k);
-}
-
-static inline int16_t *fs_quants_sums(const fs_quants *q, size_t row)
-{
-    return (int16_t *)(void *)(q->data + row * q->row_bytes + q->k + (size_t)q->k / q->block * sizeof(float));
+    return (fs_quants_block *)(void *)(q->data + row * q->row_bytes);
 }
 
 /* After fs_mat_init of a tensor that keeps its type, before fs_mat_pack: m's panels shall hold codes for
  * fs_quant_kernels.gemm, which is then the only product that takes m. As many bytes as before.
- * m->dtype must have a fs_quants_block. */
+ * m->dtype must be served. */
 void fs_mat_take_codes(fs_mat *m);
 
 typedef struct fs_quant_kernels {
@@ -60,7 +62,7 @@ typedef struct fs_quant_kernels {
      * Threads may write different rows or blocks of one q at once. */
     void (*quantize)(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx);
     /* y[t*ldy + o] = the product of w_o and row row + t of x, for t < m and the outputs o of panels [panel_begin,
-     * panel_end), o < n; otherwise as fs_product_kernels.gemm. x->k = w->k, x->block = w->block. */
+     * panel_end), o < n; otherwise as fs_product_kernels.gemm. x->k = w->k. */
     void (*gemm)(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
                  float *y, size_t ldy, void *scratch);
 } fs_quant_kernels;

@@ -23,9 +23,8 @@ typedef __m256i VI;
 #define vi_load(p)      _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define vi_store(p, v)  _mm256_storeu_si256((__m256i *)(void *)(p), v)
 #define vi_add(a, b)    _mm256_add_epi32(a, b)
-#define vi_mul(a, b)    _mm256_mullo_epi32(a, b)
+#define vi_shl(a, n)    _mm256_slli_epi32(a, n)
 #define vi_and(a, b)    _mm256_and_si256(a, b)
-#define vi_max(a, b)    _mm256_max_epu32(a, b)
 
 static inline void from_f16(const uint8_t *src, VF *v)
 {

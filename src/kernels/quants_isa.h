@@ -30,7 +30,7 @@ typedef fs_codes_field fs_codes_layout[FS_CODES_FIELDS + 1];
 /* The fields of t; f16 scales of a block: that of the codes, then that of the minima. */
 const fs_codes_field *fs_codes_layout_of(fs_dtype t);
 
-/* Panels of codes: fs_mat_pack for m->block. */
+/* Panels of codes: fs_mat_pack for m->codes. */
 void fs_codes_pack(const fs_mat *m, const fs_tensor *t, uint64_t row0, size_t panel_begin, size_t panel_end);
 /* The blocks of sixteen rows as they stand in a panel: whole units from a panel's first or any other on. */
 typedef void fs_codes_blocks_fn(fs_dtype t, const uint8_t *const rows[FS_PANEL], size_t n_blocks, uint8_t *dst);

@@ -24,9 +24,8 @@ typedef int32x4_t VI;
 #define vi_load(p)      vld1q_s32((const int32_t *)(const void *)(p))
 #define vi_store(p, v)  vst1q_s32((int32_t *)(void *)(p), v)
 #define vi_add(a, b)    vaddq_s32(a, b)
-#define vi_mul(a, b)    vmulq_s32(a, b)
+#define vi_shl(a, n)    vshlq_n_s32(a, n)
 #define vi_and(a, b)    vandq_s32(a, b)
-#define vi_max(a, b)    vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
 
 static inline void from_f16(const uint8_t *src, VF *v)
 {

@@ -5,36 +5,68 @@
 #include <math.h>
 #include <string.h>
 
+/* The largest |x| of a group by its bits: NaN is above infinity, and that above the rest. */
+static uint32_t group_max(const float x[4])
+{
+    uint32_t top = 0;
+
+    for (int i = 0; i < 4; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffff;
+        top = bits > top ? bits : top;
+    }
+    return top;
+}
+
+static void quantize_block(const float *x, fs_quants_block *ret)
+{
+    uint32_t top = 0, rest = 0; /* bits of A and B */
+    int group = 0;
+    float a, b;
+
+    *ret = (fs_quants_block){ .top = 0 };
+    for (int g = 0; g < 8; g++) {
+        uint32_t bits = group_max(x + 4 * g);
+        if (g == 0 || bits > top) {
+            rest = top;
+            top = bits;
+            group = g;
+        } else if (bits > rest) {
+            rest = bits;
+        }
+    }
+    memcpy(&a, &top, sizeof a);
+    memcpy(&b, &rest, sizeof b);
+    a /= 16319.0f;
+    b /= 127.0f;
+    ret->d = b > a ? b : a;
+    ret->d = ret->d < 0x1p-126f ? 0.0f : ret->d;
+    ret->top = 64 * group;
+    for (int i = 0; i < FS_QUANTS_BLOCK; i++) {
+        int v = ret->d > 0.0f && ret->d < INFINITY ? (int)nearbyintf(x[i] / ret->d) : 0, high = 0;
+        if (i / 4 == group) {
+            high = (v + 128 * 128 + 64) / 128 - 128; /* the division rounds down */
+            ret->high[i % 4] = ret->high_of[i / 16][i % 4] = (int8_t)high;
+        }
+        ret->low[i] = (int8_t)(v - 128 * high);
+        ret->minus_sums[i / 16] -= v;
+    }
+    ret->minus_sum = ret->minus_sums[0] + ret->minus_sums[1];
+    ret->d_sum = ret->d * (float)-ret->minus_sum;
+}
+
 void fs_quantize_ref(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
 {
     for (size_t t = 0; t < n_rows; t++, x += ldx)
-        for (size_t b = block_begin; b < block_end; b++) {
-            int8_t *codes = fs_quants_codes(q, row + t) + b * q->block;
-            int16_t *sums = fs_quants_sums(q, row + t) + b * q->block / 16;
-            uint32_t amax_bits = 0; /* of |x|: NaN is above infinity, and that above the rest */
-            float amax, d;
-
-            for (size_t i = 0; i < q->block; i++) {
-                uint32_t bits;
-                memcpy(&bits, &x[b * q->block + i], sizeof bits);
-                bits &= 0x7fffffff;
-                amax_bits = bits > amax_bits ? bits : amax_bits;
-            }
-            memcpy(&amax, &amax_bits, sizeof amax);
-            d = amax / 127.0f;
-            d = d < 0x1p-126f ? 0.0f : d;
-            memset(sums, 0, q->block / 16 * sizeof *sums);
-            for (size_t i = 0; i < q->block; i++) {
-                codes[i] = d > 0.0f && d < INFINITY ? (int8_t)nearbyintf(x[b * q->block + i] / d) : 0;
-                sums[i / 16] = (int16_t)(sums[i / 16] + codes[i]);
-            }
-            fs_quants_scales(q, row + t)[b] = d;
-        }
+        for (size_t b = block_begin; b < block_end; b++)
+            quantize_block(x + b * FS_QUANTS_BLOCK, fs_quants_row(q, row + t) + b);
 }
 
 /* A block's integers. scale and min belong to 16 inputs each, so that a type with sub-blocks of 32 has them twice. */
 struct block {
     int q[FS_TILE], scale[FS_TILE / 16], min[FS_TILE / 16];
+    size_t sub; /* inputs of one scale */
     float d, m;
     bool has_min;
 };
@@ -71,7 +103,7 @@ static int four_bits(const uint8_t *qs, int i)
 
 static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
 {
-    *ret = (struct block){ .d = half_at(b) };
+    *ret = (struct block){ .d = half_at(b), .sub = dtype == FS_DTYPE_Q2_K || dtype == FS_DTYPE_Q3_K || dtype == FS_DTYPE_Q6_K ? 16 : 32 };
     for (int s = 0; s < 2; s++)
         ret->scale[s] = ret->min[s] = 1;
     switch (dtype) {
@@ -158,6 +190,27 @@ static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
     }
 }
 
+/* y and the products of a block of elems weights. */
+static float add_block(const struct block *w, size_t elems, const fs_quants_block *x, float y)
+{
+    for (size_t i0 = 0; i0 < elems; i0 += w->sub) {
+        const fs_quants_block *a = x + i0 / FS_QUANTS_BLOCK;
+        int32_t sum = 0, v_sum = 0;
+
+        for (size_t i = i0; i < i0 + w->sub; i++) {
+            int v = a->low[i % 32];
+            if (i % 32 / 4 == (size_t)a->top / 64)
+                v += a->high[i % 4] * (1 << FS_QUANTS_SHIFT);
+            sum += w->q[i] * v;
+            v_sum += v;
+        }
+        y = fmaf(w->d * (float)w->scale[i0 / 16] * a->d, (float)sum, y);
+        if (w->has_min)
+            y = fmaf(w->m * (float)w->min[i0 / 16], a->d * (float)v_sum, y);
+    }
+    return y;
+}
+
 void fs_gemm_codes_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
                        float *y, size_t ldy, void *scratch)
 {
@@ -173,23 +226,8 @@ void fs_gemm_codes_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, co
 
             fs_codes_unpack(w, o / FS_PANEL, b, o % FS_PANEL, bytes);
             decode(w->dtype, bytes, &block);
-            for (size_t t = 0; t < m; t++) {
-                const int8_t *codes = fs_quants_codes(x, row + t) + b * block_elems;
-                const int16_t *sums = fs_quants_sums(x, row + t) + b * block_elems / 16;
-                float d = fs_quants_scales(x, row + t)[b], *to = &y[t * ldy + o];
-                int32_t sum = 0, min_sum = 0;
-
-                for (size_t s = 0; s < block_elems / 16; s++) {
-                    int32_t dot = 0;
-                    for (size_t i = 16 * s; i < 16 * s + 16; i++)
-                        dot += block.q[i] * codes[i];
-                    sum += block.scale[s] * dot;
-                    min_sum += block.min[s] * sums[s];
-                }
-                *to = fmaf(block.d * d, (float)sum, *to);
-                if (block.has_min)
-                    *to = fmaf(block.m * d, (float)min_sum, *to);
-            }
+            for (size_t t = 0; t < m; t++)
+                y[t * ldy + o] = add_block(&block, block_elems, fs_quants_row(x, row + t) + b * block_elems / FS_QUANTS_BLOCK, y[t * ldy + o]);
         }
         for (size_t t = 0; bias && t < m; t++)
             y[t * ldy + o] += bias[o];

@@ -2,8 +2,8 @@
  *
  *   VF VI         vectors of LANES floats and int32; UNITS = 16 / LANES of them hold one value of each row of a panel
  *   vf_load vf_store vf_set1 vf_mul vf_div vf_fma
- *   vi_load vi_store vi_set1 vi_zero vi_add vi_mul vi_max (of unsigned) vi_and vf_of (VI: rounded) vi_of
- *                 (VF: to nearest, half to even)
+ *   vi_load vi_store vi_set1 vi_zero vi_add vi_shl (by a constant) vi_and vf_of (VI: rounded) vi_of (VF: to
+ *                 nearest, half to even)
  *   from_f16(const uint8_t *, VF *)    sixteen f16 to sixteen floats
  *   from_i8(v16u8, VI *)               sixteen signed bytes to sixteen int32
  *   lookup(table, index)               sixteen bytes out of sixteen, index < 16
@@ -26,43 +26,63 @@
 #define ROWS      ((size_t)64)
 
 /* ---- activations ---- */
-INLINE void quantize_block(const float *x, uint32_t block, int8_t *codes, float *ret_d, int16_t *sums)
+INLINE float as_float(uint32_t bits)
 {
-    VI top = vi_zero();
-    uint32_t words[LANES], bits = 0;
-    float d;
-    VF divisor;
-    bool usable;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
 
-    for (uint32_t i = 0; i < block; i += LANES)
-        top = vi_max(top, vi_and(vi_load(x + i), vi_set1(0x7fffffff)));
-    vi_store(words, top);
-    for (int i = 0; i < LANES; i++)
-        bits = words[i] > bits ? words[i] : bits;
-    memcpy(&d, &bits, sizeof d);
-    d /= 127.0f;
-    d = d < 0x1p-126f ? 0.0f : d;
-    *ret_d = d;
-    usable = d > 0.0f && d < __builtin_inff();
-    divisor = vf_set1(d);
-    for (uint32_t i = 0; i < block; i += 16) {
-        int32_t q[16] = { 0 }, sum = 0;
-        for (int u = 0; usable && u < UNITS; u++)
-            vi_store(q + u * LANES, vi_of(vf_div(vf_load(x + i + (uint32_t)u * LANES), divisor)));
-        for (int j = 0; j < 16; j++) {
-            codes[i + (uint32_t)j] = (int8_t)q[j];
-            sum += q[j];
-        }
-        sums[i / 16] = (int16_t)sum;
+INLINE void quantize_block(const float *x, fs_quants_block *ret)
+{
+    uint32_t bits[FS_QUANTS_BLOCK], top = 0, rest = 0;
+    int32_t v[FS_QUANTS_BLOCK] = { 0 };
+    int group = 0, sum0 = 0, sum1 = 0;
+    float d, b;
+
+    for (int i = 0; i < FS_QUANTS_BLOCK; i += LANES)
+        vi_store(bits + i, vi_and(vi_load(x + i), vi_set1(0x7fffffff)));
+    for (int g = 0; g < 8; g++) {
+        const uint32_t *p = bits + 4 * g;
+        uint32_t low = p[0] > p[1] ? p[0] : p[1], high = p[2] > p[3] ? p[2] : p[3], most = low > high ? low : high;
+        rest = most > top ? top : most > rest ? most : rest;
+        group = most > top ? g : group;
+        top = most > top ? most : top;
     }
+    d = as_float(top) / 16319.0f;
+    b = as_float(rest) / 127.0f;
+    d = b > d ? b : d;
+    d = d < 0x1p-126f ? 0.0f : d;
+    ret->d = d;
+    if (d > 0.0f && d < __builtin_inff()) {
+        const VF divisor = vf_set1(d);
+        for (int i = 0; i < FS_QUANTS_BLOCK; i += LANES)
+            vi_store(v + i, vi_of(vf_div(vf_load(x + i), divisor)));
+    }
+    for (int i = 0; i < 16; i++) {
+        sum0 += v[i];
+        sum1 += v[16 + i];
+    }
+    ret->minus_sum = -(sum0 + sum1);
+    ret->minus_sums[0] = -sum0;
+    ret->minus_sums[1] = -sum1;
+    ret->d_sum = d * (float)(sum0 + sum1);
+    ret->top = 64 * group;
+    memset(ret->high_of, 0, sizeof ret->high_of);
+    for (int i = 0; i < 4; i++) {
+        int32_t *p = v + 4 * group + i, high = (*p + (1 << (FS_QUANTS_SHIFT - 1))) >> FS_QUANTS_SHIFT;
+        ret->high[i] = ret->high_of[group / 4][i] = (int8_t)high;
+        *p -= high * (1 << FS_QUANTS_SHIFT);
+    }
+    for (int i = 0; i < FS_QUANTS_BLOCK; i++)
+        ret->low[i] = (int8_t)v[i];
 }
 
 INLINE void quantize(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
 {
     for (size_t t = 0; t < n_rows; t++, x += ldx)
         for (size_t b = block_begin; b < block_end; b++)
-            quantize_block(x + b * q->block, q->block, fs_quants_codes(q, row + t) + b * q->block, fs_quants_scales(q, row + t) + b,
-                           fs_quants_sums(q, row + t) + b * q->block / 16);
+            quantize_block(x + b * FS_QUANTS_BLOCK, fs_quants_row(q, row + t) + b);
 }
 
 /* ---- panels ---- */
@@ -254,10 +274,34 @@ struct sweep {
     float y[ROWS][FS_PANEL];
 };
 
-/* y = fma(fl(factor * d), (float)i, y) */
-INLINE void add_scaled(float *y, const VF factor[UNITS], float d, const VI i[UNITS])
+/* y = fma(factor, (float)i, y) */
+INLINE void add_scaled(float *y, const VF factor[UNITS], const VI i[UNITS])
 {
-    EACH_UNIT vf_store(y + u * LANES, vf_fma(vf_mul(factor[u], vf_set1(d)), vf_of(i[u]), vf_load(y + u * LANES)));
+    EACH_UNIT vf_store(y + u * LANES, vf_fma(factor[u], vf_of(i[u]), vf_load(y + u * LANES)));
+}
+
+/* A block of 32 inputs: codes [8][16][4], signed, times block b of every row. d, m: of its sub-blocks. */
+INLINE void sweep_block(const fs_dtype t, struct sweep *s, const uint8_t *codes, size_t b, VF (*d)[UNITS], VF (*m)[UNITS])
+{
+    const int n_subs = 32 / sub_of(t), groups = 8 / n_subs;
+
+    for (size_t r = 0; r < s->m; r++) {
+        const fs_quants_block *x = fs_quants_row(s->x, s->row + r) + b;
+        for (int h = 0; h < n_subs; h++) {
+            VI acc[UNITS];
+            VF factor[UNITS];
+            EACH_UNIT acc[u] = vi_zero();
+            dots(limit_of(t), 1, codes + x->top, n_subs == 1 ? x->high : x->high_of[h], acc);
+            EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
+            dots(limit_of(t), groups, codes + 64 * groups * h, x->low + 4 * groups * h, acc);
+            EACH_UNIT factor[u] = vf_mul(d[h][u], vf_set1(x->d));
+            add_scaled(s->y[r], factor, acc);
+            if (has_min(t)) {
+                float sum = n_subs == 1 ? x->d_sum : x->d * (float)-x->minus_sums[h], *y = s->y[r];
+                EACH_UNIT vf_store(y + u * LANES, vf_fma(m[h][u], vf_set1(sum), vf_load(y + u * LANES)));
+            }
+        }
+    }
 }
 
 INLINE void sweep32(const fs_dtype t, struct sweep *s, size_t panel)
@@ -268,22 +312,11 @@ INLINE void sweep32(const fs_dtype t, struct sweep *s, size_t panel)
     for (size_t b = 0; b < n_blocks; b++) {
         const size_t j = b % 2, n = n_blocks - (b - j) < 2 ? 1 : 2;
         uint8_t codes[512] __attribute__((aligned(64)));
-        VF d[UNITS], m[UNITS];
+        VF d[1][UNITS], m[1][UNITS];
 
         unpack(t, unit, n, j, codes);
-        factors_of(t, unit, j, d, m);
-        for (size_t r = 0; r < s->m; r++) {
-            float d_a = fs_quants_scales(s->x, s->row + r)[b];
-            VI acc[UNITS];
-            EACH_UNIT acc[u] = vi_zero();
-            dots(limit_of(t), 8, codes, fs_quants_codes(s->x, s->row + r) + b * 32, acc);
-            add_scaled(s->y[r], d, d_a, acc);
-            if (has_min(t)) {
-                const int16_t *sums = fs_quants_sums(s->x, s->row + r) + b * 2;
-                EACH_UNIT acc[u] = vi_set1(sums[0] + sums[1]);
-                add_scaled(s->y[r], m, d_a, acc);
-            }
-        }
+        factors_of(t, unit, j, d[0], m[0]);
+        sweep_block(t, s, codes, b, d, m);
         if (j)
             unit += unit_bytes(t, 2);
     }
@@ -291,52 +324,31 @@ INLINE void sweep32(const fs_dtype t, struct sweep *s, size_t panel)
 
 INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
 {
-    const int n_subs = FS_TILE / sub_of(t);
+    const int n_subs = 32 / sub_of(t);
     const uint8_t *unit = s->w->data + panel * s->w->panel_bytes;
-    int32_t sums[ROWS][FS_PANEL];
 
     for (size_t b = 0; b < s->w->k / FS_TILE; b++, unit += unit_bytes(t, 1)) {
-        VI scale[16][UNITS], min[16][UNITS];
         VF d[UNITS], m[UNITS];
 
-        for (int i = 0; i < n_subs; i++) {
-            v16u8 low = { 0 };
-            from_i8(scale_of(t, unit, i, &low), scale[i]);
-            from_i8(low, min[i]);
-        }
         from_f16(unit + unit_bytes(t, 1) - (has_min(t) ? 64 : 32), d);
         if (has_min(t)) {
             from_f16(unit + unit_bytes(t, 1) - 32, m);
             EACH_UNIT m[u] = vf_mul(m[u], vf_set1(-1.0f));
         }
-        memset(sums, 0, s->m * sizeof sums[0]);
         for (size_t j = 0; j < 8; j++) {
             uint8_t codes[512] __attribute__((aligned(64)));
+            VF scale[2][UNITS], min[2][UNITS];
             unpack(t, unit, 1, j, codes);
-            for (size_t r = 0; r < s->m; r++) {
-                const int8_t *a = fs_quants_codes(s->x, s->row + r) + b * FS_TILE + j * 32;
-                for (int h = 0; h < 32 / sub_of(t); h++) {
-                    VI acc[UNITS];
-                    EACH_UNIT acc[u] = vi_zero();
-                    dots(limit_of(t), sub_of(t) / 4, codes + h * 256, a + h * 16, acc);
-                    EACH_UNIT vi_store(sums[r] + u * LANES, vi_add(vi_load(sums[r] + u * LANES), vi_mul(acc[u], scale[(int)j * 32 / sub_of(t) + h][u])));
-                }
+            for (int h = 0; h < n_subs; h++) {
+                v16u8 low = { 0 };
+                VI i[UNITS];
+                from_i8(scale_of(t, unit, (int)j * n_subs + h, &low), i);
+                EACH_UNIT scale[h][u] = vf_mul(d[u], vf_of(i[u]));
+                from_i8(low, i);
+                if (has_min(t))
+                    EACH_UNIT min[h][u] = vf_mul(m[u], vf_of(i[u]));
             }
-        }
-        for (size_t r = 0; r < s->m; r++) {
-            const int16_t *q_sums = fs_quants_sums(s->x, s->row + r) + b * 16;
-            float d_a = fs_quants_scales(s->x, s->row + r)[b];
-            VI i[UNITS];
-            EACH_UNIT i[u] = vi_load(sums[r] + u * LANES);
-            add_scaled(s->y[r], d, d_a, i);
-            if (!has_min(t))
-                continue;
-            EACH_UNIT i[u] = vi_zero();
-            for (int k = 0; k < n_subs; k++) {
-                VI sum = vi_set1(sub_of(t) == 16 ? q_sums[k] : q_sums[2 * k] + q_sums[2 * k + 1]);
-                EACH_UNIT i[u] = vi_add(i[u], vi_mul(min[k][u], sum));
-            }
-            add_scaled(s->y[r], m, d_a, i);
+            sweep_block(t, s, codes, b * 8 + j, scale, min);
         }
     }
 }

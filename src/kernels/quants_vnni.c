@@ -1,14 +1,11 @@
 /* Quantised products on AVX-512 with VNNI: 64 bytes of a panel, 16 rows times four inputs, meet four activations a row of
- * x in one vpdpbusd.
+ * x in one vpdpbusd. Codes are unsigned, those that are signed + 128.
  *
- * Rows of x are taken in groups and first laid out so that everything a step needs of a group lies together: a tile of
- * 256 inputs of a group of T rows is
- *   8 times (a sub-block of 32)  codes [T][32], then two words [T] each: what the sum starts from (- offset * sum of
- *                                q, of 32 or of each 16) or, without an offset, d and (float)sum of q; see layout()
- *   d [T], then pairs of int16 sums [T][8]
- * A kernel takes one panel and one group: codes are unpacked into eight registers and swept by the group, so that the
- * dot unit also gets just the two multiplications that the definition wants. It reads the panel as one ascending
- * stream, which the hardware fetches ahead; fetching by software on top of it was slower. */
+ * A kernel takes one panel and a group of rows of x: a block of codes is unpacked into eight registers and swept by the
+ * group. It also lies in the first cache, since a row's top group, which meets its high codes too, is another one in each
+ * row. For few rows the kernel unpacks the panel itself and reads it as one ascending stream, which the hardware
+ * fetches ahead; fetching by software on top of it was slower. For many rows a tile of 1024 inputs is unpacked once and
+ * swept by group after group. */
 #include "kernels/quants_isa.h"
 #include "kernels/transpose.h"
 #include "tensor/blocks.h"
@@ -18,50 +15,91 @@
 #include <string.h>
 
 /* ---- activations ---- */
-static inline float scale_of(__m512i abs_max, bool *ret_usable)
+INLINE __m512i groups_max(__m512i v)
 {
-    uint32_t bits = _mm512_reduce_max_epu32(abs_max);
-    float d;
+    v = _mm512_max_epu32(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB));
+    return _mm512_max_epu32(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC));
+}
 
-    memcpy(&d, &bits, sizeof d);
-    d /= 127.0f;
+/* The largest of v's four groups, in every lane; its groups are of one value. */
+INLINE __m512i group_max(__m512i v)
+{
+    v = _mm512_max_epu32(v, _mm512_shuffle_i64x2(v, v, 0x4e));
+    return _mm512_max_epu32(v, _mm512_shuffle_i64x2(v, v, 0xb1));
+}
+
+/* Sums of v0 and of v1, in lanes 0 and 8. */
+INLINE __m512i both_sums(__m512i v0, __m512i v1)
+{
+    __m512i v = _mm512_add_epi32(_mm512_shuffle_i64x2(v0, v1, 0x44), _mm512_shuffle_i64x2(v0, v1, 0xee));
+
+    v = _mm512_add_epi32(v, _mm512_shuffle_i64x2(v, v, 0xb1));
+    v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC));
+    return _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB));
+}
+
+INLINE void quantize_block(const float *x, fs_quants_block *ret)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff), half = _mm512_set1_epi32(1 << (FS_QUANTS_SHIFT - 1));
+    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16), divisor;
+    __m512i m0 = groups_max(_mm512_and_si512(_mm512_castps_si512(x0), magnitude));
+    __m512i m1 = groups_max(_mm512_and_si512(_mm512_castps_si512(x1), magnitude)), v0, v1, high0, high1;
+    __m512i top = group_max(_mm512_max_epu32(m0, m1)), rest, sums;
+    uint32_t lanes = (uint32_t)_mm512_cmpeq_epi32_mask(m0, top) | (uint32_t)_mm512_cmpeq_epi32_mask(m1, top) << 16;
+    int group = __builtin_ctz(lanes) / 4, sum0, sum1, first, second;
+    __m128 ab; /* a, b */
+    __mmask16 usable, top0, top1;
+    float d, b;
+
+    lanes = 15u << 4 * group;
+    top0 = (__mmask16)lanes;
+    top1 = (__mmask16)(lanes >> 16);
+    rest = group_max(_mm512_max_epu32(_mm512_maskz_mov_epi32((__mmask16)~top0, m0), _mm512_maskz_mov_epi32((__mmask16)~top1, m1)));
+    ab = _mm_unpacklo_ps(_mm_castsi128_ps(_mm512_castsi512_si128(top)), _mm_castsi128_ps(_mm512_castsi512_si128(rest)));
+    ab = _mm_div_ps(ab, _mm_setr_ps(16319.0f, 127.0f, 1.0f, 1.0f));
+    d = _mm_cvtss_f32(ab);
+    b = _mm_cvtss_f32(_mm_movehdup_ps(ab));
+    d = b > d ? b : d;
     d = d < 0x1p-126f ? 0.0f : d;
-    *ret_usable = d > 0.0f && d < __builtin_inff();
-    return d;
+    usable = d > 0.0f && d < __builtin_inff() ? 0xffff : 0;
+    divisor = _mm512_set1_ps(d);
+    v0 = _mm512_maskz_cvtps_epi32(usable, _mm512_maskz_div_ps(usable, x0, divisor));
+    v1 = _mm512_maskz_cvtps_epi32(usable, _mm512_maskz_div_ps(usable, x1, divisor));
+    sums = both_sums(v0, v1);
+    sum0 = _mm_cvtsi128_si32(_mm512_castsi512_si128(sums));
+    sum1 = _mm_cvtsi128_si32(_mm512_extracti32x4_epi32(sums, 2));
+    ret->top = 64 * group;
+    ret->d = d;
+    ret->d_sum = d * (float)(sum0 + sum1);
+    ret->minus_sum = -(sum0 + sum1);
+    ret->minus_sums[0] = -sum0;
+    ret->minus_sums[1] = -sum1;
+    high0 = _mm512_maskz_srai_epi32(top0, _mm512_add_epi32(v0, half), FS_QUANTS_SHIFT);
+    high1 = _mm512_maskz_srai_epi32(top1, _mm512_add_epi32(v1, half), FS_QUANTS_SHIFT);
+    _mm_storeu_si128((__m128i *)(void *)ret->low, _mm512_cvtepi32_epi8(_mm512_sub_epi32(v0, _mm512_slli_epi32(high0, FS_QUANTS_SHIFT))));
+    _mm_storeu_si128((__m128i *)(void *)(ret->low + 16), _mm512_cvtepi32_epi8(_mm512_sub_epi32(v1, _mm512_slli_epi32(high1, FS_QUANTS_SHIFT))));
+    high0 = _mm512_maskz_compress_epi32(top0, high0);
+    high1 = _mm512_maskz_compress_epi32(top1, high1);
+    first = _mm_cvtsi128_si32(_mm512_cvtepi32_epi8(high0));
+    second = _mm_cvtsi128_si32(_mm512_cvtepi32_epi8(high1));
+    memcpy(ret->high_of[0], &first, 4);
+    memcpy(ret->high_of[1], &second, 4);
+    first |= second;
+    memcpy(ret->high, &first, 4);
 }
 
 void fs_quantize_vnni(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
 {
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-
     for (size_t t = 0; t < n_rows; t++, x += ldx)
-        for (size_t b = block_begin; b < block_end; b++) {
-            const float *from = x + b * q->block;
-            int8_t *codes = fs_quants_codes(q, row + t) + b * q->block;
-            int16_t *sums = fs_quants_sums(q, row + t) + b * q->block / 16;
-            __m512i abs_max = _mm512_setzero_si512();
-            __mmask16 usable_lanes;
-            __m512 d;
-            bool usable;
-
-            for (size_t i = 0; i < q->block; i += 16)
-                abs_max = _mm512_max_epu32(abs_max, _mm512_and_si512(_mm512_loadu_si512(from + i), magnitude));
-            fs_quants_scales(q, row + t)[b] = scale_of(abs_max, &usable);
-            d = _mm512_set1_ps(fs_quants_scales(q, row + t)[b]);
-            usable_lanes = usable ? 0xffff : 0;
-            for (size_t i = 0; i < q->block; i += 16) {
-                __m512i v = _mm512_maskz_cvtps_epi32(usable_lanes, _mm512_maskz_div_ps(usable_lanes, _mm512_loadu_ps(from + i), d));
-                _mm_storeu_si128((__m128i *)(void *)(codes + i), _mm512_cvtepi32_epi8(v));
-                sums[i / 16] = (int16_t)_mm512_reduce_add_epi32(v);
-            }
-        }
+        for (size_t b = block_begin; b < block_end; b++)
+            quantize_block(x + b * FS_QUANTS_BLOCK, fs_quants_row(q, row + t) + b);
 }
 
 /* ---- what the types differ in ---- */
 typedef struct shape {
-    int offset;    /* that the unsigned codes have */
-    int sub;       /* inputs a sub-block, 32 or 16 */
-    bool super;    /* blocks of 256 with sub-scales */
+    int sub;     /* inputs a sub-block, 32 or 16 */
+    bool super;  /* blocks of 256 with sub-scales */
+    bool biased; /* codes + 128 */
     bool has_min;
 } shape;
 
@@ -69,27 +107,24 @@ INLINE shape shape_of(const fs_dtype t)
 {
     switch (t) {
     case FS_DTYPE_Q4_0:
-        return (shape){ 8, 32, false, false };
     case FS_DTYPE_Q5_0:
     case FS_DTYPE_MXFP4:
-        return (shape){ 16, 32, false, false };
     case FS_DTYPE_Q8_0:
     case FS_DTYPE_IQ4_NL:
-        return (shape){ 128, 32, false, false };
+        return (shape){ 32, false, true, false };
     case FS_DTYPE_Q4_1:
     case FS_DTYPE_Q5_1:
-        return (shape){ 0, 32, false, true };
+        return (shape){ 32, false, false, true };
     case FS_DTYPE_Q2_K:
-        return (shape){ 0, 16, true, true };
+        return (shape){ 16, true, false, true };
     case FS_DTYPE_Q3_K:
-        return (shape){ 4, 16, true, false };
+    case FS_DTYPE_Q6_K:
+        return (shape){ 16, true, true, false };
     case FS_DTYPE_Q4_K:
     case FS_DTYPE_Q5_K:
-        return (shape){ 0, 32, true, true };
-    case FS_DTYPE_Q6_K:
-        return (shape){ 32, 16, true, false };
+        return (shape){ 32, true, false, true };
     default: /* IQ4_XS */
-        return (shape){ 128, 32, true, false };
+        return (shape){ 32, true, true, false };
     }
 }
 
@@ -138,6 +173,11 @@ INLINE __m512i bits(__m512i v, const int shift, const int width)
     return shift + width == 8 && shift == 0 ? v : _mm512_and_si512(v, _mm512_set1_epi8((char)((1 << width) - 1)));
 }
 
+INLINE __m512i plus(__m512i v, const int i)
+{
+    return _mm512_add_epi8(v, _mm512_set1_epi8((char)i));
+}
+
 /* low, and bit from of each byte of high as its bit to. */
 INLINE __m512i with_bit(__m512i low, __m512i high, const int from, const int to)
 {
@@ -148,12 +188,12 @@ INLINE __m512i with_bit(__m512i low, __m512i high, const int from, const int to)
     return _mm512_ternarylogic_epi32(low, high, _mm512_set1_epi8((char)(1 << to)), 0xf8); /* low | (high & bit) */
 }
 
-INLINE __m512i table16(const int8_t *values, const int offset)
+INLINE __m512i table16(const int8_t *values)
 {
     v16u8 v;
 
     memcpy(&v, values, sizeof v);
-    v += (uint8_t)offset;
+    v ^= 0x80;
     return _mm512_broadcast_i32x4((__m128i)v);
 }
 
@@ -161,6 +201,36 @@ INLINE __m512i table16(const int8_t *values, const int offset)
 INLINE size_t head_bytes(const fs_dtype t)
 {
     return t == FS_DTYPE_MXFP4 ? 16 : t == FS_DTYPE_Q4_1 ? 64 : t == FS_DTYPE_Q5_0 || t == FS_DTYPE_IQ4_XS ? 96 : t == FS_DTYPE_Q5_1 ? 128 : 32;
+}
+
+/* The unsigned codes of a K-quant's sub-block j (32 inputs): the group of four that begins at, 64 * group. */
+INLINE __m512i k_group(const fs_dtype t, const uint8_t *tile, const int j, const size_t at)
+{
+    __m512i w, two;
+
+    switch (t) {
+    case FS_DTYPE_Q4_K:
+        return bits(load(tile + 192 + j / 2 * 512 + at), j % 2 * 4, 4);
+    case FS_DTYPE_Q5_K:
+        return with_bit(bits(load(tile + 704 + j / 2 * 512 + at), j % 2 * 4, 4), load(tile + 192 + at), j, 4);
+    case FS_DTYPE_Q6_K:
+        two = load(tile + 256 + j / 4 * 1536 + 1024 + at);
+        w = bits(load(tile + 256 + j / 4 * 1536 + j % 2 * 512 + at), j % 4 / 2 * 4, 4);
+        if (j % 4 < 2)
+            two = _mm512_slli_epi16(two, (unsigned)(4 - 2 * (j % 4)));
+        else if (j % 4 == 3)
+            two = _mm512_srli_epi16(two, 2);
+        return plus(_mm512_ternarylogic_epi32(w, two, _mm512_set1_epi8(0x30), 0xf8), 128 - 32);
+    case FS_DTYPE_Q2_K:
+        return bits(load(tile + 256 + j / 4 * 512 + at), 2 * (j % 4), 2);
+    default: /* Q3_K */
+        return plus(with_bit(bits(load(tile + 704 + j / 4 * 512 + at), 2 * (j % 4), 2), load(tile + 192 + at), j, 2), 128 - 4);
+    }
+}
+
+INLINE bool is_k(const fs_dtype t)
+{
+    return t == FS_DTYPE_Q2_K || t == FS_DTYPE_Q3_K || t == FS_DTYPE_Q4_K || t == FS_DTYPE_Q5_K || t == FS_DTYPE_Q6_K;
 }
 
 /* The unsigned codes of sub-block j (32 inputs) of a unit of n blocks, four inputs a register. */
@@ -174,42 +244,20 @@ INLINE void codes_of(const fs_dtype t, const uint8_t *unit, const size_t n, cons
         UNROLL for (int g = 0; g < 8; g++)
             w[g] = load(unit + n * 32 + j * 512 + g * 64);
         return;
-    case FS_DTYPE_Q4_K:
-    case FS_DTYPE_Q5_K:
-        UNROLL for (int g = 0; g < 8; g++)
-        {
-            w[g] = bits(load(unit + (t == FS_DTYPE_Q5_K ? 704 : 192) + j / 2 * 512 + g * 64), j % 2 * 4, 4);
-            if (t == FS_DTYPE_Q5_K)
-                w[g] = with_bit(w[g], load(unit + 192 + g * 64), j, 4);
-        }
-        return;
-    case FS_DTYPE_Q6_K:
-        UNROLL for (int g = 0; g < 8; g++)
-        {
-            __m512i two = load(unit + 256 + j / 4 * 1536 + 1024 + g * 64);
-            w[g] = bits(load(unit + 256 + j / 4 * 1536 + j % 2 * 512 + g * 64), j % 4 / 2 * 4, 4);
-            if (j % 4 < 2)
-                two = _mm512_slli_epi16(two, (unsigned)(4 - 2 * (j % 4)));
-            else if (j % 4 == 3)
-                two = _mm512_srli_epi16(two, 2);
-            w[g] = _mm512_ternarylogic_epi32(w[g], two, _mm512_set1_epi8(0x30), 0xf8);
-        }
-        return;
     case FS_DTYPE_Q2_K:
     case FS_DTYPE_Q3_K:
+    case FS_DTYPE_Q4_K:
+    case FS_DTYPE_Q5_K:
+    case FS_DTYPE_Q6_K:
         UNROLL for (int g = 0; g < 8; g++)
-        {
-            w[g] = bits(load(unit + (t == FS_DTYPE_Q3_K ? 704 : 256) + j / 4 * 512 + g * 64), 2 * (j % 4), 2);
-            if (t == FS_DTYPE_Q3_K)
-                w[g] = with_bit(w[g], load(unit + 192 + g * 64), j, 2);
-        }
+            w[g] = k_group(t, unit, j, (size_t)g * 64);
         return;
     default: /* blocks of 16 bytes of nibbles: inputs 4g + i low, 16 + 4g + i high */
         p = unit + n * head_bytes(t) + j * 256;
         if (t == FS_DTYPE_IQ4_NL || t == FS_DTYPE_IQ4_XS)
-            table = table16(fs_iq4_values, 128);
+            table = table16(fs_iq4_values);
         if (t == FS_DTYPE_MXFP4)
-            table = table16(fs_e2m1_doubled, 16);
+            table = table16(fs_e2m1_doubled);
         if (t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1)
             high = load(p - j * 256 - (n - (size_t)j) * 64);
         UNROLL for (int g = 0; g < 4; g++)
@@ -224,6 +272,10 @@ INLINE void codes_of(const fs_dtype t, const uint8_t *unit, const size_t n, cons
             if (t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1) {
                 w[g] = with_bit(w[g], high, g, 4);
                 w[g + 4] = with_bit(w[g + 4], high, g + 4, 4);
+            }
+            if (t == FS_DTYPE_Q4_0 || t == FS_DTYPE_Q5_0) {
+                w[g] = plus(w[g], t == FS_DTYPE_Q4_0 ? 128 - 8 : 128 - 16);
+                w[g + 4] = plus(w[g + 4], t == FS_DTYPE_Q4_0 ? 128 - 8 : 128 - 16);
             }
         }
     }
@@ -251,10 +303,9 @@ INLINE void factors_of(const fs_dtype t, const uint8_t *unit, const size_t n, co
     }
 }
 
-/* A superblock's sub-scales as int32, its minima as pairs of int16, and its factors. */
+/* A superblock's factors by sub-block: fl(d * scale), fl(m * min). */
 struct supers {
-    __m512i scale[16], min[8];
-    __m512 d, m;
+    __m512 scale[16], min[16];
 };
 
 INLINE __m512i bytes_at(__m512i four, const int i, const bool is_signed)
@@ -266,321 +317,400 @@ INLINE __m512i bytes_at(__m512i four, const int i, const bool is_signed)
     return is_signed ? _mm512_cvtepi8_epi32(v) : _mm512_cvtepu8_epi32(v);
 }
 
-/* Four vectors of bytes as two of pairs. */
-INLINE void pairs_of(__m512i four, __m512i ret[2])
+/* n of ret: factor times the bytes of each fourth of four[]. */
+INLINE void scaled(__m512 factor, const __m512i *four, const int n, const bool is_signed, __m512 *ret)
 {
-    UNROLL for (int i = 0; i < 2; i++)
-        ret[i] = _mm512_or_si512(bytes_at(four, 2 * i, false), _mm512_slli_epi32(bytes_at(four, 2 * i + 1, false), 16));
+    UNROLL for (int s = 0; s < n; s++)
+        ret[s] = _mm512_mul_ps(factor, _mm512_cvtepi32_ps(bytes_at(four[s / 4], s % 4, is_signed)));
 }
 
 INLINE void supers_of(const fs_dtype t, const uint8_t *p, struct supers *ret)
 {
     const uint8_t *end = p + tile_bytes_of(t);
-    const __m512i six = _mm512_set1_epi8(63), four = _mm512_set1_epi8(15);
+    const __m512i six = _mm512_set1_epi8(63), four = _mm512_set1_epi8(15), top = _mm512_set1_epi8(0x30);
+    const __m512 negative = _mm512_set1_ps(-1.0f);
     __m512i scale[4], min[4];
 
     if (t == FS_DTYPE_Q4_K || t == FS_DTYPE_Q5_K) {
-        __m512i s0 = load(p), s1 = load(p + 64), s2 = load(p + 128), top = _mm512_set1_epi8(0x30);
+        __m512i s0 = load(p), s1 = load(p + 64), s2 = load(p + 128);
         scale[0] = _mm512_and_si512(s0, six);
         min[0] = _mm512_and_si512(s1, six);
         scale[1] = _mm512_ternarylogic_epi32(_mm512_and_si512(s2, four), _mm512_srli_epi16(s0, 2), top, 0xf8);
         min[1] = _mm512_ternarylogic_epi32(bits(s2, 4, 4), _mm512_srli_epi16(s1, 2), top, 0xf8);
-        UNROLL for (int j = 0; j < 8; j++)
-            ret->scale[j] = bytes_at(scale[j / 4], j % 4, false);
-        pairs_of(min[0], ret->min);
-        pairs_of(min[1], ret->min + 2);
-        ret->d = halves(end - 64);
-        ret->m = halves(end - 32);
+        scaled(halves(end - 64), scale, 8, false, ret->scale);
+        scaled(_mm512_mul_ps(halves(end - 32), negative), min, 8, false, ret->min);
     } else if (t == FS_DTYPE_Q2_K) {
         UNROLL for (int i = 0; i < 4; i++)
         {
             __m512i s = load(p + i * 64);
             scale[i] = _mm512_and_si512(s, four);
-            pairs_of(bits(s, 4, 4), ret->min + 2 * i);
+            min[i] = bits(s, 4, 4);
         }
-        UNROLL for (int s = 0; s < 16; s++)
-            ret->scale[s] = bytes_at(scale[s / 4], s % 4, false);
-        ret->d = halves(end - 64);
-        ret->m = halves(end - 32);
+        scaled(halves(end - 64), scale, 16, false, ret->scale);
+        scaled(_mm512_mul_ps(halves(end - 32), negative), min, 16, false, ret->min);
     } else if (t == FS_DTYPE_Q3_K) {
-        __m512i s0 = load(p), s1 = load(p + 64), s2 = load(p + 128), top = _mm512_set1_epi8(0x30), bias = _mm512_set1_epi8(32);
+        __m512i s0 = load(p), s1 = load(p + 64), s2 = load(p + 128), bias = _mm512_set1_epi8(32);
         scale[0] = _mm512_ternarylogic_epi32(_mm512_and_si512(s0, four), _mm512_slli_epi16(s2, 4), top, 0xf8);
         scale[1] = _mm512_ternarylogic_epi32(_mm512_and_si512(s1, four), _mm512_slli_epi16(s2, 2), top, 0xf8);
         scale[2] = _mm512_ternarylogic_epi32(bits(s0, 4, 4), s2, top, 0xf8);
         scale[3] = _mm512_ternarylogic_epi32(bits(s1, 4, 4), _mm512_srli_epi16(s2, 2), top, 0xf8);
-        UNROLL for (int s = 0; s < 16; s++)
-            ret->scale[s] = bytes_at(_mm512_sub_epi8(scale[s / 4], bias), s % 4, true);
-        ret->d = halves(end - 32);
+        UNROLL for (int i = 0; i < 4; i++)
+            scale[i] = _mm512_sub_epi8(scale[i], bias);
+        scaled(halves(end - 32), scale, 16, true, ret->scale);
     } else if (t == FS_DTYPE_Q6_K) {
-        UNROLL for (int s = 0; s < 16; s++)
-            ret->scale[s] = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + s * 16)));
-        ret->d = halves(end - 32);
+        UNROLL for (int i = 0; i < 4; i++)
+            scale[i] = load(p + i * 64);
+        scaled(halves(end - 32), scale, 16, true, ret->scale);
     } else { /* IQ4_XS */
         __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(p + 64)));
+        __m512 d = halves(end - 32);
         UNROLL for (int j = 0; j < 8; j++)
         {
             __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + j / 2 * 16)));
             __m512i up = _mm512_and_si512(_mm512_srli_epi32(high, 2 * (unsigned)j), _mm512_set1_epi32(3));
             low = j % 2 ? _mm512_srli_epi32(low, 4) : _mm512_and_si512(low, _mm512_set1_epi32(15));
-            ret->scale[j] = _mm512_sub_epi32(_mm512_or_si512(low, _mm512_slli_epi32(up, 4)), _mm512_set1_epi32(32));
-        }
-        ret->d = halves(end - 32);
-    }
-}
-
-/* ---- a group of rows of x ---- */
-#define SUB_BYTES(rows)  ((size_t)(rows) * 40)
-#define TILE_BYTES(rows) ((size_t)(rows) * (8 * 40 + 36))
-
-/* Tiles [tile0, tile1) of n rows of x from row on, as a group of rows rows; those missing are zeros. */
-static void layout(const shape s, const fs_quants *x, size_t row, size_t n, size_t rows, size_t tile0, size_t tile1, uint8_t *dst)
-{
-    const size_t n_blocks = x->k / 32;
-
-    if (n < rows)
-        memset(dst, 0, (tile1 - tile0) * TILE_BYTES(rows));
-    for (size_t t = 0; t < n; t++) {
-        const int8_t *codes = fs_quants_codes(x, row + t);
-        const float *d = fs_quants_scales(x, row + t);
-        const int16_t *sums = fs_quants_sums(x, row + t);
-        uint8_t *to = dst;
-
-        for (size_t tile = tile0; tile < tile1; tile++, to += TILE_BYTES(rows)) {
-            size_t n_subs = n_blocks - tile * 8 < 8 ? n_blocks - tile * 8 : 8;
-            uint8_t *tail = to + 8 * SUB_BYTES(rows);
-            for (size_t j = 0; j < n_subs; j++) {
-                size_t b = tile * 8 + j;
-                uint8_t *sub = to + j * SUB_BYTES(rows), *words = sub + rows * 32 + t * 4;
-                int32_t first = sums[2 * b], second = sums[2 * b + 1], word[2] = { 0, 0 };
-                memcpy(sub + t * 32, codes + b * 32, 32);
-                if (s.sub == 16 && !s.has_min) {
-                    word[0] = -s.offset * first;
-                    word[1] = -s.offset * second;
-                } else if (!s.has_min) {
-                    word[0] = -s.offset * (first + second);
-                } else if (!s.super) {
-                    float sum = (float)(first + second);
-                    memcpy(&word[0], &sum, sizeof sum);
-                }
-                if (!s.super)
-                    memcpy(&word[1], &d[b], sizeof d[b]);
-                memcpy(words, &word[0], 4);
-                memcpy(words + rows * 4, &word[1], 4);
-            }
-            if (s.super) {
-                int16_t pairs[16];
-                memcpy(tail + t * 4, &d[tile], sizeof d[tile]);
-                memcpy(pairs, sums + tile * 16, sizeof pairs);
-                for (size_t j = 0; s.sub == 32 && j < 8; j++)
-                    pairs[j] = (int16_t)(sums[tile * 16 + 2 * j] + sums[tile * 16 + 2 * j + 1]);
-                memcpy(tail + rows * 4 + t * 32, pairs, sizeof pairs);
-            }
+            low = _mm512_sub_epi32(_mm512_or_si512(low, _mm512_slli_epi32(up, 4)), _mm512_set1_epi32(32));
+            ret->scale[j] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(low));
         }
     }
 }
 
-INLINE __m512i word(const uint8_t *p)
+/* ---- kernels ---- */
+#define ROWS_MAX 8
+/* Group sizes that have kernels. */
+#define EACH_FEW(F, t)  F(t, 1) F(t, 2) F(t, 4)
+#define EACH_SIZE(F, t) EACH_FEW(F, t) F(t, 3) F(t, 8)
+#define EACH_TYPE(F) F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
+
+/* Up to so many blocks of a panel; d and m by sub-block. */
+#define TILE_BLOCKS 32
+struct tile {
+    uint8_t codes[TILE_BLOCKS][512];
+    float d[2 * TILE_BLOCKS][FS_PANEL], m[2 * TILE_BLOCKS][FS_PANEL];
+} __attribute__((aligned(64)));
+
+/* What one call of a kernel multiplies: the panel from some tile on and a group of rows. */
+struct piece {
+    const uint8_t *panel;
+    const struct tile *tile; /* instead of panel, and of its one tile */
+    size_t n_blocks;         /* of 32, that there are from there on */
+    const fs_quants_block *x;
+    size_t x_stride;         /* bytes from row to row */
+    float *y;
+    size_t ldy;
+    uint32_t lanes;          /* outputs there are */
+    const float *bias;       /* NULL before the last piece of k */
+    bool first;              /* of k */
+};
+
+INLINE __m512i word(const void *p)
 {
     int32_t v;
     memcpy(&v, p, sizeof v);
     return _mm512_set1_epi32(v);
 }
 
-INLINE __m512 number(const uint8_t *p)
+INLINE const fs_quants_block *row_at(const fs_quants_block *x, size_t stride, const int i)
 {
-    float v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_ps(v);
+    return (const fs_quants_block *)(const void *)((const uint8_t *)x + (size_t)i * stride);
 }
 
-/* ---- kernels ---- */
-struct piece {
-    const uint8_t *panel; /* its first tile */
-    size_t n_blocks;      /* of 32, that it has from there on */
-    const uint8_t *x;     /* a laid out group */
-    float *y;
-    size_t ldy, rows;     /* rows there are: at most the group's */
-    uint32_t lanes;       /* outputs there are */
-    const float *bias;    /* NULL before the last piece of k */
-    bool first;           /* of k */
-};
-
-#define ROWS_MAX 8
-
-/* Sums of sub-block (or half sub-block, from g0 to g1) of rows t0 .. t0 + n - 1. */
-INLINE void dots(const __m512i w[8], const int g0, const int g1, const uint8_t *sub, const int t0, const int n, __m512i acc[4])
+/* A block of 32 inputs: y and the products of codes w with rows rows of x. d, m: of its sub-blocks. The codes also lie at
+ * codes; or, k a K-quant, they are unpacked from its tile at codes again. */
+INLINE void block(const shape s, const fs_dtype k, const int rows, const __m512i w[8], const uint8_t *codes, const int j,
+                  const fs_quants_block *x, const size_t stride, const __m512 *d, const __m512 *m, __m512 y[ROWS_MAX])
 {
-    UNROLL for (int g = g0; g < g1; g++)
-        UNROLL for (int i = 0; i < n; i++)
-            acc[i] = _mm512_dpbusd_epi32(acc[i], w[g], word(sub + (t0 + i) * 32 + g * 4));
-}
+    const int n_subs = 32 / s.sub;
 
-INLINE void block32(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const uint8_t *sub, __m512 y[ROWS_MAX])
-{
-    const shape s = shape_of(t);
-    __m512i w[8];
-    __m512 d, m = _mm512_setzero_ps();
-
-    codes_of(t, unit, n, j, w);
-    factors_of(t, unit, n, j, &d, &m);
     UNROLL for (int t0 = 0; t0 < rows; t0 += 4)
     {
         const int count = rows - t0 < 4 ? rows - t0 : 4;
-        __m512i acc[4];
-        UNROLL for (int i = 0; i < count; i++)
-            acc[i] = s.offset ? word(sub + rows * 32 + (t0 + i) * 4) : _mm512_setzero_si512();
-        dots(w, 0, 8, sub, t0, count, acc);
-        UNROLL for (int i = 0; i < count; i++)
+
+        UNROLL for (int h = 0; h < n_subs; h++)
         {
-            __m512 d_a = number(sub + rows * 36 + (t0 + i) * 4);
-            y[t0 + i] = _mm512_fmadd_ps(_mm512_mul_ps(d, d_a), _mm512_cvtepi32_ps(acc[i]), y[t0 + i]);
-            if (s.has_min)
-                y[t0 + i] = _mm512_fmadd_ps(_mm512_mul_ps(m, d_a), number(sub + rows * 32 + (t0 + i) * 4), y[t0 + i]);
+            __m512i acc[4];
+            UNROLL for (int i = 0; i < count; i++)
+                acc[i] = _mm512_setzero_si512();
+            UNROLL for (int g = h * s.sub / 4; g < (h + 1) * s.sub / 4; g++)
+                UNROLL for (int i = 0; i < count; i++)
+                    acc[i] = _mm512_dpbusd_epi32(acc[i], w[g], word(row_at(x, stride, t0 + i)->low + g * 4));
+            UNROLL for (int i = 0; i < count; i++)
+            {
+                const fs_quants_block *a = row_at(x, stride, t0 + i);
+                __m512 *to = &y[t0 + i], sum;
+                __m512i high = s.biased ? word(n_subs == 1 ? &a->minus_sum : &a->minus_sums[h]) : _mm512_setzero_si512();
+                high = _mm512_dpbusd_epi32(high, is_k(k) ? k_group(k, codes, j, (size_t)a->top) : load(codes + a->top), word(n_subs == 1 ? a->high : a->high_of[h]));
+                acc[i] = _mm512_add_epi32(acc[i], _mm512_slli_epi32(high, FS_QUANTS_SHIFT));
+                *to = _mm512_fmadd_ps(_mm512_mul_ps(d[h], _mm512_set1_ps(a->d)), _mm512_cvtepi32_ps(acc[i]), *to);
+                if (!s.has_min)
+                    continue;
+                sum = n_subs == 1 ? _mm512_set1_ps(a->d_sum) : _mm512_set1_ps(a->d * (float)-a->minus_sums[h]);
+                *to = _mm512_fmadd_ps(m[h], sum, *to);
+            }
         }
     }
+}
+
+/* How far ahead a panel is fetched by a kernel whose rows of x are too many streams for the hardware to tell apart. */
+#define AHEAD_BYTES 2048
+
+/* Block j of a unit of n blocks, or of a superblock. */
+INLINE void unit_block(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const fs_quants_block *x,
+                       const size_t stride, const __m512 *d, const __m512 *m, __m512 y[ROWS_MAX])
+{
+    uint8_t codes[512] __attribute__((aligned(64)));
+    __m512i w[8];
+
+    codes_of(t, unit, n, j, w);
+    for (size_t i = 0; rows > 4 && i < tile_bytes_of(t) / 8; i += 64)
+        _mm_prefetch((const char *)unit + (size_t)j * tile_bytes_of(t) / 8 + i + AHEAD_BYTES, _MM_HINT_T0);
+    if (t == FS_DTYPE_Q8_0 || is_k(t)) {
+        block(shape_of(t), t, rows, w, is_k(t) ? unit : unit + n * 32 + j * 512, j, x, stride, d, m, y);
+        return;
+    }
+    UNROLL for (int g = 0; g < 8; g++)
+        _mm512_store_si512(codes + g * 64, w[g]);
+    block(shape_of(t), t, rows, w, codes, j, x, stride, d, m, y);
 }
 
 INLINE void blocks32(const fs_dtype t, const int rows, const struct piece *p, __m512 y[ROWS_MAX])
 {
     const size_t unit_bytes = tile_bytes_of(t) / 4;
-    const uint8_t *unit = p->panel, *sub = p->x;
+    const uint8_t *unit = p->panel;
+    const fs_quants_block *x = p->x;
 
-    for (size_t b = 0; b < p->n_blocks; b += 2, unit += unit_bytes) {
-        if (b && b % 8 == 0)
-            sub += TILE_BYTES(rows) - 8 * SUB_BYTES(rows);
-        block32(t, rows, unit, p->n_blocks - b == 1 ? 1 : 2, 0, sub, y);
-        sub += SUB_BYTES(rows);
-        if (p->n_blocks - b == 1)
+    for (size_t b = 0; b < p->n_blocks; b += 2, unit += unit_bytes, x += 2) {
+        const size_t n = p->n_blocks - b == 1 ? 1 : 2;
+        __m512 d, m = _mm512_setzero_ps();
+
+        factors_of(t, unit, n, 0, &d, &m);
+        unit_block(t, rows, unit, n, 0, x, p->x_stride, &d, &m, y);
+        if (n == 1)
             return;
-        block32(t, rows, unit, 2, 1, sub, y);
-        sub += SUB_BYTES(rows);
+        factors_of(t, unit, 2, 1, &d, &m);
+        unit_block(t, rows, unit, 2, 1, x + 1, p->x_stride, &d, &m, y);
     }
 }
 
 INLINE void blocks256(const fs_dtype t, const int rows, const struct piece *p, __m512 y[ROWS_MAX])
 {
     const shape s = shape_of(t);
-    const size_t tile_bytes = tile_bytes_of(t);
-    const uint8_t *tile = p->panel, *x = p->x;
+    const uint8_t *tile = p->panel;
+    const fs_quants_block *x = p->x;
 
-    for (size_t left = p->n_blocks; left; left -= 8, tile += tile_bytes, x += TILE_BYTES(rows)) {
-        const uint8_t *tail = x + 8 * SUB_BYTES(rows);
+    for (size_t left = p->n_blocks; left; left -= 8, tile += tile_bytes_of(t)) {
         struct supers super;
-        __m512i sum[ROWS_MAX];
 
         supers_of(t, tile, &super);
-        UNROLL for (int i = 0; i < rows; i++)
-            sum[i] = _mm512_setzero_si512();
-        UNROLL for (int j = 0; j < 8; j++)
-        {
-            const uint8_t *sub = x + (size_t)j * SUB_BYTES(rows);
-            __m512i w[8];
-            codes_of(t, tile, 1, j, w);
-            UNROLL for (int h = 0; h < 32 / s.sub; h++)
-                UNROLL for (int t0 = 0; t0 < rows; t0 += 4)
-                {
-                    const int count = rows - t0 < 4 ? rows - t0 : 4;
-                    __m512i acc[4];
-                    UNROLL for (int i = 0; i < count; i++)
-                        acc[i] = s.offset ? word(sub + rows * (32 + 4 * h) + (t0 + i) * 4) : _mm512_setzero_si512();
-                    dots(w, h * 4, s.sub == 32 ? 8 : h * 4 + 4, sub, t0, count, acc);
-                    UNROLL for (int i = 0; i < count; i++)
-                        sum[t0 + i] = _mm512_add_epi32(sum[t0 + i], _mm512_mullo_epi32(acc[i], super.scale[j * (32 / s.sub) + h]));
-                }
-        }
-        UNROLL for (int i = 0; i < rows; i++)
-        {
-            __m512 d_a = number(tail + i * 4);
-            y[i] = _mm512_fmadd_ps(_mm512_mul_ps(super.d, d_a), _mm512_cvtepi32_ps(sum[i]), y[i]);
-            if (s.has_min) { /* m is - super.m */
-                __m512i min = _mm512_setzero_si512();
-                UNROLL for (int h = 0; h < 128 / s.sub; h++)
-                    min = _mm512_dpwssd_epi32(min, super.min[h], word(tail + rows * 4 + i * 32 + h * 4));
-                y[i] = _mm512_fnmadd_ps(_mm512_mul_ps(super.m, d_a), _mm512_cvtepi32_ps(min), y[i]);
-            }
-        }
+        UNROLL for (int j = 0; j < 8; j++, x++)
+            unit_block(t, rows, tile, 1, j, x, p->x_stride, super.scale + j * 32 / s.sub, super.min + j * 32 / s.sub, y);
     }
 }
 
-INLINE void kernel(const fs_dtype t, const int rows, const struct piece *p)
+INLINE void tile_blocks(const shape s, const int rows, const struct piece *p, __m512 y[ROWS_MAX])
+{
+    const struct tile *tile = p->tile;
+    const int n_subs = 32 / s.sub;
+
+    for (size_t b = 0; b < p->n_blocks; b++) {
+        __m512i w[8];
+        __m512 d[2], m[2];
+
+        UNROLL for (int g = 0; g < 8; g++)
+            w[g] = load(tile->codes[b] + g * 64);
+        UNROLL for (int h = 0; h < n_subs; h++)
+        {
+            d[h] = _mm512_load_ps(tile->d[b * (size_t)n_subs + (size_t)h]);
+            m[h] = s.has_min ? _mm512_load_ps(tile->m[b * (size_t)n_subs + (size_t)h]) : _mm512_setzero_ps();
+        }
+        block(s, FS_DTYPE_Q8_0, rows, w, tile->codes[b], 0, p->x + b, p->x_stride, d, m, y);
+    }
+}
+
+/* The parts before and behind a kernel's blocks. */
+INLINE void begin(const int rows, const struct piece *p, __m512 y[ROWS_MAX])
+{
+    UNROLL for (int i = 0; i < rows; i++)
+        y[i] = p->first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps((__mmask16)p->lanes, p->y + (size_t)i * p->ldy);
+}
+
+INLINE void finish(const int rows, const struct piece *p, const __m512 y[ROWS_MAX])
 {
     const __mmask16 lanes = (__mmask16)p->lanes;
-    __m512 y[ROWS_MAX], bias = p->bias ? _mm512_maskz_loadu_ps(lanes, p->bias) : _mm512_setzero_ps();
+    __m512 bias = p->bias ? _mm512_maskz_loadu_ps(lanes, p->bias) : _mm512_setzero_ps();
 
     UNROLL for (int i = 0; i < rows; i++)
-        y[i] = p->first || (size_t)i >= p->rows ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(lanes, p->y + (size_t)i * p->ldy);
+        _mm512_mask_storeu_ps(p->y + (size_t)i * p->ldy, lanes, p->bias ? _mm512_add_ps(y[i], bias) : y[i]);
+}
+
+INLINE void panel_kernel(const fs_dtype t, const int rows, const struct piece *p)
+{
+    __m512 y[ROWS_MAX];
+
+    begin(rows, p, y);
     if (shape_of(t).super)
         blocks256(t, rows, p, y);
     else
         blocks32(t, rows, p, y);
-    UNROLL for (int i = 0; i < rows; i++)
-        if ((size_t)i < p->rows)
-            _mm512_mask_storeu_ps(p->y + (size_t)i * p->ldy, lanes, p->bias ? _mm512_add_ps(y[i], bias) : y[i]);
+    finish(rows, p, y);
+}
+
+INLINE void tile_kernel(const shape s, const int rows, const struct piece *p)
+{
+    __m512 y[ROWS_MAX];
+
+    begin(rows, p, y);
+    tile_blocks(s, rows, p, y);
+    finish(rows, p, y);
+}
+
+/* The tile of n_blocks at p. */
+INLINE void unpack(const fs_dtype t, const uint8_t *p, const size_t n_blocks, struct tile *ret)
+{
+    const shape s = shape_of(t);
+    __m512i w[8];
+
+    for (size_t b = 0; s.super && b < n_blocks; b += 8, p += tile_bytes_of(t)) {
+        struct supers super;
+        supers_of(t, p, &super);
+        UNROLL for (int i = 0; i < 256 / s.sub; i++)
+        {
+            _mm512_store_ps(ret->d[b * (32 / (size_t)s.sub) + (size_t)i], super.scale[i]);
+            if (s.has_min)
+                _mm512_store_ps(ret->m[b * (32 / (size_t)s.sub) + (size_t)i], super.min[i]);
+        }
+        UNROLL for (int j = 0; j < 8; j++)
+        {
+            codes_of(t, p, 1, j, w);
+            UNROLL for (int g = 0; g < 8; g++)
+                _mm512_store_si512(ret->codes[b + (size_t)j] + g * 64, w[g]);
+        }
+    }
+    for (size_t b = 0; !s.super && b < n_blocks; b += 2, p += tile_bytes_of(t) / 4) {
+        const size_t n = n_blocks - b == 1 ? 1 : 2;
+        UNROLL for (int j = 0; j < 2; j++)
+        {
+            __m512 d, m = _mm512_setzero_ps();
+            if ((size_t)j == n)
+                break;
+            factors_of(t, p, n, j, &d, &m);
+            _mm512_store_ps(ret->d[b + (size_t)j], d);
+            if (s.has_min)
+                _mm512_store_ps(ret->m[b + (size_t)j], m);
+            codes_of(t, p, n, j, w);
+            UNROLL for (int g = 0; g < 8; g++)
+                _mm512_store_si512(ret->codes[b + (size_t)j] + g * 64, w[g]);
+        }
+    }
 }
 
 typedef void kernel_fn(const struct piece *p);
+typedef void unpack_fn(const uint8_t *p, size_t n_blocks, struct tile *ret);
 
-/* Group sizes that have kernels. */
-#define EACH_SIZE(F, t) F(t, 1) F(t, 2) F(t, 4) F(t, 8)
-#define EACH_TYPE(F)                                                                                                   \
-    F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
-#define DEFINE(t, rows)                                   \
-    static void kernel_##t##_##rows(const struct piece *p) \
-    {                                                     \
-        kernel(FS_DTYPE_##t, rows, p);                    \
+#define DEFINE(t, rows)                                    \
+    static void panel_##t##_##rows(const struct piece *p)  \
+    {                                                      \
+        panel_kernel(FS_DTYPE_##t, rows, p);               \
     }
-#define DEFINE_TYPE(t) EACH_SIZE(DEFINE, t)
+#define DEFINE_TYPE(t)                                                              \
+    EACH_FEW(DEFINE, t)                                                             \
+    static void unpack_##t(const uint8_t *p, size_t n_blocks, struct tile *ret)     \
+    {                                                                               \
+        unpack(FS_DTYPE_##t, p, n_blocks, ret);                                     \
+    }
 EACH_TYPE(DEFINE_TYPE)
+DEFINE(Q8_0, 8)
 
-#define NAME(t, rows) [rows] = kernel_##t##_##rows,
-#define NAMES(t)      [FS_DTYPE_##t] = { EACH_SIZE(NAME, t) },
-static kernel_fn *const kernels[FS_DTYPE_END][ROWS_MAX + 1] = { EACH_TYPE(NAMES) };
+#define DEFINE_TILE(t, rows)                               \
+    static void tile_##t##_##rows(const struct piece *p)   \
+    {                                                      \
+        tile_kernel(SHAPE_##t, rows, p);                   \
+    }
+#define SHAPE_BIASED_32 ((shape){ 32, false, true, false })
+#define SHAPE_BIASED_16 ((shape){ 16, false, true, false })
+#define SHAPE_MIN_32    ((shape){ 32, false, false, true })
+#define SHAPE_MIN_16    ((shape){ 16, false, false, true })
+EACH_SIZE(DEFINE_TILE, BIASED_32)
+EACH_SIZE(DEFINE_TILE, BIASED_16)
+EACH_SIZE(DEFINE_TILE, MIN_32)
+EACH_SIZE(DEFINE_TILE, MIN_16)
 
-/* Bytes of laid out rows that stay in the second cache beside a panel. */
+#define PANEL(t, rows) [rows] = panel_##t##_##rows,
+#define TILE(t, rows)  [rows] = tile_##t##_##rows,
+#define PANEL_MANY(t)  [8] = FS_DTYPE_##t == FS_DTYPE_Q8_0 ? panel_Q8_0_8 : NULL
+#define PANELS(t)      [FS_DTYPE_##t] = { EACH_FEW(PANEL, t) PANEL_MANY(t) },
+#define UNPACK(t)      [FS_DTYPE_##t] = unpack_##t,
+static kernel_fn *const panel_kernels[FS_DTYPE_END][ROWS_MAX + 1] = { EACH_TYPE(PANELS) };
+static unpack_fn *const unpacks[FS_DTYPE_END] = { EACH_TYPE(UNPACK) };
+static kernel_fn *const tile_kernels[2][2][ROWS_MAX + 1] = { /* [with a minimum][sub-blocks of 16] */
+    { { EACH_SIZE(TILE, BIASED_32) }, { EACH_SIZE(TILE, BIASED_16) } },
+    { { EACH_SIZE(TILE, MIN_32) }, { EACH_SIZE(TILE, MIN_16) } },
+};
+
+/* Bytes of rows that stay in the second cache beside a panel. */
 #define X_BYTES ((size_t)384 << 10)
-_Static_assert(X_BYTES <= FS_GEMM_SCRATCH_BYTES, "scratch");
+_Static_assert(sizeof(struct tile) <= FS_GEMM_SCRATCH_BYTES, "scratch");
+/* Rows from which on a tile is unpacked by itself. Codes of Q8_0 need no unpacking. */
+#define TILE_ROWS 5
 
-/* Rows of x that the next group takes when m are left: those of the kernel in *ret_size, or fewer. Seven go to the
- * kernel for eight and three to that for four, filled up with zeros. */
-static size_t next_group(size_t m, size_t *ret_size)
+/* Rows of x that the next kernel takes when m are left. */
+static size_t next_group(kernel_fn *const by_rows[ROWS_MAX + 1], size_t m)
 {
-    *ret_size = m >= 7 ? 8 : m >= 3 ? 4 : m;
-    return m < *ret_size ? m : *ret_size;
+    size_t rows = m < ROWS_MAX ? m : ROWS_MAX;
+
+    while (!by_rows[rows])
+        rows--;
+    return rows;
+}
+
+/* n rows of x times one panel, of which *piece has the rest. Bytes that are wanted next are fetched meanwhile. */
+static void rows_times(kernel_fn *const by_rows[ROWS_MAX + 1], struct piece piece, size_t n, const uint8_t *next, size_t next_bytes)
+{
+    size_t share = (next_bytes / ((n + ROWS_MAX - 1) / ROWS_MAX) + 63) & ~(size_t)63;
+
+    for (size_t t = 0, rows; t < n; t += rows) {
+        rows = next_group(by_rows, n - t);
+        for (size_t i = 0; i < share && next_bytes; i += 64, next += 64, next_bytes -= next_bytes < 64 ? next_bytes : 64)
+            _mm_prefetch((const char *)next, _MM_HINT_T1);
+        by_rows[rows](&piece);
+        piece.x = (const fs_quants_block *)(const void *)((const uint8_t *)piece.x + rows * piece.x_stride);
+        piece.y += rows * piece.ldy;
+    }
 }
 
 void fs_gemm_codes_vnni(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
                         float *y, size_t ldy, void *scratch)
 {
     const shape s = shape_of(w->dtype);
-    const size_t tile_bytes = tile_bytes_of(w->dtype);
-    size_t n_tiles = ((size_t)w->k + FS_TILE - 1) / FS_TILE, tiles, rows_at_once;
+    const size_t n_blocks = w->k / FS_QUANTS_BLOCK;
+    size_t at_once = X_BYTES / (x->row_bytes + !x->row_bytes) / ROWS_MAX * ROWS_MAX;
+    struct tile *tile = scratch;
 
-    if (!n_tiles) {
+    if (!n_blocks) {
         fs_gemm_codes_ref(w, panel_begin, panel_end, x, row, m, bias, y, ldy, scratch);
         return;
     }
-    tiles = n_tiles * TILE_BYTES(ROWS_MAX) <= X_BYTES ? n_tiles : X_BYTES / TILE_BYTES(ROWS_MAX);
-    rows_at_once = X_BYTES / (tiles * TILE_BYTES(1)) / ROWS_MAX * ROWS_MAX;
-    for (size_t t0 = 0; t0 < m; t0 += rows_at_once) {
-        size_t n_t = m - t0 < rows_at_once ? m - t0 : rows_at_once;
-        for (size_t tile0 = 0; tile0 < n_tiles; tile0 += tiles) {
-            size_t tile1 = tile0 + tiles < n_tiles ? tile0 + tiles : n_tiles;
-            for (size_t t = 0, n, size; t < n_t; t += n) {
-                n = next_group(n_t - t, &size);
-                layout(s, x, row + t0 + t, n, size, tile0, tile1, (uint8_t *)scratch + t * tiles * TILE_BYTES(1));
+    at_once = at_once ? at_once : ROWS_MAX;
+    for (size_t t = 0; t < m; t += at_once) {
+        const size_t n = m - t < at_once ? m - t : at_once, blocks = n < 32 ? 8 : TILE_BLOCKS;
+        for (size_t p = panel_begin; p < panel_end; p++) {
+            const uint8_t *panel = w->data + p * w->panel_bytes;
+            size_t o = p * FS_PANEL, n_o = w->n - o < FS_PANEL ? w->n - o : FS_PANEL;
+            struct piece piece = { .panel = panel, .n_blocks = n_blocks, .x = fs_quants_row(x, row + t), .x_stride = x->row_bytes,
+                                   .y = y + t * ldy + o, .ldy = ldy, .lanes = (1u << n_o) - 1, .first = true, .bias = bias ? bias + o : NULL };
+            if (n < TILE_ROWS || w->dtype == FS_DTYPE_Q8_0) {
+                rows_times(panel_kernels[w->dtype], piece, n, panel + w->panel_bytes, n > ROWS_MAX ? w->panel_bytes : 0);
+                continue;
             }
-            for (size_t p = panel_begin; p < panel_end; p++) {
-                size_t o = p * FS_PANEL, n_o = w->n - o < FS_PANEL ? w->n - o : FS_PANEL;
-                struct piece piece = { .panel = w->data + p * w->panel_bytes + tile0 * tile_bytes,
-                                       .n_blocks = (tile1 == n_tiles ? w->k / 32 : tile1 * 8) - tile0 * 8,
-                                       .ldy = ldy, .lanes = (1u << n_o) - 1, .first = tile0 == 0,
-                                       .bias = bias && tile1 == n_tiles ? bias + o : NULL };
-                for (size_t t = 0, size; t < n_t; t += piece.rows) {
-                    piece.rows = next_group(n_t - t, &size);
-                    piece.x = (uint8_t *)scratch + t * tiles * TILE_BYTES(1);
-                    piece.y = y + (t0 + t) * ldy + o;
-                    kernels[w->dtype][size](&piece);
-                }
+            piece.tile = tile;
+            for (size_t b = 0, bytes; b < n_blocks; b += blocks, panel += bytes) {
+                piece.n_blocks = n_blocks - b < blocks ? n_blocks - b : blocks;
+                bytes = piece.n_blocks * tile_bytes_of(w->dtype) / 8;
+                piece.x = fs_quants_row(x, row + t) + b;
+                piece.first = b == 0;
+                piece.bias = bias && b + blocks >= n_blocks ? bias + o : NULL;
+                unpacks[w->dtype](panel, piece.n_blocks, tile);
+                rows_times(tile_kernels[s.has_min][s.sub == 16], piece, n, panel + bytes, bytes);
             }
         }
     }

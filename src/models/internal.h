@@ -24,10 +24,10 @@ typedef struct fs_linear {
 } fs_linear;
 
 /* Forms that products take their input in: bits. */
-enum { FS_TAKES_F32 = 1, FS_TAKES_32 = 2, FS_TAKES_256 = 4 /* codes of RN1 section 6, in blocks of so many */ };
+enum { FS_TAKES_F32 = 1, FS_TAKES_CODES = 2 /* of RN1 section 6 */ };
 static inline unsigned fs_linear_takes(const fs_linear *l)
 {
-    unsigned of_mat = !l->mat.block ? FS_TAKES_F32 : l->mat.block == 32 ? FS_TAKES_32 : FS_TAKES_256;
+    unsigned of_mat = l->mat.codes ? FS_TAKES_CODES : FS_TAKES_F32;
     return l->lora.rank ? of_mat | FS_TAKES_F32 : of_mat;
 }
 
@@ -256,17 +256,12 @@ void *fs_cache_v(const fs_network *net, const fs_cache *c, uint32_t layer, uint3
 float *fs_cache_index(const fs_network *net, const fs_cache *c, uint32_t layer); /* the indexer's key panels */
 
 /* ---- workspace.c ---- */
-/* The input of products: f32 rows, and their codes in blocks of 32 and of 256 where somebody takes them. */
+/* The input of products: f32 rows, and their codes where somebody takes them. */
 typedef struct fs_input {
     const float *x; /* [m, ldx] */
     size_t ldx;
-    fs_quants codes[2]; /* data NULL: not made */
+    fs_quants codes; /* data NULL: not made */
 } fs_input;
-
-/* Room for the codes of some input. */
-typedef struct fs_codes {
-    uint8_t *data[2]; /* NULL where the network never takes them */
-} fs_codes;
 
 /* One query tile of the attention region. */
 typedef struct fs_tile_ref {
@@ -312,8 +307,8 @@ struct fs_workspace {
     float *x;            /* [T, D] residual stream */
     float *h;            /* [T, D] normed input */
     fs_input in;         /* h, with the codes that its first products take */
-    fs_codes h_codes;    /* [T, D] */
-    fs_codes stage;      /* [T, the longest k] of whatever region is under way */
+    uint8_t *h_codes;    /* [T, D]; this and other codes: NULL where the network never takes them */
+    uint8_t *stage;      /* codes [T, the longest k] of whatever region is under way */
     float *y;            /* [T, D] output of a sublayer */
     float *q;            /* [T, H * key dim] */
     float *k, *v;        /* [T, KV * head_dim]; mla: k is [T, kv_lora + rope] */
@@ -346,7 +341,7 @@ struct fs_workspace {
     uint32_t *votes;        /* [E] of guess_ids */
     uint32_t *guess, *ready; /* [E], [E]: models/experts.h */
     float *gathered;        /* [T * k, D] inputs by expert */
-    fs_codes gathered_codes, gate_codes; /* [T * k, D], [T * k, I] by expert */
+    uint8_t *gathered_codes, *gate_codes; /* [T * k, D], [T * k, I] by expert */
     float *expert_out;      /* [T * k, D] */
     float *shared_gate, *shared_up; /* [T, I_shared] */
     float *shared_out;      /* [T, D] */
@@ -369,7 +364,7 @@ static inline void *fs_ws_scratch(const fs_workspace *ws, int thread)
 
 /* ---- parts.c: the pieces of a step, each one region of the pool ---- */
 /* The input x [m, ldx] of products of k inputs, with room in codes for what they take; nothing is quantised yet. */
-fs_input fs_input_make(const float *x, size_t ldx, const fs_codes *codes, size_t k, unsigned takes);
+fs_input fs_input_make(const float *x, size_t ldx, uint8_t *codes, size_t k, unsigned takes);
 /* Codes of rows [row, row + n_rows), columns [begin, end) of the input: multiples of the blocks. */
 void fs_input_quantize(const fs_network *net, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end);
 /* The same, only what l takes. */
@@ -423,7 +418,7 @@ size_t fs_block_grain(const fs_network *net, size_t n_panels, size_t align);
 /* Panels that a piece must be a multiple of for its outputs to be whole blocks of the input of down. */
 static inline size_t fs_down_align(const fs_linear *down)
 {
-    return down->mat.block ? down->mat.block / FS_PANEL : 1;
+    return down->mat.codes ? FS_QUANTS_BLOCK / FS_PANEL : 1;
 }
 size_t fs_row_grain(const fs_network *net, size_t m);
 

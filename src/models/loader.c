@@ -218,17 +218,17 @@ fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, con
     return FS_OK;
 }
 
-/* Values a block of activations has against t; 0: t is multiplied by section 1. */
-static uint32_t quants_block(const fs_loader *l, const fs_tensor *t)
+/* Whether t is multiplied by section 6. */
+static bool takes_codes(const fs_loader *l, const fs_tensor *t)
 {
-    return !l->net->options.exact && !l->net->options.bf16 && fs_dtype_is_block(t->dtype) && !t->scales ? fs_quants_block(t->dtype) : 0;
+    return !l->net->options.exact && !l->net->options.bf16 && fs_dtype_is_block(t->dtype) && !t->scales && fs_quants_serve(t->dtype);
 }
 
 /* What the workspace must have room for: an input of k values against m. */
 static void count_codes(fs_loader *l, const fs_mat *m)
 {
-    l->net->takes |= m->block == 32 ? FS_TAKES_32 : m->block ? FS_TAKES_256 : FS_TAKES_F32;
-    if (m->block && m->k > l->net->codes_k)
+    l->net->takes |= m->codes ? FS_TAKES_CODES : FS_TAKES_F32;
+    if (m->codes && m->k > l->net->codes_k)
         l->net->codes_k = m->k;
 }
 
@@ -259,7 +259,7 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     if (l->expert && l->net->experts) { /* stays where it is */
         fs_mat_init_unplaced(&ret->mat, t);
         ret->mat.finite = dtype == FS_DTYPE_F8_E4M3; /* readers look */
-        if (!exact && quants_block(l, t))
+        if (!exact && takes_codes(l, t))
             fs_mat_take_codes(&ret->mat);
         return FS_OK;
     }
@@ -268,7 +268,7 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
     if (rc)
         return rc;
     if (l->planning) { /* as much of it as the plan asks for */
-        ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .pairs = pairs, .block = exact ? 0 : quants_block(l, t) };
+        ret->mat = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .pairs = pairs, .codes = !exact && takes_codes(l, t) };
         count_codes(l, &ret->mat);
         if ((mapped || late) && fs_mat_bytes(dtype, FS_PANEL, k, 0, 0, &n_bytes) && n_bytes > l->net->stored_panel_bytes)
             l->net->stored_panel_bytes = n_bytes;
@@ -283,7 +283,7 @@ static fs_status load_matrix(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
             fs_mat_init_pairs(&ret->mat, (uint32_t)n, (uint32_t)k, data);
         else
             fs_mat_init(&ret->mat, t, 0, (uint32_t)n, data);
-        if (!exact && quants_block(l, t))
+        if (!exact && takes_codes(l, t))
             fs_mat_take_codes(&ret->mat);
         if (mapped || late) {
             ret->stored = t;
@@ -472,7 +472,7 @@ static fs_dtype up_dtype(const fs_tensor *t)
 static void init_up(fs_loader *l, fs_mat *ret, const fs_tensor *t, fs_dtype dtype, uint64_t h, uint64_t n, uint64_t k, void *data)
 {
     if (l->planning) {
-        *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .pairs = l->net->options.bf16, .block = t ? quants_block(l, t) : 0 };
+        *ret = (fs_mat){ .dtype = dtype, .n = (uint32_t)n, .k = (uint32_t)k, .pairs = l->net->options.bf16, .codes = t && takes_codes(l, t) };
         count_codes(l, ret);
     } else if (t) {
         fs_mat_init(ret, t, h * n, (uint32_t)n, data);
@@ -504,8 +504,8 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
             rc = fs_weights_get(l->net->weights, full, &job.v_b, err, 3, heads, v, lora);
         if (rc)
             return rc;
-        job.uk_codes = quants_block(l, job.k_b) > 0;
-        job.uv_codes = quants_block(l, job.v_b) > 0;
+        job.uk_codes = takes_codes(l, job.k_b);
+        job.uv_codes = takes_codes(l, job.v_b);
         uk_dtype = job.uk_codes ? job.k_b->dtype : up_dtype(job.k_b);
         uv_dtype = job.uv_codes ? job.v_b->dtype : up_dtype(job.v_b);
     } else {

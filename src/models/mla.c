@@ -94,11 +94,11 @@ static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, c
     const fs_workspace *ws = job->ws;
     void *scratch = fs_ws_scratch(ws, thread);
 
-    if (w->block) {
-        fs_quants q = fs_quants_init(w->k, w->block, ws->stage.data[w->block == 256]);
+    if (w->codes) {
+        fs_quants q = fs_quants_init(w->k, ws->stage);
         q.data += h * q.row_bytes;
         q.row_bytes *= job->net->config->num_attention_heads;
-        k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / w->block, x, ldx);
+        k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / FS_QUANTS_BLOCK, x, ldx);
         k->quants.gemm(w, 0, fs_mat_panels(w), &q, 0, ws->n_tokens, NULL, y, ldy, scratch);
     } else {
         fs_mat_gemm(k, w, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);

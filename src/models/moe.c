@@ -229,10 +229,8 @@ static void gather_piece(void *ud, size_t begin, size_t end, int thread)
             size_t row = job->ws->slot[t * k + i];
             if (job->moe->experts_take & FS_TAKES_F32)
                 memcpy(job->ws->gathered + row * d, from->x + t * d, d * sizeof(float));
-            for (int b = 0; b < 2; b++)
-                if (to->codes[b].data)
-                    memcpy(to->codes[b].data + row * to->codes[b].row_bytes, from->codes[b].data + t * from->codes[b].row_bytes,
-                           to->codes[b].row_bytes);
+            if (to->codes.data)
+                memcpy(fs_quants_row(&to->codes, row), fs_quants_row(&from->codes, t), to->codes.row_bytes);
         }
 }
 
@@ -326,12 +324,12 @@ void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, 
     job.n_routed = ws->n_active;
     job.in = ws->in; /* one row is every expert's */
     if (m > 1) {
-        job.in = fs_input_make(ws->gathered, d, &ws->gathered_codes, d, moe->experts_take);
+        job.in = fs_input_make(ws->gathered, d, ws->gathered_codes, d, moe->experts_take);
         fs_pool_for(net->pool, m, fs_row_grain(net, m), gather_piece, &job);
     }
-    job.mid = fs_input_make(ws->gate, width, &ws->gate_codes, width, moe->downs_take);
+    job.mid = fs_input_make(ws->gate, width, ws->gate_codes, width, moe->downs_take);
     if (moe->has_shared)
-        job.shared_mid = fs_input_make(ws->shared_gate, shared, &ws->stage, shared, fs_linear_takes(&moe->shared.down));
+        job.shared_mid = fs_input_make(ws->shared_gate, shared, ws->stage, shared, fs_linear_takes(&moe->shared.down));
     if (net->experts) {
         run_waves(&job);
     } else {

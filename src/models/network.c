@@ -21,7 +21,7 @@ size_t fs_network_hidden_floats(const fs_network *net)
 
 const char *fs_network_activations(const fs_network *net)
 {
-    return net->options.bf16 ? "bf16" : net->takes & (FS_TAKES_32 | FS_TAKES_256) ? "q8" : "exact";
+    return net->options.bf16 ? "bf16" : net->takes & FS_TAKES_CODES ? "q8" : "exact";
 }
 
 const char *fs_network_kv_type(const fs_network *net)
@@ -43,7 +43,7 @@ static fs_status choose_kv_type(fs_network *net, fs_error *err)
                        net->options.kv_type == FS_KV_Q8 ? "8-bit" : "bf16");
     net->kv_q8 = net->options.kv_type == FS_KV_Q8;
     net->kv_bf16 = net->options.bf16 || net->options.kv_type > FS_KV_F32 ||
-                   (net->options.kv_type == FS_KV_DEFAULT && can && net->takes & (FS_TAKES_32 | FS_TAKES_256));
+                   (net->options.kv_type == FS_KV_DEFAULT && can && net->takes & FS_TAKES_CODES);
     net->k_bytes = net->kv_bf16 ? fs_pairs(net->k_dim) * sizeof(fs_pair) : net->k_dim * sizeof(float);
     net->v_bytes = net->v_dim * (net->kv_bf16 ? sizeof(fs_pair) / 2 : sizeof(float));
     if (net->kv_q8) {

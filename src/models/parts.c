@@ -24,31 +24,25 @@ size_t fs_row_grain(const fs_network *net, size_t m)
 }
 
 /* ---- inputs ---- */
-static const uint32_t blocks[2] = { 32, 256 };
-
-fs_input fs_input_make(const float *x, size_t ldx, const fs_codes *codes, size_t k, unsigned takes)
+fs_input fs_input_make(const float *x, size_t ldx, uint8_t *codes, size_t k, unsigned takes)
 {
     fs_input in = { .x = x, .ldx = ldx };
 
-    for (int i = 0; i < 2; i++)
-        if (takes & (unsigned)FS_TAKES_32 << i)
-            in.codes[i] = fs_quants_init((uint32_t)k, blocks[i], codes->data[i]);
+    if (takes & FS_TAKES_CODES)
+        in.codes = fs_quants_init((uint32_t)k, codes);
     return in;
 }
 
 void fs_input_quantize(const fs_network *net, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end)
 {
-    for (int i = 0; i < 2; i++)
-        if (in->codes[i].data)
-            net->kernels->quants.quantize(&in->codes[i], row, n_rows, begin / blocks[i], end / blocks[i], in->x + row * in->ldx, in->ldx);
+    if (in->codes.data)
+        net->kernels->quants.quantize(&in->codes, row, n_rows, begin / FS_QUANTS_BLOCK, end / FS_QUANTS_BLOCK, in->x + row * in->ldx, in->ldx);
 }
 
 void fs_input_quantize_for(const fs_network *net, const fs_linear *l, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end)
 {
-    uint32_t block = l->mat.block;
-
-    if (block)
-        net->kernels->quants.quantize(&in->codes[block == 256], row, n_rows, begin / block, end / block, in->x + row * in->ldx, in->ldx);
+    if (l->mat.codes)
+        fs_input_quantize(net, in, row, n_rows, begin, end);
 }
 
 struct quantize_job {
@@ -69,7 +63,7 @@ static void quantize_rows(fs_network *net, const fs_input *in, size_t k, size_t 
 {
     struct quantize_job job = { net, *in, k };
 
-    if (in->codes[0].data || in->codes[1].data)
+    if (in->codes.data)
         fs_pool_for(net->pool, m, fs_row_grain(net, m), quantize_piece, &job);
 }
 
@@ -77,7 +71,7 @@ void fs_h_in(fs_network *net, fs_workspace *ws, unsigned takes, size_t m)
 {
     size_t d = net->config->hidden_size;
 
-    ws->in = fs_input_make(ws->h, d, &ws->h_codes, d, takes);
+    ws->in = fs_input_make(ws->h, d, ws->h_codes, d, takes);
     quantize_rows(net, &ws->in, d, m);
 }
 
@@ -89,8 +83,8 @@ void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_li
 
     if (l->stored)
         fs_stored_panels(net, ws, l, panel_begin, panel_end, in, row, m, y, ldy, thread);
-    else if (l->mat.block)
-        k->quants.gemm(&l->mat, panel_begin, panel_end, &in->codes[l->mat.block == 256], row, m, l->bias, y, ldy, scratch);
+    else if (l->mat.codes)
+        k->quants.gemm(&l->mat, panel_begin, panel_end, &in->codes, row, m, l->bias, y, ldy, scratch);
     else
         fs_mat_gemm(k, &l->mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
 }
@@ -204,8 +198,8 @@ void fs_products_run_in(fs_network *net, fs_workspace *ws, const fs_product *pro
         lora.linears[i] = products[i].linear;
         takes |= fs_linear_takes(products[i].linear);
     }
-    if ((takes & FS_TAKES_32 && !in->codes[0].data) || (takes & FS_TAKES_256 && !in->codes[1].data)) {
-        staged = fs_input_make(in->x, in->ldx, &ws->stage, k, takes);
+    if (takes & FS_TAKES_CODES && !in->codes.data) {
+        staged = fs_input_make(in->x, in->ldx, ws->stage, k, takes);
         quantize_rows(net, &staged, k, m);
         job.in = &staged;
     }
@@ -273,7 +267,7 @@ void fs_add_norm_in(fs_network *net, fs_workspace *ws, float *x, const float *y,
     size_t d = net->config->hidden_size;
     struct norm_job job = { net, x, y, w, ws->h, d, d, d, (float)net->config->rms_norm_eps, w ? &ws->in : NULL };
 
-    ws->in = fs_input_make(ws->h, d, &ws->h_codes, d, takes);
+    ws->in = fs_input_make(ws->h, d, ws->h_codes, d, takes);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
 }
 
@@ -304,7 +298,7 @@ static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
 void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y)
 {
     size_t n = f->gate.mat.n, n_panels = fs_mat_panels(&f->gate.mat);
-    struct ffn_job job = { net, ws, f, fs_input_make(ws->gate, n, &ws->gate_codes, n, fs_linear_takes(&f->down)), m };
+    struct ffn_job job = { net, ws, f, fs_input_make(ws->gate, n, ws->gate_codes, n, fs_linear_takes(&f->down)), m };
     struct lora_job lora = { .net = net, .ws = ws, .linears = { &f->gate, &f->up }, .n_linears = 2, .x = ws->in.x, .ldx = ws->in.ldx };
     fs_product down = { &f->down, y, net->config->hidden_size };
 

@@ -24,8 +24,8 @@ void fs_stored_panels(const fs_network *net, const fs_workspace *ws, const fs_li
         mat.data = (const uint8_t *)((uintptr_t)panels - p * mat.panel_bytes); /* panel p is the buffer's first */
         fs_mat_pack(&mat, l->stored, 0, p, end);
         mat.finite = mat.dtype == FS_DTYPE_F8_E4M3 && fs_mat_is_finite(&mat, p, end);
-        if (mat.block)
-            k->quants.gemm(&mat, p, end, &in->codes[mat.block == 256], row, m, l->bias, y, ldy, scratch);
+        if (mat.codes)
+            k->quants.gemm(&mat, p, end, &in->codes, row, m, l->bias, y, ldy, scratch);
         else
             k->products.gemm(&mat, p, end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
     }

@@ -29,12 +29,11 @@ void *fs_ws_array(fs_ws_walk *w, size_t elem_bytes, size_t a, size_t b)
 
 #define ARRAY(field, a, b) ws->field = fs_ws_array(w, sizeof *ws->field, (a), (b))
 
-/* Room for the codes of rows rows of k values, in the blocks that the network takes somewhere. */
-static void codes_array(const fs_network *net, fs_ws_walk *w, fs_codes *ret, size_t rows, size_t k)
+/* Room for the codes of rows rows of k values, if the network takes any. */
+static void codes_array(const fs_network *net, fs_ws_walk *w, uint8_t **ret, size_t rows, size_t k)
 {
-    for (int i = 0; i < 2; i++)
-        if (net->takes & (unsigned)FS_TAKES_32 << i && k)
-            ret->data[i] = fs_ws_array(w, 1, rows, fs_quants_row_bytes((uint32_t)((k + 255) & ~(size_t)255), i ? 256 : 32));
+    if (net->takes & FS_TAKES_CODES && k)
+        *ret = fs_ws_array(w, 1, rows, fs_quants_row_bytes((uint32_t)((k + 255) & ~(size_t)255)));
 }
 
 static size_t max_size(size_t a, size_t b)

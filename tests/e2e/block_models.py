@@ -42,9 +42,21 @@ def random_blocks(rng, shape, kind):
     return blocks.reshape(*shape[:-1], -1)
 
 
-def block_of(kind):
-    """Elements of an activation block; 0: section 1."""
-    return 0 if kind == T.F32 or kind in EXACT_ONLY else 256 if GGML_QUANT_SIZES[kind][0] == 256 else 32
+def is_quantised(kind):
+    """Whether activations are quantised against a type, or by section 1."""
+    return kind != T.F32 and kind not in EXACT_ONLY
+
+
+def quantised(x):
+    """x as its codes say it: blocks of 32, d = max(fl(A / 16319), fl(B / 127)), A the largest |x|, B that of the groups of
+    four other than A's, round(fl(x / d)) times d."""
+    blocks = x.astype(np.float32).reshape(*x.shape[:-1], x.shape[-1] // 32, 8, 4)
+    largest = np.abs(blocks).max(-1)
+    top = largest.argmax(-1)[..., None]
+    rest = np.where(np.arange(8) == top, np.float32(0), largest).max(-1)
+    d = np.maximum(largest.max(-1) / np.float32(16319), rest / np.float32(127))[..., None, None]
+    q = np.rint(np.divide(blocks, d, out=np.zeros_like(blocks), where=d > 0))
+    return (q.astype(np.float64) * d).reshape(x.shape)
 
 
 class Model:
@@ -74,19 +86,13 @@ class Model:
         return self.tensors[name][2]
 
     def times(self, x, name, exact, part=slice(None)):
-        """x W^T with x's codes times their scales, d = fl(amax / 127), q = round(fl(x / d)); part: a head."""
+        """x W^T, part of it: a head."""
         _, kind, w = self.tensors[name]
-        block = 0 if exact else block_of(kind)
-        if block:
-            blocks = x.astype(np.float32).reshape(*x.shape[:-1], x.shape[-1] // block, block)
-            d = np.abs(blocks).max(-1, keepdims=True) / np.float32(127)
-            q = np.rint(np.divide(blocks, d, out=np.zeros_like(blocks), where=d > 0))
-            x = (q.astype(np.float64) * d).reshape(x.shape)
-        return x @ w[part].T
+        return (x if exact or not is_quantised(kind) else quantised(x)) @ w[part].T
 
     def narrow(self, exact):
         """Whether attention is of class RN1-bf16: where any product quantises its activations."""
-        return not exact and any(block_of(kind) for _, kind, _ in self.tensors.values())
+        return not exact and any(is_quantised(kind) for _, kind, _ in self.tensors.values())
 
     def write(self, path, arch, add):
         w = GGUFWriter(path, arch)

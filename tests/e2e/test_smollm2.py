@@ -82,7 +82,8 @@ def test_opens_in_under_0_3_s(farseek, smollm2):
 
 
 def test_answers_a_question(farseek, smollm2):
-    assert "Paris" in farseek("run", smollm2, "--exact-activations", stdin="What is the capital of France?")
+    for mode in ([], ["--exact-activations"]):
+        assert "The capital of France is Paris." in farseek("run", smollm2, *mode, stdin="What is the capital of France?")
 
 
 def test_guesses_ahead_change_nothing(farseek, smollm2):

@@ -5,7 +5,7 @@
 #include "unit.h"
 
 /* RN1's arithmetic. It changes only when vectors are added or the arithmetic gets a new version. */
-static const char expected[] = "1c9756b6e69dfe6972e285a35528aeda4e95eecaa6f25c7d9f2f0903a2d0fac6";
+static const char expected[] = "bb05e32b606de6f68fd69d35f60284889584597db26c55a05b39209730e0aeb8";
 
 static void every_isa_prints_the_hash(void **state)
 {

@@ -22,13 +22,14 @@
 static const struct form {
     fs_dtype dtype;
     int d_at, m_at; /* -1: none */
-    bool k_quant;   /* m is subtracted, with sub-minima inside the sum */
+    bool k_quant;   /* m is subtracted, times a sub-minimum */
+    size_t sub;     /* inputs of one scale */
 } forms[] = {
-    { FS_DTYPE_Q4_0, 0, -1, false },  { FS_DTYPE_Q4_1, 0, 2, false },    { FS_DTYPE_Q5_0, 0, -1, false },
-    { FS_DTYPE_Q5_1, 0, 2, false },   { FS_DTYPE_Q8_0, 0, -1, false },   { FS_DTYPE_Q2_K, 80, 82, true },
-    { FS_DTYPE_Q3_K, 108, -1, true }, { FS_DTYPE_Q4_K, 0, 2, true },     { FS_DTYPE_Q5_K, 0, 2, true },
-    { FS_DTYPE_Q6_K, 208, -1, true }, { FS_DTYPE_IQ4_NL, 0, -1, false }, { FS_DTYPE_IQ4_XS, 0, -1, true },
-    { FS_DTYPE_MXFP4, -1, -1, false },
+    { FS_DTYPE_Q4_0, 0, -1, false, 32 },  { FS_DTYPE_Q4_1, 0, 2, false, 32 },    { FS_DTYPE_Q5_0, 0, -1, false, 32 },
+    { FS_DTYPE_Q5_1, 0, 2, false, 32 },   { FS_DTYPE_Q8_0, 0, -1, false, 32 },   { FS_DTYPE_Q2_K, 80, 82, true, 16 },
+    { FS_DTYPE_Q3_K, 108, -1, true, 16 }, { FS_DTYPE_Q4_K, 0, 2, true, 32 },     { FS_DTYPE_Q5_K, 0, 2, true, 32 },
+    { FS_DTYPE_Q6_K, 208, -1, true, 16 }, { FS_DTYPE_IQ4_NL, 0, -1, false, 32 }, { FS_DTYPE_IQ4_XS, 0, -1, true, 32 },
+    { FS_DTYPE_MXFP4, -1, -1, false, 32 },
 };
 #define N_FORMS (sizeof forms / sizeof forms[0])
 
@@ -81,9 +82,9 @@ static fs_mat pack(const fs_tensor *t, uint64_t row0, uint32_t n)
 
     assert_true(fs_mat_bytes(t->dtype, n, fs_tensor_cols(t), 0, 0, &n_bytes));
     fs_mat_init(&m, t, row0, n, allocate(n_bytes));
-    assert_int_equal(m.block, 0);
+    assert_false(m.codes);
     fs_mat_take_codes(&m);
-    assert_int_equal(m.block, fs_quants_block(t->dtype));
+    assert_true(m.codes);
     for (size_t p = fs_mat_panels(&m); p-- > 0;) /* any order */
         fs_mat_pack(&m, t, row0, p, p + 1);
     return m;
@@ -102,17 +103,16 @@ static bool takes(const struct form *form, size_t k)
     return k % fs_dtype_get(form->dtype)->block_elems == 0;
 }
 
-static void types_without_integer_kernel_have_no_block(void **state)
+static void types_with_an_integer_kernel_are_served(void **state)
 {
     size_t n = 0;
     (void)state;
     for (int t = 0; t < FS_DTYPE_END; t++) {
-        uint32_t want = 0;
+        bool want = false;
         for (size_t f = 0; f < N_FORMS; f++)
-            if (forms[f].dtype == (fs_dtype)t)
-                want = forms[f].k_quant ? 256 : 32;
-        assert_int_equal(fs_quants_block((fs_dtype)t), want);
-        n += want != 0;
+            want = want || forms[f].dtype == (fs_dtype)t;
+        assert_int_equal(fs_quants_serve((fs_dtype)t), want);
+        n += want;
     }
     assert_int_equal(n, 13);
 }
@@ -181,8 +181,12 @@ static float *random_row(size_t n, int kind)
         case 0:
             x[i] = random_float();
             break;
-        case 1: /* amax 127: every half is a tie */
-            x[i] = i % 32 == 7 ? 127.0f : (float)((int32_t)(random_u32() % 509) - 254) * 0.5f;
+        case 1: /* d = 1: every half is a tie; the top group is any, with others as large or not */
+            x[i] = (float)((int32_t)(random_u32() % 509) - 254) * 0.5f;
+            if (i % 32 == 7)
+                x[i] = random_u32() % 2 ? 127.0f : -127.0f;
+            if (i / 32 % 2 && i % 32 / 4 == i / 64 % 8)
+                x[i] = (float)((int32_t)(random_u32() % 65277) - 32638) * 0.5f;
             break;
         case 2: /* any finite value */
             bits = (bits & 0x7f800000) == 0x7f800000 ? bits & 0x807fffff : bits;
@@ -192,120 +196,201 @@ static float *random_row(size_t n, int kind)
             bits = random_u32() % 3 ? bits & 0x83ffffff : bits & 0x800001ff;
             memcpy(&x[i], &bits, sizeof bits);
             break;
-        default:
+        case 4:
             x[i] = i / 96 % 2 ? random_float() : hard_float();
+            break;
+        default: /* one value far above the others: d is that of the top group */
+            x[i] = i % 32 == i / 32 % 32 ? 1e6f * random_float() : random_float();
         }
     }
     return x;
 }
 
 /* A block by the header's words, in binary64 where that is exact. */
-static void check_block(const float *x, uint32_t block, const int8_t *codes, float d, const int16_t *sums)
+static void check_block(const float *x, const fs_quants_block *got)
 {
-    float amax = 0;
+    float largest[8] = { 0 }, top = 0, rest = 0, d;
+    int top_group = 0, sums[2] = { 0 };
     bool odd = false;
 
-    for (uint32_t i = 0; i < block; i++) {
+    for (int i = 0; i < 32; i++) {
         odd = odd || isnan(x[i]) || isinf(x[i]);
-        amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
+        largest[i / 4] = fabsf(x[i]) > largest[i / 4] ? fabsf(x[i]) : largest[i / 4];
     }
-    if (odd)
-        assert_false(isfinite(d));
-    else
-        assert_true(same(d, amax / 127 < 0x1p-126f ? 0.0f : amax / 127));
-    for (uint32_t i = 0; i < block; i++) {
-        int want = 0;
-        if (!odd && d > 0) {
-            double v = x[i] / d, down = floor(v), rest = v - down; /* v a float */
-            want = (int)down + (rest > 0.5 || (rest == 0.5 && fmod(down, 2) != 0));
+    for (int g = 0; g < 8; g++)
+        top_group = largest[g] > largest[top_group] ? g : top_group;
+    for (int g = 0; g < 8; g++)
+        if (g == top_group)
+            top = largest[g];
+        else
+            rest = largest[g] > rest ? largest[g] : rest;
+    d = top / 16319 > rest / 127 ? top / 16319 : rest / 127;
+    if (odd) {
+        assert_false(isfinite(got->d));
+        top_group = got->top / 64;
+    } else {
+        assert_true(same(got->d, d < 0x1p-126f ? 0.0f : d));
+        assert_int_equal(got->top, 64 * top_group);
+    }
+    for (int i = 0; i < 32; i++) {
+        int want = 0, v = got->low[i];
+        if (!odd && got->d > 0) {
+            double t = x[i] / got->d, down = floor(t), part = t - down; /* t a float */
+            want = (int)down + (part > 0.5 || (part == 0.5 && fmod(down, 2) != 0));
         }
-        assert_int_equal(codes[i], want);
-        assert_in_range(codes[i] + 127, 0, 254);
+        if (i / 4 == top_group) {
+            v += 128 * got->high[i % 4];
+            assert_in_range(got->low[i] + 64, 0, 127);
+            assert_in_range(got->high[i % 4] + 127, 0, 254);
+            assert_int_equal(got->high_of[i / 16][i % 4], got->high[i % 4]);
+            assert_int_equal(got->high_of[1 - i / 16][i % 4], 0);
+        } else {
+            assert_in_range(got->low[i] + 127, 0, 254);
+        }
+        assert_int_equal(v, want);
+        sums[i / 16] += want;
     }
-    for (uint32_t s = 0; s < block / 16; s++) {
-        int sum = 0;
-        for (int i = 0; i < 16; i++)
-            sum += codes[16 * s + (uint32_t)i];
-        assert_int_equal(sums[s], sum);
-    }
+    assert_int_equal(got->minus_sums[0], -sums[0]);
+    assert_int_equal(got->minus_sums[1], -sums[1]);
+    assert_int_equal(got->minus_sum, -sums[0] - sums[1]);
+    assert_true(same(got->d_sum, got->d * (float)(sums[0] + sums[1])));
 }
 
-static fs_quants new_quants(uint32_t k, uint32_t block, size_t rows)
+static fs_quants new_quants(uint32_t k, size_t rows)
 {
-    return fs_quants_init(k, block, memset(allocate(rows * fs_quants_row_bytes(k, block)), 0x5a, rows * fs_quants_row_bytes(k, block)));
+    return fs_quants_init(k, memset(allocate(rows * fs_quants_row_bytes(k)), 0x5a, rows * fs_quants_row_bytes(k)));
 }
 
-static size_t used_bytes(const fs_quants *q)
+#define KINDS 6
+
+/* NaN are one. */
+static bool same_block(const fs_quants_block *a, const fs_quants_block *b)
 {
-    return q->k + 4 * (size_t)q->k / q->block + q->k / 8;
+    fs_quants_block x = *a, y = *b;
+
+    x.d = y.d = x.d_sum = y.d_sum = 0;
+    return same(a->d, b->d) && same(a->d_sum, b->d_sum) && memcmp(&x, &y, sizeof x) == 0;
 }
 
 static void quantising_is_the_definition_everywhere(void **state)
 {
     (void)state;
     for (size_t i = 0; i < N_KS; i++)
-        for (uint32_t block = 32; block <= 256; block *= 8)
-            for (int kind = 0; kind < 5; kind++)
-                for (size_t rows = 1; rows <= 3; rows += 2) {
-                    uint32_t k = ks[i];
-                    size_t ldx = k + 5;
-                    fs_quants want, got;
-                    float *x;
-                    if (k % block || !k)
+        for (int kind = 0; kind < KINDS; kind++)
+            for (size_t rows = 1; rows <= 3; rows += 2) {
+                size_t ldx = ks[i] + 5, n_blocks = ks[i] / 32, cut = n_blocks / 2;
+                float *x = random_row((rows - 1) * ldx + ks[i], kind);
+                fs_quants want = new_quants(ks[i], rows);
+
+                fs_quantize_ref(&want, 0, rows, 0, n_blocks, x, ldx);
+                for (size_t r = 0; r < rows; r++)
+                    for (size_t b = 0; b < n_blocks; b++)
+                        check_block(x + r * ldx + b * 32, fs_quants_row(&want, r) + b);
+                for (size_t j = 0; j < fs_n_quants_isas; j++) {
+                    const fs_quants_isa *isa = &fs_quants_isas[j];
+                    fs_quants got;
+                    if (isa->available && !isa->available())
                         continue;
-                    x = random_row((rows - 1) * ldx + k, kind);
-                    want = new_quants(k, block, rows);
-                    fs_quantize_ref(&want, 0, rows, 0, k / block, x, ldx);
+                    got = new_quants(ks[i], rows);
+                    isa->kernels.quantize(&got, 0, rows, cut, n_blocks, x, ldx);
                     for (size_t r = 0; r < rows; r++)
-                        for (size_t b = 0; b < k / block; b++)
-                            check_block(x + r * ldx + b * block, block, fs_quants_codes(&want, r) + b * block, fs_quants_scales(&want, r)[b],
-                                        fs_quants_sums(&want, r) + b * block / 16);
-                    for (size_t j = 0; j < fs_n_quants_isas; j++) {
-                        const fs_quants_isa *isa = &fs_quants_isas[j];
-                        size_t cut = k / block / 2;
-                        if (isa->available && !isa->available())
-                            continue;
-                        got = new_quants(k, block, rows);
-                        isa->kernels.quantize(&got, 0, rows, cut, k / block, x, ldx);
-                        for (size_t r = 0; r < rows; r++)
-                            isa->kernels.quantize(&got, r, 1, 0, cut, x + r * ldx, ldx);
-                        for (size_t r = 0; r < rows; r++) {
-                            for (size_t b = 0; b < k / block; b++) {
-                                if (!same(fs_quants_scales(&want, r)[b], fs_quants_scales(&got, r)[b]))
-                                    fail_msg("%s k %u block %u kind %d: scale", isa->name, k, block, kind);
-                                fs_quants_scales(&got, r)[b] = fs_quants_scales(&want, r)[b]; /* NaN are one */
-                            }
-                            if (memcmp(want.data + r * want.row_bytes, got.data + r * got.row_bytes, want.row_bytes) != 0)
-                                fail_msg("%s k %u block %u kind %d row %zu", isa->name, k, block, kind, r);
-                            for (size_t b = used_bytes(&got); b < got.row_bytes; b++)
-                                assert_int_equal(got.data[r * got.row_bytes + b], 0x5a);
-                        }
-                        fs_free_aligned(got.data);
+                        isa->kernels.quantize(&got, r, 1, 0, cut, x + r * ldx, ldx);
+                    for (size_t r = 0; r < rows; r++) {
+                        for (size_t b = 0; b < n_blocks; b++)
+                            if (!same_block(fs_quants_row(&want, r) + b, fs_quants_row(&got, r) + b))
+                                fail_msg("%s k %u kind %d row %zu block %zu", isa->name, ks[i], kind, r, b);
+                        for (size_t b = n_blocks * sizeof(fs_quants_block); b < got.row_bytes; b++)
+                            assert_int_equal(got.data[r * got.row_bytes + b], 0x5a);
                     }
-                    fs_free_aligned(want.data);
-                    free(x);
+                    fs_free_aligned(got.data);
                 }
+                fs_free_aligned(want.data);
+                free(x);
+            }
 }
 
 /* ---- products ---- */
 
-/* The integers of a block as the published dequantisation has them: its values with the scale 1 and the minimum 0, and
- * the other way round. */
-static void integers(const struct form *form, const uint8_t *file, float *ret_codes, float *ret_mins)
+/* A K-quant's block with every sub-scale 1, and with every code 1. */
+static void scales_one(fs_dtype dtype, uint8_t *block)
+{
+    switch (dtype) {
+    case FS_DTYPE_Q2_K:
+        memset(block, 0x01, 16);
+        break;
+    case FS_DTYPE_Q3_K: /* 33 - 32 */
+        memset(block + 96, 0x11, 8);
+        memset(block + 104, 0xaa, 4);
+        break;
+    case FS_DTYPE_Q4_K:
+    case FS_DTYPE_Q5_K:
+        memcpy(block + 4, "\1\1\1\1\0\0\0\0\1\1\1\1", 12);
+        break;
+    case FS_DTYPE_Q6_K:
+        memset(block + 192, 0x01, 16);
+        break;
+    default: /* IQ4_XS, 33 - 32 */
+        memset(block + 2, 0xaa, 2);
+        memset(block + 4, 0x11, 4);
+    }
+}
+
+static void codes_one(fs_dtype dtype, uint8_t *block)
+{
+    switch (dtype) {
+    case FS_DTYPE_Q2_K:
+        memset(block + 16, 0x55, 64);
+        break;
+    case FS_DTYPE_Q3_K: /* 1 + 4 - 4 */
+        memset(block, 0xff, 32);
+        memset(block + 32, 0x55, 64);
+        break;
+    case FS_DTYPE_Q4_K:
+        memset(block + 16, 0x11, 128);
+        break;
+    case FS_DTYPE_Q5_K:
+        memset(block + 16, 0x00, 32);
+        memset(block + 48, 0x11, 128);
+        break;
+    case FS_DTYPE_Q6_K: /* 33 - 32 */
+        memset(block, 0x11, 128);
+        memset(block + 128, 0xaa, 64);
+        break;
+    default: /* IQ4_XS: fs_iq4_values[8] */
+        memset(block + 8, 0x88, 128);
+    }
+}
+
+/* The integers of a block as the published dequantisation has them, by input: codes with every scale 1, scales with every
+ * code 1, minima with the scale 0. */
+struct integers {
+    float code[256], scale[256], min[256];
+};
+
+static void integers(const struct form *form, const uint8_t *file, struct integers *ret)
 {
     const fs_dtype_info *info = fs_dtype_get(form->dtype);
-    uint8_t block[256];
+    uint8_t block[256], ones[256];
 
     memcpy(block, file, info->block_bytes);
     put_half(block, form->d_at, 0x3c00);
     put_half(block, form->m_at, 0x0000);
     if (form->dtype == FS_DTYPE_MXFP4)
         block[0] = 128;
-    fs_dequant_row(form->dtype, block, ret_codes, info->block_elems);
+    memcpy(ones, block, sizeof ones);
+    for (int i = 0; i < 256; i++)
+        ret->scale[i] = 1.0f;
+    if (form->k_quant) {
+        codes_one(form->dtype, ones);
+        fs_dequant_row(form->dtype, ones, ret->scale, info->block_elems);
+        scales_one(form->dtype, block);
+    }
+    fs_dequant_row(form->dtype, block, ret->code, info->block_elems);
+    memcpy(block, file, info->block_bytes);
     put_half(block, form->d_at, 0x0000);
     put_half(block, form->m_at, 0x3c00);
     if (form->m_at >= 0)
-        fs_dequant_row(form->dtype, block, ret_mins, info->block_elems);
+        fs_dequant_row(form->dtype, block, ret->min, info->block_elems);
 }
 
 static float block_scale(const struct form *form, const uint8_t *file, int at)
@@ -324,28 +409,34 @@ static float block_scale(const struct form *form, const uint8_t *file, int at)
     return fs_f16_to_f32(h);
 }
 
+static int value_of(const fs_quants_block *x, size_t i)
+{
+    return x->low[i] + (i / 4 == (size_t)x->top / 64 ? 128 * x->high[i % 4] : 0);
+}
+
 static float product(const struct form *form, const uint8_t *row, const fs_quants *x, size_t t)
 {
     const fs_dtype_info *info = fs_dtype_get(form->dtype);
-    size_t elems = info->block_elems;
+    const size_t elems = info->block_elems, sub = form->sub;
     float y = 0.0f;
 
     for (size_t b = 0; b < x->k / elems; b++) {
         const uint8_t *file = row + b * info->block_bytes;
-        float codes[256], mins[256], d = fs_quants_scales(x, t)[b];
-        double sum = 0, min_sum = 0;
+        struct integers of;
 
-        integers(form, file, codes, mins);
-        for (size_t i = 0; i < elems; i++) {
-            int q = fs_quants_codes(x, t)[b * elems + i];
-            sum += (double)codes[i] * q;
-            min_sum += form->m_at >= 0 ? (double)mins[i] * q : 0;
+        integers(form, file, &of);
+        for (size_t i0 = 0; i0 < elems; i0 += sub) {
+            const fs_quants_block *a = fs_quants_row(x, t) + (b * elems + i0) / 32;
+            double sum = 0, v_sum = 0;
+            for (size_t i = i0; i < i0 + sub; i++) {
+                sum += (double)of.code[i] * value_of(a, i % 32);
+                v_sum += value_of(a, i % 32);
+            }
+            y = fmaf(block_scale(form, file, form->d_at) * of.scale[i0] * a->d, (float)(int32_t)sum, y);
+            if (form->m_at >= 0) /* K-quants: m is - dmin, and min is what dequantising subtracts */
+                y = fmaf((form->k_quant ? -block_scale(form, file, form->m_at) * -of.min[i0] : block_scale(form, file, form->m_at)),
+                         a->d * (float)(int32_t)v_sum, y);
         }
-        y = fmaf(block_scale(form, file, form->d_at) * d, (float)(int32_t)sum, y);
-        if (form->m_at >= 0 && form->k_quant) /* mins is - sub-min */
-            y = fmaf(-block_scale(form, file, form->m_at) * d, (float)(int32_t)-min_sum, y);
-        else if (form->m_at >= 0)
-            y = fmaf(block_scale(form, file, form->m_at) * d, (float)(int32_t)min_sum, y);
     }
     return y;
 }
@@ -356,7 +447,7 @@ static void reference_is_the_definition(void **state)
     for (size_t f = 0; f < N_FORMS; f++)
         for (size_t i = 0; i < N_KS; i++)
             for (int scales = ORDINARY; scales <= EXTREME; scales++) {
-                const uint32_t n = 21, m = 3, block = fs_quants_block(forms[f].dtype);
+                const uint32_t n = 21, m = 3;
                 uint32_t k = ks[i];
                 float *x, *bias, *y;
                 fs_quants q;
@@ -367,11 +458,11 @@ static void reference_is_the_definition(void **state)
                     continue;
                 t = random_tensor(&forms[f], n, k, (enum scales)scales);
                 w = pack(&t, 0, n);
-                x = random_row(m * k, scales == EXTREME ? (int)i % 5 : 0);
+                x = random_row(m * k, scales == EXTREME ? (int)i % KINDS : 0);
                 bias = random_row(n, 0);
                 y = random_row(m * n, 0);
-                q = new_quants(k, block, m);
-                fs_quantize_ref(&q, 0, m, 0, k / block, x, k);
+                q = new_quants(k, m);
+                fs_quantize_ref(&q, 0, m, 0, k / 32, x, k);
                 fs_gemm_codes_ref(&w, 0, fs_mat_panels(&w), &q, 0, m, i % 2 ? bias : NULL, y, n, NULL);
                 for (size_t o = 0; o < n; o++)
                     for (size_t r = 0; r < m; r++) {
@@ -393,20 +484,20 @@ static void products_are_close_to_the_exact_ones(void **state)
 {
     (void)state;
     for (size_t f = 0; f < N_FORMS; f++) {
-        const uint32_t n = 40, k = 1024, block = fs_quants_block(forms[f].dtype);
+        const uint32_t n = 40, k = 1024;
         fs_tensor t = random_tensor(&forms[f], n, k, ORDINARY);
         fs_mat w = pack(&t, 0, n);
         float *x = random_row(k, 0), *row = random_row(k, 0), y[40];
-        fs_quants q = new_quants(k, block, 1);
+        fs_quants q = new_quants(k, 1);
 
-        fs_quantize_ref(&q, 0, 1, 0, k / block, x, k);
+        fs_quantize_ref(&q, 0, 1, 0, k / 32, x, k);
         fs_gemm_codes_ref(&w, 0, fs_mat_panels(&w), &q, 0, 1, NULL, y, n, NULL);
         for (size_t o = 0; o < n; o++) {
             double exact = 0, bound = 0;
             fs_tensor_row_f32(&t, o, row);
             for (size_t i = 0; i < k; i++) {
                 exact += (double)row[i] * x[i];
-                bound += fabs((double)row[i]) * 0.501 * fs_quants_scales(&q, 0)[i / block];
+                bound += fabs((double)row[i]) * 0.501 * fs_quants_row(&q, 0)[i / 32].d;
             }
             assert_true(fabs(y[o] - exact) <= bound * 1.01 + 1e-6 * fabs(exact));
         }
@@ -457,14 +548,13 @@ static void check_isas(const fs_mat *w, const fs_quants *x, size_t row, size_t m
 
 static void check_shape(const struct form *form, uint32_t n, uint32_t k, size_t m, enum scales scales, int kind, bool has_bias)
 {
-    uint32_t block = fs_quants_block(form->dtype);
     size_t row = m % 3;
     fs_tensor t = random_tensor(form, n, k, scales);
     fs_mat w = pack(&t, 0, n);
-    fs_quants q = new_quants(k, block, row + m);
+    fs_quants q = new_quants(k, row + m);
     float *x = random_row((row + m) * k, kind), *bias = random_row(n, 0);
 
-    fs_quantize_ref(&q, 0, row + m, 0, k / block, x, k);
+    fs_quantize_ref(&q, 0, row + m, 0, k / 32, x, k);
     check_isas(&w, &q, row, m, has_bias ? bias : NULL);
     free(x);
     free(bias);
@@ -484,7 +574,7 @@ static void every_isa_equals_the_reference(void **state)
             for (size_t j = 0; j < sizeof ns / sizeof ns[0]; j++)
                 for (size_t l = (f + i + 2 * j) % 6; l < sizeof ms / sizeof ms[0]; l += 6, turn++)
                     if (takes(&forms[f], ks[i]))
-                        check_shape(&forms[f], ns[j], ks[i], ms[l], turn % 3 ? ORDINARY : EXTREME, turn % 3 ? 0 : (int)(turn / 3 % 5), turn % 2);
+                        check_shape(&forms[f], ns[j], ks[i], ms[l], turn % 3 ? ORDINARY : EXTREME, turn % 3 ? 0 : (int)(turn / 3 % KINDS), turn % 2);
 }
 
 /* Rows and inputs enough to pass every blocking of the large kernels. */
@@ -501,7 +591,7 @@ static void long_batches_equal_the_reference(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(types_without_integer_kernel_have_no_block),
+        cmocka_unit_test(types_with_an_integer_kernel_are_served),
         cmocka_unit_test(fields_cover_the_block),
         cmocka_unit_test(panels_hold_the_blocks),
         cmocka_unit_test(quantising_is_the_definition_everywhere),
