@@ -421,7 +421,7 @@ static void feed_quants(run *r, const fs_quants *q, size_t t)
         feed_row(r, &b->d, 1);
         feed_row(r, &b->d_sum, 1);
         for (int i = 0; i < 2; i++)
-            feed_u64(r, (uint64_t)(int64_t)b->minus_sums[i]);
+            feed_u64(r, (uint64_t)(int64_t)b->minus_sums_32[i] / 32);
     }
 }
 

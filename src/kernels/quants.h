@@ -8,7 +8,7 @@
  *   y = +0; for each sub-block of weights, 32 or 16 of one scale, of rising k:
  *     i = the exact sum of code * v                                 y = fma(fl(fl(d_w * scale) * d), (float)i, y)
  *     j = the exact sum of v, types with a minimum                  y = fma(fl(m_w * min), fl(d * (float)j), y)
- *   fl(y + bias) last
+ *   fl(y + bias) last; of types with sub-scales an infinite d_w or m_w counts as NaN
  *
  * A NaN or an infinity in a block makes every output of the row NaN. Scales and codes by type: docs/RN1.md. */
 #ifndef FS_KERNELS_QUANTS_H
@@ -20,14 +20,15 @@
 #define FS_QUANTS_SHIFT 7 /* of high */
 
 /* A block of quantised activations, with all that a kernel wants to know of it: v of the top group is
- * low + (high << FS_QUANTS_SHIFT), of the others low. Sums are those of v, negative as a sum over codes + 128 wants to
- * begin before it is shifted: the high codes come first. */
+ * low + (high << FS_QUANTS_SHIFT), of the others low. Sums are those of v, negative as sums over codes with an offset want
+ * to begin: the high codes come first, and minus_sum is shifted with them. */
 typedef struct fs_quants_block {
     int8_t low[FS_QUANTS_BLOCK], high[4];
-    int8_t high_of[2][4]; /* high for the half that has the top group, zeros for the other */
-    int32_t top;          /* 64 * the top group: where it begins in a panel's codes [8][16][4] */
-    float d, d_sum;       /* d_sum = fl(d * (float)sum) */
-    int32_t minus_sum, minus_sums[2]; /* of the block and of each half */
+    int32_t top;         /* 64 * the top group: where it begins in a panel's codes [8][16][4] */
+    int32_t shift_of[2]; /* FS_QUANTS_SHIFT for the half that has the top group; for the other 32, which shifts high away */
+    int32_t nibble;      /* 4 if the top group is in the second half, else 0 */
+    float d, d_sum;      /* d_sum = fl(d * (float)sum) */
+    int32_t minus_sum, minus_sums_32[2]; /* of the block; 32 times those of each half */
 } fs_quants_block;
 
 /* Rows of quantised activations, k / 32 blocks each. It owns nothing. Rows are independent of each other and may be

@@ -3,8 +3,8 @@
  * A panel is its units of rising k: two blocks of 32 (the last unit may have one) or a block of 256. A unit is its
  * fields in the order of fs_codes_layout_of; a field is that part of each block in turn; a part is
  * [bytes / elem][16 rows][elem]: where elem is 4, sixteen rows times four neighbouring inputs fill 64 bytes, the shape
- * of an int8 dot product. The fields stand in the order in which a kernel wants them, so that it reads memory in one
- * ascending stream. Codes are unsigned, their offset is undone with the sums of the activations. */
+ * of an int8 dot product. The fields stand in the order in which a kernel wants them, scales first, so that it reads
+ * memory in one ascending stream. Codes are unsigned, their offset is undone with the sums of the activations. */
 #ifndef FS_KERNELS_QUANTS_ISA_H
 #define FS_KERNELS_QUANTS_ISA_H
 

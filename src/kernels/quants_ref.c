@@ -43,16 +43,19 @@ static void quantize_block(const float *x, fs_quants_block *ret)
     ret->d = b > a ? b : a;
     ret->d = ret->d < 0x1p-126f ? 0.0f : ret->d;
     ret->top = 64 * group;
+    ret->shift_of[group / 4] = FS_QUANTS_SHIFT;
+    ret->shift_of[1 - group / 4] = 32;
+    ret->nibble = group / 4 * 4;
     for (int i = 0; i < FS_QUANTS_BLOCK; i++) {
         int v = ret->d > 0.0f && ret->d < INFINITY ? (int)nearbyintf(x[i] / ret->d) : 0, high = 0;
         if (i / 4 == group) {
             high = (v + 128 * 128 + 64) / 128 - 128; /* the division rounds down */
-            ret->high[i % 4] = ret->high_of[i / 16][i % 4] = (int8_t)high;
+            ret->high[i % 4] = (int8_t)high;
         }
         ret->low[i] = (int8_t)(v - 128 * high);
-        ret->minus_sums[i / 16] -= v;
+        ret->minus_sum -= v;
+        ret->minus_sums_32[i / 16] -= 32 * v;
     }
-    ret->minus_sum = ret->minus_sums[0] + ret->minus_sums[1];
     ret->d_sum = ret->d * (float)-ret->minus_sum;
 }
 
@@ -74,6 +77,14 @@ struct block {
 static float half_at(const uint8_t *p)
 {
     return fs_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
+
+/* Of a type with sub-scales: an infinity is NaN. */
+static float super_at(const uint8_t *p)
+{
+    float f = half_at(p);
+
+    return f + (f - f);
 }
 
 /* Bits [width * i, width * (i + 1)) of the bytes at b. */
@@ -140,8 +151,8 @@ static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
             ret->scale[s] = b[s] & 15;
             ret->min[s] = b[s] >> 4;
         }
-        ret->d = half_at(b + 80);
-        ret->m = -half_at(b + 82);
+        ret->d = super_at(b + 80);
+        ret->m = -super_at(b + 82);
         ret->has_min = true;
         return;
     case FS_DTYPE_Q3_K:
@@ -149,7 +160,7 @@ static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
             ret->q[i] = two_bits(b + 32, i) + 4 * (b[i % 32] >> i / 32 & 1) - 4;
         for (int s = 0; s < 16; s++)
             ret->scale[s] = (b[96 + s % 8] >> s / 8 * 4 & 15) + 16 * (b[104 + s % 4] >> s / 4 * 2 & 3) - 32;
-        ret->d = half_at(b + 108);
+        ret->d = super_at(b + 108);
         return;
     case FS_DTYPE_Q4_K:
     case FS_DTYPE_Q5_K:
@@ -161,7 +172,8 @@ static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
             ret->scale[s] = j < 4 ? p[j] & 63 : (p[j + 4] & 15) + 16 * (p[j - 4] >> 6);
             ret->min[s] = j < 4 ? p[j + 4] & 63 : (p[j + 4] >> 4) + 16 * (p[j] >> 6);
         }
-        ret->m = -half_at(b + 2);
+        ret->d = super_at(b);
+        ret->m = -super_at(b + 2);
         ret->has_min = true;
         return;
     case FS_DTYPE_Q6_K:
@@ -169,7 +181,7 @@ static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
             ret->q[i] = (b[64 * (i / 128) + i % 64] >> 4 * (i / 64 % 2) & 15) + 16 * two_bits(b + 128, i) - 32;
         for (int s = 0; s < 16; s++)
             ret->scale[s] = (int8_t)b[192 + s];
-        ret->d = half_at(b + 208);
+        ret->d = super_at(b + 208);
         return;
     case FS_DTYPE_IQ4_NL:
         nibbles(b + 2, ret);
@@ -181,6 +193,7 @@ static void decode(fs_dtype dtype, const uint8_t *b, struct block *ret)
             ret->q[i] = fs_iq4_values[b[8 + 16 * (i / 32) + i % 16] >> 4 * (i / 16 % 2) & 15];
         for (int s = 0; s < 16; s++)
             ret->scale[s] = bits_at(b + 4, s / 2, 4) + 16 * bits_at(b + 2, s / 2, 2) - 32;
+        ret->d = super_at(b);
         return;
     default: /* MXFP4: 2^(e - 128), since the values are doubled */
         nibbles(b + 1, ret);

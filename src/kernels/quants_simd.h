@@ -64,14 +64,16 @@ INLINE void quantize_block(const float *x, fs_quants_block *ret)
         sum1 += v[16 + i];
     }
     ret->minus_sum = -(sum0 + sum1);
-    ret->minus_sums[0] = -sum0;
-    ret->minus_sums[1] = -sum1;
+    ret->minus_sums_32[0] = -32 * sum0;
+    ret->minus_sums_32[1] = -32 * sum1;
     ret->d_sum = d * (float)(sum0 + sum1);
     ret->top = 64 * group;
-    memset(ret->high_of, 0, sizeof ret->high_of);
+    ret->shift_of[group / 4] = FS_QUANTS_SHIFT;
+    ret->shift_of[1 - group / 4] = 32;
+    ret->nibble = group / 4 * 4;
     for (int i = 0; i < 4; i++) {
         int32_t *p = v + 4 * group + i, high = (*p + (1 << (FS_QUANTS_SHIFT - 1))) >> FS_QUANTS_SHIFT;
-        ret->high[i] = ret->high_of[group / 4][i] = (int8_t)high;
+        ret->high[i] = (int8_t)high;
         *p -= high * (1 << FS_QUANTS_SHIFT);
     }
     for (int i = 0; i < FS_QUANTS_BLOCK; i++)
@@ -112,15 +114,17 @@ INLINE size_t head_bytes(const fs_dtype t, const size_t n)
     case FS_DTYPE_Q5_1:
         return n * 128;
     case FS_DTYPE_Q2_K:
+        return 320;
     case FS_DTYPE_Q6_K:
-        return 256;
+        return 288;
     case FS_DTYPE_Q4_K:
-        return 192;
+        return 256;
     case FS_DTYPE_Q3_K:
+        return 736;
     case FS_DTYPE_Q5_K:
-        return 704;
+        return 768;
     case FS_DTYPE_IQ4_XS:
-        return 96;
+        return 128;
     default:
         return n * 32;
     }
@@ -154,7 +158,7 @@ INLINE void unpack(const fs_dtype t, const uint8_t *unit, const size_t n, const 
             q = at(p + j / 2 * 512 + i);
             q = j % 2 ? q >> 4 : q & 15;
             if (t == FS_DTYPE_Q5_K)
-                q |= moved_bit(at(unit + 192 + i), (int)j, 4);
+                q |= moved_bit(at(unit + 256 + i), (int)j, 4);
             break;
         case FS_DTYPE_Q6_K:
             q = at(p + half * 1536 + quarter % 2 * 512 + i);
@@ -166,7 +170,7 @@ INLINE void unpack(const fs_dtype t, const uint8_t *unit, const size_t n, const 
         case FS_DTYPE_Q3_K:
             q = at(p + half * 512 + i) >> 2 * quarter & 3;
             if (t == FS_DTYPE_Q3_K)
-                q = (q | moved_bit(at(unit + 192 + i), (int)j, 2)) - 4;
+                q = (q | moved_bit(at(unit + 224 + i), (int)j, 2)) - 4;
             break;
         default: /* nibbles: groups 0 .. 3 low, 4 .. 7 high */
             q = at(p + j * 256 + i % 256);
@@ -291,13 +295,15 @@ INLINE void sweep_block(const fs_dtype t, struct sweep *s, const uint8_t *codes,
             VI acc[UNITS];
             VF factor[UNITS];
             EACH_UNIT acc[u] = vi_zero();
-            dots(limit_of(t), 1, codes + x->top, n_subs == 1 ? x->high : x->high_of[h], acc);
-            EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
+            if (n_subs == 1 || x->top / 256 == h) {
+                dots(limit_of(t), 1, codes + x->top, x->high, acc);
+                EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
+            }
             dots(limit_of(t), groups, codes + 64 * groups * h, x->low + 4 * groups * h, acc);
             EACH_UNIT factor[u] = vf_mul(d[h][u], vf_set1(x->d));
             add_scaled(s->y[r], factor, acc);
             if (has_min(t)) {
-                float sum = n_subs == 1 ? x->d_sum : x->d * (float)-x->minus_sums[h], *y = s->y[r];
+                float sum = n_subs == 1 ? x->d_sum : x->d * (float)(-x->minus_sums_32[h] / 32), *y = s->y[r];
                 EACH_UNIT vf_store(y + u * LANES, vf_fma(m[h][u], vf_set1(sum), vf_load(y + u * LANES)));
             }
         }
@@ -330,10 +336,11 @@ INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
     for (size_t b = 0; b < s->w->k / FS_TILE; b++, unit += unit_bytes(t, 1)) {
         VF d[UNITS], m[UNITS];
 
-        from_f16(unit + unit_bytes(t, 1) - (has_min(t) ? 64 : 32), d);
+        from_f16(unit, d);
+        EACH_UNIT d[u] = vf_fma(d[u], vf_set1(0.0f), d[u]); /* an infinity is NaN */
         if (has_min(t)) {
-            from_f16(unit + unit_bytes(t, 1) - 32, m);
-            EACH_UNIT m[u] = vf_mul(m[u], vf_set1(-1.0f));
+            from_f16(unit + 32, m);
+            EACH_UNIT m[u] = vf_mul(vf_fma(m[u], vf_set1(0.0f), m[u]), vf_set1(-1.0f));
         }
         for (size_t j = 0; j < 8; j++) {
             uint8_t codes[512] __attribute__((aligned(64)));
@@ -342,7 +349,7 @@ INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
             for (int h = 0; h < n_subs; h++) {
                 v16u8 low = { 0 };
                 VI i[UNITS];
-                from_i8(scale_of(t, unit, (int)j * n_subs + h, &low), i);
+                from_i8(scale_of(t, unit + (has_min(t) ? 64 : 32), (int)j * n_subs + h, &low), i);
                 EACH_UNIT scale[h][u] = vf_mul(d[u], vf_of(i[u]));
                 from_i8(low, i);
                 if (has_min(t))

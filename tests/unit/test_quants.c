@@ -43,10 +43,10 @@ enum scales { ORDINARY, EXTREME }; /* EXTREME: denormals, zeros, the largest, no
 
 static uint16_t random_half(enum scales scales)
 {
-    static const uint16_t extremes[] = { 0x0000, 0x8000, 0x0001, 0x83ff, 0x7bff, 0xfbff, 0x0400, 0x3c00 };
+    static const uint16_t extremes[] = { 0x0000, 0x8000, 0x0001, 0x83ff, 0x7bff, 0xfbff, 0x0400, 0x3c00 }, not_finite[] = { 0x7c01, 0x7c00, 0xfc00 };
 
     if (scales == EXTREME)
-        return random_u32() % 64 == 0 ? 0x7c01 : extremes[random_u32() % 8];
+        return random_u32() % 64 == 0 ? not_finite[random_u32() % 3] : extremes[random_u32() % 8];
     return (uint16_t)((random_u32() & 0x83ff) | (0x2000 + (random_u32() % 8 << 10)));
 }
 
@@ -242,16 +242,17 @@ static void check_block(const float *x, const fs_quants_block *got)
             v += 128 * got->high[i % 4];
             assert_in_range(got->low[i] + 64, 0, 127);
             assert_in_range(got->high[i % 4] + 127, 0, 254);
-            assert_int_equal(got->high_of[i / 16][i % 4], got->high[i % 4]);
-            assert_int_equal(got->high_of[1 - i / 16][i % 4], 0);
+            assert_int_equal(got->shift_of[i / 16], 7);
+            assert_int_equal(got->shift_of[1 - i / 16], 32);
         } else {
             assert_in_range(got->low[i] + 127, 0, 254);
         }
         assert_int_equal(v, want);
         sums[i / 16] += want;
     }
-    assert_int_equal(got->minus_sums[0], -sums[0]);
-    assert_int_equal(got->minus_sums[1], -sums[1]);
+    assert_int_equal(got->minus_sums_32[0], -32 * sums[0]);
+    assert_int_equal(got->minus_sums_32[1], -32 * sums[1]);
+    assert_int_equal(got->nibble, got->top < 256 ? 0 : 4);
     assert_int_equal(got->minus_sum, -sums[0] - sums[1]);
     assert_true(same(got->d_sum, got->d * (float)(sums[0] + sums[1])));
 }
