@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/numa.h"
 #include "kernels/limits.h"
 
 #include <inttypes.h>
@@ -19,7 +20,7 @@
 
 static struct {
     int n_prompt, n_tokens, n_depth, n_threads, n_batch, n_runs, chunk, n_draft;
-    const char *isa, *speculate, *kv_type;
+    const char *isa, *speculate, *kv_type, *numa;
     uint64_t memory;
     int n_slots;
     bool exact, mapped, pin, limits, json;
@@ -31,6 +32,7 @@ static const fs_option options[] = {
     FS_OPT_INT("depth", 'd', opt.n_depth, 0, 1 << 20, "N", "tokens that stand in the context before both (default 0)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("pin", 0, opt.pin, "keep each thread on a CPU of its own"),
+    FS_OPT_STR("numa", 0, opt.numa, "first-touch|interleave", "where memory lies on a machine of several nodes (default first-touch)"),
     FS_OPT_INT("batch", 'b', opt.n_batch, 1, FS_STEP_SEQUENCES, "N", "sequences that write at once (default 1)"),
     FS_OPT_INT("runs", 'r', opt.n_runs, 1, 100, "N", "measure N times and take the median (default 3)"),
     FS_OPT_INT("chunk", 0, opt.chunk, 0, FS_STEP_TOKENS, "N", "prompt tokens a step (default: as many as fit)"),
@@ -166,6 +168,8 @@ static fs_status bench_open(bench *b, const char *model, fs_error *err)
 
     if (!rc && b->speculation && opt.n_batch > 1)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "--speculate writes one sequence, --batch is %d", opt.n_batch);
+    if (!rc)
+        rc = fs_numa_set(opt.numa, err);
     if (!rc)
         rc = fs_model_path(model, &path, err);
     o.mtp = b->speculation == FS_SPECULATE_MTP;

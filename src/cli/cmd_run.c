@@ -6,6 +6,7 @@
 #include "cli/stream.h"
 
 #include "base/file.h"
+#include "base/numa.h"
 #include "base/pool.h"
 #include "text/chat_template.h"
 #include "text/json_text.h"
@@ -30,7 +31,7 @@ extern const fs_command fs_command_run;
 static struct {
     const char *model, *system, *adapter, *format, *chat_template, *tools, *date, *speculate;
     int ctx_tokens, n_threads, n_draft;
-    const char *kv_type, *precision;
+    const char *kv_type, *precision, *numa;
     uint64_t memory;
     bool json, raw, exact, mapped, pin, sandbox, verbose;
     fs_run_settings settings;
@@ -60,6 +61,7 @@ static const fs_option options[] = {
     FS_OPT_INT("ctx", 'c', opt.ctx_tokens, 0, 1 << 24, "N", "context in tokens (default 4096, or what the model was made for if less)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("pin", 0, opt.pin, "keep each thread on a CPU of its own"),
+    FS_OPT_STR("numa", 0, opt.numa, "first-touch|interleave", "where memory lies on a machine of several nodes (default first-touch)"),
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_STR("format", 'f', opt.format, "NAME", "the chat format, as `template` has them (default: the model's own)"),
     FS_OPT_STR("speculate", 0, opt.speculate, "off|lookup|mtp", "guess tokens ahead: the answer is the same, it may come faster (default off)"),
@@ -177,6 +179,8 @@ static fs_status open_run(fs_run *r, const char *model, fs_error *err)
     char *path = NULL;
     fs_status rc = fs_speculation_from_name(opt.speculate, &speculation, err);
 
+    if (!rc)
+        rc = fs_numa_set(opt.numa, err);
     if (!rc)
         rc = fs_model_path_or_fetch(model, &path, err);
     if (rc)
