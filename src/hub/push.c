@@ -446,7 +446,7 @@ static fs_status verify(struct push *p, const struct file *f, struct json_object
     if (!rc)
         rc = fs_buf_printf(&body, err, "{\"oid\":\"%s\",\"size\":%llu}", f->hash, (unsigned long long)f->n_bytes);
     if (!rc)
-        rc = ask(&p->r, NULL, url, strncmp(url, p->r.base, strlen(p->r.base)) ? NULL : p->o->token, lines, fs_buf_bytes(&body), only_200, NULL, err);
+        rc = ask(&p->r, NULL, url, fs_fetch_same_origin(url, p->r.base) ? p->o->token : NULL, lines, fs_buf_bytes(&body), only_200, NULL, err);
     free(url);
     fs_buf_done(&memory);
     fs_buf_done(&body);

@@ -33,7 +33,8 @@ fs_status fs_remote_refused(const fs_remote *o, const char *url, fs_error *err)
 fs_status fs_remote_json(const fs_remote *o, const char *url, struct json_object **ret, fs_error *err)
 {
     fs_buf text = { 0 };
-    fs_status rc = fs_fetch_whole(o->fetch, &(fs_fetch_request){ .url = url, .token = o->token }, REPLY_BYTES_MAX, &text, err);
+    const char *token = fs_fetch_same_origin(url, o->base) ? o->token : NULL; /* the next page's address is what a reply says */
+    fs_status rc = fs_fetch_whole(o->fetch, &(fs_fetch_request){ .url = url, .token = token }, REPLY_BYTES_MAX, &text, err);
 
     if (!rc && fs_fetch_status(o->fetch) != 200)
         rc = fs_remote_refused(o, url, err);

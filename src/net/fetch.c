@@ -150,15 +150,22 @@ static bool origin_of(const char *url, char ret[512])
     return ok;
 }
 
+bool fs_fetch_same_origin(const char *a, const char *b)
+{
+    char of_a[512], of_b[512];
+
+    return origin_of(a, of_a) && origin_of(b, of_b) && !strcmp(of_a, of_b);
+}
+
 /* The headers of q; the token only where url is of the origin. */
 static struct curl_slist *header_list(const fs_fetch_request *q, const char *url, bool *ok)
 {
-    char here[512], first[512], *line = NULL;
+    char *line = NULL;
     struct curl_slist *list = NULL;
 
     for (size_t i = 0; q->headers && q->headers[i]; i++)
         list = add(list, q->headers[i], ok);
-    if (q->token && *q->token && origin_of(url, here) && origin_of(q->url, first) && !strcmp(here, first)) {
+    if (q->token && *q->token && fs_fetch_same_origin(url, q->url)) {
         *ok = *ok && asprintf(&line, "Authorization: Bearer %s", q->token) >= 0;
         if (*ok)
             list = add(list, line, ok);

@@ -36,6 +36,9 @@ void fs_fetch_free(fs_fetch *f);
 /* Asked now and then during a transfer; false stops it: FS_ERR_INTERRUPTED. Called on the requesting thread. */
 void fs_fetch_watch(fs_fetch *f, bool (*go_on)(void *ud), void *ud);
 
+/* Whether two URLs have scheme, host and port in common: a token for one may go to the other. */
+bool fs_fetch_same_origin(const char *a, const char *b);
+
 /* FS_OK whenever the server answered, whatever its status. FS_ERR_IO when it did not, or not to the end. */
 fs_status fs_fetch_run(fs_fetch *f, const fs_fetch_request *q, fs_fetch_sink *sink, void *ud, fs_error *err);
 /* The same into out, at most max_bytes, of any status. */

@@ -34,6 +34,7 @@ class Hub:
         self.cut = 0        # so many replies end early
         self.delay = 0      # seconds a MiB
         self.elsewhere = None
+        self.next = None    # the hub that its list goes on at
         self.status, self.code = 200, None
         self.requests = []
         self.lock = threading.Lock()
@@ -81,7 +82,7 @@ class Hub:
         if url.path == f"/api/models/org/name/tree/{COMMIT}":
             at = int(urllib.parse.parse_qs(url.query).get("cursor", ["0"])[0])
             entries = list(self.entries())
-            more = [("Link", f'<{self.url}{url.path}?recursive=true&cursor={at + self.page}>; rel="next"')] if at + self.page < len(entries) else []
+            more = [("Link", f'<{self.next or self.url}{url.path}?recursive=true&cursor={at + self.page}>; rel="next"')] if at + self.page < len(entries) else []
             return self.reply(r, 200, json.dumps(entries[at:at + self.page]).encode(), more)
         m = re.fullmatch(rf"/(?:org/name/resolve/{COMMIT}|data)/(.*)", url.path)
         if not m:
@@ -249,6 +250,16 @@ def test_the_faster_mirror_sends_more(hub, pull):
 
 def test_a_dead_mirror_does_no_harm(hub, pull):
     assert_same(pull(hub, "--mirror", "http://127.0.0.1:9"), hub.files)
+
+
+def test_the_next_page_elsewhere_does_not_get_the_token(hub, pull):
+    other = Hub(hub.files)
+    hub.page = other.page = 1
+    hub.next = other.url
+    assert_same(pull(hub), hub.files)
+    assert len(other.requests) == len(hub.files) - 1 and all(q[1] is None for q in other.requests)
+    assert all(q[1] == "Bearer hf_secret" for q in hub.requests)
+    other.server.shutdown()
 
 
 def test_a_redirect_does_not_take_the_token_along(hub, pull):
