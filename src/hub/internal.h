@@ -39,6 +39,10 @@ fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db,
 /* The same for a file of DATA that is whole, open as fd; it keeps its old name beside. */
 fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const char *path, int fd, const char *oid_hex, uint64_t n_bytes, fs_error *err);
 void fs_hub_incoming_close(fs_hub_incoming *in);
+/* The lock of a file that parts are written to, waited for: alone, or beside others. Whoever has it alone may adopt the file. */
+bool fs_hub_part_lock(int fd, bool alone, double seconds);
+/* The same for who writes: false, too, when the file was adopted, so that its bytes are an object's. */
+bool fs_hub_part_lock_to_write(int fd, bool alone);
 /* The object open for reading and its size; FS_ERR_NOT_FOUND. */
 fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
 bool fs_hub_object_is_here(const fs_hub *h, const char *oid_hex);

@@ -19,6 +19,7 @@
 #define OBJECTS_MAX   1000
 #define PARTS_MAX     1000
 #define COPY_BYTES    ((size_t)256 << 10)
+#define PART_SECONDS  5 /* that the end of an upload waits for parts that still arrive */
 
 /* ---- links ---- */
 
@@ -470,6 +471,11 @@ void fs_hub_lfs_part(fs_hub_call *c)
         fs_hub_failed(c, fs_fail_errno(&c->err, errno, "cannot open '%s'", path));
         return;
     }
+    if (!fs_hub_part_lock_to_write(fd, false)) {
+        close(fd);
+        fs_hub_error(c, 409, NULL, "this upload is at its end");
+        return;
+    }
     rc = fs_db_run(c->db, &c->err, "DELETE FROM parts WHERE upload = ? AND n = ?", "si", id, part); /* what was there is written over */
     if (!rc)
         rc = write_part(c, fd, (part - 1) * u.chunk, l.size, etag, &c->err);
@@ -502,6 +508,11 @@ void fs_hub_lfs_complete(fs_hub_call *c)
     fd = open_parts(c, id, O_RDONLY, path);
     if (fd < 0) {
         fs_hub_failed(c, fs_fail_errno(&c->err, errno, "cannot open '%s'", path));
+        return;
+    }
+    if (!fs_hub_part_lock(fd, true, PART_SECONDS)) { /* what it writes would change the object */
+        close(fd);
+        fs_hub_error(c, 409, NULL, "a part of this upload still arrives");
         return;
     }
     rc = fs_hub_object_adopt(c->hub, c->db, u.repo, path, fd, u.oid, (uint64_t)u.size, &c->err);

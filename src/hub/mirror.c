@@ -343,6 +343,8 @@ static fs_status bring(mirror *m, const wanted *w, const char *href, const char 
     a.fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (a.fd < 0)
         return fs_fail_errno(err, errno, "cannot open '%s'", path);
+    if (!fs_hub_part_lock_to_write(a.fd, true))
+        return close(a.fd), fs_fail(err, FS_ERR_IO, "another run brings %s just now", w->sha256);
     if (fstat(a.fd, &st) == 0 && (uint64_t)st.st_size <= w->n_bytes)
         have = (uint64_t)st.st_size;
     else if (ftruncate(a.fd, 0) != 0)
@@ -368,18 +370,25 @@ static fs_status bring(mirror *m, const wanted *w, const char *href, const char 
     return rc;
 }
 
-/* An object that is here for another repository needs no bytes; it is held first and looked for afterwards, so that it does not go as garbage
- * between the two. */
+/* An object that is here for a repository that everybody reads needs no bytes: a hash alone, which upstream may know of another, gives nothing
+ * away. It is held first and looked for afterwards, so that it does not go as garbage between the two. */
 static fs_status is_here(mirror *m, const wanted *w, bool *ret, fs_error *err)
 {
     uint64_t n_bytes = 0;
+    int64_t size = 0;
+    uint8_t oid[32];
+    bool open_to_all = false;
     int fd = -1;
-    fs_status rc = fs_hub_object_open(m->hub, w->sha256, &fd, &n_bytes, NULL);
+    fs_status rc;
 
     *ret = false;
-    if (rc)
-        return FS_OK;
-    close(fd);
+    if (!fs_hex_read(fs_bytes_str(w->sha256), oid, sizeof oid))
+        return fs_fail(err, FS_ERR_FORMAT, "'%.80s' is no SHA-256", w->sha256);
+    rc = fs_db_int(m->db, &size, &open_to_all, err,
+                   "SELECT o.size FROM objects o JOIN repo_objects USING(oid) JOIN repos r ON r.id = repo WHERE o.oid = ? AND NOT r.private AND r.gated IS NULL AND NOT r.disabled LIMIT 1",
+                   "b", (fs_bytes){ oid, sizeof oid });
+    if (rc || !open_to_all || (uint64_t)size != w->n_bytes)
+        return rc;
     rc = fs_hub_object_add(m->db, m->repo, w->sha256, w->n_bytes, err);
     if (rc || fs_hub_object_open(m->hub, w->sha256, &fd, &n_bytes, NULL) != FS_OK)
         return rc;

@@ -2,6 +2,7 @@
  * content, so equal files of all repositories are one. */
 #include "hub/internal.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "crypto/sha256.h"
 #include "net/url.h"
@@ -10,7 +11,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define COPY_BYTES  ((size_t)256 << 10)
@@ -225,6 +228,25 @@ fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const 
     if (!rc)
         rc = fs_hub_object_add(db, repo, oid_hex, n_bytes, err);
     return rc ? rc : name_path(path, to, err); /* as fs_hub_incoming_add does */
+}
+
+bool fs_hub_part_lock(int fd, bool alone, double seconds)
+{
+    double end = fs_seconds_now() + seconds;
+
+    while (flock(fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || fs_seconds_now() >= end)
+            return false;
+        nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+    }
+    return true;
+}
+
+bool fs_hub_part_lock_to_write(int fd, bool alone)
+{
+    struct stat st;
+
+    return fs_hub_part_lock(fd, alone, 0) && fstat(fd, &st) == 0 && st.st_mode & S_IWUSR; /* which fs_hub_object_adopt takes away */
 }
 
 void fs_hub_incoming_close(fs_hub_incoming *in)

@@ -175,3 +175,23 @@ def test_what_is_here_is_not_overwritten(hubs):
     assert "no mirror" in copy(here, there, "admin/both", check=False)
     for name in ("admin", "a/b/c", "../x/y", "admin/.."):
         assert len(copy(here, there, name, check=False).splitlines()) == 1
+
+
+def test_a_hash_is_no_right_to_what_others_keep_here(hubs, tmp_path):
+    """Upstream names an object that is here for a private repository only: it has to send the bytes."""
+    there, here = hubs
+    data = random.Random(77).randbytes(1 << 20)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "w.bin").write_bytes(data)
+    here.repo("admin/kept-private", private=True)
+    client(here, UPLOAD, "admin/kept-private", folder, "main", home=tmp_path / "a")
+    client(there, UPLOAD, "admin/knows-the-hash", folder, "main", home=tmp_path / "b")
+    oid = hashlib.sha256(data).hexdigest()
+    path = pathlib.Path(there.data) / "objects" / oid[:2] / oid[2:4] / oid
+    path.rename(tmp_path / "gone")
+    assert oid in copy(here, there, "admin/knows-the-hash", check=False)
+    assert here.ask("GET", "/admin/knows-the-hash/resolve/main/w.bin").status == 404
+    (tmp_path / "gone").rename(path)
+    assert f"1 files, {len(data)} bytes" in copy(here, there, "admin/knows-the-hash")
+    assert here.ask("GET", "/admin/knows-the-hash/resolve/main/w.bin", token=None).body == data
