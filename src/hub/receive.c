@@ -31,11 +31,12 @@ static fs_status check_pr(push *p, const char *ref, fs_error *err)
 {
     int64_t author = 0;
     bool found = false;
-    char *end;
-    long long num = strtoll(ref + 8, &end, 10);
+    char same[64];
+    long long num = strtoll(ref + 8, NULL, 10);
     fs_status rc = FS_OK;
 
-    if (num > 0 && *end == 0)
+    snprintf(same, sizeof same, "refs/pr/%lld", num);
+    if (num > 0 && strcmp(ref, same) == 0) /* neither +1 nor 01 */
         rc = fs_db_int(p->db, &author, &found, err, "SELECT author FROM discussions WHERE repo = ? AND num = ? AND is_pr AND status IN ('open', 'draft')", "ii", p->repo,
                        (int64_t)num);
     if (!rc && !found)

@@ -183,6 +183,8 @@ def test_a_pull_request_grows_by_push_and_merges(hub, tmp_path):
     hub.git("add", ".", cwd=work)
     hub.git("commit", "-m", "more of it", cwd=work)
     assert hub.git("push", hub.git_url(repo, "carol", hub.carol), f"HEAD:{ref}", cwd=work, check=False).returncode != 0
+    for other in (f"refs/pr/0{num}", f"refs/pr/+{num}", f"refs/pr/{num}x"):
+        assert hub.git("push", hub.git_url(repo, "bob", hub.bob), f"HEAD:{other}", cwd=work, check=False).returncode != 0, other
     hub.git("push", hub.git_url(repo, "bob", hub.bob), f"HEAD:{ref}", cwd=work)
     details = hub.ask("GET", f"/api/models/{repo}/discussions/{num}?diff=1").json()
     assert [e["data"]["subject"] for e in details["events"] if e["type"] == "commit"] == ["test", "more of it"]
@@ -340,6 +342,36 @@ def test_large_files_come_in_parts(tmp_path):
         lines = [{"key": "header", "value": {"summary": "x"}}, {"key": "lfsFile", "value": {"path": "w.bin", "algo": "sha256", "oid": oid, "size": len(data)}}]
         assert hub.ask("POST", f"/api/models/{repo}/commit/main", "\n".join(map(json.dumps, lines)), headers={"Content-Type": "application/x-ndjson"}).status == 200
         assert sha256(hub.ask("GET", f"/{repo}/resolve/main/w.bin").body) == oid
+    finally:
+        hub.stop()
+
+
+def test_a_part_that_still_arrives_does_not_change_the_object(tmp_path):
+    """A second upload of a part, begun before the file was whole and sent to its end afterwards."""
+    hub = Hub(tmp_path / "data", "--multipart", "5MB")
+    try:
+        repo, data = hub.repo("late"), os.urandom(7_000_000)
+        oid = sha256(data)
+        action = hub.batch(repo, [{"oid": oid, "size": len(data)}], transfers=("multipart",)).json()["objects"][0]["actions"]["upload"]
+        chunk = int(action["header"]["chunk_size"])
+        link = urllib.parse.urlsplit(action["header"]["1"])
+        late = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
+        late.putrequest("PUT", f"{link.path}?{link.query}")
+        late.putheader("Content-Length", str(chunk))
+        late.endheaders()
+        late.send(b"late")
+        part = hub.data / "parts" / link.path.split("/")[-2]
+        while not part.exists() or part.read_bytes()[:4] != b"late":
+            time.sleep(0.01)
+        for i in range(2):
+            assert hub.ask("PUT", action["header"][str(i + 1)], data[i * chunk:(i + 1) * chunk], token=None).status == 200
+        assert hub.ask("POST", action["href"], {"oid": oid, "parts": []}, token=None).status == 409
+        late.send(b"x" * (chunk - 4))
+        assert late.getresponse().status == 200
+        assert hub.ask("POST", action["href"], {"oid": oid, "parts": []}, token=None).status == 400  # it is what came last
+        hub.ask("PUT", action["header"]["1"], data[:chunk], token=None)
+        assert hub.ask("POST", action["href"], {"oid": oid, "parts": []}, token=None).status == 200
+        assert (hub.data / "objects" / oid[:2] / oid[2:4] / oid).read_bytes() == data
     finally:
         hub.stop()
 
