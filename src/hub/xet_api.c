@@ -236,7 +236,7 @@ void fs_hub_xet_chunk(fs_hub_call *c)
     if (!rc)
         rc = fs_shard_answer_begin(&out, &c->err);
     for (size_t i = 0; i < n && !rc; i++) {
-        fs_xorb x;
+        fs_xorb x = { 0 };
         rc = fs_xet_xorb_find(c->db, c->xet.repo, c->user.id, near + i, &x, &c->err);
         if (rc == FS_ERR_NOT_FOUND) { /* of somebody else */
             rc = FS_OK;

@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define FILE_CHUNKS_MAX ((size_t)1 << 25) /* 2 TiB of chunks of the mean length; 1.3 GiB of hashes while they are checked */
+
 typedef struct ingest {
     fs_hub_call *c;
     bool streamed;
@@ -64,6 +66,8 @@ static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
         total += f->terms[t].end - f->terms[t].begin;
     if (f->n_terms == 0 || !f->has_ranges || !f->has_sha256)
         return fs_fail(err, FS_ERR_FORMAT, "shard: a file needs terms, their verification and its SHA-256");
+    if (total > FILE_CHUNKS_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "shard: a file of %zu chunks, at most %zu are allowed", total, FILE_CHUNKS_MAX);
     /* Each chunk that is counted must be of a xorb: at most FS_XORB_CHUNKS_MAX a term. */
     if (total > (uint64_t)f->n_terms * FS_XORB_CHUNKS_MAX)
         return fs_fail(err, FS_ERR_FORMAT, "shard: a term has more chunks than any xorb");
@@ -212,6 +216,12 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
         rc = fs_db_commit(c->db, err);
     if (rc)
         fs_db_rollback(c->db);
+    for (uint32_t i = 0; i < s->n_files && !rc; i++) { /* held now, but it may have gone as garbage just before */
+        char sha256[65];
+        fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
+        if (!fs_hub_object_is_here(c->hub, sha256))
+            rc = fs_fail(err, FS_ERR_IO, "the object %s went as garbage: send the shard again", sha256);
+    }
     free(firsts);
     return rc;
 }

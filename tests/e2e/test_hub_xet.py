@@ -304,6 +304,8 @@ def test_a_shard_must_be_true(hub, large):
                 assert r.status == 400 and "error" in r.json(), (lie, r.body)
             elif r.status == 200:
                 assert json.loads(r.body.splitlines()[-1])["type"] == "error", (lie, r.body)
+    many = hub.ask("POST", "/v1/shards", shard([file_info(**{**good, "terms": [(xorb, 1, 0, 1 << 14, proof)] * ((1 << 11) + 1)})]), write)
+    assert many.status == 400 and f"a file of {(1 << 25) + (1 << 14)} chunks" in many.json()["error"]
     read = token_for(hub, "bob/claims", "read", hub.bob)
     assert hub.ask("GET", f"/v2/reconstructions/{name}", token=read).status == 404
     r = hub.ask("POST", "/v2/shards", shard([file_info(**good)]), write)
