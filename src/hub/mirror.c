@@ -330,6 +330,19 @@ static fs_status arrive(void *ud, const void *data, size_t n_bytes, fs_error *er
     return rc ? rc : fs_progress_tell(&a->m->o->progress, a->m->done, a->m->total, err);
 }
 
+/* What a run had adopted before it was killed takes no more bytes: it goes, under its lock. */
+static void drop_adopted(const char *path)
+{
+    struct stat st, there;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0)
+        return;
+    if (fs_hub_part_lock(fd, true, 0) && fstat(fd, &st) == 0 && !(st.st_mode & S_IWUSR) && stat(path, &there) == 0 && there.st_ino == st.st_ino)
+        unlink(path);
+    close(fd);
+}
+
 /* Goes on where an earlier run stopped; the hash decides at the end. */
 static fs_status bring(mirror *m, const wanted *w, const char *href, const char *const *headers, fs_error *err)
 {
@@ -340,6 +353,7 @@ static fs_status bring(mirror *m, const wanted *w, const char *href, const char 
     fs_status rc;
 
     snprintf(path, sizeof path, "%s/parts/mirror-%s", m->hub->data, w->sha256);
+    drop_adopted(path);
     a.fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (a.fd < 0)
         return fs_fail_errno(err, errno, "cannot open '%s'", path);
