@@ -149,7 +149,7 @@ static fs_status emit_parts(batch *b, const char *oid_hex, uint64_t size, fs_err
     fs_hub_call *c = b->c;
     uint64_t chunk = c->hub->options.multipart_bytes, n_parts;
     uint8_t oid[32];
-    char id[33], path[120], query[200], url[700], key[16];
+    char id[33], path[120], query[200], url[700], key[24];
     lfs_link l;
     fs_status rc;
 

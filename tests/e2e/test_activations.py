@@ -109,4 +109,3 @@ def test_rows_of_8_bits_come_near(logits, model):
     ids, where = list(range(3, 43)), VECTORS / model
     exact, eight = (np.array(logits(where, ids, "--kv-type", kv)["last"]) for kv in ("f32", "q8"))
     assert 0 < np.abs(exact - eight).max() < 0.05 * np.abs(exact).max()
-/root/.pyenv/libexec/pyenv-hooks: line 24: enable: cannot open shared object /root/.pyenv/libexec/pyenv-realpath.dylib: /root/.pyenv/libexec/pyenv-realpath.dylib: cannot open shared object file: No such file or directory
