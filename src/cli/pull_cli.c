@@ -164,18 +164,23 @@ fs_status fs_model_path_or_fetch(const char *model, char **ret_path, fs_error *e
 {
     fs_pull_plan plan;
     fs_pull_result result = { 0 };
-    fs_status rc = fs_model_path(model, ret_path, err);
+    fs_error absent = { 0 }, why = { 0 };
+    fs_status rc = fs_model_path(model, ret_path, &absent);
 
-    if (rc != FS_ERR_NOT_FOUND || !fs_model_is_hub_id(model) || is_offline())
+    if (rc != FS_ERR_NOT_FOUND || !fs_model_is_hub_id(model) || is_offline()) {
+        if (rc && err)
+            *err = absent;
         return rc;
+    }
     rc = fs_pull_plan_init(&plan, model, "models", NULL, NULL, "*.bin,*.pth,*.pt,*.msgpack,*.h5,*.onnx,original/*", err);
     if (rc)
         return rc;
     if (isatty(STDERR_FILENO))
         fprintf(stderr, "farseek: fetching %s from %s\n", model, plan.options.mirrors[0]);
-    rc = fs_pull_model(&plan, &result, err);
+    rc = fs_pull_model(&plan, &result, &why);
     fs_pull_plan_done(&plan);
-    if (!rc)
-        *ret_path = result.path;
-    return rc;
+    if (rc)
+        return fs_fail(err, rc, "%s, but: %s", absent.message, why.message);
+    *ret_path = result.path;
+    return FS_OK;
 }

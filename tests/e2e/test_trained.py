@@ -97,7 +97,8 @@ def test_an_adapter_is_one_end_too(farseek, folder, start, logits):  # noqa: F81
     changes = dict(model={"from": str(start)}, loss={"balance_weight": 1e-3}, lora=LORA, steps=12, checkpoint_every=4, schedule__lr=2e-2, average=0.5)
     farseek("train", recipe(folder, "a.yaml", out="a", **changes), "--threads", 1)
     adapter = folder / "a" / "step-00000012"
-    assert sorted(f.name for f in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "average", "optimizer", "training.json"]
+    assert sorted(f.name for f in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "average", "farseek.rec", "farseek.roots", "optimizer", "recipe.yaml",
+                                                          "trace.jsonl", "training.json"]
     pairs = safetensors.numpy.load_file(adapter / "adapter_model.safetensors")
     linears = {"q_a_proj": 2, "q_b_proj": 2, "kv_b_proj": 2, "o_proj": 2, "shared_experts.up_proj": 1, "mlp.down_proj": 1}
     for linear, n in linears.items():
