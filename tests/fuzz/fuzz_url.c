@@ -3,6 +3,8 @@
 
 #include "net/url.h"
 
+#include <string.h>
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     const uint64_t size = n_bytes > 0 ? (uint64_t)data[0] << (data[0] % 57) : 0;
