@@ -40,14 +40,20 @@ static void fill(fs_error *err, fs_status code, const char *format, va_list ap)
     disarm(err->message);
 }
 
+fs_status fs_fail_va(fs_error *err, fs_status code, const char *format, va_list ap)
+{
+    if (err)
+        fill(err, code, format, ap);
+    return code;
+}
+
 fs_status fs_fail(fs_error *err, fs_status code, const char *format, ...)
 {
-    if (err) {
-        va_list ap;
-        va_start(ap, format);
-        fill(err, code, format, ap);
-        va_end(ap);
-    }
+    va_list ap;
+
+    va_start(ap, format);
+    fs_fail_va(err, code, format, ap);
+    va_end(ap);
     return code;
 }
 

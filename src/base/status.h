@@ -7,10 +7,14 @@
 
 #include "farseek.h" /* fs_status, fs_error: the public part */
 
+#include <stdarg.h>
+
 /* Fills *err (NULL is fine) with code and the formatted sentence; returns code. A sentence longer than
  * fs_error.message is cut at a character boundary; control characters become '?'. */
 fs_status fs_fail(fs_error *err, fs_status code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+fs_status fs_fail_va(fs_error *err, fs_status code, const char *format, va_list ap);
 
 /* Same, then appends ": " and strerror(saved_errno). */
 fs_status fs_fail_errno(fs_error *err, int saved_errno, const char *format, ...)

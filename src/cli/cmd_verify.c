@@ -75,13 +75,11 @@ static void wrong_about(verification *v, const char *format, ...) __attribute__(
 static void wrong_about(verification *v, const char *format, ...)
 {
     fs_error e;
-    char sentence[sizeof e.message];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(sentence, sizeof sentence, format, args);
+    fs_fail_va(&e, FS_ERR_FORMAT, format, args); /* without control characters */
     va_end(args);
-    fs_fail(&e, FS_ERR_FORMAT, "%s", sentence); /* without control characters */
     wrong(v, e.message);
 }
 

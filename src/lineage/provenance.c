@@ -242,13 +242,11 @@ static void say(fs_provenance_say *fn, void *ud, size_t *n, const char *format, 
 static void say(fs_provenance_say *fn, void *ud, size_t *n, const char *format, ...)
 {
     fs_error e;
-    char sentence[sizeof e.message];
     va_list args;
 
     va_start(args, format);
-    vsnprintf(sentence, sizeof sentence, format, args);
+    fs_fail_va(&e, FS_ERR_FORMAT, format, args); /* without control characters */
     va_end(args);
-    fs_fail(&e, FS_ERR_FORMAT, "%s", sentence); /* without control characters */
     fn(ud, e.message);
     (*n)++;
 }
