@@ -139,6 +139,30 @@ fs_status fs_fd_write(int fd, const char *path, const void *data, size_t n_bytes
     return FS_OK;
 }
 
+fs_status fs_folder_make(const char *folder, mode_t mode, fs_error *err)
+{
+    char *path = strdup(folder);
+
+    if (!path)
+        return fs_fail_memory(err, strlen(folder) + 1);
+    for (char *s = path + 1;; s++) {
+        char c = *s;
+        if (c && c != '/')
+            continue;
+        *s = 0;
+        if (mkdir(path, mode) != 0 && errno != EEXIST) {
+            fs_status rc = fs_fail_errno(err, errno, "cannot make the folder '%s'", path);
+            free(path);
+            return rc;
+        }
+        *s = c;
+        if (!c)
+            break;
+    }
+    free(path);
+    return FS_OK;
+}
+
 void fs_folder_remove(const char *path)
 {
     DIR *d = opendir(path);

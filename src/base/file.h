@@ -4,6 +4,8 @@
 
 #include "base/mem.h"
 
+#include <sys/types.h>
+
 /* A read-only map of a whole file; an empty file maps to zero bytes. The file may shrink under us only by a
  * hostile local user, which gives SIGBUS like in every program that maps. */
 typedef struct fs_map {
@@ -25,6 +27,9 @@ fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err
 
 /* All of data to fd, however many pieces the kernel takes it in; path names it in the sentence. */
 fs_status fs_fd_write(int fd, const char *path, const void *data, size_t n_bytes, fs_error *err);
+
+/* Makes folder and its parents, those that are missing. */
+fs_status fs_folder_make(const char *folder, mode_t mode, fs_error *err);
 
 /* Removes a folder of our own with the files in it; folders in it stay, and then it does. Errors are not told. */
 void fs_folder_remove(const char *path);

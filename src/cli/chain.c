@@ -404,7 +404,7 @@ static fs_status run_step(stage *s, const fs_chain_options *o, fs_error *err)
 
 static fs_status run_training(stage *s, const fs_chain_options *o, fs_error *err)
 {
-    fs_status rc = fs_folder_make(s->folder, err);
+    fs_status rc = fs_folder_make(s->folder, 0700, err);
 
     if (!rc && !o->json)
         fprintf(stderr, "== %s: %s\n", s->name, s->word);
@@ -603,7 +603,7 @@ fs_status fs_chain_run(fs_chain *c, const fs_chain_options *o, fs_error *err)
     for (size_t i = 0; i < c->n && !rc; i++)
         rc = look_whether_done(&c->stages[i], err);
     if (!rc && !o->dry_run)
-        rc = fs_folder_make(c->out, err);
+        rc = fs_folder_make(c->out, 0700, err);
     for (size_t i = first; i <= last && !rc; i++)
         rc = take(c, &c->stages[i], o, err);
     return rc || o->dry_run ? rc : write_report(c, err);

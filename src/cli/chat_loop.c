@@ -408,7 +408,7 @@ static char *history_path(void)
 {
     char *folder = NULL, *path = NULL;
 
-    if (fs_user_folder("XDG_STATE_HOME", ".local/state", &folder, NULL) == FS_OK && fs_folder_make(folder, NULL) == FS_OK)
+    if (fs_user_folder("XDG_STATE_HOME", ".local/state", &folder, NULL) == FS_OK && fs_folder_make(folder, 0700, NULL) == FS_OK)
         path = fs_path_join(folder, "history");
     free(folder);
     return path;

@@ -76,30 +76,6 @@ fs_status fs_user_folder(const char *variable, const char *fallback, char **ret,
     return rc;
 }
 
-fs_status fs_folder_make(const char *folder, fs_error *err)
-{
-    char *path = strdup(folder);
-
-    if (!path)
-        return fs_fail_memory(err, strlen(folder) + 1);
-    for (char *s = path + 1;; s++) {
-        char c = *s;
-        if (c && c != '/')
-            continue;
-        *s = 0;
-        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-            fs_status rc = fs_fail_errno(err, errno, "cannot make the folder '%s'", path);
-            free(path);
-            return rc;
-        }
-        *s = c;
-        if (!c)
-            break;
-    }
-    free(path);
-    return FS_OK;
-}
-
 /* ---- models ---- */
 
 #define ID_PART_BYTES_MAX 96 /* the Hub's limit for a repository's name */

@@ -46,8 +46,6 @@ fs_status fs_hub_cache(char **ret, fs_error *err);
 
 /* $VARIABLE/farseek or $HOME/fallback/farseek, as a new string; makes no folder. FS_ERR_NOT_FOUND without $HOME. */
 fs_status fs_user_folder(const char *variable, const char *fallback, char **ret, fs_error *err);
-/* Makes folder and its parents, mode 700. */
-fs_status fs_folder_make(const char *folder, fs_error *err);
 
 /* Reads stdin to its end, at most max_bytes. */
 fs_status fs_stdin_read(size_t max_bytes, fs_buf *ret, fs_error *err);

@@ -104,20 +104,6 @@ static const fs_option push_options[] = {
     FS_OPT_END
 };
 
-/* A list that is separated by commas, in text's memory. */
-static void cut(char *text, const char *list[64])
-{
-    size_t n = 0;
-
-    for (char *s = text; s && n < 63;) {
-        list[n++] = s;
-        s = strchr(s, ',');
-        if (s)
-            *s++ = 0;
-    }
-    list[n] = NULL;
-}
-
 static fs_status run_push(const fs_args *args, fs_error *err)
 {
     const char *globs[64];
@@ -132,7 +118,7 @@ static fs_status run_push(const fs_args *args, fs_error *err)
     }
     rc = plan(args->items[1], &p, type, &o, true, err);
     if (!rc) {
-        cut(text, globs);
+        globs[fs_commas_cut(text, globs, 63)] = NULL;
         o.remove = globs;
         rc = send(&o, args->items[0], err);
         fs_pull_plan_done(&p);
@@ -275,7 +261,7 @@ static fs_status write_token(const char *token, fs_error *err)
         return rc;
     slash = strrchr(path, '/');
     *slash = 0;
-    rc = fs_folder_make(path, err);
+    rc = fs_folder_make(path, 0700, err);
     *slash = '/';
     if (!rc && asprintf(&temp, "%s.XXXXXX", path) < 0)
         rc = fs_fail_memory(err, strlen(path));

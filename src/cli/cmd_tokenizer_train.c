@@ -99,7 +99,7 @@ static fs_status write_out(const fs_vocab *v, const fs_tokenizer_form *f, const 
     } else if (!rc) {
         path = fs_path_join(out, "tokenizer.json");
         config_path = fs_path_join(out, "tokenizer_config.json");
-        rc = path && config_path ? fs_folder_make(out, err) : fs_fail_memory(err, strlen(out) + 32);
+        rc = path && config_path ? fs_folder_make(out, 0700, err) : fs_fail_memory(err, strlen(out) + 32);
         if (!rc)
             rc = fs_file_write_atomic(config_path, fs_buf_bytes(&config), err);
         if (!rc)

@@ -172,7 +172,7 @@ static fs_status train(const fs_recipe *r, bool resume, fs_error *err)
     if (!rc)
         rc = fs_pool_new(opt.n_threads, &pool, err);
     if (!rc && !opt.dry_run)
-        rc = fs_folder_make(r->out, err);
+        rc = fs_folder_make(r->out, 0700, err);
     if (!rc && !opt.dry_run)
         rc = fs_origin_begin(&origin, err);
     if (!rc) {

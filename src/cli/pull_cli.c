@@ -61,8 +61,7 @@ static char *find_token(void)
     return token;
 }
 
-/* Cuts text at commas, in place, into list [n_max]; how many, or n_max where they do not fit. */
-static size_t cut(char *text, const char **list, size_t n_max)
+size_t fs_commas_cut(char *text, const char **list, size_t n_max)
 {
     size_t n = 0;
 
@@ -108,12 +107,12 @@ fs_status fs_pull_plan_init(fs_pull_plan *p, const char *id, const char *type, c
     if (!rc)
         rc = fs_hub_cache(&p->cache, err);
     if (!rc) {
-        n = cut(p->mirrors, list, FS_PULL_MIRRORS_MAX);
+        n = fs_commas_cut(p->mirrors, list, FS_PULL_MIRRORS_MAX);
         for (size_t i = 0; i < n && !rc; i++)
             rc = add_mirror(&p->options, (char *)(uintptr_t)list[i], err);
-        n = cut(p->include, p->include_list, 63);
+        n = fs_commas_cut(p->include, p->include_list, 63);
         p->include_list[n] = NULL;
-        n = cut(p->exclude, p->exclude_list, 63);
+        n = fs_commas_cut(p->exclude, p->exclude_list, 63);
         p->exclude_list[n] = NULL;
     }
     p->options.id = p->id;

@@ -15,6 +15,8 @@ static inline fs_status fs_model_path_or_fetch(const char *model, char **ret_pat
 
 #include "hub/pull.h"
 
+/* Cuts text (may be NULL) at commas, in place, into list [n_max]; how many, or n_max where they do not fit. */
+size_t fs_commas_cut(char *text, const char **list, size_t n_max);
 const char *fs_hub_endpoint(void);
 /* Where a login keeps its token: $HF_TOKEN_PATH, else token in $HF_HOME, as a new string. */
 fs_status fs_hub_token_path(char **ret, fs_error *err);

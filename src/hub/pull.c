@@ -11,26 +11,6 @@
 #include <unistd.h>
 
 /* ---- the cache ---- */
-static fs_status make_folders(const char *path, fs_error *err)
-{
-    char *p = strdup(path);
-    fs_status rc = p ? FS_OK : fs_fail_memory(err, strlen(path));
-
-    for (char *s = p ? p + 1 : NULL; s && !rc; s++) {
-        char c = *s;
-        if (c != '/' && c)
-            continue;
-        *s = 0;
-        if (mkdir(p, 0777) != 0 && errno != EEXIST)
-            rc = fs_fail_errno(err, errno, "cannot make the folder '%s'", p);
-        *s = c;
-        if (!c)
-            break;
-    }
-    free(p);
-    return rc;
-}
-
 static fs_status make_parent(const char *path, fs_error *err)
 {
     char *parent = strdup(path), *slash = parent ? strrchr(parent, '/') : NULL;
@@ -38,7 +18,7 @@ static fs_status make_parent(const char *path, fs_error *err)
 
     if (!rc && slash) {
         *slash = 0;
-        rc = make_folders(parent, err);
+        rc = fs_folder_make(parent, 0777, err);
     }
     free(parent);
     return rc;
@@ -141,11 +121,11 @@ fs_status fs_pull(const fs_pull_options *o, fs_pull_result *ret, fs_error *err)
     if (!rc)
         rc = fs_buf_printf(&snapshot, err, "%s/snapshots/%s", repo.data, r.commit);
     if (!rc)
-        rc = make_folders(blobs.data, err);
+        rc = fs_folder_make(blobs.data, 0777, err);
     if (!rc)
-        rc = make_folders(locks.data, err);
+        rc = fs_folder_make(locks.data, 0777, err);
     if (!rc)
-        rc = make_folders(snapshot.data, err);
+        rc = fs_folder_make(snapshot.data, 0777, err);
     if (!rc)
         rc = fs_pull_blobs(o, r.commit, blobs.data, locks.data, &list, &r, err);
     for (size_t i = 0; i < list.n && !rc; i++)
