@@ -1,6 +1,8 @@
 /* See the header. */
 #include "crypto/minisign.h"
 
+#include "crypto/base64.h"
+
 #include "base/utf8.h"
 
 #include <assert.h>
@@ -67,14 +69,9 @@ static bool decode(fs_bytes line, uint8_t *ret, size_t n_bytes)
 
 static fs_status put_base64(fs_buf *out, const uint8_t *bytes, size_t n_bytes, fs_error *err)
 {
-    char text[sodium_base64_ENCODED_LEN(SECRET_BYTES, sodium_base64_VARIANT_ORIGINAL)];
-    fs_status rc;
+    fs_status rc = fs_base64_append(out, (fs_bytes){ bytes, n_bytes }, err);
 
-    assert(n_bytes <= SECRET_BYTES);
-    sodium_bin2base64(text, sizeof text, bytes, n_bytes, sodium_base64_VARIANT_ORIGINAL);
-    rc = fs_buf_printf(out, err, "%s\n", text);
-    sodium_memzero(text, sizeof text);
-    return rc;
+    return rc ? rc : fs_buf_append(out, "\n", 1, err);
 }
 
 /* A key's file: a comment and a line of base64. */

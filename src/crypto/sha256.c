@@ -2,7 +2,12 @@
 #include "crypto/sha256.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <openssl/evp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define FILE_BYTES ((size_t)1 << 20) /* at a time */
 
 fs_status fs_sha256_init(fs_sha256 *h, fs_error *err)
 {
@@ -57,6 +62,34 @@ fs_status fs_sha256_of(fs_bytes data, uint8_t ret[32], fs_error *err)
     fs_sha256_update(&h, data.data, data.n_bytes);
     fs_sha256_final(&h, ret);
     return FS_OK;
+}
+
+fs_status fs_sha256_of_file(int fd, const char *path, uint64_t n_bytes, const fs_progress *progress, char ret_hex[65], fs_error *err)
+{
+    char *buf = malloc(FILE_BYTES);
+    fs_sha256 h = { 0 };
+    uint64_t at = 0;
+    fs_status rc = buf ? fs_sha256_init(&h, err) : fs_fail_memory(err, FILE_BYTES);
+
+    while (!rc && at < n_bytes) {
+        uint64_t left = n_bytes - at;
+        ssize_t n = pread(fd, buf, left < FILE_BYTES ? (size_t)left : FILE_BYTES, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            rc = n < 0 ? fs_fail_errno(err, errno, "cannot read '%s'", path)
+                       : fs_fail(err, FS_ERR_IO, "'%s' ended after %llu of %llu bytes", path, (unsigned long long)at, (unsigned long long)n_bytes);
+            break;
+        }
+        fs_sha256_update(&h, buf, (size_t)n);
+        at += (uint64_t)n;
+        rc = fs_progress_tell(progress, at, n_bytes, err);
+    }
+    if (!rc)
+        fs_sha256_final_hex(&h, ret_hex);
+    fs_sha256_done(&h);
+    free(buf);
+    return rc;
 }
 
 void fs_hex(const uint8_t *bytes, size_t n_bytes, char *ret)

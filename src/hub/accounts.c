@@ -390,16 +390,10 @@ void fs_hub_org_overview(fs_hub_call *c)
     overview(c, "org");
 }
 
-void fs_hub_org_members(fs_hub_call *c)
+void fs_hub_reply_people(fs_hub_call *c, sqlite3_stmt *st)
 {
-    sqlite3_stmt *st = NULL;
     fs_emit e = { 0 };
-    int64_t id;
 
-    if (!need_account(c, "org", &id))
-        return;
-    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT a.name FROM members m JOIN accounts a ON a.id = m.account WHERE m.org = ? ORDER BY a.name", "i", id)))
-        return;
     fs_emit_begin(&e, '[');
     while (fs_db_next(st)) {
         fs_emit_begin(&e, '{');
@@ -412,4 +406,16 @@ void fs_hub_org_members(fs_hub_call *c)
     if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
         fs_hub_reply(c, 200, &e);
     fs_emit_done(&e);
+}
+
+void fs_hub_org_members(fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    int64_t id;
+
+    if (!need_account(c, "org", &id))
+        return;
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT a.name FROM members m JOIN accounts a ON a.id = m.account WHERE m.org = ? ORDER BY a.name", "i", id)))
+        return;
+    fs_hub_reply_people(c, st);
 }

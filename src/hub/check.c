@@ -179,26 +179,14 @@ static void wrong(keeper *k, bool repaired, const char *format, ...)
 
 static fs_status hash_file(const char *path, char ret[65], fs_error *err)
 {
-    const size_t n_buf = (size_t)1 << 20;
-    char *buf = malloc(n_buf);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    fs_sha256 sha = { 0 };
-    ssize_t n = 1;
-    fs_status rc = !buf ? fs_fail_memory(err, n_buf) : fd < 0 ? fs_fail_errno(err, errno, "cannot open '%s'", path) : fs_sha256_init(&sha, err);
+    struct stat st;
+    fs_status rc = fd < 0 || fstat(fd, &st) != 0 ? fs_fail_errno(err, errno, "cannot open '%s'", path) : FS_OK;
 
-    while (!rc && n > 0) {
-        n = read(fd, buf, n_buf);
-        if (n < 0)
-            rc = fs_fail_errno(err, errno, "cannot read '%s'", path);
-        else
-            fs_sha256_update(&sha, buf, (size_t)n);
-    }
     if (!rc)
-        fs_sha256_final_hex(&sha, ret);
-    fs_sha256_done(&sha);
+        rc = fs_sha256_of_file(fd, path, (uint64_t)st.st_size, NULL, ret, err);
     if (fd >= 0)
         close(fd);
-    free(buf);
     return rc;
 }
 

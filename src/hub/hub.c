@@ -63,7 +63,7 @@ static fs_status read_secret(fs_hub *h, fs_error *err)
 
 static fs_status make_folders(fs_hub *h, fs_error *err)
 {
-    static const char *const folders[] = { "repos", "objects", "parts", "hooks" };
+    static const char *const folders[] = { "repos", "objects", "xorbs", "parts", "hooks" };
     char path[600];
     fs_status rc = fs_hub_folders_make(h->data, err);
 

@@ -52,6 +52,11 @@ fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint
 fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err);
 /* What the account may use and uses, in bytes of large files; *ret_quota -1: no limit. */
 fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, fs_error *err);
+/* Gives a file that is on the disk the name path, whose folders are made: the unnamed one that fd is, or (fd -1) one more name for from. One that is
+ * there already stays, and is new to the collector of garbage. */
+fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err);
+/* A file of DATA open for reading and its size; FS_ERR_NOT_FOUND. */
+fs_status fs_hub_open_stored(const char *path, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
 fs_status fs_hub_folder_sync(const char *path, fs_error *err);
 fs_status fs_hub_folders_make(const char *path, fs_error *err); /* all of path's folders, mode 700 */
 
@@ -92,6 +97,9 @@ typedef struct fs_hub_repo {
     "r.id, r.owner, r.type, a.name, r.name, r.folder, r.private, r.disabled, coalesce(r.gated, ''), r.created_ms, r.modified_ms, " \
     "r.downloads, r.likes, r.sha, (SELECT url FROM mirrors WHERE repo = r.id), r.card, r.pipeline_tag, r.library_name, (SELECT json_group_array(tag) FROM repo_tags WHERE repo = r.id)"
 #define FS_HUB_REPO_CARD_COLUMN 15 /* and the three behind it */
+/* Of a repository r: everybody may read it; it is the account's, whose number is the parameter who ("?2"), or of an organisation that it is in. */
+#define FS_HUB_REPO_IS_OPEN "(NOT r.private AND r.gated IS NULL AND NOT r.disabled)"
+#define FS_HUB_REPO_IS_OF(who) "(r.owner = " who " OR r.owner IN (SELECT org FROM members WHERE account = " who "))"
 #define FS_HUB_REPO_TABLES " FROM repos r JOIN accounts a ON a.id = r.owner "
 void fs_hub_repo_read(sqlite3_stmt *st, fs_hub_repo *ret);
 
@@ -123,6 +131,8 @@ void fs_hub_error(fs_hub_call *c, int status, const char *code, const char *form
 bool fs_hub_failed(fs_hub_call *c, fs_status rc);
 /* Replies with e's text, and frees it. */
 void fs_hub_reply(fs_hub_call *c, int status, fs_emit *e);
+/* Replies with the names that st selects, as a list of users; ends st. */
+void fs_hub_reply_people(fs_hub_call *c, sqlite3_stmt *st);
 void fs_hub_reply_ok(fs_hub_call *c); /* {"success": true} */
 /* The body as a JSON object; NULL after a reply. An empty body is an empty object. */
 struct json_object *fs_hub_body_json(fs_hub_call *c);
@@ -204,6 +214,23 @@ fs_status fs_hub_commit_tree(git_repository *git, const git_oid *commit, git_oid
 fs_status fs_hub_entry_find(git_repository *git, const git_oid *tree, const char *path, git_oid *ret, git_object_t *ret_type, fs_error *err);
 bool fs_hub_path_is_valid(const char *path);
 
+/* ---- child.c: git as another process ---- */
+
+#define FS_HUB_WORDS_MAX 96
+
+/* An argv or an environment: list ends with NULL. Zeroed is empty. */
+typedef struct fs_hub_words {
+    char *list[FS_HUB_WORDS_MAX];
+    int n;
+    bool failed; /* a word had no room or no memory */
+} fs_hub_words;
+
+void fs_hub_words_add(fs_hub_words *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void fs_hub_words_done(fs_hub_words *w);
+/* No home and no configuration of the machine's: only pairs [n] of name and value. They go by the environment, since a command line is for
+ * everybody to read. */
+void fs_hub_git_environment(fs_hub_words *env, const char *const (*pairs)[2], int n);
+
 /* ---- pointer.c: LFS pointers and .gitattributes ---- */
 
 #define FS_HUB_POINTER_BYTES_MAX 1024
@@ -251,8 +278,6 @@ fs_status fs_hub_event_add(fs_hub_call *c, int64_t num, const char *type, const 
 bool fs_hub_xet_token_read(fs_hub_call *c, const char *token);
 /* Before the reply to a download of a large file: where a client of Xet's finds it. */
 void fs_hub_xet_headers(fs_hub_call *c, const char *rev, const char *sha256);
-/* The hash that a large file has with Xet; "" when it did not come that way. */
-fs_status fs_hub_xet_of(fs_hub_call *c, const char *sha256, char ret[65], fs_error *err);
 
 /* ---- read.c ---- */
 

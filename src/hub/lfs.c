@@ -90,8 +90,8 @@ static fs_status readable_elsewhere(fs_hub_call *c, const char *oid_hex, bool *r
     if (!fs_hex_read(fs_bytes_str(oid_hex), oid, sizeof oid))
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
     rc = fs_db_int(c->db, &size, ret, err,
-                   "SELECT o.size FROM objects o JOIN repo_objects ro USING(oid) JOIN repos r ON r.id = ro.repo WHERE o.oid = ?1 AND ((NOT r.private AND r.gated IS NULL"
-                   " AND NOT r.disabled) OR r.owner = ?2 OR r.owner IN (SELECT org FROM members WHERE account = ?2)) LIMIT 1",
+                   "SELECT o.size FROM objects o JOIN repo_objects ro USING(oid) JOIN repos r ON r.id = ro.repo WHERE o.oid = ?1 AND (" FS_HUB_REPO_IS_OPEN
+                   " OR " FS_HUB_REPO_IS_OF("?2") ") LIMIT 1",
                    "bi", (fs_bytes){ oid, sizeof oid }, c->user.id);
     *ret_bytes = (uint64_t)size;
     if (!rc && *ret) { /* and its file is there */

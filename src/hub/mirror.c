@@ -129,59 +129,25 @@ static fs_status find_repo(mirror *m, fs_error *err)
 
 /* ---- git ---- */
 
-typedef struct words {
-    char *list[64];
-    int n;
-    bool failed;
-} words;
-
-static void add(words *w, const char *format, const char *a, const char *b)
+/* The last pair is the token's, where there is one. */
+static void set_environment(fs_hub_words *env, const char *token)
 {
-    if (w->n == 63 || asprintf(&w->list[w->n], format, a, b) < 0)
-        w->failed = true;
-    else
-        w->n++;
-}
-
-static void words_done(words *w)
-{
-    for (int i = 0; i < w->n; i++)
-        free(w->list[i]);
-}
-
-/* The token goes by the environment: a command line is for everybody to read. */
-static void git_environment(words *env, const char *token)
-{
+    char header[1200];
     const char *const pairs[][2] = {
-        { "core.fsync", "all" },           { "safe.directory", "*" },          { "fetch.fsckObjects", "true" },   { "gc.auto", "0" },
+        { "core.fsync", "all" },           { "safe.directory", "*" },           { "fetch.fsckObjects", "true" },      { "gc.auto", "0" },
         { "protocol.allow", "never" },     { "protocol.http.allow", "always" }, { "protocol.https.allow", "always" }, { "http.followRedirects", "initial" },
-        { "fetch.unpackLimit", "1" },      { "http.lowSpeedLimit", "1" },      { "http.lowSpeedTime", "60" },
+        { "fetch.unpackLimit", "1" },      { "http.lowSpeedLimit", "1" },       { "http.lowSpeedTime", "60" },        { "http.extraHeader", header },
     };
     const int n = sizeof pairs / sizeof *pairs;
-    const char *path = getenv("PATH");
-    char number[16];
 
-    add(env, "PATH=%s%s", path ? path : "/usr/local/bin:/usr/bin:/bin", "");
-    add(env, "HOME=/nonexistent%s%s", "", "");
-    add(env, "LC_ALL=C.UTF-8%s%s", "", "");
-    add(env, "GIT_CONFIG_NOSYSTEM=1%s%s", "", "");
-    add(env, "GIT_TERMINAL_PROMPT=0%s%s", "", "");
-    snprintf(number, sizeof number, "%d", n + (token && *token ? 1 : 0));
-    add(env, "GIT_CONFIG_COUNT=%s%s", number, "");
-    for (int i = 0; i < n; i++) {
-        snprintf(number, sizeof number, "%d", i);
-        add(env, "GIT_CONFIG_KEY_%s=%s", number, pairs[i][0]);
-        add(env, "GIT_CONFIG_VALUE_%s=%s", number, pairs[i][1]);
-    }
-    if (token && *token) {
-        snprintf(number, sizeof number, "%d", n);
-        add(env, "GIT_CONFIG_KEY_%s=%s", number, "http.extraHeader");
-        add(env, "GIT_CONFIG_VALUE_%s=Authorization: Bearer %s", number, token);
-    }
+    if (snprintf(header, sizeof header, "Authorization: Bearer %s", token ? token : "") >= (int)sizeof header)
+        env->failed = true;
+    fs_hub_git_environment(env, pairs, token && *token ? n : n - 1);
+    fs_hub_words_add(env, "GIT_TERMINAL_PROMPT=0");
 }
 
 /* Runs git; what it says on its error stream is the sentence. */
-static fs_status run_git(const words *argv, const words *env, fs_error *err)
+static fs_status run_git(const fs_hub_words *argv, const fs_hub_words *env, fs_error *err)
 {
     int out[2], status = 0, failed;
     posix_spawn_file_actions_t actions;
@@ -225,26 +191,26 @@ static fs_status run_git(const words *argv, const words *env, fs_error *err)
 static fs_status fetch(mirror *m, fs_error *err)
 {
     static const char *const kinds[] = { "heads", "tags", "pr" };
-    words argv = { 0 }, env = { 0 };
+    fs_hub_words argv = { .n = 0 }, env = { .n = 0 };
     char url[800];
     fs_status rc;
 
     snprintf(url, sizeof url, "%s/%s%s", m->o->url, fs_hub_type_prefix(m->o->type), m->o->id);
-    add(&argv, "git%s%s", "", "");
-    add(&argv, "--git-dir=%s%s", m->path, "");
-    add(&argv, "fetch%s%s", "", "");
-    add(&argv, "--quiet%s%s", "", "");
-    add(&argv, "--prune%s%s", "", "");
-    add(&argv, "--no-tags%s%s", "", "");
-    add(&argv, "--no-write-fetch-head%s%s", "", "");
-    add(&argv, "--end-of-options%s%s", "", "");
-    add(&argv, "%s%s", url, "");
+    fs_hub_words_add(&argv, "git");
+    fs_hub_words_add(&argv, "--git-dir=%s", m->path);
+    fs_hub_words_add(&argv, "fetch");
+    fs_hub_words_add(&argv, "--quiet");
+    fs_hub_words_add(&argv, "--prune");
+    fs_hub_words_add(&argv, "--no-tags");
+    fs_hub_words_add(&argv, "--no-write-fetch-head");
+    fs_hub_words_add(&argv, "--end-of-options");
+    fs_hub_words_add(&argv, "%s", url);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        add(&argv, "+refs/%s/*:" STAGE "%s/*", kinds[i], kinds[i]);
-    git_environment(&env, m->o->token);
+        fs_hub_words_add(&argv, "+refs/%s/*:" STAGE "%s/*", kinds[i], kinds[i]);
+    set_environment(&env, m->o->token);
     rc = run_git(&argv, &env, err);
-    words_done(&argv);
-    words_done(&env);
+    fs_hub_words_done(&argv);
+    fs_hub_words_done(&env);
     return rc;
 }
 
@@ -399,7 +365,7 @@ static fs_status is_here(mirror *m, const wanted *w, bool *ret, fs_error *err)
     if (!fs_hex_read(fs_bytes_str(w->sha256), oid, sizeof oid))
         return fs_fail(err, FS_ERR_FORMAT, "'%.80s' is no SHA-256", w->sha256);
     rc = fs_db_int(m->db, &size, &open_to_all, err,
-                   "SELECT o.size FROM objects o JOIN repo_objects USING(oid) JOIN repos r ON r.id = repo WHERE o.oid = ? AND NOT r.private AND r.gated IS NULL AND NOT r.disabled LIMIT 1",
+                   "SELECT o.size FROM objects o JOIN repo_objects USING(oid) JOIN repos r ON r.id = repo WHERE o.oid = ? AND " FS_HUB_REPO_IS_OPEN " LIMIT 1",
                    "b", (fs_bytes){ oid, sizeof oid });
     if (rc || !open_to_all || (uint64_t)size != w->n_bytes)
         return rc;

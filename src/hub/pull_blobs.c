@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define PIECE_BYTES   ((uint64_t)16 << 20)
-#define COPY_BYTES    ((size_t)1 << 20)
 #define TRIES_MAX     6 /* of one piece, with pauses of 0.5, 1, 2, 4, 8 s */
 #define OLD           (1u << 31) /* among the contributors: bytes of an earlier run */
 
@@ -168,36 +167,12 @@ static void close_blob(struct blob *b)
 }
 
 /* ---- hashes ---- */
-static fs_status hash_large(int fd, uint64_t n_bytes, char ret[65], fs_error *err)
-{
-    fs_sha256 h;
-    uint8_t *buf = malloc(COPY_BYTES);
-    uint64_t at = 0;
-    fs_status rc = buf ? fs_sha256_init(&h, err) : fs_fail_memory(err, COPY_BYTES);
-
-    if (rc) {
-        free(buf);
-        return rc;
-    }
-    while (at < n_bytes && !rc) {
-        ssize_t n = pread(fd, buf, COPY_BYTES, (off_t)at);
-        if (n <= 0)
-            rc = fs_fail_errno(err, n < 0 ? errno : EIO, "cannot read what was fetched");
-        else
-            fs_sha256_update(&h, buf, (size_t)n);
-        at += n > 0 ? (uint64_t)n : 0;
-    }
-    fs_sha256_final_hex(&h, ret);
-    free(buf);
-    return rc;
-}
-
 static fs_status hash_of(const struct blob *b, char ret[65], fs_error *err)
 {
     git_oid oid;
 
     if (b->f->large)
-        return hash_large(b->fd, b->f->n_bytes, ret, err);
+        return fs_sha256_of_file(b->fd, b->part, b->f->n_bytes, NULL, ret, err);
     if (git_odb_hashfile(&oid, b->part, GIT_OBJECT_BLOB) != 0)
         return fs_fail(err, FS_ERR_IO, "cannot read '%s'", b->part);
     git_oid_tostr(ret, 65, &oid);
@@ -271,6 +246,18 @@ struct work {
     bool opens, closes;
 };
 
+/* Under the lock: until something changed, or a tenth of a second. */
+static void wait_a_moment(struct pull *p)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 100000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&p->changed, &p->lock, &until);
+}
+
 /* Waits for something to do; false: all is done, or the whole stops. */
 static bool take(struct pull *p, struct work *ret)
 {
@@ -279,7 +266,6 @@ static bool take(struct pull *p, struct work *ret)
     pthread_mutex_lock(&p->lock);
     while (!got && !p->rc && !atomic_load(&p->stop) && p->n_closed < p->n) {
         double now = fs_seconds_now();
-        struct timespec until;
         while (p->first < p->n && p->blobs[p->first].state == CLOSED)
             p->first++;
         for (size_t i = p->first; i < p->n && !got; i++) {
@@ -299,13 +285,8 @@ static bool take(struct pull *p, struct work *ret)
                 got = true;
             }
         }
-        if (!got) {
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_nsec += 100000000;
-            until.tv_sec += until.tv_nsec / 1000000000;
-            until.tv_nsec %= 1000000000;
-            pthread_cond_timedwait(&p->changed, &p->lock, &until);
-        }
+        if (!got)
+            wait_a_moment(p);
     }
     pthread_mutex_unlock(&p->lock);
     return got;
@@ -548,12 +529,7 @@ static void wait_for(struct pull *p, uint64_t total)
 {
     pthread_mutex_lock(&p->lock);
     while (p->n_closed < p->n && !p->rc && !atomic_load(&p->stop)) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 100000000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&p->changed, &p->lock, &until);
+        wait_a_moment(p);
         pthread_mutex_unlock(&p->lock);
         fs_error err;
         fs_status rc = fs_progress_tell(&p->o->progress, atomic_load(&p->n_bytes), total, &err);

@@ -1,6 +1,7 @@
 /* See the header. */
 #include "hub/push.h"
 
+#include "crypto/base64.h"
 #include "crypto/sha256.h"
 #include "hub/remote.h"
 #include "net/url.h"
@@ -18,7 +19,6 @@
 #define REPLY_BYTES_MAX ((size_t)32 << 20)
 #define SAMPLE_BYTES    512
 #define ASK_FILES       256 /* in one preupload, and in one batch of LFS */
-#define COPY_BYTES      ((size_t)1 << 20)
 #define TRIES_MAX       4
 
 struct file {
@@ -158,21 +158,14 @@ static fs_status look(struct push *p, const char *folder, fs_error *err)
 
 static fs_status put_base64(fs_buf *out, int fd, uint64_t n_bytes, fs_error *err)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint8_t in[3 * 4096];
-    char text[4 * 4096];
+    uint8_t in[3 * 4096]; /* a whole number of groups: the pieces' texts make one */
     fs_status rc = FS_OK;
 
     for (uint64_t at = 0; at < n_bytes && !rc;) {
-        size_t want = n_bytes - at < sizeof in ? (size_t)(n_bytes - at) : sizeof in, n_text = 0;
+        size_t want = n_bytes - at < sizeof in ? (size_t)(n_bytes - at) : sizeof in;
         if (pread(fd, in, want, (off_t)at) != (ssize_t)want)
             return fs_fail(err, FS_ERR_IO, "a file became shorter while it was read");
-        for (size_t i = 0; i < want; i += 3) {
-            uint32_t v = (uint32_t)in[i] << 16 | (uint32_t)(i + 1 < want ? in[i + 1] : 0) << 8 | (i + 2 < want ? in[i + 2] : 0);
-            for (int k = 0; k < 4; k++)
-                text[n_text++] = i + (size_t)k <= want ? letters[v >> (18 - 6 * k) & 63] : '=';
-        }
-        rc = fs_buf_append(out, text, n_text, err);
+        rc = fs_base64_append(out, (fs_bytes){ in, want }, err);
         at += want;
     }
     return rc;
@@ -265,35 +258,30 @@ static fs_status preupload(struct push *p, size_t begin, size_t end, fs_error *e
 }
 
 /* ---- hashes: what the repository has already is not sent ---- */
+typedef struct hashing {
+    struct push *p;
+    uint64_t before;
+} hashing;
+
+static bool hashed(void *ud, uint64_t done, uint64_t total)
+{
+    hashing *h = ud;
+
+    (void)total;
+    h->p->done = h->before + done;
+    return go_on(h->p);
+}
+
 static fs_status hash_large(struct push *p, const struct file *f, char ret[65], fs_error *err)
 {
-    fs_sha256 h;
-    uint8_t *buf = malloc(COPY_BYTES);
-    uint64_t at = 0;
+    hashing h = { p, p->done };
+    const fs_progress progress = { hashed, &h };
     int fd = -1;
-    fs_status rc = buf ? open_file(f, &fd, err) : fs_fail_memory(err, COPY_BYTES);
+    fs_status rc = open_file(f, &fd, err);
 
-    if (!rc)
-        rc = fs_sha256_init(&h, err);
-    if (rc) {
-        free(buf);
-        if (fd >= 0)
-            close(fd);
+    if (rc)
         return rc;
-    }
-    while (at < f->n_bytes && !rc) {
-        ssize_t n = read(fd, buf, COPY_BYTES);
-        if (n <= 0 || (uint64_t)n > f->n_bytes - at)
-            rc = fs_fail(err, FS_ERR_IO, "'%s' changed while it was read", f->here);
-        else
-            fs_sha256_update(&h, buf, (size_t)n);
-        at += n > 0 ? (uint64_t)n : 0;
-        p->done += n > 0 ? (uint64_t)n : 0;
-        if (!rc && !go_on(p))
-            rc = fs_fail(err, FS_ERR_INTERRUPTED, "interrupted");
-    }
-    fs_sha256_final_hex(&h, ret);
-    free(buf);
+    rc = fs_sha256_of_file(fd, f->here, f->n_bytes, &progress, ret, err);
     close(fd);
     return rc;
 }

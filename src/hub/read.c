@@ -1,5 +1,5 @@
 /* What a revision holds: trees, paths, refs, history. */
-#include "hub/internal.h"
+#include "hub/xet_store.h"
 
 #include "net/url.h"
 
@@ -192,7 +192,7 @@ static fs_status emit_item(fs_hub_call *c, fs_emit *e, const item *x, bool expan
         fs_emit_int(e, "size", (int64_t)f.n_bytes);
         fs_emit_int(e, "pointerSize", (int64_t)f.n_git_bytes);
         fs_emit_end(e, '}');
-        rc = fs_hub_xet_of(c, f.sha256, xet, err);
+        rc = fs_xet_file_of(c->db, f.sha256, xet, err);
         if (!rc && *xet)
             fs_emit_str(e, "xetHash", xet);
     }

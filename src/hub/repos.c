@@ -457,8 +457,7 @@ void fs_hub_repo_list(fs_hub_call *c)
     if (filters.rc || fs_buf_printf(&sql, NULL,
                                     "SELECT " FS_HUB_REPO_COLUMNS ", r.%s" FS_HUB_REPO_TABLES
                                     "WHERE r.type = ?1 AND (?2 IS NULL OR a.name = ?2) AND (?3 IS NULL OR instr(lower(a.name || '/' || r.name), lower(?3)) > 0)"
-                                    " AND (?4 IS NULL OR r.pipeline_tag = ?4) AND (NOT r.private OR ?5 OR r.owner = ?6 OR r.owner IN"
-                                    " (SELECT org FROM members WHERE account = ?6)) AND NOT EXISTS (SELECT 1 FROM json_each(?7) f WHERE NOT EXISTS"
+                                    " AND (?4 IS NULL OR r.pipeline_tag = ?4) AND (NOT r.private OR ?5 OR " FS_HUB_REPO_IS_OF("?6") ") AND NOT EXISTS (SELECT 1 FROM json_each(?7) f WHERE NOT EXISTS"
                                     " (SELECT 1 FROM repo_tags t WHERE t.tag = f.value AND t.repo = r.id)) AND (r.%s, r.id) < (?8, ?9)"
                                     " ORDER BY r.%s DESC, r.id DESC LIMIT ?10", column, column, column)) {
         fs_hub_error(c, 503, NULL, "out of memory");
@@ -522,22 +521,10 @@ void fs_hub_unlike(fs_hub_call *c)
 void fs_hub_likers(fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
-    fs_emit e = { 0 };
 
     if (!fs_hub_need_repo_params(c, FS_HUB_READ) ||
         fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT a.name FROM likes l JOIN accounts a ON a.id = l.account WHERE l.repo = ? ORDER BY l.created_ms", "i",
                                      c->repo.id)))
         return;
-    fs_emit_begin(&e, '[');
-    while (fs_db_next(st)) {
-        fs_emit_begin(&e, '{');
-        fs_emit_str(&e, "user", fs_db_text(st, 0));
-        fs_emit_str(&e, "fullname", fs_db_text(st, 0));
-        fs_emit_str(&e, "avatarUrl", "");
-        fs_emit_end(&e, '}');
-    }
-    fs_emit_end(&e, ']');
-    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
-        fs_hub_reply(c, 200, &e);
-    fs_emit_done(&e);
+    fs_hub_reply_people(c, st);
 }

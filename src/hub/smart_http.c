@@ -16,7 +16,6 @@
 #define EARLY_MAX  ((size_t)16 << 20) /* of the answer, before the request is whole */
 #define HEAD_MAX   ((size_t)64 << 10)
 #define COPY_BYTES ((size_t)64 << 10)
-#define ENV_MAX    48
 
 typedef struct child {
     pid_t pid;
@@ -24,25 +23,18 @@ typedef struct child {
     fs_buf answer;
 } child;
 
-typedef struct environment {
-    char *list[ENV_MAX];
-    int n;
-    bool failed;
-} environment;
-
-static void set(environment *env, const char *name, const char *value)
+static bool is_word(const char *text, const char *more)
 {
-    if (env->n == ENV_MAX - 1 || asprintf(&env->list[env->n], "%s=%s", name, value) < 0) {
-        env->failed = true;
-        return;
-    }
-    env->n++;
+    for (; *text; text++)
+        if (!((*text >= 'a' && *text <= 'z') || (*text >= '0' && *text <= '9') || strchr(more, *text)))
+            return false;
+    return true;
 }
 
 /* How git works for us: everything it acknowledges is on the disk, objects are looked at, no configuration of the machine matters. */
-static void set_config(environment *env, const fs_hub *h)
+static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *service, bool advertise)
 {
-    char hooks[600], key[32], n_text[16];
+    char hooks[600];
     const char *const pairs[][2] = {
         { "core.fsync", "all" },
         { "core.hooksPath", hooks },
@@ -55,71 +47,36 @@ static void set_config(environment *env, const fs_hub *h)
         { "pack.threads", "2" },
         { "transfer.hideRefs", "refs/mirror" },
     };
-    const int n = sizeof pairs / sizeof *pairs;
-
-    snprintf(hooks, sizeof hooks, "%s/hooks", h->data);
-    snprintf(n_text, sizeof n_text, "%d", n);
-    set(env, "GIT_CONFIG_COUNT", n_text);
-    for (int i = 0; i < n; i++) {
-        snprintf(key, sizeof key, "GIT_CONFIG_KEY_%d", i);
-        set(env, key, pairs[i][0]);
-        snprintf(key, sizeof key, "GIT_CONFIG_VALUE_%d", i);
-        set(env, key, pairs[i][1]);
-    }
-}
-
-static bool is_word(const char *text, const char *more)
-{
-    for (; *text; text++)
-        if (!((*text >= 'a' && *text <= 'z') || (*text >= '0' && *text <= '9') || strchr(more, *text)))
-            return false;
-    return true;
-}
-
-static void set_environment(environment *env, fs_hub_call *c, const char *service, bool advertise)
-{
     const char *protocol = fs_http_header(c->http, "Git-Protocol"), *coding = fs_http_header(c->http, "Content-Encoding");
-    const char *path = getenv("PATH"), *slash = strrchr(c->path, '/');
-    char text[600];
+    const char *slash = strrchr(c->path, '/');
     uint64_t length;
 
-    set(env, "PATH", path ? path : "/usr/local/bin:/usr/bin:/bin");
-    set(env, "HOME", "/nonexistent");
-    set(env, "LC_ALL", "C.UTF-8");
-    set(env, "GIT_CONFIG_NOSYSTEM", "1");
-    set(env, "GIT_HTTP_EXPORT_ALL", "1");
-    snprintf(text, sizeof text, "%.*s", (int)(slash - c->path), c->path);
-    set(env, "GIT_PROJECT_ROOT", text);
-    snprintf(text, sizeof text, "%s/%s", slash, advertise ? "info/refs" : service);
-    set(env, "PATH_INFO", text);
-    set(env, "REQUEST_METHOD", advertise ? "GET" : "POST");
-    snprintf(text, sizeof text, "service=%s", service);
-    set(env, "QUERY_STRING", advertise ? text : "");
+    snprintf(hooks, sizeof hooks, "%s/hooks", c->hub->data);
+    fs_hub_git_environment(env, pairs, sizeof pairs / sizeof *pairs);
+    fs_hub_words_add(env, "GIT_HTTP_EXPORT_ALL=1");
+    fs_hub_words_add(env, "GIT_PROJECT_ROOT=%.*s", (int)(slash - c->path), c->path);
+    fs_hub_words_add(env, "PATH_INFO=%s/%s", slash, advertise ? "info/refs" : service);
+    fs_hub_words_add(env, "REQUEST_METHOD=%s", advertise ? "GET" : "POST");
+    fs_hub_words_add(env, "QUERY_STRING=%s%s", advertise ? "service=" : "", advertise ? service : "");
     if (!advertise) {
-        snprintf(text, sizeof text, "application/x-%s-request", service);
-        set(env, "CONTENT_TYPE", text);
-        if (fs_http_content_length(c->http, &length)) {
-            snprintf(text, sizeof text, "%llu", (unsigned long long)length);
-            set(env, "CONTENT_LENGTH", text);
-        }
+        fs_hub_words_add(env, "CONTENT_TYPE=application/x-%s-request", service);
+        if (fs_http_content_length(c->http, &length))
+            fs_hub_words_add(env, "CONTENT_LENGTH=%llu", (unsigned long long)length);
     }
     if (coding && (strcmp(coding, "gzip") == 0 || strcmp(coding, "x-gzip") == 0))
-        set(env, "HTTP_CONTENT_ENCODING", "gzip");
+        fs_hub_words_add(env, "HTTP_CONTENT_ENCODING=gzip");
     if (protocol && strlen(protocol) < 100 && is_word(protocol, "=:"))
-        set(env, "GIT_PROTOCOL", protocol);
-    set(env, "REMOTE_USER", c->user.id ? c->user.name : "anonymous");
-    set(env, "REMOTE_ADDR", "127.0.0.1");
-    set_config(env, c->hub);
-    set(env, "FARSEEK_HUB_PROGRAM", c->hub->options.program ? c->hub->options.program : "/bin/false");
-    set(env, "FARSEEK_HUB_DATA", c->hub->data);
-    snprintf(text, sizeof text, "%lld", (long long)c->repo.id);
-    set(env, "FARSEEK_HUB_REPO", text);
-    snprintf(text, sizeof text, "%lld", (long long)c->user.id);
-    set(env, "FARSEEK_HUB_USER", text);
-    set(env, "FARSEEK_HUB_WRITER", c->right >= FS_HUB_WRITE ? "1" : "0");
+        fs_hub_words_add(env, "GIT_PROTOCOL=%s", protocol);
+    fs_hub_words_add(env, "REMOTE_USER=%s", c->user.id ? c->user.name : "anonymous");
+    fs_hub_words_add(env, "REMOTE_ADDR=127.0.0.1");
+    fs_hub_words_add(env, "FARSEEK_HUB_PROGRAM=%s", c->hub->options.program ? c->hub->options.program : "/bin/false");
+    fs_hub_words_add(env, "FARSEEK_HUB_DATA=%s", c->hub->data);
+    fs_hub_words_add(env, "FARSEEK_HUB_REPO=%lld", (long long)c->repo.id);
+    fs_hub_words_add(env, "FARSEEK_HUB_USER=%lld", (long long)c->user.id);
+    fs_hub_words_add(env, "FARSEEK_HUB_WRITER=%d", c->right >= FS_HUB_WRITE);
 }
 
-static fs_status start(child *ch, environment *env, fs_error *err)
+static fs_status start(child *ch, fs_hub_words *env, fs_error *err)
 {
     char *const argv[] = { "git", "http-backend", NULL };
     int in[2] = { -1, -1 }, out[2] = { -1, -1 }, failed;
@@ -293,7 +250,7 @@ static fs_status send_answer(fs_hub_call *c, child *ch, fs_error *err)
 
 static bool run(fs_hub_call *c, const char *service, bool advertise)
 {
-    environment env = { .n = 0 };
+    fs_hub_words env = { .n = 0 };
     child ch = { .in = -1, .out = -1 };
     bool push = strcmp(service, "git-receive-pack") == 0, well;
     fs_status rc;
@@ -305,8 +262,7 @@ static bool run(fs_hub_call *c, const char *service, bool advertise)
     if (!rc)
         rc = send_answer(c, &ch, &c->err);
     well = finish(&ch, rc != FS_OK) && !rc;
-    for (int i = 0; i < env.n; i++)
-        free(env.list[i]);
+    fs_hub_words_done(&env);
     fs_hub_failed(c, rc);
     return well;
 }

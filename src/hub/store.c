@@ -16,7 +16,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define COPY_BYTES  ((size_t)256 << 10)
 #define FLUSH_BYTES ((uint64_t)32 << 20) /* the disk is kept busy while the rest arrives */
 
 fs_status fs_hub_folder_sync(const char *path, fs_error *err)
@@ -112,25 +111,33 @@ fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_by
     return FS_OK;
 }
 
-/* Gives an unnamed file its name. One that is there already stays, and is new to the collector of garbage. */
-static fs_status name_file(int fd, const char *path, fs_error *err)
+fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err)
 {
-    char from[64];
+    char proc[64], *slash = strrchr(path, '/');
+    fs_status rc;
 
-    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
-    if (linkat(AT_FDCWD, from, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)
-        return FS_OK;
-    if (errno == ENOENT) /* it had the name and lost it again, before any repository held it: a collection with no age to speak of */
-        return fs_fail(err, FS_ERR_IO, "'%s' went as garbage: send it again", path);
-    if (errno != EEXIST)
-        return fs_fail_errno(err, errno, "cannot name '%s'", path);
-    utimensat(AT_FDCWD, path, NULL, 0);
-    return FS_OK;
+    *slash = 0;
+    rc = fs_hub_folders_make(path, err);
+    *slash = '/';
+    if (rc)
+        return rc;
+    snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, from ? from : proc, AT_FDCWD, path, from ? 0 : AT_SYMLINK_FOLLOW) != 0) {
+        if (errno == ENOENT && !from) /* it had the name and lost it again, before any repository held it: a collection with no age to speak of */
+            return fs_fail(err, FS_ERR_IO, "'%s' went as garbage: send it again", path);
+        if (errno != EEXIST)
+            return fs_fail_errno(err, errno, "cannot name '%s'", path);
+        utimensat(AT_FDCWD, path, NULL, 0);
+    }
+    *slash = 0;
+    rc = fs_hub_folder_sync(path, err);
+    *slash = '/';
+    return rc;
 }
 
 fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err)
 {
-    char path[512], got[65], *slash;
+    char path[512], got[65];
     fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
 
     if (rc)
@@ -142,15 +149,7 @@ fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const cha
         return fs_fail(err, FS_ERR_FORMAT, "%llu bytes arrived whose SHA-256 is %s, not %s", (unsigned long long)in->n_bytes, got, oid_hex);
     if (fsync(in->fd) != 0)
         return fs_fail_errno(err, errno, "cannot write '%s'", path);
-    slash = strrchr(path, '/');
-    *slash = 0;
-    rc = fs_hub_folders_make(path, err);
-    *slash = '/';
-    if (rc)
-        return rc;
-    rc = name_file(in->fd, path, err);
-    *slash = 0;
-    return rc ? rc : fs_hub_folder_sync(path, err);
+    return fs_hub_name_file(in->fd, NULL, path, err);
 }
 
 fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, int64_t repo, const char *oid_hex, fs_error *err)
@@ -162,72 +161,28 @@ fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db,
         rc = fs_hub_object_add(db, repo, oid_hex, in->n_bytes, err);
     if (!rc)
         rc = fs_hub_object_path(h, oid_hex, path, err);
-    return rc ? rc : name_file(in->fd, path, err); /* an old file of that name may have gone as garbage just before it was held */
-}
-
-/* That a file is there under its hash, whoever put it there; one that was there is new to the collector of garbage. */
-static fs_status name_path(const char *from, char *to, fs_error *err)
-{
-    char *slash = strrchr(to, '/');
-    fs_status rc;
-
-    *slash = 0;
-    rc = fs_hub_folders_make(to, err);
-    *slash = '/';
-    if (!rc && link(from, to) != 0) {
-        if (errno != EEXIST)
-            rc = fs_fail_errno(err, errno, "cannot name '%s'", to);
-        else
-            utimensat(AT_FDCWD, to, NULL, 0);
-    }
-    *slash = 0;
-    if (!rc)
-        rc = fs_hub_folder_sync(to, err);
-    *slash = '/';
-    return rc;
-}
-
-static fs_status hash_whole(const char *path, int fd, uint64_t n_bytes, char ret[65], fs_error *err)
-{
-    char *buf = malloc(COPY_BYTES);
-    fs_sha256 sha = { 0 };
-    struct stat st;
-    uint64_t at = 0;
-    fs_status rc = buf ? fs_sha256_init(&sha, err) : fs_fail_memory(err, COPY_BYTES);
-
-    if (!rc && (fstat(fd, &st) != 0 || (uint64_t)st.st_size != n_bytes))
-        rc = fs_fail(err, FS_ERR_FORMAT, "%lld bytes are there, not %llu", (long long)st.st_size, (unsigned long long)n_bytes);
-    while (!rc && at < n_bytes) {
-        ssize_t n = pread(fd, buf, COPY_BYTES, (off_t)at);
-        if (n <= 0)
-            rc = fs_fail_errno(err, n < 0 ? errno : EIO, "cannot read '%s'", path);
-        else
-            fs_sha256_update(&sha, buf, (size_t)n);
-        at += n > 0 ? (uint64_t)n : 0;
-    }
-    if (!rc)
-        fs_sha256_final_hex(&sha, ret);
-    fs_sha256_done(&sha);
-    free(buf);
-    return rc;
+    return rc ? rc : fs_hub_name_file(in->fd, NULL, path, err); /* an old file of that name may have gone as garbage just before it was held */
 }
 
 fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const char *path, int fd, const char *oid_hex, uint64_t n_bytes, fs_error *err)
 {
     char to[512], got[65];
+    struct stat st;
     fs_status rc = fs_hub_object_path(h, oid_hex, to, err);
 
+    if (!rc && (fstat(fd, &st) != 0 || (uint64_t)st.st_size != n_bytes))
+        rc = fs_fail(err, FS_ERR_FORMAT, "%lld bytes are there, not %llu", (long long)st.st_size, (unsigned long long)n_bytes);
     if (!rc)
-        rc = hash_whole(path, fd, n_bytes, got, err);
+        rc = fs_sha256_of_file(fd, path, n_bytes, NULL, got, err);
     if (!rc && strcmp(got, oid_hex) != 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "%llu bytes are there whose SHA-256 is %s, not %s", (unsigned long long)n_bytes, got, oid_hex);
     if (!rc && (fchmod(fd, 0400) != 0 || fsync(fd) != 0))
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
     if (!rc)
-        rc = name_path(path, to, err);
+        rc = fs_hub_name_file(-1, path, to, err);
     if (!rc)
         rc = fs_hub_object_add(db, repo, oid_hex, n_bytes, err);
-    return rc ? rc : name_path(path, to, err); /* as fs_hub_incoming_add does */
+    return rc ? rc : fs_hub_name_file(-1, path, to, err); /* as fs_hub_incoming_add does */
 }
 
 bool fs_hub_part_lock(int fd, bool alone, double seconds)
@@ -260,18 +215,13 @@ void fs_hub_incoming_close(fs_hub_incoming *in)
     *in = (fs_hub_incoming){ .fd = -1 };
 }
 
-fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
+fs_status fs_hub_open_stored(const char *path, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
-    char path[512];
     struct stat st;
-    int fd;
-    fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
-    if (rc)
-        return rc;
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        return errno == ENOENT ? fs_fail(err, FS_ERR_NOT_FOUND, "no object %s", oid_hex) : fs_fail_errno(err, errno, "cannot open '%s'", path);
+        return errno == ENOENT ? fs_fail(err, FS_ERR_NOT_FOUND, "no %s", strrchr(path, '/') + 1) : fs_fail_errno(err, errno, "cannot open '%s'", path);
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
         return fs_fail(err, FS_ERR_IO, "'%s' is no file", path);
@@ -279,6 +229,14 @@ fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, 
     *ret_fd = fd;
     *ret_bytes = (uint64_t)st.st_size;
     return FS_OK;
+}
+
+fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
+{
+    char path[512];
+    fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
+
+    return rc ? rc : fs_hub_open_stored(path, ret_fd, ret_bytes, err);
 }
 
 fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err)

@@ -108,11 +108,6 @@ void fs_hub_xet_headers(fs_hub_call *c, const char *rev, const char *sha256)
     fs_http_reply_headerf(c->http, "Link", "<%s>; rel=\"xet-auth\"", route);
 }
 
-fs_status fs_hub_xet_of(fs_hub_call *c, const char *sha256, char ret[65], fs_error *err)
-{
-    return fs_xet_file_of(c->db, sha256, ret, err);
-}
-
 bool fs_xet_need_hash(fs_hub_call *c, int i, fs_xet_hash *ret)
 {
     if (fs_xet_hash_read(fs_bytes_str(fs_http_param(c->http, i)), ret))

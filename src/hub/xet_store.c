@@ -51,12 +51,8 @@ static fs_status xorb_path(const fs_hub *h, const fs_xet_hash *hash, char ret[51
 fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err)
 {
     char path[512];
-    fs_status rc;
 
     snprintf(path, sizeof path, "%s/xorbs", h->data);
-    rc = fs_hub_folders_make(path, err);
-    if (rc)
-        return rc;
     *ret_fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
     return *ret_fd < 0 ? fs_fail_errno(err, errno, "cannot make a file in '%s'", path) : FS_OK;
 }
@@ -64,24 +60,12 @@ fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err)
 /* On the disk before it has a name, and the name on the disk before anybody is told. */
 static fs_status name_it(const fs_hub *h, int fd, const fs_xet_hash *hash, fs_error *err)
 {
-    char path[512], from[64], *slash;
+    char path[512];
     fs_status rc = xorb_path(h, hash, path, err);
 
-    if (rc)
-        return rc;
-    if (fsync(fd) != 0)
-        return fs_fail_errno(err, errno, "cannot write '%s'", path);
-    slash = strrchr(path, '/');
-    *slash = 0;
-    rc = fs_hub_folders_make(path, err);
-    *slash = '/';
-    if (rc)
-        return rc;
-    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
-    if (linkat(AT_FDCWD, from, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST)
-        return fs_fail_errno(err, errno, "cannot name '%s'", path);
-    *slash = 0;
-    return fs_hub_folder_sync(path, err);
+    if (!rc && fsync(fd) != 0)
+        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
+    return rc ? rc : fs_hub_name_file(fd, NULL, path, err);
 }
 
 fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, const fs_xorb *x, bool *ret_new, fs_error *err)
@@ -150,8 +134,7 @@ fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet
     fs_status rc = fs_db_query(db, &st, err,
                                "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?1 AND (EXISTS(SELECT 1 FROM xet_file_xorbs x JOIN xet_files f ON f.hash = x.file JOIN"
                                " repo_objects o ON o.oid = f.sha256 WHERE x.xorb = ?1 AND o.repo = ?2) OR EXISTS(SELECT 1 FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE"
-                               " x.xorb = ?1 AND (r.id = ?2 OR (NOT r.private AND r.gated IS NULL AND NOT r.disabled) OR r.owner = ?3 OR r.owner IN"
-                               " (SELECT org FROM members WHERE account = ?3))))",
+                               " x.xorb = ?1 AND (r.id = ?2 OR " FS_HUB_REPO_IS_OPEN " OR " FS_HUB_REPO_IS_OF("?3") ")))",
                                "bii", key_of(hash), repo, user);
     char text[65];
 
@@ -200,22 +183,9 @@ void fs_xet_xorbs_done(fs_xet_xorbs *x)
 fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
     char path[512];
-    struct stat st;
-    int fd;
     fs_status rc = xorb_path(h, hash, path, err);
 
-    if (rc)
-        return rc;
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return errno == ENOENT ? fs_fail(err, FS_ERR_NOT_FOUND, "no xorb '%s'", path) : fs_fail_errno(err, errno, "cannot open '%s'", path);
-    if (fstat(fd, &st) != 0) {
-        close(fd);
-        return fs_fail_errno(err, errno, "cannot look at '%s'", path);
-    }
-    *ret_fd = fd;
-    *ret_bytes = (uint64_t)st.st_size;
-    return FS_OK;
+    return rc ? rc : fs_hub_open_stored(path, ret_fd, ret_bytes, err);
 }
 
 /* ---- files ---- */

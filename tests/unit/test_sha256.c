@@ -2,6 +2,9 @@
 
 #include "crypto/sha256.h"
 
+#include <stdio.h>
+#include <string.h>
+
 /* FIPS 180-4's examples. */
 static void known_answers(void **state)
 {
@@ -23,8 +26,52 @@ static void known_answers(void **state)
     fs_sha256_done(NULL);
 }
 
+static bool stop_at_once(void *ud, uint64_t done, uint64_t total)
+{
+    uint64_t *seen = ud;
+
+    assert_true(done <= total);
+    *seen = done;
+    return false;
+}
+
+static void a_file_hashes_like_its_bytes(void **state)
+{
+    FILE *f = tmpfile();
+    char block[4096], hex[65], want[65];
+    uint8_t digest[32];
+    uint64_t seen = 0;
+    const fs_progress stop = { stop_at_once, &seen };
+    fs_sha256 h;
+    fs_error err;
+
+    (void)state;
+    assert_non_null(f);
+    assert_ok(fs_sha256_init(&h, &err), err);
+    for (int i = 0; i < 700; i++) { /* more than is read at a time */
+        memset(block, i, sizeof block);
+        assert_int_equal(fwrite(block, 1, sizeof block, f), sizeof block);
+        fs_sha256_update(&h, block, sizeof block);
+    }
+    fflush(f);
+    fs_sha256_final_hex(&h, want);
+    assert_ok(fs_sha256_of_file(fileno(f), "it", 700 * sizeof block, NULL, hex, &err), err);
+    assert_string_equal(hex, want);
+    memset(block, 0, sizeof block);
+    assert_ok(fs_sha256_of((fs_bytes){ (uint8_t *)block, 10 }, digest, &err), err);
+    fs_hex(digest, sizeof digest, want);
+    assert_ok(fs_sha256_of_file(fileno(f), "it", 10, NULL, hex, &err), err);
+    assert_string_equal(hex, want);
+    assert_int_equal(fs_sha256_of_file(fileno(f), "it", 700 * sizeof block + 1, NULL, hex, &err), FS_ERR_IO);
+    assert_non_null(strstr(err.message, "'it' ended after"));
+    assert_int_equal(fs_sha256_of_file(fileno(f), "it", 700 * sizeof block, &stop, hex, &err), FS_ERR_INTERRUPTED);
+    assert_true(seen > 0 && seen < 700 * sizeof block);
+    assert_int_equal(fs_sha256_of_file(-1, "it", 1, NULL, hex, &err), FS_ERR_IO);
+    fclose(f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(known_answers) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(known_answers), cmocka_unit_test(a_file_hashes_like_its_bytes) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
