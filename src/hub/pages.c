@@ -31,7 +31,6 @@ static void put_link(fs_page *p, const fs_hub_repo *r)
 static void put_tags(fs_page *p, const char *json)
 {
     struct json_object *list = NULL;
-    const char *home = "/";
 
     if (fs_json_parse(fs_bytes_str(json), "tags", &list, NULL) != FS_OK || !json_object_is_type(list, json_type_array)) {
         json_object_put(list);
@@ -41,7 +40,7 @@ static void put_tags(fs_page *p, const char *json)
         struct json_object *x = json_object_array_get_idx(list, i);
         if (!json_object_is_type(x, json_type_string))
             continue;
-        fs_page_put(p, "<a class=\"tag\" href=\"%s?filter=", home);
+        fs_page_put(p, "<a class=\"tag\" href=\"/?filter=");
         fs_page_word(p, json_object_get_string(x));
         fs_page_put(p, "\">");
         fs_page_text(p, json_object_get_string(x));
@@ -106,6 +105,16 @@ static bool need_repo(fs_hub_call *c, int n_tail)
 
 /* ---- lists ---- */
 
+/* The same list, another page. */
+static void put_turn(fs_page *p, const char *rel, int64_t page, const char *search, const char *filter, const char *text)
+{
+    fs_page_put(p, "<a rel=\"%s\" href=\"?p=%" PRId64 "&amp;search=", rel, page);
+    fs_page_word(p, search ? search : "");
+    fs_page_put(p, "&amp;filter=");
+    fs_page_word(p, filter ? filter : "");
+    fs_page_put(p, "\">%s</a> ", text);
+}
+
 static void list(fs_hub_call *c, const char *type, const char *owner)
 {
     const char *search = fs_http_query(c->http, "search", 0), *filter = fs_http_query(c->http, "filter", 0), *page_text = fs_http_query(c->http, "p", 0);
@@ -119,7 +128,7 @@ static void list(fs_hub_call *c, const char *type, const char *owner)
     if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err,
                                      "SELECT " FS_HUB_REPO_COLUMNS FS_HUB_REPO_TABLES "WHERE (?1 IS NULL OR r.type = ?1) AND (?2 IS NULL OR a.name = ?2) AND (?3 IS NULL OR instr(lower(a.name"
                                      " || '/' || r.name), lower(?3)) > 0) AND (?4 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = ?4 AND t.repo = r.id))"
-                                     " AND (NOT r.disabled OR ?5) AND (NOT r.private OR ?5 OR r.owner = ?6 OR r.owner IN (SELECT org FROM members WHERE account = ?6))"
+                                     " AND (NOT r.disabled OR ?5) AND (NOT r.private OR ?5 OR " FS_HUB_REPO_IS_OF("?6") ")"
                                      " ORDER BY r.modified_ms DESC, r.id DESC LIMIT ?7 OFFSET ?8",
                                      "ssssiiii", type, owner, search && *search ? search : NULL, filter && *filter ? filter : NULL, (int64_t)c->user.is_admin, c->user.id,
                                      (int64_t)LIST_MAX + 1, page * LIST_MAX)))
@@ -155,14 +164,9 @@ static void list(fs_hub_call *c, const char *type, const char *owner)
     if (n == 0)
         fs_page_put(&p, "<p class=\"soft\">Nothing here%s.</p>", page ? " any more" : " yet");
     if (page)
-        fs_page_put(&p, "<a rel=\"prev\" href=\"?p=%" PRId64 "\">newer</a> ", page - 1);
-    if (n > LIST_MAX) {
-        fs_page_put(&p, "<a rel=\"next\" href=\"?p=%" PRId64 "&amp;search=", page + 1);
-        fs_page_word(&p, search ? search : "");
-        fs_page_put(&p, "&amp;filter=");
-        fs_page_word(&p, filter ? filter : "");
-        fs_page_put(&p, "\">older</a>");
-    }
+        put_turn(&p, "prev", page - 1, search, filter, "newer");
+    if (n > LIST_MAX)
+        put_turn(&p, "next", page + 1, search, filter, "older");
     if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
         fs_page_end(&p, c, 200);
     fs_buf_done(&p.out);
@@ -220,13 +224,42 @@ void fs_hub_page_login(fs_hub_call *c)
 
 /* ---- a card ---- */
 
+/* Where a Markdown file's links lead: its own folder, at its revision. kind: "blob" or "resolve". */
+static fs_status folder_of(const fs_hub_call *c, const char *kind, const char *rev, const char *path, fs_buf *ret, fs_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    fs_status rc = fs_buf_printf(ret, err, "/%s%s/%s/%s/", fs_hub_type_prefix(c->repo.type), c->repo.owner_name, c->repo.name, kind);
+
+    if (!rc)
+        rc = fs_url_encode(ret, fs_bytes_str(rev), "", err);
+    if (!rc)
+        rc = fs_buf_append(ret, "/", 1, err);
+    return rc ? rc : fs_url_encode(ret, (fs_bytes){ (const uint8_t *)path, slash ? (size_t)(slash + 1 - path) : 0 }, "/", err);
+}
+
+static void put_markdown(fs_page *p, const fs_hub_call *c, const char *rev, const char *path, fs_bytes text)
+{
+    fs_buf link = { 0 }, picture = { 0 };
+
+    if (!p->rc)
+        p->rc = folder_of(c, "blob", rev, path, &link, &p->err);
+    if (!p->rc)
+        p->rc = folder_of(c, "resolve", rev, path, &picture, &p->err);
+    if (!p->rc) {
+        fs_page_put(p, "<article class=\"card\">");
+        fs_page_markdown(p, text, link.data, picture.data);
+        fs_page_put(p, "</article>");
+    }
+    fs_buf_done(&link);
+    fs_buf_done(&picture);
+}
+
 static void put_card(fs_page *p, fs_hub_call *c, const git_oid *tree)
 {
     git_oid oid;
     git_object_t type;
     git_blob *blob = NULL;
     fs_bytes text, yaml;
-    char link[400], picture[400];
 
     if (fs_hub_entry_find(c->git, tree, "README.md", &oid, &type, NULL) != FS_OK || type != GIT_OBJECT_BLOB || git_blob_lookup(&blob, c->git, &oid) != 0) {
         fs_page_put(p, "<p class=\"soft\">There is no README.md yet.</p>");
@@ -239,11 +272,7 @@ static void put_card(fs_page *p, fs_hub_call *c, const git_oid *tree)
         text.n_bytes -= end ? (size_t)(end + 1 - text.data) : text.n_bytes;
         text.data = end ? end + 1 : text.data;
     }
-    snprintf(link, sizeof link, "/%s%s/%s/blob/main/", fs_hub_type_prefix(c->repo.type), c->repo.owner_name, c->repo.name);
-    snprintf(picture, sizeof picture, "/%s%s/%s/resolve/main/", fs_hub_type_prefix(c->repo.type), c->repo.owner_name, c->repo.name);
-    fs_page_put(p, "<article class=\"card\">");
-    fs_page_markdown(p, text, link, picture);
-    fs_page_put(p, "</article>");
+    put_markdown(p, c, "main", "README.md", text);
     git_blob_free(blob);
 }
 
@@ -498,7 +527,7 @@ static bool is_text(fs_bytes b)
     return !b.n_bytes || !memchr(b.data, 0, b.n_bytes);
 }
 
-static void put_content(fs_page *p, const char *path, fs_bytes b, const char *link, const char *picture)
+static void put_content(fs_page *p, const fs_hub_call *c, const char *rev, const char *path, fs_bytes b)
 {
     if (fs_ends_with(path, ".safetensors"))
         put_safetensors(p, b);
@@ -506,11 +535,9 @@ static void put_content(fs_page *p, const char *path, fs_bytes b, const char *li
         put_gguf(p, b);
     else if (!is_text((fs_bytes){ b.data, b.n_bytes < 8192 ? b.n_bytes : 8192 }))
         fs_page_put(p, "<p class=\"soft\">Not text.</p>");
-    else if (fs_ends_with(path, ".md")) {
-        fs_page_put(p, "<article class=\"card\">");
-        fs_page_markdown(p, b, link, picture);
-        fs_page_put(p, "</article>");
-    } else {
+    else if (fs_ends_with(path, ".md"))
+        put_markdown(p, c, rev, path, b);
+    else {
         fs_page_put(p, "<pre><code>");
         fs_page_bytes(p, (fs_bytes){ b.data, b.n_bytes < SHOWN_BYTES ? b.n_bytes : SHOWN_BYTES });
         fs_page_put(p, "</code></pre>%s", b.n_bytes > SHOWN_BYTES ? "<p class=\"soft\">The rest is not shown.</p>" : "");
@@ -518,7 +545,7 @@ static void put_content(fs_page *p, const char *path, fs_bytes b, const char *li
 }
 
 /* A large file is mapped: only its header is touched. */
-static void put_large(fs_page *p, fs_hub_call *c, const char *path, const fs_hub_file *f)
+static void put_large(fs_page *p, fs_hub_call *c, const char *rev, const char *path, const fs_hub_file *f)
 {
     uint64_t n_bytes = 0;
     bool held = false;
@@ -533,14 +560,14 @@ static void put_large(fs_page *p, fs_hub_call *c, const char *path, const fs_hub
     close(fd);
     if (map == MAP_FAILED)
         return;
-    put_content(p, path, (fs_bytes){ map, n_bytes }, "", "");
+    put_content(p, c, rev, path, (fs_bytes){ map, n_bytes });
     munmap(map, n_bytes);
 }
 
 void fs_hub_page_blob(fs_hub_call *c)
 {
     const char *rev;
-    char id[220], base[700], *path = NULL;
+    char id[220], *path = NULL;
     fs_page p = { .rc = FS_OK };
     git_blob *blob = NULL;
     git_oid commit, tree, oid;
@@ -579,11 +606,10 @@ void fs_hub_page_blob(fs_hub_call *c)
     fs_page_put(&p, "/");
     fs_page_path(&p, path);
     fs_page_put(&p, "\">download</a></p>");
-    snprintf(base, sizeof base, "/%s%s/blob/%.300s/", fs_hub_type_prefix(c->repo.type), id, "main");
     if (f.lfs)
-        put_large(&p, c, path, &f);
+        put_large(&p, c, rev, path, &f);
     else
-        put_content(&p, path, (fs_bytes){ git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob) }, base, base);
+        put_content(&p, c, rev, path, (fs_bytes){ git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob) });
     fs_page_end(&p, c, 200);
 out:
     git_blob_free(blob);

@@ -1,6 +1,7 @@
 """The hub's pages: what they show, to whom, and that nothing of a stranger's runs in them. FARSEEK_CHROMIUM names a browser to look with, too."""
 import html.parser
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -62,6 +63,7 @@ def hub(tmp_path_factory):
     for name in ("bob", "carol"):
         setattr(h, name, h.run("user", "add", name).strip())
     model = {"README.md": CARD.encode(), "sub/config.json": b'{"a": "<script>alert(5)</script>"}', "sub/pic.png": png(60, 20), "notes.md": b"# Notes\n<script>alert(6)</script>",
+             "sub/more.md": b"[config](config.json) ![pic](./pic.png)",
              "small.safetensors": (VECTORS / "qwen2" / "model.safetensors").read_bytes(), "broken.gguf": b"GGUF but not really", f"odd {HOSTILE.replace('/', '')}.txt": b"odd"}
     h.repo("admin/model")
     assert h.commit("admin/model", model, summary=HOSTILE).status == 200
@@ -106,7 +108,7 @@ def test_every_link_of_ours_leads_somewhere(hub):
         seen.add(path)
         status = 404 if "nothing" in path else None
         r = hub.ask("GET", path, token=None)
-        assert r.status == (status or 200) or path.startswith("/admin/model/blob/main/login"), (path, r.status)
+        assert r.status == (status or 200) or re.fullmatch("/admin/model/blob/(main|[0-9a-f]{40})/login", path), (path, r.status)  # which the card names
         if r.status == 200:
             todo += [h.split("#")[0] for h in Page(r.body.decode()).all("a", "href") if h and not h.startswith("?")]
     assert len(seen) > 15
@@ -132,6 +134,31 @@ def test_files(hub):
     for path in ("/admin/model/tree/main/nothing", "/admin/model/blob/main/sub", "/admin/model/blob/main/../x", "/admin/model/tree/nothing", "/admin/nothing", "/nobody", "/nobody/x",
                  "/admin/model/discussions/99", "/admin/model/discussions/x"):
         assert hub.ask("GET", path, token=None).status == 404, path
+
+
+def test_links_of_a_file_are_of_its_folder_and_revision(hub):
+    commit = hub.ask("GET", "/api/models/admin/model", token=None).json()["sha"]
+    for rev in ("main", commit):
+        p = page(hub, f"/admin/model/blob/{rev}/sub/more.md")
+        assert f"/admin/model/blob/{rev}/sub/config.json" in p.all("a", "href")
+        assert p.all("img", "src") == [f"/admin/model/resolve/{rev}/sub/pic.png"]
+        for path in p.all("a", "href") + p.all("img", "src"):
+            if "/sub/" in path:
+                assert hub.ask("GET", path, token=None).status == 200
+
+
+def test_turning_pages_keeps_the_search(tmp_path):
+    hub = Hub(tmp_path / "data")
+    hub.repo("admin/other")
+    for i in range(31):
+        hub.repo(f"admin/many-{i}")
+    first = page(hub, "/?search=many")
+    (older,) = [a["href"] for t, a in first.elements if t == "a" and a.get("rel") == "next"]
+    second = page(hub, "/" + older)
+    assert "admin/many-0" in second.text and "admin/other" not in second.text
+    (newer,) = [a["href"] for t, a in second.elements if t == "a" and a.get("rel") == "prev"]
+    assert page(hub, "/" + newer).text == first.text
+    hub.stop()
 
 
 def test_who_sees_what(hub):
