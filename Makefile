@@ -191,7 +191,7 @@ help:
 	@echo 'make san         unit tests under ASan and UBSan'
 	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
-	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-sampler, bench-tokenizer, bench-train, ulp: bench/'
+	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-quants, bench-sampler, bench-tokenizer, bench-train, ulp: bench/'
 	@echo 'make install     PREFIX=/usr/local DESTDIR=; make uninstall'
 
 clean:
