@@ -35,4 +35,24 @@ void fs_page_end(fs_page *p, fs_hub_call *c, int status);
 void fs_page_error(fs_hub_call *c, int status, const char *message);
 extern const char fs_page_style[];
 
+/* ---- pages.c, pages_repo.c: what pages of repositories share ---- */
+
+/* "/datasets/org/name", an address. */
+void fs_page_repo_link(fs_page *p, const fs_hub_repo *r);
+void fs_page_repo_id(const fs_hub_call *c, char ret[220]); /* "org/name" */
+/* Tags that filter, of a JSON array. */
+void fs_page_tags(fs_page *p, const char *json);
+/* Private, gated, a copy from where. */
+void fs_page_states(fs_page *p, const fs_hub_repo *r);
+/* Name, states, and the tabs of which tab is the current one; tags: a JSON array, or NULL. */
+void fs_page_repo_head(fs_page *p, const fs_hub_call *c, const char *tab, const char *tags);
+/* The repository of the page's address, n_tail parameters before its end; false after a page that says no. */
+bool fs_page_need_repo(fs_hub_call *c, int n_tail);
+/* The last parameter as a path, decoded (free); NULL after a page. */
+char *fs_page_need_path(fs_hub_call *c);
+/* main / folder / file, each a link to its tree. */
+void fs_page_way(fs_page *p, const fs_hub_call *c, const char *rev, const char *path);
+/* A file at path, whose links are of its folder and revision. */
+void fs_page_repo_markdown(fs_page *p, const fs_hub_call *c, const char *rev, const char *path, fs_bytes text);
+
 #endif
