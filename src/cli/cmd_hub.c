@@ -363,7 +363,7 @@ static fs_status fsck(const fs_args *args, fs_error *err)
     if (!rc)
         rc = fs_hub_fsck(hub, &check, err);
     if (!rc)
-        printf("%llu objects, %llu repositories\n", (unsigned long long)check.n_objects, (unsigned long long)check.n_repos);
+        printf("%llu objects, %llu xorbs, %llu repositories\n", (unsigned long long)check.n_objects, (unsigned long long)check.n_xorbs, (unsigned long long)check.n_repos);
     if (!rc && check.n_wrong > check.n_repaired)
         rc = fs_fail(err, FS_ERR_FORMAT, "%llu of %llu things that are wrong stay so", (unsigned long long)(check.n_wrong - check.n_repaired),
                      (unsigned long long)check.n_wrong);
@@ -375,7 +375,7 @@ const fs_command fs_command_hub_fsck = {
     .set = { .name = "hub fsck",
              .usage = "--data FOLDER",
              .summary = "Check everything that a hub keeps.",
-             .text = "Every large file against its hash, the database against the files, every repository by git, every file of every branch, tag and pull request "
+             .text = "Every large file and every xorb against its hash, the database against the files, every repository by git, every file of every branch, tag and pull request "
                      "against the store. --repair gives a repository what it lost in the database only, and moves files whose content is wrong to DATA/lost, so "
                      "that they can be uploaded again.",
              .options = fsck_options },

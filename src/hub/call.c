@@ -45,7 +45,7 @@ bool fs_hub_failed(fs_hub_call *c, fs_status rc)
     switch (rc) {
     case FS_ERR_ARGUMENT:
     case FS_ERR_FORMAT:
-        fs_hub_error(c, 400, NULL, "%s", c->err.message);
+        fs_hub_error(c, strcmp(c->err.message, FS_HUB_QUOTA_USED) == 0 ? 413 : 400, NULL, "%s", c->err.message);
         break;
     case FS_ERR_NOT_FOUND:
         fs_hub_error(c, 404, NULL, "%s", c->err.message);

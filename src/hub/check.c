@@ -1,8 +1,7 @@
 /* Looking after a hub: garbage taken away beside writers, everything checked.
  *
- * An object goes when no repository holds it and it was not touched for a while. That is decided and done within a writing transaction, and
- * whoever adds an object to a repository gives its file the name once more afterwards (lfs.c), so that a file goes before it is
- * held or not at all. */
+ * An object goes when no repository holds it and it was not touched for a while: its row first, then, in a transaction of its own, the file that has no
+ * row, so that a kill between the two leaves no row without a file. Whoever adds a row does it in a transaction that fails without the file. */
 #include "hub/internal.h"
 #include "hub/xet_store.h"
 
@@ -21,10 +20,7 @@
 
 #define UPLOAD_MS ((int64_t)7 * 24 * 3600 * 1000)
 
-typedef fs_status file_fn(void *ud, const char *path, const char *name, fs_error *err);
-
-/* Calls fn with every entry of folder. */
-static fs_status each(const char *folder, file_fn *fn, void *ud, fs_error *err)
+fs_status fs_hub_each(const char *folder, fs_hub_file_fn *fn, void *ud, fs_error *err)
 {
     DIR *d = opendir(folder);
     struct dirent *e;
@@ -66,7 +62,7 @@ static fs_status gc_object(void *ud, const char *path, const char *name, fs_erro
 
     if (k->depth < 2) {
         k->depth++;
-        rc = each(path, gc_object, k, err);
+        rc = fs_hub_each(path, gc_object, k, err);
         k->depth--;
         return rc;
     }
@@ -75,20 +71,23 @@ static fs_status gc_object(void *ud, const char *path, const char *name, fs_erro
     rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repo_objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
     if (rc || n > 0)
         return rc;
-    rc = fs_db_begin(k->db, err); /* once more, and nobody adds it meanwhile */
+    rc = fs_db_begin(k->db, err);
     if (!rc)
-        rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repo_objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
+        rc = fs_db_run(k->db, err, "DELETE FROM objects WHERE oid = ?1 AND NOT EXISTS(SELECT 1 FROM repo_objects WHERE oid = ?1)", "b", (fs_bytes){ oid, sizeof oid });
+    if (!rc)
+        rc = fs_db_commit(k->db, err);
+    if (!rc)
+        rc = fs_db_begin(k->db, err);
+    if (!rc)
+        rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
     if (!rc && n == 0 && stat(path, &st) == 0 && touched_ms(&st) <= k->before_ms) {
-        rc = fs_db_run(k->db, err, "DELETE FROM objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
-        if (!rc && unlink(path) != 0)
+        if (unlink(path) != 0)
             rc = fs_fail_errno(err, errno, "cannot remove '%s'", path);
         if (!rc) {
             k->gc->n_objects++;
             k->gc->n_bytes += (uint64_t)st.st_size;
         }
     }
-    if (!rc)
-        rc = fs_db_commit(k->db, err);
     fs_db_rollback(k->db);
     return rc;
 }
@@ -104,7 +103,7 @@ static fs_status gc_repo(void *ud, const char *path, const char *name, fs_error 
 
     if (k->depth < 1) {
         k->depth++;
-        rc = each(path, gc_repo, k, err);
+        rc = fs_hub_each(path, gc_repo, k, err);
         k->depth--;
         return rc;
     }
@@ -146,15 +145,15 @@ fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *
     rc = fs_db_run(k.db, err, "DELETE FROM uploads WHERE created_ms < ?", "i", fs_unix_ms() - UPLOAD_MS);
     snprintf(path, sizeof path, "%s/parts", h->data);
     if (!rc)
-        rc = each(path, gc_part, &k, err);
+        rc = fs_hub_each(path, gc_part, &k, err);
     snprintf(path, sizeof path, "%s/repos", h->data);
     if (!rc)
-        rc = each(path, gc_repo, &k, err);
+        rc = fs_hub_each(path, gc_repo, &k, err);
     if (!rc)
         rc = fs_xet_gc(h, k.db, k.before_ms, &ret->n_xorbs, &ret->n_bytes, err);
     snprintf(path, sizeof path, "%s/objects", h->data);
     if (!rc)
-        rc = each(path, gc_object, &k, err);
+        rc = fs_hub_each(path, gc_object, &k, err);
     fs_db_give(h->db, k.db);
     return rc;
 }
@@ -175,6 +174,13 @@ static void wrong(keeper *k, bool repaired, const char *format, ...)
     k->check->n_repaired += repaired;
     if (k->check->on_wrong)
         k->check->on_wrong(k->check->ud, sentence, repaired);
+}
+
+static void xorb_wrong(void *ud, const char *sentence)
+{
+    keeper *k = ud;
+
+    wrong(k, k->check->repair, "%s", sentence);
 }
 
 static fs_status hash_file(const char *path, char ret[65], fs_error *err)
@@ -201,7 +207,7 @@ static fs_status check_object(void *ud, const char *path, const char *name, fs_e
 
     if (k->depth < 2) {
         k->depth++;
-        rc = each(path, check_object, k, err);
+        rc = fs_hub_each(path, check_object, k, err);
         k->depth--;
         return rc;
     }
@@ -417,9 +423,11 @@ fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err)
     rc = check_database(&k, err);
     snprintf(path, sizeof path, "%s/objects", h->data);
     if (!rc)
-        rc = each(path, check_object, &k, err);
+        rc = fs_hub_each(path, check_object, &k, err);
     if (!rc)
         rc = check_rows(&k, err);
+    if (!rc)
+        rc = fs_xet_check(h, k.db, check->repair, xorb_wrong, &k, &check->n_xorbs, err);
     if (!rc)
         rc = check_repos(&k, err);
     fs_db_give(h->db, k.db);

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SECONDS_MAX  253402300799 /* the end of the year 9999 */
 #define SYNC_EACH_MAX 8 /* files; more are synchronised with their whole file system */
 #define LOCK_SECONDS  10
 #define ORPHAN_MS     2000
@@ -126,6 +127,13 @@ fs_status fs_hub_git_sync(const char *path, const fs_hub_objects *written, fs_er
 }
 
 /* ---- refs ---- */
+
+int64_t fs_hub_commit_ms(const git_commit *commit)
+{
+    git_time_t seconds = git_commit_time(commit);
+
+    return 1000 * (int64_t)(seconds < 0 ? 0 : seconds > SECONDS_MAX ? SECONDS_MAX : seconds);
+}
 
 bool fs_hub_ref_name_is_valid(const char *name)
 {

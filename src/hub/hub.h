@@ -62,10 +62,10 @@ typedef struct fs_hub_check {
     bool repair;
     void (*on_wrong)(void *ud, const char *sentence, bool repaired);
     void *ud;
-    uint64_t n_objects, n_repos, n_wrong, n_repaired; /* filled */
+    uint64_t n_objects, n_xorbs, n_repos, n_wrong, n_repaired; /* filled */
 } fs_hub_check;
 
-/* Reads everything: every object against its hash, rows against files, each repository by git, every file of every ref against the store. A
+/* Reads everything: every object against its hash, every xorb against its chunks', rows against files, each repository by git, every file of every ref against the store. A
  * status other than FS_OK: it could not be looked at. */
 fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err);
 

@@ -48,10 +48,17 @@ fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, 
 bool fs_hub_object_is_here(const fs_hub *h, const char *oid_hex);
 /* Writes that the object, which is in the store, belongs to the repository. */
 fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err);
+/* The same in a transaction of its own, which fails when the file is not there: the collector of garbage removes files within one, so that an object goes
+ * before it is held or not at all. */
+fs_status fs_hub_object_hold(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err);
 /* Whether the repository holds it and the file is there, with its size. */
 fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err);
-/* What the account may use and uses, in bytes of large files; *ret_quota -1: no limit. */
-fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, fs_error *err);
+/* What the account may use and uses, in bytes of large files and of loose xorbs, which are in no file yet; *ret_quota -1: no limit, and the others stay. */
+fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, int64_t *ret_loose, fs_error *err);
+#define FS_HUB_QUOTA_USED "the owner's quota is used up"
+/* Whether the owner of the repository may store so many bytes more: FS_ERR_ARGUMENT with FS_HUB_QUOTA_USED if not, FS_ERR_IO of ENOSPC when the disk has no
+ * room. of_xorbs: they are made of loose xorbs, which count no more then. */
+fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n_bytes, bool of_xorbs, fs_error *err);
 /* Gives a file that is on the disk the name path, whose folders are made: the unnamed one that fd is, or (fd -1) one more name for from. One that is
  * there already stays, and is new to the collector of garbage. */
 fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err);
@@ -59,6 +66,10 @@ fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err);
 fs_status fs_hub_open_stored(const char *path, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
 fs_status fs_hub_folder_sync(const char *path, fs_error *err);
 fs_status fs_hub_folders_make(const char *path, fs_error *err); /* all of path's folders, mode 700 */
+
+/* Calls fn with every entry of a folder that does not begin with a dot; a folder that is not there has none. */
+typedef fs_status fs_hub_file_fn(void *ud, const char *path, const char *name, fs_error *err);
+fs_status fs_hub_each(const char *folder, fs_hub_file_fn *fn, void *ud, fs_error *err);
 
 /* ---- accounts.c ---- */
 
@@ -209,6 +220,8 @@ bool fs_hub_ref_name_is_valid(const char *name); /* of a branch or tag */
  * "" for none. FS_ERR_NOT_FOUND. */
 fs_status fs_hub_rev_find(git_repository *git, const char *rev, git_oid *ret, char ret_ref[256], fs_error *err);
 bool fs_hub_need_rev(fs_hub_call *c, const char *rev, git_oid *ret, char ret_ref[256]);
+/* When it says that it was made, within the years that a date can show: the number is whoever pushes it's. */
+int64_t fs_hub_commit_ms(const git_commit *commit);
 fs_status fs_hub_commit_tree(git_repository *git, const git_oid *commit, git_oid *ret, fs_error *err);
 /* The entry at path ("" the root tree itself). FS_ERR_NOT_FOUND. */
 fs_status fs_hub_entry_find(git_repository *git, const git_oid *tree, const char *path, git_oid *ret, git_object_t *ret_type, fs_error *err);

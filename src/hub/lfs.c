@@ -199,7 +199,7 @@ static fs_status answer_upload(batch *b, const char *oid, uint64_t size, bool he
         return FS_OK;
     }
     if (!held && b->quota >= 0 && (uint64_t)b->quota - (uint64_t)(b->used > b->quota ? b->quota : b->used) < size) {
-        emit_error(&b->e, 413, "the owner's quota is used up");
+        emit_error(&b->e, 413, FS_HUB_QUOTA_USED);
         return FS_OK;
     }
     if (!held)
@@ -279,6 +279,7 @@ void fs_hub_lfs_batch(fs_hub_call *c)
     struct json_object *o = fs_hub_body_json(c), *objects;
     batch b = { .c = c };
     char operation[16];
+    int64_t loose = 0;
     fs_status rc = FS_OK;
 
     if (!o || !fs_hub_json_str(c, o, "operation", operation, sizeof operation))
@@ -299,7 +300,8 @@ void fs_hub_lfs_batch(fs_hub_call *c)
         goto out;
     }
     if (b.upload)
-        rc = fs_hub_quota_of(c->db, c->repo.owner, &b.quota, &b.used, &c->err);
+        rc = fs_hub_quota_of(c->db, c->repo.owner, &b.quota, &b.used, &loose, &c->err);
+    b.used += loose;
     fs_emit_begin(&b.e, '{');
     fs_emit_key(&b.e, "objects");
     fs_emit_begin(&b.e, '[');
@@ -320,6 +322,16 @@ out:
 
 /* ---- whole files ---- */
 
+/* Links may be older than what others uploaded since. */
+static fs_status room_for_object(fs_hub_call *c, int64_t repo, const char *oid, uint64_t n_bytes, fs_error *err)
+{
+    uint64_t n_held = 0;
+    bool held = false;
+    fs_status rc = fs_hub_object_of(c->hub, c->db, repo, oid, &held, &n_held, err);
+
+    return rc || held ? rc : fs_hub_room_for(c->hub, c->db, repo, n_bytes, false, err);
+}
+
 void fs_hub_lfs_put(fs_hub_call *c)
 {
     const char *oid = fs_http_param(c->http, 0);
@@ -336,7 +348,9 @@ void fs_hub_lfs_put(fs_hub_call *c)
         fs_hub_error(c, 400, NULL, "the link is for %lld bytes, not %llu", (long long)l.size, (unsigned long long)length);
         goto out;
     }
-    rc = fs_hub_incoming_open(c->hub, &in, &c->err);
+    rc = room_for_object(c, l.repo, oid, (uint64_t)l.size, &c->err);
+    if (!rc)
+        rc = fs_hub_incoming_open(c->hub, &in, &c->err);
     while (!rc) {
         rc = fs_http_read(c->http, buf, COPY_BYTES, &n, &c->err);
         if (rc || n == 0)
@@ -476,7 +490,9 @@ void fs_hub_lfs_part(fs_hub_call *c)
         fs_hub_error(c, 409, NULL, "this upload is at its end");
         return;
     }
-    rc = fs_db_run(c->db, &c->err, "DELETE FROM parts WHERE upload = ? AND n = ?", "si", id, part); /* what was there is written over */
+    rc = fs_hub_room_for(c->hub, c->db, u.repo, (uint64_t)l.size, false, &c->err);
+    if (!rc)
+        rc = fs_db_run(c->db, &c->err, "DELETE FROM parts WHERE upload = ? AND n = ?", "si", id, part); /* what was there is written over */
     if (!rc)
         rc = write_part(c, fd, (part - 1) * u.chunk, l.size, etag, &c->err);
     close(fd);

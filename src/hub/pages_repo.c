@@ -264,7 +264,7 @@ void fs_hub_page_commits(fs_hub_call *c)
         fs_page_put(&p, "/tree/%s\"><code>%.12s</code></a> by ", hex, hex);
         fs_page_text(&p, git_commit_author(commit)->name);
         fs_page_put(&p, ", ");
-        fs_page_date(&p, (int64_t)git_commit_time(commit) * 1000);
+        fs_page_date(&p, fs_hub_commit_ms(commit));
         fs_page_put(&p, "</span></li>");
         git_commit_free(commit);
     }

@@ -163,7 +163,7 @@ static fs_status emit_last(git_repository *git, fs_emit *e, const git_oid *oid, 
     fs_emit_begin(e, '{');
     fs_emit_str(e, "id", hex);
     fs_emit_str(e, "title", git_commit_summary(commit));
-    fs_emit_time(e, "date", (int64_t)git_commit_time(commit) * 1000);
+    fs_emit_time(e, "date", fs_hub_commit_ms(commit));
     fs_emit_end(e, '}');
     git_commit_free(commit);
     return FS_OK;
@@ -407,7 +407,7 @@ static void emit_commit(fs_emit *e, const git_commit *commit)
     fs_emit_str(e, "user", git_commit_author(commit)->name);
     fs_emit_end(e, '}');
     fs_emit_end(e, ']');
-    fs_emit_time(e, "date", (int64_t)git_commit_time(commit) * 1000);
+    fs_emit_time(e, "date", fs_hub_commit_ms(commit));
     fs_emit_end(e, '}');
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -154,14 +155,9 @@ fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const cha
 
 fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, int64_t repo, const char *oid_hex, fs_error *err)
 {
-    char path[512];
     fs_status rc = fs_hub_incoming_commit(h, in, oid_hex, err);
 
-    if (!rc)
-        rc = fs_hub_object_add(db, repo, oid_hex, in->n_bytes, err);
-    if (!rc)
-        rc = fs_hub_object_path(h, oid_hex, path, err);
-    return rc ? rc : fs_hub_name_file(in->fd, NULL, path, err); /* an old file of that name may have gone as garbage just before it was held */
+    return rc ? rc : fs_hub_object_hold(h, db, repo, oid_hex, in->n_bytes, err);
 }
 
 fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const char *path, int fd, const char *oid_hex, uint64_t n_bytes, fs_error *err)
@@ -180,9 +176,7 @@ fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const 
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
     if (!rc)
         rc = fs_hub_name_file(-1, path, to, err);
-    if (!rc)
-        rc = fs_hub_object_add(db, repo, oid_hex, n_bytes, err);
-    return rc ? rc : fs_hub_name_file(-1, path, to, err); /* as fs_hub_incoming_add does */
+    return rc ? rc : fs_hub_object_hold(h, db, repo, oid_hex, n_bytes, err);
 }
 
 bool fs_hub_part_lock(int fd, bool alone, double seconds)
@@ -253,6 +247,21 @@ fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint
     return rc;
 }
 
+fs_status fs_hub_object_hold(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err)
+{
+    fs_status rc = fs_db_begin(db, err);
+
+    if (!rc)
+        rc = fs_hub_object_add(db, repo, oid_hex, n_bytes, err);
+    if (!rc && !fs_hub_object_is_here(h, oid_hex))
+        rc = fs_fail(err, FS_ERR_IO, "the object %s went as garbage: send it again", oid_hex);
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    if (rc)
+        fs_db_rollback(db);
+    return rc;
+}
+
 bool fs_hub_object_is_here(const fs_hub *h, const char *oid_hex)
 {
     char path[512];
@@ -281,7 +290,7 @@ fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const cha
     return rc;
 }
 
-fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, fs_error *err)
+fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, int64_t *ret_loose, fs_error *err)
 {
     fs_status rc;
 
@@ -291,5 +300,29 @@ fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_
         rc = fs_db_int(db, ret_used, NULL, err,
                        "SELECT coalesce(sum(size), 0) FROM objects WHERE oid IN (SELECT oid FROM repo_objects ro JOIN repos r ON r.id = ro.repo WHERE r.owner = ?)", "i",
                        owner);
+    if (!rc && *ret_quota >= 0)
+        rc = fs_db_int(db, ret_loose, NULL, err,
+                       "SELECT coalesce(sum(n_bytes), 0) FROM xet_xorbs WHERE hash IN (SELECT xorb FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE r.owner = ?) AND"
+                       " hash NOT IN (SELECT xorb FROM xet_file_xorbs)",
+                       "i", owner);
+    return rc;
+}
+
+fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n_bytes, bool of_xorbs, fs_error *err)
+{
+    struct statvfs disk;
+    int64_t owner = 0, quota = -1, used = 0, loose = 0;
+    bool found = false;
+    fs_status rc = fs_db_int(db, &owner, &found, err, "SELECT owner FROM repos WHERE id = ?", "i", repo);
+
+    if (!rc && !found)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "the repository is not there any more");
+    if (!rc)
+        rc = fs_hub_quota_of(db, owner, &quota, &used, &loose, err);
+    used += of_xorbs ? 0 : loose;
+    if (!rc && quota >= 0 && (used > quota || n_bytes > (uint64_t)(quota - used)))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, FS_HUB_QUOTA_USED);
+    if (!rc && statvfs(h->data, &disk) == 0 && n_bytes > (uint64_t)disk.f_bavail * disk.f_frsize)
+        rc = fs_fail_errno(err, ENOSPC, "%llu bytes", (unsigned long long)n_bytes);
     return rc;
 }

@@ -6,10 +6,8 @@
 #include "crypto/sha256.h"
 #include "net/url.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -144,21 +142,6 @@ static fs_status receive(fs_hub_call *c, int *ret_fd, uint64_t *ret_bytes, fs_er
     return rc;
 }
 
-static fs_status read_xorb(int fd, uint64_t n_bytes, fs_xorb *ret, fs_error *err)
-{
-    void *map;
-    fs_status rc;
-
-    if (n_bytes == 0)
-        return fs_fail(err, FS_ERR_FORMAT, "xorb: no chunk");
-    map = mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return fs_fail_errno(err, errno, "cannot map a xorb");
-    rc = fs_xorb_read((fs_bytes){ map, n_bytes }, ret, err);
-    munmap(map, n_bytes);
-    return rc;
-}
-
 void fs_hub_xet_xorb_put(fs_hub_call *c)
 {
     fs_xet_hash want;
@@ -171,9 +154,13 @@ void fs_hub_xet_xorb_put(fs_hub_call *c)
 
     if (!fs_xet_need_token(c, true) || !fs_xet_need_hash(c, 1, &want))
         return;
-    rc = receive(c, &fd, &n_bytes, &c->err);
+    if (!fs_http_content_length(c->http, &n_bytes))
+        n_bytes = FS_XORB_BYTES_MAX;
+    rc = fs_hub_room_for(c->hub, c->db, c->xet.repo, n_bytes, false, &c->err);
     if (!rc)
-        rc = read_xorb(fd, n_bytes, &x, &c->err);
+        rc = receive(c, &fd, &n_bytes, &c->err);
+    if (!rc)
+        rc = fs_xet_xorb_read_fd(fd, n_bytes, &x, &c->err);
     if (!rc && !fs_xet_hash_equal(&x.hash, &want))
         rc = fs_fail(&c->err, FS_ERR_FORMAT, "the xorb's hash is another than the address says");
     if (!rc)

@@ -149,30 +149,24 @@ static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
     return rc;
 }
 
-/* The owner of the token's repository may have the files that are new to it. */
-static fs_status check_quota(ingest *g, const fs_shard *s, fs_error *err)
+/* The owner of the token's repository may have the files that are new to it, and the disk has room for them: what is compressed, or named by many terms,
+ * is no measure of a file. */
+static fs_status check_room(ingest *g, const fs_shard *s, fs_error *err)
 {
-    sqlite3 *db = g->c->db;
-    int64_t owner = 0, quota = -1, used = 0;
     uint64_t new = 0;
-    bool found = false;
-    fs_status rc = fs_db_int(db, &owner, &found, err, "SELECT owner FROM repos WHERE id = ?", "i", g->c->xet.repo);
+    fs_status rc = FS_OK;
 
-    if (!rc && !found)
-        rc = fs_fail(err, FS_ERR_NOT_FOUND, "the repository is not there any more");
-    if (!rc)
-        rc = fs_hub_quota_of(db, owner, &quota, &used, err);
-    for (uint32_t i = 0; i < s->n_files && !rc && quota >= 0; i++) {
+    for (uint32_t i = 0; i < s->n_files && !rc; i++) {
         char sha256[65];
         bool held = false;
         uint64_t n_bytes;
         fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
-        rc = fs_hub_object_of(g->c->hub, db, g->c->xet.repo, sha256, &held, &n_bytes, err);
+        rc = fs_hub_object_of(g->c->hub, g->c->db, g->c->xet.repo, sha256, &held, &n_bytes, err);
+        if (!held && s->files[i].n_bytes > (uint64_t)INT64_MAX - new)
+            rc = fs_fail(err, FS_ERR_FORMAT, "shard: files of more bytes than can be");
         new += held ? 0 : s->files[i].n_bytes;
     }
-    if (!rc && quota >= 0 && (used > quota || new > (uint64_t)(quota - used)))
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "the owner's quota is used up");
-    return rc;
+    return rc ? rc : fs_hub_room_for(g->c->hub, g->c->db, g->c->xet.repo, new, true, err);
 }
 
 static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
@@ -182,7 +176,7 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
     fs_status rc = firsts ? FS_OK : fs_fail_memory(err, s->n_files * sizeof *firsts);
 
     if (!rc)
-        rc = check_quota(g, s, err);
+        rc = check_room(g, s, err);
     g->total = s->n_files;
     for (uint32_t i = 0; i < s->n_files && !rc; i++) {
         const fs_shard_file *f = s->files + i;
@@ -212,16 +206,16 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
         rc = fs_db_begin(c->db, err);
     for (uint32_t i = 0; i < s->n_files && !rc; i++)
         rc = fs_xet_file_add(c->db, c->xet.repo, s->files + i, firsts + i, err);
-    if (!rc)
-        rc = fs_db_commit(c->db, err);
-    if (rc)
-        fs_db_rollback(c->db);
-    for (uint32_t i = 0; i < s->n_files && !rc; i++) { /* held now, but it may have gone as garbage just before */
+    for (uint32_t i = 0; i < s->n_files && !rc; i++) { /* nothing goes as garbage within a transaction, but it may have gone before */
         char sha256[65];
         fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
         if (!fs_hub_object_is_here(c->hub, sha256))
             rc = fs_fail(err, FS_ERR_IO, "the object %s went as garbage: send the shard again", sha256);
     }
+    if (!rc)
+        rc = fs_db_commit(c->db, err);
+    if (rc)
+        fs_db_rollback(c->db);
     free(firsts);
     return rc;
 }

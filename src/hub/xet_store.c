@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,7 +39,7 @@ static fs_status broken(fs_error *err)
 
 /* ---- xorbs ---- */
 
-static fs_status xorb_path(const fs_hub *h, const fs_xet_hash *hash, char ret[512], fs_error *err)
+fs_status fs_xet_xorb_path(const fs_hub *h, const fs_xet_hash *hash, char ret[512], fs_error *err)
 {
     char text[65];
 
@@ -57,51 +58,116 @@ fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err)
     return *ret_fd < 0 ? fs_fail_errno(err, errno, "cannot make a file in '%s'", path) : FS_OK;
 }
 
+fs_status fs_xet_xorb_read_fd(int fd, uint64_t n_bytes, fs_xorb *ret, fs_error *err)
+{
+    void *map;
+    fs_status rc;
+
+    if (n_bytes == 0)
+        return fs_fail(err, FS_ERR_FORMAT, "xorb: no chunk");
+    map = mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return fs_fail_errno(err, errno, "cannot map a xorb");
+    rc = fs_xorb_read((fs_bytes){ map, n_bytes }, ret, err);
+    munmap(map, n_bytes);
+    return rc;
+}
+
+/* A file of that name that no row knows, of an upload that was killed, say: the same chunks may be packed in another way there, so that x becomes what
+ * it says. One that is spoilt goes. */
+static fs_status take_over(const char *path, int fd, fs_xorb *x, bool *ret_spoilt, fs_error *err)
+{
+    struct stat mine, there;
+    fs_xorb other = { 0 };
+    int old;
+    fs_status rc;
+
+    *ret_spoilt = false;
+    if (fstat(fd, &mine) != 0 || stat(path, &there) != 0 || (mine.st_ino == there.st_ino && mine.st_dev == there.st_dev))
+        return FS_OK;
+    old = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (old < 0)
+        return fs_fail_errno(err, errno, "cannot open '%s'", path);
+    rc = fs_xet_xorb_read_fd(old, (uint64_t)there.st_size, &other, NULL);
+    close(old);
+    if (rc == FS_ERR_MEMORY)
+        return fs_fail_memory(err, 0);
+    if (rc || !fs_xet_hash_equal(&other.hash, &x->hash)) {
+        fs_xorb_done(&other);
+        *ret_spoilt = true;
+        return unlink(path) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot remove '%s'", path);
+    }
+    fs_xorb_done(x);
+    *x = other;
+    return FS_OK;
+}
+
 /* On the disk before it has a name, and the name on the disk before anybody is told. */
-static fs_status name_it(const fs_hub *h, int fd, const fs_xet_hash *hash, fs_error *err)
+static fs_status name_it(const fs_hub *h, int fd, fs_xorb *x, fs_error *err)
 {
     char path[512];
-    fs_status rc = xorb_path(h, hash, path, err);
+    bool spoilt = false;
+    fs_status rc = fs_xet_xorb_path(h, &x->hash, path, err);
 
     if (!rc && fsync(fd) != 0)
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
-    return rc ? rc : fs_hub_name_file(fd, NULL, path, err);
+    if (!rc)
+        rc = fs_hub_name_file(fd, NULL, path, err);
+    if (!rc)
+        rc = take_over(path, fd, x, &spoilt, err);
+    return rc || !spoilt ? rc : fs_hub_name_file(fd, NULL, path, err);
 }
 
-fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, const fs_xorb *x, bool *ret_new, fs_error *err)
+static fs_status write_row(sqlite3 *db, const fs_xorb *x, fs_error *err)
 {
-    uint8_t *chunks = NULL;
-    int64_t one = 0;
-    bool held = false;
-    fs_status rc = fs_db_int(db, &one, &held, err, "SELECT 1 FROM xet_xorbs WHERE hash = ?", "b", key_of(&x->hash));
+    size_t n_bytes = (size_t)x->n_chunks * CHUNK_BYTES;
+    uint8_t *chunks = malloc(n_bytes + 1);
+    fs_status rc = chunks ? FS_OK : fs_fail_memory(err, n_bytes);
 
-    if (!rc && !held)
-        rc = name_it(h, fd, &x->hash, err);
-    if (!rc && !held) {
-        chunks = malloc((size_t)x->n_chunks * CHUNK_BYTES);
-        if (!chunks)
-            rc = fs_fail_memory(err, (size_t)x->n_chunks * CHUNK_BYTES);
-    }
     for (uint32_t i = 0; i < x->n_chunks && chunks; i++) {
         memcpy(chunks + (size_t)i * CHUNK_BYTES, x->chunks[i].hash.bytes, 32);
         put_u32(chunks + (size_t)i * CHUNK_BYTES + 32, x->chunks[i].end);
         put_u32(chunks + (size_t)i * CHUNK_BYTES + 36, x->chunks[i].n_bytes);
     }
     if (!rc)
-        rc = fs_db_begin(db, err);
-    if (!rc && !held)
-        rc = fs_db_run(db, err, "INSERT OR IGNORE INTO xet_xorbs(hash, n_bytes, chunks, created_ms) VALUES(?, ?, ?, ?)", "bibi", key_of(&x->hash), (int64_t)x->n_bytes,
-                       (fs_bytes){ chunks, (size_t)x->n_chunks * CHUNK_BYTES }, fs_unix_ms());
-    for (uint32_t i = 0; i < x->n_chunks && !rc && !held; i++)
+        rc = fs_db_run(db, err, "INSERT INTO xet_xorbs(hash, n_bytes, chunks, created_ms) VALUES(?, ?, ?, ?) ON CONFLICT(hash) DO UPDATE SET chunks = excluded.chunks, created_ms = excluded.created_ms",
+                       "bibi", key_of(&x->hash), (int64_t)x->n_bytes,
+                       (fs_bytes){ chunks, n_bytes }, fs_unix_ms());
+    for (uint32_t i = 0; i < x->n_chunks && !rc; i++)
         if (fs_xet_hash_is_asked(&x->chunks[i].hash))
             rc = fs_db_run(db, err, "INSERT OR IGNORE INTO xet_chunks(hash, xorb) VALUES(?, ?)", "bb", key_of(&x->chunks[i].hash), key_of(&x->hash));
+    free(chunks);
+    return rc;
+}
+
+fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, fs_xorb *x, bool *ret_new, fs_error *err)
+{
+    char path[512];
+    int64_t one = 0;
+    bool held = false, named = false;
+    struct stat st;
+    fs_status rc = fs_db_int(db, &one, &held, err, "SELECT 1 FROM xet_xorbs WHERE hash = ?", "b", key_of(&x->hash));
+
+    if (!rc)
+        rc = fs_xet_xorb_path(h, &x->hash, path, err);
+    if (!rc && (!held || stat(path, &st) != 0)) {
+        rc = name_it(h, fd, x, err);
+        named = true; /* x is what the file says */
+    }
+    if (!rc)
+        rc = fs_db_begin(db, err);
+    if (!rc && !named)
+        rc = fs_db_int(db, &one, &held, err, "SELECT 1 FROM xet_xorbs WHERE hash = ?", "b", key_of(&x->hash));
+    if (!rc && (stat(path, &st) != 0 || (!named && !held))) /* within the transaction nothing goes */
+        rc = fs_fail(err, FS_ERR_IO, "the xorb went as garbage: send it again");
+    if (!rc)
+        rc = named ? write_row(db, x, err) : fs_db_run(db, err, "UPDATE xet_xorbs SET created_ms = ? WHERE hash = ?", "ib", fs_unix_ms(), key_of(&x->hash));
     if (!rc)
         rc = fs_db_run(db, err, "INSERT OR IGNORE INTO xet_xorb_repos(xorb, repo) VALUES(?, ?)", "bi", key_of(&x->hash), repo);
     if (!rc)
         rc = fs_db_commit(db, err);
     if (rc)
         fs_db_rollback(db);
-    free(chunks);
     *ret_new = !held;
     return rc;
 }
@@ -126,23 +192,14 @@ static fs_status read_chunks(sqlite3_stmt *st, fs_xorb *ret, fs_error *err)
     return FS_OK;
 }
 
-fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err)
+/* The xorb of the row that st selects; ends st. */
+static fs_status row_of(sqlite3_stmt *st, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err)
 {
-    sqlite3_stmt *st = NULL;
     fs_xorb x = { .hash = *hash };
-    bool found;
-    fs_status rc = fs_db_query(db, &st, err,
-                               "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?1 AND (EXISTS(SELECT 1 FROM xet_file_xorbs x JOIN xet_files f ON f.hash = x.file JOIN"
-                               " repo_objects o ON o.oid = f.sha256 WHERE x.xorb = ?1 AND o.repo = ?2) OR EXISTS(SELECT 1 FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE"
-                               " x.xorb = ?1 AND (r.id = ?2 OR " FS_HUB_REPO_IS_OPEN " OR " FS_HUB_REPO_IS_OF("?3") ")))",
-                               "bii", key_of(hash), repo, user);
+    bool found = fs_db_next(st);
     char text[65];
+    fs_status rc = found ? read_chunks(st, &x, err) : FS_OK;
 
-    if (rc)
-        return rc;
-    found = fs_db_next(st);
-    if (found)
-        rc = read_chunks(st, &x, err);
     if (fs_db_end(st, rc ? NULL : err) && !rc)
         rc = FS_ERR_IO;
     fs_xet_hash_text(hash, text);
@@ -153,6 +210,26 @@ fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet
     else
         *ret = x;
     return rc;
+}
+
+fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(db, &st, err,
+                               "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?1 AND (EXISTS(SELECT 1 FROM xet_file_xorbs x JOIN xet_files f ON f.hash = x.file JOIN"
+                               " repo_objects o ON o.oid = f.sha256 WHERE x.xorb = ?1 AND o.repo = ?2) OR EXISTS(SELECT 1 FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE"
+                               " x.xorb = ?1 AND (r.id = ?2 OR " FS_HUB_REPO_IS_OPEN " OR " FS_HUB_REPO_IS_OF("?3") ")))",
+                               "bii", key_of(hash), repo, user);
+
+    return rc ? rc : row_of(st, hash, ret, err);
+}
+
+fs_status fs_xet_xorb_row(sqlite3 *db, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(db, &st, err, "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?", "b", key_of(hash));
+
+    return rc ? rc : row_of(st, hash, ret, err);
 }
 
 fs_status fs_xet_xorbs_find(fs_hub_call *c, fs_xet_xorbs *x, const fs_xet_hash *hash, const fs_xorb **ret, fs_error *err)
@@ -183,7 +260,7 @@ void fs_xet_xorbs_done(fs_xet_xorbs *x)
 fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
     char path[512];
-    fs_status rc = xorb_path(h, hash, path, err);
+    fs_status rc = fs_xet_xorb_path(h, hash, path, err);
 
     return rc ? rc : fs_hub_open_stored(path, ret_fd, ret_bytes, err);
 }
@@ -305,66 +382,4 @@ fs_status fs_xet_chunk_near(sqlite3 *db, const fs_xet_hash *chunk, fs_xet_hash *
             memcpy(ret[n++].bytes, sqlite3_column_blob(st, 0), FS_XET_HASH_BYTES);
     *ret_n = n;
     return fs_db_end(st, err);
-}
-
-/* ---- garbage ---- */
-
-static fs_status gc_xorb(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, uint64_t *ret_n, uint64_t *ret_n_bytes, fs_error *err)
-{
-    char path[512];
-    struct stat st;
-    int64_t n = 0;
-    fs_status rc = xorb_path(h, hash, path, err);
-
-    if (!rc)
-        rc = fs_db_begin(db, err);
-    if (!rc)
-        rc = fs_db_int(db, &n, NULL, err, "SELECT (SELECT count(*) FROM xet_xorb_repos WHERE xorb = ?1) + (SELECT count(*) FROM xet_file_xorbs WHERE xorb = ?1)", "b", key_of(hash));
-    if (!rc && n == 0) {
-        rc = fs_db_run(db, err, "DELETE FROM xet_chunks WHERE xorb = ?", "b", key_of(hash));
-        if (!rc)
-            rc = fs_db_run(db, err, "DELETE FROM xet_xorbs WHERE hash = ?", "b", key_of(hash));
-        if (!rc && stat(path, &st) == 0) {
-            *ret_n_bytes += (uint64_t)st.st_size;
-            if (unlink(path) != 0)
-                rc = fs_fail_errno(err, errno, "cannot remove '%s'", path);
-        }
-        *ret_n += !rc;
-    }
-    if (!rc)
-        rc = fs_db_commit(db, err);
-    fs_db_rollback(db);
-    return rc;
-}
-
-fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret_n, uint64_t *ret_n_bytes, fs_error *err)
-{
-    sqlite3_stmt *st = NULL;
-    fs_buf hashes = { 0 };
-    fs_status rc = fs_db_begin(db, err);
-
-    if (!rc)
-        rc = fs_db_run(db, err, "DELETE FROM xet_file_xorbs WHERE file IN (SELECT hash FROM xet_files WHERE sha256 NOT IN (SELECT oid FROM repo_objects))", "");
-    if (!rc)
-        rc = fs_db_run(db, err, "DELETE FROM xet_files WHERE sha256 NOT IN (SELECT oid FROM repo_objects)", "");
-    if (!rc)
-        rc = fs_db_commit(db, err);
-    fs_db_rollback(db);
-    if (!rc)
-        rc = fs_db_query(db, &st, err, "SELECT hash FROM xet_xorbs WHERE created_ms <= ? AND hash NOT IN (SELECT xorb FROM xet_xorb_repos) AND hash NOT IN"
-                                       " (SELECT xorb FROM xet_file_xorbs)", "i", made_ms);
-    while (!rc && fs_db_next(st))
-        if (sqlite3_column_bytes(st, 0) == FS_XET_HASH_BYTES)
-            rc = fs_buf_append(&hashes, sqlite3_column_blob(st, 0), FS_XET_HASH_BYTES, err);
-    if (!rc)
-        rc = fs_db_end(st, err);
-    else
-        fs_db_end(st, NULL);
-    for (size_t i = 0; i < hashes.n_bytes && !rc; i += FS_XET_HASH_BYTES) {
-        fs_xet_hash hash;
-        memcpy(hash.bytes, hashes.data + i, sizeof hash.bytes);
-        rc = gc_xorb(h, db, &hash, ret_n, ret_n_bytes, err);
-    }
-    fs_buf_done(&hashes);
-    return rc;
 }

@@ -13,10 +13,16 @@
 
 /* An unnamed file for a xorb that arrives, open for reading and writing. */
 fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err);
-/* Puts it on the disk under its hash, and into the database as written for repo. */
-fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, const fs_xorb *x, bool *ret_new, fs_error *err);
+/* Puts it on the disk under its hash, and into the database as written for repo. x becomes what the file of that hash says: the same chunks may have
+ * been there packed otherwise. */
+fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, fs_xorb *x, bool *ret_new, fs_error *err);
+/* The chunks of a file that is a xorb. */
+fs_status fs_xet_xorb_read_fd(int fd, uint64_t n_bytes, fs_xorb *ret, fs_error *err);
+fs_status fs_xet_xorb_path(const fs_hub *h, const fs_xet_hash *hash, char ret[512], fs_error *err);
 /* The xorb's chunks, if it was written for repo, is in a file of repo, or the user may read a repository that it was written for; FS_ERR_NOT_FOUND. */
 fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err);
+/* What its row says; FS_ERR_NOT_FOUND. */
+fs_status fs_xet_xorb_row(sqlite3 *db, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err);
 fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
 
 /* A file of the repository; FS_ERR_NOT_FOUND. ret_terms is the caller's to free. */
@@ -31,8 +37,14 @@ fs_status fs_xet_file_of(sqlite3 *db, const char *sha256, char ret[65], fs_error
 /* Xorbs that hold the chunk or what stands near it, readable for the user, at most n_max: hashes appended to ret [n_max]. */
 fs_status fs_xet_chunk_near(sqlite3 *db, const fs_xet_hash *chunk, fs_xet_hash *ret, size_t n_max, size_t *ret_n, fs_error *err);
 
-/* Takes away what Xet knows of files that no repository holds, and xorbs made before made_ms that no repository and no file has; counts them. An upload
- * that names such a xorb just then fails, and comes again. */
+/* ---- xet_check.c ---- */
+
+/* Takes away what Xet knows of files that no repository holds, and xorbs made before made_ms that no file has, whichever repository they were written
+ * for, with files that no row knows; counts them. An upload that names such a xorb just then fails, and comes again. */
 fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret_n, uint64_t *ret_n_bytes, fs_error *err);
+/* Reads every xorb: its file is there, its chunks have its hash, the database has them as they are. With repair, what the database knows of one that is
+ * not so is forgotten and its file moved to DATA/lost: its files stay, as large files, and whoever has the xorb brings it again. */
+typedef void fs_xet_wrong_fn(void *ud, const char *sentence);
+fs_status fs_xet_check(const fs_hub *h, sqlite3 *db, bool repair, fs_xet_wrong_fn *wrong, void *ud, uint64_t *ret_n, fs_error *err);
 
 #endif

@@ -335,7 +335,7 @@ def test_quota(hub, tmp_path):
     (tmp_path / "w.bin").write_bytes(random.Random(9).randbytes(2 << 20))
     hub.repo("bob/full", hub.bob)
     hub.run("quota", "bob", "--limit", "1MB")
-    with pytest.raises(AssertionError, match="quota"):
+    with pytest.raises(AssertionError, match="quota|413"):
         client(hub, "up", "bob/full", tmp_path / "w.bin", tmp_path / "home", hub.bob)
     hub.run("quota", "bob", "--limit", "1GB")
     client(hub, "up", "bob/full", tmp_path / "w.bin", tmp_path / "home2", hub.bob)
@@ -364,3 +364,95 @@ def test_a_token_of_xet_opens_nothing_else(hub):
     assert hub.ask("GET", "/api/whoami-v2", token=token).status == 401
     assert hub.ask("GET", f"/api/models/{repo}", token=token).status == 401
     assert hub.ask("GET", "/v1/chunks/default/" + "0" * 64, token=token).status == 404
+
+
+# ---- limits and care ----
+
+DATA_KEY = bytes([102, 151, 245, 119, 91, 149, 80, 222, 49, 53, 203, 172, 165, 151, 24, 28, 157, 228, 33, 16, 155, 235, 43, 88, 180, 208, 176, 75, 147, 173, 242, 41])
+
+
+def one_chunk(content):
+    """A xorb of one chunk that is stored as it is, and its hash."""
+    blake3 = pytest.importorskip("blake3")
+    header = bytes([0]) + len(content).to_bytes(3, "little") + bytes([0]) + len(content).to_bytes(3, "little")
+    return header + content, text_of(blake3.blake3(content, key=DATA_KEY).digest())
+
+
+def test_xorbs_count_until_they_are_in_a_file(tmp_path):
+    hub = Hub(tmp_path / "data")
+    try:
+        hub.repo("q")
+        write = token_for(hub, "admin/q", "write")
+        put = lambda x: hub.ask("POST", f"/v1/xorbs/default/{x[1]}", x[0], write)
+        xorbs = [one_chunk(os.urandom(100_000)) for _ in range(4)]
+        hub.run("quota", "admin", "--limit", "250KB")
+        assert [put(x).status for x in xorbs] == [200, 200, 413, 413]
+        assert hub.batch("admin/q", [{"oid": "1" * 64, "size": 60_000}]).json()["objects"][0]["error"]["code"] == 413
+        # they belong to no file: an upload that came to no end
+        assert stored(hub) == 2 * 100_008 and hub.run("gc").startswith("0 objects, 0 xorbs")
+        assert hub.run("gc", "--age", "0").startswith("0 objects, 2 xorbs") and stored(hub) == 0
+        assert [put(x).status for x in xorbs] == [200, 200, 413, 413]
+        # a file whose row was never written
+        lost = hub.data / "xorbs" / "00" / "00" / ("0" * 64)
+        lost.parent.mkdir(parents=True)
+        lost.write_bytes(b"x")
+        assert hub.run("gc", "--age", "0").startswith("0 objects, 3 xorbs") and stored(hub) == 0
+    finally:
+        hub.stop()
+
+
+def test_a_shard_that_describes_more_than_the_disk_has(hub):
+    hub.repo("bomb")
+    write = token_for(hub, "admin/bomb", "write")
+    xorb, name = one_chunk(bytes(131072))
+    assert hub.ask("POST", f"/v1/xorbs/default/{name}", xorb, write).status == 200
+    terms = [(name, 0xffffffff, 0, 1, "0" * 64)] * 20_000  # 86 TB, it says
+    r = hub.ask("POST", "/v1/shards", shard([file_info("0" * 64, terms, "1" * 64)]), write)
+    assert r.status == 507, (r.status, r.body)
+
+
+def test_damaged_xorbs_are_found_and_forgotten(farseek, tmp_path):
+    hub = Hub(tmp_path / "data")
+    try:
+        file = tmp_path / "w"
+        file.write_bytes(random.Random(78).randbytes(3 << 20))
+        client(hub, "up", "admin/hurt", file, tmp_path / "h1")
+        assert hub.run("fsck").startswith("1 objects, 1 xorbs, 1 repositories")
+        (xorb,) = [p for p in (hub.data / "xorbs").rglob("*") if p.is_file()]
+        sound = xorb.read_bytes()
+        os.chmod(xorb, 0o600)
+        for spoil, says in ((lambda: xorb.write_bytes(sound[:100_000] + b"x" + sound[100_001:]), "another hash"), (lambda: xorb.write_bytes(sound[:-1]), "xorb:"), (xorb.unlink, "missing")):
+            spoil()
+            r = farseek("hub", "fsck", "--data", hub.data, check=False)
+            assert r.returncode == 1 and f"xorb {xorb.name}: " in r.stdout and says in r.stdout, r.stdout
+        assert farseek("hub", "fsck", "--data", hub.data, "--repair", check=False).returncode == 0
+        assert hub.run("fsck").startswith("1 objects, 0 xorbs")
+        r = hub.ask("GET", "/admin/hurt/resolve/main/w.bin")
+        assert r.body == file.read_bytes() and not r.headers["X-Xet-Hash"]  # by plain HTTP, still
+        client(hub, "up", "admin/hurt-again", file, tmp_path / "h2")  # whoever has it brings it again
+        assert hub.run("fsck").startswith("1 objects, 1 xorbs")
+        assert pathlib.Path(client(hub, "down", "admin/hurt-again", file, tmp_path / "h3")).read_bytes() == file.read_bytes()
+    finally:
+        hub.stop()
+
+
+def test_the_same_chunks_packed_otherwise(hub):
+    """A file of a killed upload, under the xorb's name but in another layout than what comes now."""
+    hub.repo("layouts")
+    write = token_for(hub, "admin/layouts", "write")
+    content = b"a" * 20_000
+    plain, name = one_chunk(content)
+    path = hub.data / "xorbs" / name[:2] / name[2:4] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(plain + b"XETBLOB and what stands behind it")  # a footer: the same chunks in other bytes
+    assert hub.ask("POST", f"/v1/xorbs/default/{name}", plain, write).status == 200
+    assert hub.run("fsck")
+    path.unlink()
+    path.write_bytes(b"spoilt")
+    assert hub.ask("POST", f"/v1/xorbs/default/{name}", plain, write).json() == {"was_inserted": False}
+    other, name = one_chunk(b"b" * 20_000)
+    path = hub.data / "xorbs" / name[:2] / name[2:4] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"spoilt")
+    assert hub.ask("POST", f"/v1/xorbs/default/{name}", other, write).json() == {"was_inserted": True}
+    assert path.read_bytes() == other
