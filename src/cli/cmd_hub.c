@@ -382,6 +382,31 @@ const fs_command fs_command_hub_fsck = {
     .run = fsck,
 };
 
+/* ---- what it answers ---- */
+
+static fs_status routes(const fs_args *args, fs_error *err)
+{
+    size_t n;
+    const fs_http_route *list = fs_hub_routes(&n);
+
+    (void)args;
+    (void)err;
+    for (size_t i = 0; i < n; i++)
+        printf("%s %s\n", list[i].method, list[i].path);
+    return FS_OK;
+}
+
+static const fs_option no_options[] = { FS_OPT_END };
+
+const fs_command fs_command_hub_routes = {
+    .set = { .name = "hub routes",
+             .usage = "",
+             .summary = "List the requests that a hub answers.",
+             .text = "One line each, method and path; the first that fits answers. {} is any one segment, {*} whatever is left.",
+             .options = no_options },
+    .run = routes,
+};
+
 /* ---- git's hook ---- */
 
 static fs_status receive(const fs_args *args, fs_error *err)

@@ -24,6 +24,7 @@
     X(hub_mirror) \
     X(hub_gc) \
     X(hub_fsck) \
+    X(hub_routes) \
     X(hub_receive)
 #endif
 

@@ -332,14 +332,6 @@ bool fs_hub_need_repo_path(fs_hub_call *c, int n_tail, fs_hub_right need)
     return fs_hub_need_repo(c, type, fs_http_param(c->http, n - 2), name, need);
 }
 
-bool fs_hub_need_open(fs_hub_call *c)
-{
-    if (!*c->repo.gated || c->right >= FS_HUB_WRITE)
-        return true;
-    fs_hub_error(c, c->user.id ? 403 : 401, "GatedRepo", "Access to %s/%s is restricted: its owner decides who may read it", c->repo.owner_name, c->repo.name);
-    return false;
-}
-
 bool fs_hub_need_rev(fs_hub_call *c, const char *rev, git_oid *ret, char ret_ref[256])
 {
     fs_status rc = fs_hub_rev_find(c->git, rev, ret, ret_ref, &c->err);
@@ -374,6 +366,17 @@ static bool is_place_of_xet(const char *uri)
     return strncmp(uri, "/v1/", 4) == 0 || strncmp(uri, "/v2/", 4) == 0 || strncmp(uri, "/xet/", 5) == 0;
 }
 
+/* A browser that another site lets send something with the user's password; no other client has an Origin. */
+static bool is_of_another_site(const fs_hub_call *c)
+{
+    const char *method = fs_http_method(c->http), *origin = fs_http_header(c->http, "Origin"), *host = fs_http_header(c->http, "Host");
+    const char *authority = origin ? strstr(origin, "://") : NULL;
+
+    if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 || !origin || strcmp(origin, c->base) == 0)
+        return false;
+    return !authority || !host || strcmp(authority + 3, host) != 0;
+}
+
 static void set_base(fs_hub_call *c)
 {
     const char *host = fs_http_header(c->http, "Host");
@@ -396,6 +399,8 @@ void fs_hub_handle(void *ud, fs_http_request *r)
     if (!fs_hub_failed(&c, fs_db_take(c.hub->db, &c.db, &c.err)) && authenticate(&c)) {
         if (c.xet.repo && !is_place_of_xet(fs_http_uri(r)))
             fs_hub_error(&c, 401, NULL, "Invalid user token.");
+        else if (is_of_another_site(&c))
+            fs_hub_error(&c, 403, NULL, "this request comes from a page of another site");
         else
             (*fn)(&c);
     }

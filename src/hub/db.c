@@ -69,6 +69,9 @@ static const char *const versions[] = {
     "CREATE INDEX xet_file_xorbs_file ON xet_file_xorbs(file);",
     ("CREATE TABLE mirrors(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, url TEXT NOT NULL, id TEXT NOT NULL, started_ms INTEGER NOT NULL,"
     " tried_ms INTEGER, done_ms INTEGER, failure TEXT);"),
+    ("CREATE TABLE access_requests(id INTEGER PRIMARY KEY AUTOINCREMENT, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, account INTEGER NOT NULL"
+     " REFERENCES accounts ON DELETE CASCADE, status TEXT NOT NULL CHECK(status IN ('pending', 'accepted', 'rejected')), created_ms INTEGER NOT NULL, fields TEXT,"
+     " handled_ms INTEGER, handled_by INTEGER REFERENCES accounts ON DELETE SET NULL, reason TEXT, UNIQUE(repo, account));"),
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -346,7 +346,7 @@ void fs_hub_discussion_get(fs_hub_call *c)
     discussion d;
     fs_emit e = { 0 };
 
-    if (!need_discussion(c, false, &d) ||
+    if (!need_discussion(c, false, &d) || (d.is_pr && fs_http_query(c->http, "diff", 0) && !fs_hub_need_open(c)) ||
         fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT " DISCUSSION_COLUMNS " FROM discussions d JOIN accounts a ON a.id = d.author WHERE d.repo = ? AND d.num = ?",
                                      "ii", c->repo.id, d.num)))
         return;

@@ -181,6 +181,13 @@ static const fs_http_route routes[] = {
     GET(REPO "/likers", likers),
     GET(REPO "/xet-read-token/{}", xet_read_token),
     GET(REPO "/xet-write-token/{}", xet_write_token),
+    POST(REPO "/ask-access", ask_access),
+    POST("/{}/{}/ask-access", ask_access_path),
+    POST("/{}/{}/{}/ask-access", ask_access_path),
+    POST(REPO "/user-access-request/cancel", access_cancel),
+    POST(REPO "/user-access-request/handle", access_handle),
+    POST(REPO "/user-access-request/grant", access_grant),
+    GET(REPO "/user-access-request/{}", access_list),
     GET("/api/{*}", not_here),
 
     STREAM("PUT", "/lfs/objects/{}", UINT64_MAX, lfs_put),

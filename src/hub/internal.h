@@ -158,7 +158,7 @@ bool fs_hub_need_repo(fs_hub_call *c, const char *type, const char *owner, const
 bool fs_hub_need_repo_params(fs_hub_call *c, fs_hub_right need);
 /* The same by the first two of them, or three behind "datasets" or "spaces"; n_tail more follow. "name.git" means name. */
 bool fs_hub_need_repo_path(fs_hub_call *c, int n_tail, fs_hub_right need);
-/* Gated repositories are read by who may write to them; false after a reply. */
+/* gate.c: gated repositories are read by who may write to them and by who was let in; false after a reply. */
 bool fs_hub_need_open(fs_hub_call *c);
 bool fs_hub_type_is_valid(const char *type);
 /* "", "datasets/" or "spaces/". */
@@ -311,7 +311,8 @@ fs_status fs_hub_walk(git_repository *git, const git_oid *tree, const char *pref
     X(discussion_merge) X(comment_edit) X(comment_hide) X(like) X(unlike) X(likers) X(not_here) \
     X(xet_read_token) X(xet_write_token) X(xet_xorb_put) X(xet_xorb_head) X(xet_shard) X(xet_shard_stream) X(xet_chunk) \
     X(page_models) X(page_datasets) X(page_spaces) X(page_owner) X(page_style) X(page_login) X(page_repo) X(page_tree) X(page_blob) \
-    X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data)
+    X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data) \
+    X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant)
 #define FS_HUB_DECLARE(name) void fs_hub_##name(fs_hub_call *c);
 FS_HUB_HANDLERS(FS_HUB_DECLARE)
 
