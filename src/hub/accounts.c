@@ -44,18 +44,14 @@ static fs_status token_hash(const char *token, uint8_t ret[32], fs_error *err)
     return FS_OK;
 }
 
-fs_status fs_hub_user_by_token(sqlite3 *db, const char *token, fs_hub_user *ret, fs_error *err)
-{
-    sqlite3_stmt *st = NULL;
-    uint8_t hash[32];
-    bool found = false;
-    fs_status rc = token_hash(token, hash, err);
+#define USER "SELECT a.id, a.name, a.is_admin, t.role, t.name FROM tokens t JOIN accounts a ON a.id = t.account "
 
-    if (!rc)
-        rc = fs_db_query(db, &st, err, "SELECT a.id, a.name, a.is_admin, t.role, t.name FROM tokens t JOIN accounts a ON a.id = t.account WHERE t.hash = ?",
-                         "b", (fs_bytes){ hash, sizeof hash });
-    if (rc)
-        return rc;
+/* Of the row at st, if there is one; ends st. */
+static fs_status user_read(sqlite3_stmt *st, fs_hub_user *ret, fs_error *err)
+{
+    bool found = false;
+    fs_status rc;
+
     if (fs_db_next(st)) {
         found = true;
         ret->id = sqlite3_column_int64(st, 0);
@@ -66,6 +62,49 @@ fs_status fs_hub_user_by_token(sqlite3 *db, const char *token, fs_hub_user *ret,
     }
     rc = fs_db_end(st, err);
     return rc || found ? rc : fs_fail(err, FS_ERR_NOT_FOUND, "Invalid user token.");
+}
+
+fs_status fs_hub_user_by_token(sqlite3 *db, const char *token, fs_hub_user *ret, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    uint8_t hash[32];
+    fs_status rc = token_hash(token, hash, err);
+
+    if (!rc)
+        rc = fs_db_query(db, &st, err, USER "WHERE t.hash = ?", "b", (fs_bytes){ hash, sizeof hash });
+    return rc ? rc : user_read(st, ret, err);
+}
+
+fs_status fs_hub_session_open(sqlite3 *db, const char *token, const char *session, fs_error *err)
+{
+    uint8_t hash[32], id[32];
+    int64_t now = fs_unix_ms();
+    fs_status rc = token_hash(token, hash, err);
+
+    if (!rc)
+        rc = token_hash(session, id, err);
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM sessions WHERE created_ms < ?", "i", now - FS_HUB_SESSION_MS);
+    if (!rc)
+        rc = fs_db_run(db, err, "INSERT INTO sessions(hash, token, created_ms) SELECT ?, id, ? FROM tokens WHERE hash = ?", "bib", (fs_bytes){ id, sizeof id }, now,
+                       (fs_bytes){ hash, sizeof hash });
+    return rc || sqlite3_changes(db) == 1 ? rc : fs_fail(err, FS_ERR_NOT_FOUND, "there is no such token");
+}
+
+fs_status fs_hub_user_by_session(sqlite3 *db, const char *session, fs_hub_user *ret, char ret_id[65], fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    uint8_t id[32];
+    fs_status rc = token_hash(session, id, err);
+
+    if (!rc)
+        rc = fs_db_query(db, &st, err, USER "JOIN sessions s ON s.token = t.id WHERE s.hash = ? AND s.created_ms >= ?", "bi", (fs_bytes){ id, sizeof id },
+                         fs_unix_ms() - FS_HUB_SESSION_MS);
+    if (!rc)
+        rc = user_read(st, ret, err);
+    if (!rc)
+        fs_hex(id, sizeof id, ret_id);
+    return rc;
 }
 
 fs_status fs_hub_right_on_account(sqlite3 *db, const fs_hub_user *u, int64_t account, fs_hub_right *ret, fs_error *err)

@@ -68,6 +68,19 @@ void fs_hub_reply(fs_hub_call *c, int status, fs_emit *e)
 {
     if (c->replied)
         return;
+    if (c->form && !e->rc) { /* a page says it */
+        struct json_object *o = NULL;
+        const char *message = status >= 400 && fs_json_parse(fs_buf_bytes(&e->out), "the answer", &o, NULL) == FS_OK ? json_object_get_string(fs_json_member(o, "error")) : NULL;
+        if (status >= 400)
+            fs_hub_error(c, status, NULL, "%s", message ? message : "It could not be done.");
+        else if (!c->answered) {
+            c->answer = e->out;
+            e->out = (fs_buf){ 0 };
+            c->answered = true;
+        }
+        json_object_put(o);
+        return;
+    }
     if (e->rc) {
         fs_hub_error(c, 503, NULL, "out of memory");
         return;
@@ -92,6 +105,8 @@ struct json_object *fs_hub_body_json(fs_hub_call *c)
     fs_bytes body = fs_http_body(c->http);
     struct json_object *o = NULL;
 
+    if (c->form)
+        return json_object_get(c->form);
     if (body.n_bytes == 0)
         body = FS_BYTES_LIT("{}");
     if (fs_json_parse(body, "the request's body", &o, &c->err) != FS_OK || !json_object_is_type(o, json_type_object)) {
@@ -154,6 +169,13 @@ static bool token_of(fs_hub_call *c, char ret[256])
     return colon && snprintf(ret, 256, "%s", colon[1] ? colon + 1 : (const char *)text) < 256;
 }
 
+static bool only_reads(const fs_hub_call *c)
+{
+    const char *method = fs_http_method(c->http);
+
+    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+}
+
 static bool authenticate(fs_hub_call *c)
 {
     char token[256];
@@ -163,8 +185,8 @@ static bool authenticate(fs_hub_call *c)
         fs_hub_error(c, 401, NULL, "Invalid credentials in Authorization header");
         return false;
     }
-    if (!*token)
-        return true;
+    if (!*token) /* a cookie shows; what it may change goes by forms of ours alone */
+        return !only_reads(c) || !fs_hub_failed(c, fs_hub_session_read(c));
     if (fs_hub_xet_token_read(c, token))
         return true;
     rc = fs_hub_user_by_token(c->db, token, &c->user, &c->err);
@@ -369,10 +391,10 @@ static bool is_place_of_xet(const char *uri)
 /* A browser that another site lets send something with the user's password; no other client has an Origin. */
 static bool is_of_another_site(const fs_hub_call *c)
 {
-    const char *method = fs_http_method(c->http), *origin = fs_http_header(c->http, "Origin"), *host = fs_http_header(c->http, "Host");
+    const char *origin = fs_http_header(c->http, "Origin"), *host = fs_http_header(c->http, "Host");
     const char *authority = origin ? strstr(origin, "://") : NULL;
 
-    if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 || !origin || strcmp(origin, c->base) == 0)
+    if (only_reads(c) || !origin || strcmp(origin, c->base) == 0)
         return false;
     return !authority || !host || strcmp(authority + 3, host) != 0;
 }
@@ -404,6 +426,8 @@ void fs_hub_handle(void *ud, fs_http_request *r)
         else
             (*fn)(&c);
     }
+    json_object_put(c.form);
+    fs_buf_done(&c.answer);
     git_repository_free(c.git);
     fs_db_give(c.hub->db, c.db);
 }

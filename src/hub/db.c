@@ -72,6 +72,9 @@ static const char *const versions[] = {
     ("CREATE TABLE access_requests(id INTEGER PRIMARY KEY AUTOINCREMENT, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, account INTEGER NOT NULL"
      " REFERENCES accounts ON DELETE CASCADE, status TEXT NOT NULL CHECK(status IN ('pending', 'accepted', 'rejected')), created_ms INTEGER NOT NULL, fields TEXT,"
      " handled_ms INTEGER, handled_by INTEGER REFERENCES accounts ON DELETE SET NULL, reason TEXT, UNIQUE(repo, account));"),
+    "CREATE TABLE sessions(hash BLOB PRIMARY KEY, token INTEGER NOT NULL REFERENCES tokens ON DELETE CASCADE, created_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE INDEX sessions_token ON sessions(token);"
+    "ALTER TABLE repos ADD COLUMN description TEXT;",
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -239,11 +239,24 @@ out:
     fs_emit_done(&e);
 }
 
-/* The commit that the branch and the pull request have in common. */
-static bool find_sides(fs_hub_call *c, const discussion *d, git_oid *ret_ours, git_oid *ret_theirs, git_oid *ret_base, fs_error *err)
+/* The commit that the branch and the pull request have in common; of one that is merged, before it was. */
+static bool find_sides(fs_hub_call *c, const discussion *d, const char *merge_commit, git_oid *ret_ours, git_oid *ret_theirs, git_oid *ret_base, fs_error *err)
 {
-    return fs_hub_rev_find(c->git, d->base, ret_ours, NULL, err) == FS_OK && fs_hub_rev_find(c->git, d->ref, ret_theirs, NULL, err) == FS_OK &&
-           git_merge_base(ret_base, c->git, ret_ours, ret_theirs) == 0;
+    git_commit *merge = NULL;
+    git_oid oid;
+    bool found;
+
+    if (fs_hub_rev_find(c->git, d->ref, ret_theirs, NULL, err) != FS_OK)
+        return false;
+    if (!*merge_commit)
+        found = fs_hub_rev_find(c->git, d->base, ret_ours, NULL, err) == FS_OK;
+    else {
+        found = git_oid_fromstr(&oid, merge_commit) == 0 && git_commit_lookup(&merge, c->git, &oid) == 0 && git_commit_parentcount(merge) > 0;
+        if (found)
+            *ret_ours = *git_commit_parent_id(merge, 0);
+        git_commit_free(merge);
+    }
+    return found && git_merge_base(ret_base, c->git, ret_ours, ret_theirs) == 0;
 }
 
 static int add_line(const git_diff_delta *delta, const git_diff_hunk *hunk, const git_diff_line *l, void *ud)
@@ -260,18 +273,15 @@ static int add_line(const git_diff_delta *delta, const git_diff_hunk *hunk, cons
     return 0;
 }
 
-static void emit_diff(fs_hub_call *c, fs_emit *e, const git_oid *base, const git_oid *theirs)
+static void write_diff(fs_hub_call *c, const git_oid *base, const git_oid *theirs, fs_buf *text)
 {
     git_commit *a = NULL, *b = NULL;
     git_tree *x = NULL, *y = NULL;
     git_diff *diff = NULL;
-    fs_buf text = { 0 };
 
     if (git_commit_lookup(&a, c->git, base) == 0 && git_commit_lookup(&b, c->git, theirs) == 0 && git_commit_tree(&x, a) == 0 && git_commit_tree(&y, b) == 0 &&
         git_diff_tree_to_tree(&diff, c->git, x, y, NULL) == 0)
-        git_diff_print(diff, GIT_DIFF_FORMAT_PATCH, add_line, &text);
-    fs_emit_text(e, "diff", fs_buf_bytes(&text));
-    fs_buf_done(&text);
+        git_diff_print(diff, GIT_DIFF_FORMAT_PATCH, add_line, text);
     git_diff_free(diff);
     git_tree_free(x);
     git_tree_free(y);
@@ -325,7 +335,7 @@ static void emit_pr(fs_hub_call *c, fs_emit *e, const discussion *d, const char 
     if (*merge_commit)
         fs_emit_str(e, "mergeCommitId", merge_commit);
     fs_emit_end(e, '}');
-    if (!find_sides(c, d, &ours, &theirs, &base, NULL)) {
+    if (!find_sides(c, d, merge_commit, &ours, &theirs, &base, NULL)) {
         fs_emit_bool(e, "filesWithConflicts", false);
         return;
     }
@@ -335,8 +345,34 @@ static void emit_pr(fs_hub_call *c, fs_emit *e, const discussion *d, const char 
         emit_conflicts(e, index);
     fs_emit_end(e, ']');
     git_index_free(index);
-    if (fs_http_query(c->http, "diff", 0))
-        emit_diff(c, e, &base, &theirs);
+    if (fs_http_query(c->http, "diff", 0)) {
+        fs_buf text = { 0 };
+        write_diff(c, &base, &theirs, &text);
+        fs_emit_text(e, "diff", fs_buf_bytes(&text));
+        fs_buf_done(&text);
+    }
+}
+
+bool fs_hub_pr_look(fs_hub_call *c, int64_t num, const char *base_ref, const char *merge_commit, fs_buf *ret_diff, size_t *ret_n_conflicts)
+{
+    git_oid ours, theirs, base;
+    git_index *index = NULL;
+    git_index_conflict_iterator *it = NULL;
+    const git_index_entry *x, *y, *z;
+    discussion d = { .num = num };
+
+    snprintf(d.base, sizeof d.base, "%s", base_ref);
+    snprintf(d.ref, sizeof d.ref, "refs/pr/%lld", (long long)num);
+    if (!find_sides(c, &d, merge_commit, &ours, &theirs, &base, &c->err))
+        return false;
+    write_diff(c, &base, &theirs, ret_diff);
+    *ret_n_conflicts = 0;
+    if (!*merge_commit && merge_index(c, &base, &ours, &theirs, &index, &c->err) == FS_OK && git_index_conflict_iterator_new(&it, index) == 0)
+        while (git_index_conflict_next(&x, &y, &z, it) == 0)
+            (*ret_n_conflicts)++;
+    git_index_conflict_iterator_free(it);
+    git_index_free(index);
+    return true;
 }
 
 void fs_hub_discussion_get(fs_hub_call *c)
@@ -479,7 +515,7 @@ static fs_status merge(fs_hub_call *c, const discussion *d, git_oid *ret, bool *
     fs_status rc = FS_OK;
 
     *ret_conflicts = false;
-    if (!find_sides(c, d, &ours, &theirs, &base, err))
+    if (!find_sides(c, d, "", &ours, &theirs, &base, err))
         return fs_fail(err, FS_ERR_FORMAT, "the pull request and '%s' have no commit in common", d->base);
     rc = merge_index(c, &base, &ours, &theirs, &index, err);
     if (!rc && git_index_has_conflicts(index)) {

@@ -139,6 +139,7 @@ FS_HUB_HANDLERS(FN)
 #define LARGE(method, path, n, name)  { method, path, fs_hub_handle, &fn_##name, n, false }
 #define STREAM(method, path, n, name) { method, path, fs_hub_handle, &fn_##name, n, true }
 #define REPO "/api/{}/{}/{}"
+#define FORM "/-/{}/{}/{}" /* the same parameters, as the API's calls are what a form does; '-' is no account */
 
 static const fs_http_route routes[] = {
     GET("/api/whoami-v2", whoami),
@@ -222,6 +223,29 @@ static const fs_http_route routes[] = {
     GET("/spaces", page_spaces),
     GET("/static/style.css", page_style),
     GET("/login", page_login),
+    POST("/login", form_login),
+    POST("/logout", form_logout),
+    GET("/settings", page_settings),
+    POST("/settings/profile", form_profile),
+    POST("/settings/tokens", form_token),
+    POST("/settings/tokens/revoke", form_token_revoke),
+    POST("/settings/sessions/end", form_sessions_end),
+    GET("/new", page_new),
+    POST("/new", form_new),
+    POST(FORM "/like", form_like),
+    POST(FORM "/unlike", form_unlike),
+    POST(FORM "/settings", form_repo_settings),
+    POST(FORM "/move", form_move),
+    POST(FORM "/delete", form_delete),
+    POST(FORM "/discussions", form_discussion),
+    POST(FORM "/discussions/{}/comment", form_comment),
+    POST(FORM "/discussions/{}/comment/{}/edit", form_comment_edit),
+    POST(FORM "/discussions/{}/comment/{}/hide", form_comment_hide),
+    POST(FORM "/discussions/{}/title", form_title),
+    POST(FORM "/discussions/{}/status", form_status),
+    POST(FORM "/discussions/{}/merge", form_merge),
+    GET("/{}/{}/settings", page_repo_settings),
+    GET("/{}/{}/{}/settings", page_repo_settings),
     GET("/{}/{}/discussions", page_discussions),
     GET("/{}/{}/{}/discussions", page_discussions),
     GET("/{}/{}/discussions/{}", page_discussion),

@@ -85,6 +85,12 @@ typedef enum fs_hub_right { FS_HUB_NONE, FS_HUB_READ, FS_HUB_WRITE, FS_HUB_ADMIN
 /* Names of accounts and repositories: letters, digits, '-', '_', '.', 1 to 96 of them, as on the Hub. */
 bool fs_hub_name_is_valid(const char *name);
 bool fs_hub_name_is_reserved(const char *name);
+/* A browser's session: a random name, kept as its SHA-256. It is the token's that it was opened with, and ends with it. */
+#define FS_HUB_SESSION_MS ((int64_t)30 * 86400 * 1000)
+/* FS_ERR_NOT_FOUND: no such token. */
+fs_status fs_hub_session_open(sqlite3 *db, const char *token, const char *session, fs_error *err);
+/* ret_id: what names the session in forms and in the database, in hex. FS_ERR_NOT_FOUND. */
+fs_status fs_hub_user_by_session(sqlite3 *db, const char *session, fs_hub_user *ret, char ret_id[65], fs_error *err);
 /* FS_ERR_NOT_FOUND: no such token. */
 fs_status fs_hub_user_by_token(sqlite3 *db, const char *token, fs_hub_user *ret, fs_error *err);
 /* What the user may do with what the account owns. */
@@ -127,6 +133,10 @@ typedef struct fs_hub_call {
     char path[512]; /* of git */
     bool replied, is_page; /* a page: refusals are pages, too */
     char base[300]; /* "http://host:port" */
+    char session[65];         /* of a browser that is signed in, else "" */
+    struct json_object *form; /* a page's form, which is the body of a call of the API's; its answer goes to answer */
+    fs_buf answer;
+    bool answered;
     struct {
         int64_t repo; /* 0: the request has no token of Xet's */
         bool may_write;
@@ -166,6 +176,14 @@ const char *fs_hub_type_prefix(const char *type);
 
 void fs_hub_repo_lock(fs_hub_call *c);
 void fs_hub_repo_unlock(fs_hub_call *c);
+
+/* ---- session.c ---- */
+
+/* Fills c->user and c->session by the browser's cookie, if it has one that counts. */
+fs_status fs_hub_session_read(fs_hub_call *c);
+/* The body is a form of one of our pages, sent by who is signed in: fills c->form. False after a page that says no. */
+bool fs_hub_need_form(fs_hub_call *c);
+const char *fs_hub_form_text(const fs_hub_call *c, const char *name); /* "" when absent */
 
 /* ---- sign.c ---- */
 
@@ -285,6 +303,12 @@ fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *t
                                 int64_t *ret_num, fs_error *err);
 fs_status fs_hub_event_add(fs_hub_call *c, int64_t num, const char *type, const char *text, const char *text2, int64_t *ret_id, fs_error *err);
 
+/* ---- discussions.c ---- */
+
+/* What a pull request changes, as a patch, and how many files conflict with base_ref; false: it has no commit in common with it. merge_commit: "" or
+ * what it was merged by. */
+bool fs_hub_pr_look(fs_hub_call *c, int64_t num, const char *base_ref, const char *merge_commit, fs_buf *ret_diff, size_t *ret_n_conflicts);
+
 /* ---- xet_api.c ---- */
 
 /* A token of Xet's: fills c->user and c->xet. False: it is none. */
@@ -312,7 +336,10 @@ fs_status fs_hub_walk(git_repository *git, const git_oid *tree, const char *pref
     X(xet_read_token) X(xet_write_token) X(xet_xorb_put) X(xet_xorb_head) X(xet_shard) X(xet_shard_stream) X(xet_chunk) \
     X(page_models) X(page_datasets) X(page_spaces) X(page_owner) X(page_style) X(page_login) X(page_repo) X(page_tree) X(page_blob) \
     X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data) \
-    X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant)
+    X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant) \
+    X(form_login) X(form_logout) X(page_settings) X(form_profile) X(form_token) X(form_token_revoke) X(form_sessions_end) \
+    X(page_new) X(form_new) X(page_repo_settings) X(form_like) X(form_unlike) X(form_repo_settings) X(form_move) X(form_delete) \
+    X(form_discussion) X(form_comment) X(form_comment_edit) X(form_comment_hide) X(form_title) X(form_status) X(form_merge)
 #define FS_HUB_DECLARE(name) void fs_hub_##name(fs_hub_call *c);
 FS_HUB_HANDLERS(FS_HUB_DECLARE)
 

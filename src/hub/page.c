@@ -21,7 +21,7 @@ const char fs_page_style[] =
     "a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}"
     "header,main,footer{max-width:70rem;margin:0 auto;padding:.75rem 1rem}"
     "header{display:flex;gap:1rem;align-items:center;flex-wrap:wrap;border-bottom:1px solid var(--line)}header b a{color:var(--ink)}"
-    "header form{flex:1;display:flex;min-width:12rem}input,select,button{font:inherit;color:inherit;background:var(--shade);border:1px solid var(--line);border-radius:6px;padding:.3rem .6rem}"
+    "header form{flex:1;display:flex;min-width:12rem}input,select,button,textarea{font:inherit;color:inherit;background:var(--shade);border:1px solid var(--line);border-radius:6px;padding:.3rem .6rem}"
     "header input{flex:1;min-width:0}h1{font-size:1.5rem;margin:.5rem 0;overflow-wrap:anywhere}h2{font-size:1.2rem}"
     "nav.tabs{display:flex;gap:1.25rem;border-bottom:1px solid var(--line);margin:.75rem 0;overflow-x:auto}nav.tabs a{padding:.4rem 0;white-space:nowrap}"
     "nav.tabs a[aria-current]{border-bottom:2px solid var(--accent);color:var(--ink);font-weight:600}"
@@ -35,6 +35,12 @@ const char fs_page_style[] =
     ".card table{width:auto;display:block;overflow-x:auto}.card th,.card td{border:1px solid var(--line);padding:.25rem .6rem}"
     "blockquote{margin:0;padding-left:1rem;border-left:3px solid var(--line);color:var(--soft)}"
     ".add{background:#26743b22;display:block}.del{background:#a51d2d22;display:block}.at{color:var(--soft);display:block}"
+    "form.stack{max-width:40rem;margin:1rem 0}form.stack label{display:block;margin:.6rem 0;font-weight:600}form.stack label.line{font-weight:400}"
+    "form.stack input:not([type=checkbox]):not([type=radio]),form.stack select,form.stack textarea{display:block;width:100%;margin-top:.2rem;font-weight:400}"
+    "textarea{min-height:7rem;resize:vertical}form.inline{display:inline-block;margin:.1rem .4rem .1rem 0}button{cursor:pointer}"
+    "button.main{background:var(--accent);border-color:var(--accent);color:var(--ground);font-weight:600}button.danger{border-color:var(--bad);color:var(--bad)}"
+    "summary{cursor:pointer;color:var(--accent);padding:.2rem 0}.note{border:1px solid var(--good);border-radius:8px;padding:.2rem 1rem;margin:1rem 0;overflow-wrap:anywhere}"
+    ".meta{display:flex;gap:.75rem;align-items:center;margin:.5rem 0}time{white-space:nowrap}section.danger{border:1px solid var(--bad);border-radius:8px;padding:0 1rem;margin:1.5rem 0}"
     "footer{border-top:1px solid var(--line);margin-top:2rem;color:var(--soft);font-size:.85rem}";
 
 /* ---- what is put ---- */
@@ -193,6 +199,19 @@ void fs_page_markdown(fs_page *p, fs_bytes text, const char *link, const char *p
 }
 
 /* ---- pages ---- */
+
+/* And back to this page. */
+static void put_sign_in(fs_page *p, const fs_hub_call *c, const char *text)
+{
+    const char *uri = fs_http_uri(c->http);
+
+    fs_page_put(p, "<a href=\"/login");
+    if (strcmp(fs_http_method(c->http), "GET") == 0 && strcmp(uri, "/") != 0 && strncmp(uri, "/login", 6) != 0) {
+        fs_page_put(p, "?to=");
+        fs_page_word(p, uri);
+    }
+    fs_page_put(p, "\">%s</a>", text);
+}
 void fs_page_begin(fs_page *p, fs_hub_call *c, const char *title)
 {
     const char *asked = fs_http_query(c->http, "search", 0);
@@ -208,9 +227,9 @@ void fs_page_begin(fs_page *p, fs_hub_call *c, const char *title)
         fs_page_path(p, c->user.name);
         fs_page_put(p, "\">");
         fs_page_text(p, c->user.name);
-        fs_page_put(p, "</a>");
+        fs_page_put(p, "</a>%s%s", *c->session && c->user.may_write ? "<a href=\"/new\">New</a>" : "", *c->session ? "<a href=\"/settings\">Settings</a>" : "");
     } else {
-        fs_page_put(p, "<a href=\"/login\">Log in</a>");
+        put_sign_in(p, c, "Sign in");
     }
     fs_page_put(p, "</header><main>");
 }
@@ -229,7 +248,7 @@ void fs_page_end(fs_page *p, fs_hub_call *c, int status)
                          "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'");
     fs_http_reply_header(c->http, "X-Content-Type-Options", "nosniff");
     fs_http_reply_header(c->http, "Referrer-Policy", "same-origin");
-    fs_http_reply_header(c->http, "Cache-Control", "no-cache");
+    fs_http_reply_header(c->http, "Cache-Control", *c->session ? "no-store" : "no-cache");
     if (p->rc) {
         static const char sorry[] = "<!doctype html><title>Sorry</title>The page could not be made.";
         fs_http_reply(c->http, 503, "text/html; charset=utf-8", sorry, sizeof sorry - 1);
@@ -243,11 +262,14 @@ void fs_page_error(fs_hub_call *c, int status, const char *message)
 {
     fs_page p = { .rc = FS_OK };
 
-    fs_page_begin(&p, c, "Not here");
+    fs_page_begin(&p, c, status == 404 ? "Not here" : "Sorry");
     fs_page_put(&p, "<h1>%d</h1><p>", status);
     fs_page_text(&p, message);
     fs_page_put(&p, "</p>");
-    if (!c->user.id)
-        fs_page_put(&p, "<p>Some things are seen only by who is <a href=\"/login\">logged in</a>.</p>");
+    if (!c->user.id) {
+        fs_page_put(&p, "<p>Some things are seen only by who is signed in: ");
+        put_sign_in(&p, c, "sign in");
+        fs_page_put(&p, ".</p>");
+    }
     fs_page_end(&p, c, status);
 }

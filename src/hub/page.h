@@ -35,6 +35,15 @@ void fs_page_end(fs_page *p, fs_hub_call *c, int status);
 void fs_page_error(fs_hub_call *c, int status, const char *message);
 extern const char fs_page_style[];
 
+/* 303: the browser goes there. */
+void fs_page_go(fs_hub_call *c, const char *to);
+
+/* ---- session.c: forms of who is signed in; what ends them is "</form>" ---- */
+
+void fs_page_form(fs_page *p, const fs_hub_call *c, const char *class, const char *action);
+/* The same for what is done to c->repo, "/-/type/org/name" and what format says. */
+void fs_page_repo_form(fs_page *p, const fs_hub_call *c, const char *class, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
 /* ---- pages.c, pages_repo.c: what pages of repositories share ---- */
 
 /* "/datasets/org/name", an address. */

@@ -53,6 +53,24 @@ void fs_page_states(fs_page *p, const fs_hub_repo *r)
     }
 }
 
+static void put_like(fs_page *p, const fs_hub_call *c)
+{
+    int64_t n = 0;
+
+    if (!*c->session || !c->user.may_write || fs_db_int(c->db, &n, NULL, NULL, "SELECT count(*) FROM likes WHERE account = ? AND repo = ?", "ii", c->user.id, c->repo.id) != FS_OK)
+        return;
+    fs_page_repo_form(p, c, "inline", n ? "/unlike" : "/like");
+    fs_page_put(p, "<button>%s</button></form>", n ? "Unlike" : "Like");
+}
+
+/* c->right of a copy's owner is that of who reads. */
+static bool may_set(const fs_hub_call *c)
+{
+    fs_hub_right right = FS_HUB_NONE;
+
+    return *c->session && fs_hub_right_on_account(c->db, &c->user, c->repo.owner, &right, NULL) == FS_OK && right == FS_HUB_ADMIN;
+}
+
 void fs_page_repo_head(fs_page *p, const fs_hub_call *c, const char *tab, const char *tags)
 {
     static const char *const tabs[][2] = { { "", "Card" }, { "/tree/main", "Files" }, { "/commits/main", "History" }, { "/discussions", "Discussions" } };
@@ -67,9 +85,11 @@ void fs_page_repo_head(fs_page *p, const fs_hub_call *c, const char *tab, const 
     fs_page_text(p, c->repo.name);
     fs_page_put(p, "</a>");
     fs_page_states(p, &c->repo);
-    fs_page_put(p, "</h1><p class=\"soft\">changed ");
+    fs_page_put(p, "</h1><div class=\"meta\"><span class=\"soft\">changed ");
     fs_page_date(p, c->repo.modified_ms);
-    fs_page_put(p, " &middot; %" PRId64 " likes</p>", c->repo.likes);
+    fs_page_put(p, " &middot; %" PRId64 " likes</span>", c->repo.likes);
+    put_like(p, c);
+    fs_page_put(p, "</div>");
     if (tags)
         fs_page_tags(p, tags);
     fs_page_put(p, "<nav class=\"tabs\">");
@@ -77,6 +97,11 @@ void fs_page_repo_head(fs_page *p, const fs_hub_call *c, const char *tab, const 
         fs_page_put(p, "<a href=\"");
         fs_page_repo_link(p, &c->repo);
         fs_page_put(p, "%s\"%s>%s</a>", tabs[i][0], strcmp(tab, tabs[i][1]) == 0 ? " aria-current=\"page\"" : "", tabs[i][1]);
+    }
+    if (may_set(c)) {
+        fs_page_put(p, "<a href=\"");
+        fs_page_repo_link(p, &c->repo);
+        fs_page_put(p, "/settings\"%s>Settings</a>", strcmp(tab, "Settings") == 0 ? " aria-current=\"page\"" : "");
     }
     fs_page_put(p, "</nav>");
 }
@@ -97,20 +122,6 @@ void fs_hub_page_style(fs_hub_call *c)
     c->replied = true;
     fs_http_reply_header(c->http, "Cache-Control", "max-age=300");
     fs_http_reply(c->http, 200, "text/css; charset=utf-8", fs_page_style, strlen(fs_page_style));
-}
-
-/* The browser asks for a name and a token, and sends them along from then on. */
-void fs_hub_page_login(fs_hub_call *c)
-{
-    if (!c->user.id) {
-        c->is_page = true;
-        fs_http_reply_header(c->http, "WWW-Authenticate", "Basic realm=\"hub\", charset=\"UTF-8\"");
-        fs_page_error(c, 401, "Your name, and a token as the password.");
-        return;
-    }
-    fs_http_reply_header(c->http, "Location", "/");
-    c->replied = true;
-    fs_http_reply(c->http, 303, NULL, "", 0);
 }
 
 /* ---- lists ---- */
@@ -136,7 +147,7 @@ static void list(fs_hub_call *c, const char *type, const char *owner)
     if (page < 0 || page > 1000000)
         page = 0;
     if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err,
-                                     "SELECT " FS_HUB_REPO_COLUMNS FS_HUB_REPO_TABLES "WHERE (?1 IS NULL OR r.type = ?1) AND (?2 IS NULL OR a.name = ?2) AND (?3 IS NULL OR instr(lower(a.name"
+                                     "SELECT " FS_HUB_REPO_COLUMNS ", r.description" FS_HUB_REPO_TABLES "WHERE (?1 IS NULL OR r.type = ?1) AND (?2 IS NULL OR a.name = ?2) AND (?3 IS NULL OR instr(lower(a.name"
                                      " || '/' || r.name), lower(?3)) > 0) AND (?4 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = ?4 AND t.repo = r.id))"
                                      " AND (NOT r.disabled OR ?5) AND (NOT r.private OR ?5 OR " FS_HUB_REPO_IS_OF("?6") ")"
                                      " ORDER BY r.modified_ms DESC, r.id DESC LIMIT ?7 OFFSET ?8",
@@ -164,6 +175,10 @@ static void list(fs_hub_call *c, const char *type, const char *owner)
         fs_page_text(&p, r.name);
         fs_page_put(&p, "</a>");
         fs_page_states(&p, &r);
+        if (*fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4)) {
+            fs_page_put(&p, "<br>");
+            fs_page_text(&p, fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4));
+        }
         fs_page_put(&p, "<br><span class=\"soft\">%.*s%schanged ", owner ? (int)strlen(r.type) - 1 : 0, r.type, owner ? " &middot; " : "");
         fs_page_date(&p, r.modified_ms);
         fs_page_put(&p, " &middot; %" PRId64 " likes</span> ", r.likes);

@@ -67,21 +67,26 @@ void fs_hub_page_repo(fs_hub_call *c)
     sqlite3_stmt *st = NULL;
     fs_page p = { .rc = FS_OK };
     git_oid commit, tree;
-    char id[220], *tags = NULL;
+    char id[220], *tags = NULL, *description = NULL;
 
     if (!fs_page_need_repo(c, 0) || !fs_hub_need_rev(c, "main", &commit, NULL) || fs_hub_failed(c, fs_hub_commit_tree(c->git, &commit, &tree, &c->err)) ||
         fs_hub_failed(c, fs_hub_card_refresh(c, &c->err)) ||
-        fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT " FS_HUB_REPO_COLUMNS FS_HUB_REPO_TABLES "WHERE r.id = ?", "i", c->repo.id)))
+        fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT " FS_HUB_REPO_COLUMNS ", r.description" FS_HUB_REPO_TABLES "WHERE r.id = ?", "i", c->repo.id)))
         return;
-    if (fs_db_next(st))
+    if (fs_db_next(st)) {
         tags = strdup(fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 3));
-    if (fs_hub_failed(c, fs_db_end(st, &c->err))) {
-        free(tags);
-        return;
+        description = strdup(fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4));
     }
+    if (fs_hub_failed(c, fs_db_end(st, &c->err)))
+        goto out;
     fs_page_repo_id(c, id);
     fs_page_begin(&p, c, id);
     fs_page_repo_head(&p, c, "Card", tags);
+    if (description && *description) {
+        fs_page_put(&p, "<p>");
+        fs_page_text(&p, description);
+        fs_page_put(&p, "</p>");
+    }
     fs_page_put(&p, "<pre><code>HF_ENDPOINT=");
     fs_page_text(&p, c->base);
     fs_page_put(&p, " farseek pull ");
@@ -96,7 +101,9 @@ void fs_hub_page_repo(fs_hub_call *c)
     else
         fs_page_put(&p, "<p>Its owner decides who may read it.</p>");
     fs_page_end(&p, c, 200);
+out:
     free(tags);
+    free(description);
 }
 
 /* ---- files ---- */

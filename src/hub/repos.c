@@ -217,6 +217,7 @@ void fs_hub_repo_settings(fs_hub_call *c)
 {
     struct json_object *o, *gated;
     bool private;
+    char description[500];
     const char *word;
 
     if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_ADMIN) || !(o = fs_hub_body_json(c)))
@@ -230,8 +231,9 @@ void fs_hub_repo_settings(fs_hub_call *c)
         word = "";
     if (strcmp(word, "") != 0 && strcmp(word, "auto") != 0 && strcmp(word, "manual") != 0)
         fs_hub_error(c, 400, NULL, "gated is auto, manual or false, not '%.20s'", word);
-    else if (read_private(c, o, &private) && !fs_hub_failed(c, fs_db_run(c->db, &c->err, "UPDATE repos SET private = ?, gated = nullif(?, '') WHERE id = ?", "isi",
-                                                                         (int64_t)private, word, c->repo.id))) {
+    else if (read_private(c, o, &private) && fs_hub_json_str(c, o, "description", description, sizeof description) &&
+             !fs_hub_failed(c, fs_db_run(c->db, &c->err, "UPDATE repos SET private = ?, gated = nullif(?, ''), description = CASE WHEN ? THEN nullif(?, '') ELSE description END WHERE id = ?",
+                                         "isisi", (int64_t)private, word, (int64_t)(fs_json_member(o, "description") != NULL), description, c->repo.id))) {
         fs_emit e = { 0 };
         fs_emit_begin(&e, '{');
         fs_emit_bool(&e, "private", private);

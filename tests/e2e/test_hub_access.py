@@ -3,14 +3,17 @@
 A new route needs a line in ROUTES: `need` says who is let in (see `expected`), `ok` what those read, `path` what stands for the braces behind
 the repository, `body` what is sent. Several lines for one route are several requests."""
 import base64
+import collections
 import dataclasses
 import itertools
 import json
 import subprocess
+import urllib.parse
 
 import pytest
 
-from test_hub import BINARY, Hub
+from test_hub import BINARY, Hub, Reply
+from test_hub_pages_write import Browser, Forms
 
 SECRET = b"the-words-that-only-readers-see"
 KINDS = ("public", "private", "gated")
@@ -21,7 +24,7 @@ ACTORS = ("nobody", "other", "reader", "writer", "manager", "admin", "writer_ro"
 @dataclasses.dataclass
 class R:
     need: str
-    ok: tuple = (200,)
+    ok: tuple = (200, 303)
     path: tuple = ()
     body: object = None
     query: str = ""
@@ -55,6 +58,7 @@ def fresh(case):
 
 ND = {"Content-Type": "application/x-ndjson"}
 REPO = "/api/{}/{}/{}"
+FORM = "/-/{}/{}/{}"
 HASH = "0" * 64
 ROUTES = {
     "GET /api/whoami-v2": R("user"),
@@ -132,7 +136,30 @@ ROUTES = {
     "GET /datasets": R("any"),
     "GET /spaces": R("any"),
     "GET /static/style.css": R("any"),
-    "GET /login": R("any", (200, 303, 401)),
+    "GET /login": R("any", (200, 303)),
+    "POST /login": R("form any", (403,), body={"token": "none", "to": "/"}),
+    "POST /logout": R("form any", prepare=lambda c: c.hub.browsers.clear()),
+    "GET /settings": R("session"),
+    "POST /settings/profile": R("form user+", body={"fullname": "x"}),
+    "POST /settings/tokens": R("form user+", (200,), body=lambda c: {"name": fresh(c), "role": "read"}),
+    "POST /settings/tokens/revoke": R("form user+", (404,), body={"id": "0"}),
+    "POST /settings/sessions/end": R("form any", prepare=lambda c: c.hub.browsers.clear()),
+    "GET /new": R("session"),
+    "POST /new": R("form write in team", body=lambda c: {"name": fresh(c), "organization": "team", "type": "model"}),
+    f"POST {FORM}/like": R("form read+"),
+    f"POST {FORM}/unlike": R("form read+"),
+    f"POST {FORM}/settings": R("form admin", body=lambda c: {"description": "d", "visibility": "private" if c.kind == "private" else "public", "gated": "manual" if c.kind == "gated" else ""}),
+    f"POST {FORM}/move": R("form admin", (400, 403), body={"toRepo": "nobody-there/x"}),
+    f"POST {FORM}/delete": R("form admin", body=lambda c: {"confirm": f"team/{c.name}"}, prepare=victim),
+    f"POST {FORM}/discussions": R("form read+", body={"title": "t", "description": "d"}),
+    f"POST {FORM}/discussions/{{}}/comment": R("form read+", path=("1",), body={"comment": "c"}),
+    f"POST {FORM}/discussions/{{}}/comment/{{}}/edit": R("form author", path=("1", lambda c: c.comment), body={"content": "c"}),
+    f"POST {FORM}/discussions/{{}}/comment/{{}}/hide": R("form write", path=("1", lambda c: c.comment)),
+    f"POST {FORM}/discussions/{{}}/title": R("form write", path=("1",), body={"title": "t"}),
+    f"POST {FORM}/discussions/{{}}/status": R("form write", path=("1",), body={"status": "open"}),
+    f"POST {FORM}/discussions/{{}}/merge": R("form write", (400,), path=("1",)),
+    "GET /{}/{}/settings": R("page session"),
+    "GET /{}/{}/{}/settings": R("page session"),
     "GET /{}/{}/discussions": R("page read"),
     "GET /{}/{}/{}/discussions": R("page read"),
     "GET /{}/{}/discussions/{}": R("page read", path=("1",)),
@@ -147,7 +174,7 @@ ROUTES = {
     "GET /{}/{}": R("page read"),
     "GET /{}/{}/{}": R("page read"),
 }
-BESIDE_REPOS = ("any", "user", "write in team", "link", "xet")  # which repository does not matter
+BESIDE_REPOS = ("session", "form any", "form user+", "form write in team", "any", "user", "write in team", "link", "xet")  # which repository does not matter
 
 
 def expected(need, actor, kind):
@@ -159,6 +186,13 @@ def expected(need, actor, kind):
         return 401, None
     if need == "any":
         return None
+    if need == "session":
+        return (303 if actor == "nobody" else 403), None
+    if need == "page session":
+        return (404 if actor == "nobody" or kind == "private" and role == 0 else 403), None
+    if words[0] == "form":
+        said = expected(need.removeprefix("form "), actor, kind)
+        return (403, None) if actor == "nobody" else said and (said[0], None)
     if need == "xet":
         return 401, None
     if need == "link":
@@ -192,6 +226,7 @@ class Case:
 def hub(tmp_path_factory):
     h = Hub(tmp_path_factory.mktemp("access") / "data")
     h.numbers = itertools.count()
+    h.browsers = {}
     h.tokens = {"nobody": None, "admin": h.token}
     for name in ("other", "reader", "writer", "manager", "asker"):
         h.tokens[name] = h.run("user", "add", name).strip()
@@ -230,10 +265,10 @@ def hub(tmp_path_factory):
 def fill(route, row, case):
     """The request's path: the repository for the first braces, the row's path for the others."""
     path = route.split(" ")[1]
-    about_repo = row.need not in BESIDE_REPOS and path.startswith(("/api/{}/{}/{}", "/{}/{}"))
+    about_repo = row.need not in BESIDE_REPOS and path.startswith(("/api/{}/{}/{}", "/-/{}/{}/{}", "/{}/{}"))
     values = []
     if about_repo:
-        whole = path.startswith("/api/") or path.startswith("/{}/{}/{}/") and path.count("{}") + path.count("{*}") - len(row.path) == 3 or path == "/{}/{}/{}"
+        whole = path.startswith(("/api/", "/-/")) or path.startswith("/{}/{}/{}/") and path.count("{}") + path.count("{*}") - len(row.path) == 3 or path == "/{}/{}/{}"
         values = [case.type, "team", case.name] if whole else ["team", case.name]
     values += [x(case) if callable(x) else x for x in row.path]
     for v in values:
@@ -252,6 +287,14 @@ def ask(hub, route, row, actor, kind):
     if row.prepare:
         row.prepare(case)
     body = row.body(case) if callable(row.body) else row.body
+    if row.need.startswith("form") and actor != "revoked":  # by a browser that is signed in
+        if actor not in hub.browsers:
+            hub.browsers[actor] = Browser(hub).login(hub.tokens[actor]) if hub.tokens[actor] else Browser(hub)
+            page = hub.browsers[actor].get("/settings" if hub.tokens[actor] else "/login")
+            page.csrf = Forms(page.text).forms[-1][2]["csrf"]
+        b = hub.browsers[actor]
+        b.send("POST", fill(route, row, case), urllib.parse.urlencode({"csrf": b.csrf, **(body or {})}), follow=False)
+        return Reply(b.status, collections.defaultdict(lambda: None, b.headers), b.text.encode())
     return hub.ask(route.split(" ")[0], fill(route, row, case), body, token=hub.tokens[actor], headers=row.headers)
 
 

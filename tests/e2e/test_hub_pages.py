@@ -103,7 +103,7 @@ def test_every_link_of_ours_leads_somewhere(hub):
     seen, todo = set(), ["/"]
     while todo:
         path = todo.pop()
-        if path in seen or not path.startswith("/") or path.startswith("//") or "/resolve/" in path or path in ("/login", "/static/style.css"):
+        if path in seen or not path.startswith("/") or path.startswith("//") or "/resolve/" in path or path in ("/static/style.css",):
             continue
         seen.add(path)
         status = 404 if "nothing" in path else None
@@ -167,8 +167,7 @@ def test_who_sees_what(hub):
             page(hub, path, token, status)
         assert ("carol/secret" in page(hub, "/carol", token).text.replace(" ", "")) == (status == 200)
         assert ("carol/secret" in page(hub, "/", token).text) == (status == 200)
-    r = hub.ask("GET", "/login", token=None)
-    assert r.status == 401 and "Basic" in r.headers["WWW-Authenticate"]
+    assert page(hub, "/login").all("input", "name").count("token") == 1
     r = hub.ask("GET", "/login", token=hub.bob)
     assert r.status == 303 and r.headers["Location"] == "/"
     assert "bob" in page(hub, "/", hub.bob).text

@@ -1,0 +1,51 @@
+/* The page of a repository's settings, for who administers it. */
+#include "hub/page.h"
+
+#include <string.h>
+
+static void put_option(fs_page *p, const char *value, const char *says, bool chosen)
+{
+    fs_page_put(p, "<option value=\"%s\"%s>%s</option>", value, chosen ? " selected" : "", says);
+}
+
+void fs_hub_page_repo_settings(fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_page p = { .rc = FS_OK };
+    char id[220];
+
+    c->is_page = true;
+    if (!fs_hub_need_repo_path(c, 0, FS_HUB_ADMIN))
+        return;
+    if (!*c->session) {
+        fs_page_error(c, 403, "Settings are for who is signed in with a browser.");
+        return;
+    }
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT coalesce(description, '') FROM repos WHERE id = ?", "i", c->repo.id)))
+        return;
+    fs_page_repo_id(c, id);
+    fs_page_begin(&p, c, id);
+    fs_page_repo_head(&p, c, "Settings", NULL);
+    fs_page_repo_form(&p, c, "stack", "/settings");
+    fs_page_put(&p, "<label>Description<input name=\"description\" maxlength=\"200\" value=\"");
+    fs_page_text(&p, fs_db_next(st) ? fs_db_text(st, 0) : "");
+    fs_page_put(&p, "\"></label><label>Who sees it<select name=\"visibility\">");
+    put_option(&p, "public", "everybody", !c->repo.private);
+    put_option(&p, "private", "only who owns it", c->repo.private);
+    fs_page_put(&p, "</select></label><label>Who reads its files<select name=\"gated\">");
+    put_option(&p, "", "who sees it", !*c->repo.gated);
+    put_option(&p, "auto", "who asked for it", strcmp(c->repo.gated, "auto") == 0);
+    put_option(&p, "manual", "whom its owner lets", strcmp(c->repo.gated, "manual") == 0);
+    fs_page_put(&p, "</select></label><button class=\"main\">Save</button></form><h2>Another name</h2>");
+    fs_page_repo_form(&p, c, "stack", "/move");
+    fs_page_put(&p, "<label>Owner/name; the old one leads to it<input name=\"toRepo\" required maxlength=\"194\" value=\"");
+    fs_page_text(&p, id);
+    fs_page_put(&p, "\"></label><button>Move</button></form><section class=\"danger\"><h2>Delete</h2><p>Its files, history and discussions go, for good.</p>");
+    fs_page_repo_form(&p, c, "stack", "/delete");
+    fs_page_put(&p, "<label>To be sure, type <code>");
+    fs_page_text(&p, id);
+    fs_page_put(&p, "</code><input name=\"confirm\" required autocomplete=\"off\"></label><button class=\"danger\">Delete the repository</button></form></section>");
+    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
+        fs_page_end(&p, c, 200);
+    fs_buf_done(&p.out);
+}
