@@ -1,6 +1,7 @@
 /* farseek hub: a hub of one's own, served and looked after. The work is in hub/. */
 #include "cli/cli.h"
 
+#include "base/file.h"
 #include "hub/hub.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@
 #define DRAIN_SECONDS 20
 
 static struct {
-    const char *data, *host, *url, *role, *name;
+    const char *data, *host, *url, *role, *name, *tls_cert, *tls_key;
     int port, n_threads;
     uint64_t multipart_bytes;
     bool admin, quiet;
@@ -28,6 +29,8 @@ static const fs_option serve_options[] = {
     FS_OPT_INT("port", 'p', opt.port, 0, 65535, "N", "port to listen at; 0: a free one (default 8080)"),
     FS_OPT_STR("host", 'H', opt.host, "ADDRESS", "address to listen at (default 127.0.0.1: this machine only)"),
     FS_OPT_STR("url", 'u', opt.url, "URL", "how clients reach it, behind a proxy (default: what their requests say)"),
+    FS_OPT_STR("tls-cert", 0, opt.tls_cert, "FILE", "certificates in PEM, the server's first: speak HTTPS"),
+    FS_OPT_STR("tls-key", 0, opt.tls_key, "FILE", "the key of --tls-cert in PEM"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads that move bytes (default: one a usable CPU)"),
     FS_OPT_SIZE("multipart", 0, opt.multipart_bytes, "SIZE", "larger files are uploaded in parts of this size (default 2 GiB)"),
     FS_OPT_FLAG("quiet", 'q', opt.quiet, "no line a request"),
@@ -95,6 +98,26 @@ static fs_status first_user(fs_hub *hub, fs_error *err)
     return rc;
 }
 
+#define PEM_BYTES_MAX ((size_t)1 << 20)
+
+static fs_status read_tls(fs_buf *cert, fs_buf *key, fs_http_options *ret, fs_error *err)
+{
+    fs_status rc;
+
+    if (!opt.tls_cert && !opt.tls_key)
+        return FS_OK;
+    if (!opt.tls_cert || !opt.tls_key)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--tls-cert and --tls-key go together");
+    rc = fs_file_read(opt.tls_cert, PEM_BYTES_MAX, cert, err);
+    if (!rc)
+        rc = fs_file_read(opt.tls_key, PEM_BYTES_MAX, key, err);
+    if (!rc && (cert->n_bytes == 0 || key->n_bytes == 0))
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%s' is empty", cert->n_bytes ? opt.tls_key : opt.tls_cert);
+    ret->tls_cert = cert->data;
+    ret->tls_key = key->data;
+    return rc;
+}
+
 static fs_status serve(const fs_args *args, fs_error *err)
 {
     char program[PATH_MAX] = "";
@@ -104,6 +127,7 @@ static fs_status serve(const fs_args *args, fs_error *err)
     const fs_http_route *routes;
     fs_http_server *server = NULL;
     fs_hub *hub = NULL;
+    fs_buf cert = { 0 }, key = { 0 };
     size_t n_routes;
     sigset_t stops;
     int signal_number;
@@ -116,14 +140,16 @@ static fs_status serve(const fs_args *args, fs_error *err)
     pthread_sigmask(SIG_BLOCK, &stops, NULL); /* threads inherit it; sigwait below takes them */
     signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, 4); /* a heap for every worker would keep what each once had at its most */
-    rc = open_hub(&hub_options, &hub, err);
+    rc = read_tls(&cert, &key, &options, err);
+    if (!rc)
+        rc = open_hub(&hub_options, &hub, err);
     if (!rc)
         rc = first_user(hub, err);
     if (!rc)
         rc = fs_http_server_new(&options, &server, err);
     routes = fs_hub_routes(&n_routes);
     if (!rc)
-        rc = fs_http_server_mount(server, routes, n_routes, hub, err);
+        rc = fs_http_server_mount(server, routes, n_routes, hub, fs_hub_admit, err);
     if (!rc)
         rc = fs_http_server_start(server, err);
     if (!rc) {
@@ -133,6 +159,10 @@ static fs_status serve(const fs_args *args, fs_error *err)
     }
     fs_http_server_stop(server, DRAIN_SECONDS);
     fs_hub_close(hub);
+    if (key.data)
+        explicit_bzero(key.data, key.n_bytes);
+    fs_buf_done(&key);
+    fs_buf_done(&cert);
     return rc;
 }
 

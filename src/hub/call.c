@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define GUEST_BYTES_MAX ((uint64_t)1 << 20) /* of a body from somebody without a token */
+
 void fs_hub_error(fs_hub_call *c, int status, const char *code, const char *format, ...)
 {
     char message[600];
@@ -406,7 +408,19 @@ static void set_base(fs_hub_call *c)
     if (c->hub->options.url)
         snprintf(c->base, sizeof c->base, "%s", c->hub->options.url);
     else
-        snprintf(c->base, sizeof c->base, "http://%s", host && strlen(host) < 200 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:[]") == strlen(host) ? host : "localhost");
+        snprintf(c->base, sizeof c->base, "http%s://%s", fs_http_is_tls(c->http) ? "s" : "", host && strlen(host) < 200 && strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:[]") == strlen(host) ? host : "localhost");
+}
+
+uint64_t fs_hub_admit(void *ud, fs_http_request *r, bool *ret_known)
+{
+    fs_hub_call c = { .hub = ud, .http = r };
+
+    set_base(&c);
+    if (!fs_hub_failed(&c, fs_db_take(c.hub->db, &c.db, &c.err)))
+        authenticate(&c);
+    fs_db_give(c.hub->db, c.db);
+    *ret_known = c.user.id != 0;
+    return c.user.id ? UINT64_MAX : GUEST_BYTES_MAX;
 }
 
 void fs_hub_handle(void *ud, fs_http_request *r)

@@ -28,8 +28,9 @@ typedef struct fs_hub_options {
 fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **ret, fs_error *err);
 void fs_hub_close(fs_hub *h);
 
-/* The routes to mount, with the hub as their ud. */
+/* The routes to mount, with the hub as their ud, and who may send them large bodies. */
 const fs_http_route *fs_hub_routes(size_t *ret_n);
+fs_http_admit fs_hub_admit;
 
 #define FS_HUB_TOKEN_BYTES 44 /* "hf_", 40 letters and digits, NUL */
 

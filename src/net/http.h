@@ -6,6 +6,10 @@
  *             arrive: what it does not read stays with the client
  *   replies   from memory, from a part of a file (sendfile), or written piece by piece, as fast as the client takes them
  *
+ * What many or slow clients can hold is bounded: bodies in memory all together, and before a larger one is taken the table's admit is
+ * asked; handlers that wait for their client are counted apart, so that they keep no other from running, and one whose client moves
+ * too little is broken off: the scarcer their places, the sooner.
+ *
  * A request and what it lends (strings, the body) belong to the handler's call. One thread at a time uses a request. */
 #ifndef FS_NET_HTTP_H
 #define FS_NET_HTTP_H
@@ -18,6 +22,11 @@ typedef struct fs_http_request fs_http_request;
 /* Answers r: exactly one fs_http_reply*, or fs_http_stream_begin. Without one the client reads 500. */
 typedef void fs_http_handler(void *ud, fs_http_request *r);
 
+/* Asked on a worker thread before a body of more than FS_HTTP_SMALL_BYTES, or of unknown length, is taken into memory: how many bytes of
+ * it may be. It may reply instead. *ret_known: by somebody who is known; what the others send fills at most half of the memory. */
+typedef uint64_t fs_http_admit(void *ud, fs_http_request *r, bool *ret_known);
+
+#define FS_HTTP_SMALL_BYTES ((uint64_t)16 << 10)
 #define FS_HTTP_PARAMS_MAX 8
 
 typedef struct fs_http_route {
@@ -36,18 +45,28 @@ typedef struct fs_http_options {
     int port;            /* 0: a free one */
     int n_threads;       /* that move bytes; 0: one a usable CPU */
     int n_workers_max;   /* handlers at a time; 0: 128 */
+    int n_streams_max;   /* besides, those that read or write as their client goes; 0: 512 */
     int n_connections_max; /* 0: 4096 */
     int idle_seconds;    /* after which a silent connection is closed; 0: 120 */
+    /* A client that a handler waits for so long has moved at least rate_min bytes a second (0: 4096), and as much more as places for
+     * streams are scarce: 16 times from one half on, 64 times from seven eighths. 0: 60 */
+    int patience_seconds;
+    uint64_t rate_min;
+    uint64_t buffered_bytes_max; /* of all bodies in memory; 0: 256 MiB */
+    int keep_alive_seconds; /* between comments in a silent stream of events; 0: 15 */
+    const char *tls_cert, *tls_key; /* the texts of PEM files; NULL: plain HTTP */
     /* What one request came to; called on any thread. May be NULL. */
     void (*log)(void *ud, const char *method, const char *uri, int status, double seconds);
     void *ud;
 } fs_http_options;
 
-/* The server answers from here on; what it mounts must be mounted before. routes [n_routes] is borrowed until the server is stopped. */
+/* What options points to is borrowed until the server is started, and ud until it is stopped. */
 fs_status fs_http_server_new(const fs_http_options *options, fs_http_server **ret, fs_error *err);
-fs_status fs_http_server_mount(fs_http_server *s, const fs_http_route *routes, size_t n_routes, void *ud, fs_error *err);
+/* Before the start. routes [n_routes] is borrowed until the server is stopped; admit NULL: routes' limits alone hold. */
+fs_status fs_http_server_mount(fs_http_server *s, const fs_http_route *routes, size_t n_routes, void *ud, fs_http_admit *admit, fs_error *err);
+/* The server answers from here on. */
 fs_status fs_http_server_start(fs_http_server *s, fs_error *err);
-/* "http://127.0.0.1:8080", valid after start. */
+/* "http://127.0.0.1:8080", or https; valid after start. */
 const char *fs_http_server_url(const fs_http_server *s);
 /* Accepts nothing more, lets what runs come to its end for at most drain_seconds, then breaks off what is left; and frees. */
 void fs_http_server_stop(fs_http_server *s, double drain_seconds);
@@ -56,6 +75,7 @@ void fs_http_server_stop(fs_http_server *s, double drain_seconds);
 const char *fs_http_method(const fs_http_request *r); /* "HEAD" for a HEAD */
 const char *fs_http_uri(const fs_http_request *r);    /* as sent, with the query */
 const void *fs_http_route_arg(const fs_http_request *r);
+bool fs_http_is_tls(const fs_http_request *r);
 /* The i-th parameter: percent-decoded, and without U+0000 (such a request is refused before); of "{*}" as it was sent. */
 const char *fs_http_param(const fs_http_request *r, int i);
 int fs_http_n_params(const fs_http_request *r);
@@ -67,8 +87,8 @@ const char *fs_http_header(const fs_http_request *r, const char *name);
 fs_bytes fs_http_body(const fs_http_request *r);
 /* Whether a body is announced, and its size where it is known. */
 bool fs_http_content_length(const fs_http_request *r, uint64_t *ret);
-/* The next bytes of a streamed body, at least one; *ret_n = 0 at its end. FS_ERR_IO when the client went away, FS_ERR_ARGUMENT when
- * the route's limit is passed. */
+/* The next bytes of a streamed body, at least one; *ret_n = 0 at its end. FS_ERR_IO when the client went away or is too slow,
+ * FS_ERR_ARGUMENT when the route's limit is passed. */
 fs_status fs_http_read(fs_http_request *r, void *buf, size_t capacity, size_t *ret_n, fs_error *err);
 
 /* ---- the reply ---- */
@@ -83,9 +103,14 @@ void fs_http_reply_buf(fs_http_request *r, int status, const char *type, fs_buf 
 void fs_http_reply_fd(fs_http_request *r, int status, const char *type, int fd, uint64_t offset, uint64_t n_bytes);
 /* A body of unknown length, sent as it is written; it ends when the handler returns. */
 void fs_http_stream_begin(fs_http_request *r, int status, const char *type);
-/* Waits while the client is slow; FS_ERR_IO when it went away. */
+/* Waits while the client is slow; FS_ERR_IO when it went away or is too slow. */
 fs_status fs_http_stream_write(fs_http_request *r, const void *data, size_t n_bytes, fs_error *err);
 /* The stream will not be whole: the connection breaks instead of ending it. */
 void fs_http_stream_break(fs_http_request *r);
+/* A stream of server-sent events (text/event-stream, https://html.spec.whatwg.org/multipage/server-sent-events.html). While the handler
+ * says nothing, comments keep proxies and clients from giving up; it ends when the handler returns. */
+void fs_http_events_begin(fs_http_request *r);
+/* One event: event NULL is "message", without control characters; data may have lines. */
+fs_status fs_http_event(fs_http_request *r, const char *event, fs_bytes data, fs_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* Requests: their parts, and what handlers do with them. */
 #include "net/request.h"
 
+#include "base/clock.h"
 #include "net/url.h"
 
 #include <stdarg.h>
@@ -168,6 +169,11 @@ const void *fs_http_route_arg(const fs_http_request *r)
     return r->route->arg;
 }
 
+bool fs_http_is_tls(const fs_http_request *r)
+{
+    return r->server->options.tls_cert != NULL;
+}
+
 const char *fs_http_param(const fs_http_request *r, int i)
 {
     return i < r->n_params && r->params[i] ? r->params[i] : "";
@@ -211,6 +217,27 @@ bool fs_http_content_length(const fs_http_request *r, uint64_t *ret)
     return r->has_length;
 }
 
+bool fs_http_await_client(fs_http_request *r)
+{
+    struct timespec until = fs_http_seconds_from_now(1);
+    double begin = fs_seconds_now(), floor;
+
+    pthread_cond_timedwait(&r->changed, &r->lock, &until);
+    r->waited += fs_seconds_now() - begin;
+    if (r->waited < r->server->options.patience_seconds)
+        return true;
+    floor = (double)fs_http_rate_floor(r->server) * r->waited;
+    r->too_slow = r->too_slow || (double)r->n_moved < floor;
+    r->waited = 0;
+    r->n_moved = 0;
+    return !r->too_slow;
+}
+
+static fs_status too_slow(fs_error *err)
+{
+    return fs_fail(err, FS_ERR_IO, "the client is too slow");
+}
+
 fs_status fs_http_read(fs_http_request *r, void *buf, size_t capacity, size_t *ret_n, fs_error *err)
 {
     fs_status rc = FS_OK;
@@ -221,16 +248,19 @@ fs_status fs_http_read(fs_http_request *r, void *buf, size_t capacity, size_t *r
         r->body_wanted = true;
         fs_http_wake(r);
     }
-    while (r->in.n_bytes == 0 && !r->body_ended && !r->gone && !r->too_large && !r->out_of_memory)
-        pthread_cond_wait(&r->changed, &r->lock);
+    while (r->in.n_bytes == 0 && !r->body_ended && !r->gone && !r->too_large && !r->out_of_memory && !r->too_slow)
+        fs_http_await_client(r);
     if (r->too_large)
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "the body is over %llu bytes", (unsigned long long)r->route->body_bytes_max);
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "the body is over %llu bytes", (unsigned long long)r->body_bytes_max);
+    else if (r->too_slow)
+        rc = too_slow(err);
     else if (r->out_of_memory)
         rc = fs_fail_memory(err, RING_BYTES);
     else if (r->in.n_bytes == 0 && !r->body_ended)
         rc = fs_fail(err, FS_ERR_IO, "the client went away");
     else
         n = fs_http_ring_take(&r->in, buf, capacity);
+    r->n_moved += n;
     if (n > 0 && r->in.n_bytes <= RING_BYTES / 2)
         fs_http_wake(r);
     pthread_mutex_unlock(&r->lock);
@@ -350,7 +380,10 @@ static void stream_done(void *ud)
 
 void fs_http_stream_begin(fs_http_request *r, int status, const char *type)
 {
-    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64 << 10, next_bytes, r, stream_done);
+    struct MHD_Response *response;
+
+    fs_http_become_stream(r);
+    response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64 << 10, next_bytes, r, stream_done);
 
     if (response) {
         pthread_mutex_lock(&r->lock);
@@ -366,18 +399,26 @@ fs_status fs_http_stream_write(fs_http_request *r, const void *data, size_t n_by
     fs_status rc = FS_OK;
 
     pthread_mutex_lock(&r->lock);
+    r->writing = true;
     while (n_bytes > 0 && !rc) {
-        size_t n = r->gone ? 0 : fs_http_ring_put(&r->out, p, n_bytes);
+        size_t n = r->gone || r->too_slow ? 0 : fs_http_ring_put(&r->out, p, n_bytes);
         if (r->gone || (n == 0 && !r->out.data)) {
             rc = fs_fail(err, FS_ERR_IO, "the client went away");
+        } else if (r->too_slow) {
+            r->out_broken = true;
+            fs_http_wake(r);
+            rc = too_slow(err);
         } else if (n == 0) {
-            pthread_cond_wait(&r->changed, &r->lock);
+            fs_http_await_client(r);
         } else {
             p += n;
             n_bytes -= n;
+            r->n_moved += n;
             fs_http_wake(r);
         }
     }
+    r->writing = false;
+    r->written = fs_seconds_now();
     pthread_mutex_unlock(&r->lock);
     return rc;
 }
@@ -387,6 +428,46 @@ void fs_http_stream_break(fs_http_request *r)
     pthread_mutex_lock(&r->lock);
     r->out_broken = true;
     pthread_mutex_unlock(&r->lock);
+}
+
+void fs_http_events_begin(fs_http_request *r)
+{
+    fs_http_reply_header(r, "Cache-Control", "no-cache");
+    fs_http_reply_header(r, "X-Accel-Buffering", "no"); /* nginx would keep them */
+    fs_http_stream_begin(r, 200, "text/event-stream");
+    pthread_mutex_lock(&r->lock);
+    r->events = true;
+    r->written = fs_seconds_now();
+    pthread_mutex_unlock(&r->lock);
+    fs_http_tick(r->server);
+}
+
+fs_status fs_http_event(fs_http_request *r, const char *event, fs_bytes data, fs_error *err)
+{
+    fs_buf b = { 0 };
+    size_t at = 0;
+    fs_status rc = event ? fs_buf_printf(&b, err, "event: %s\n", event) : FS_OK;
+
+    while (!rc) { /* each line by itself; CR, LF and both end one */
+        size_t n = 0;
+        while (at + n < data.n_bytes && data.data[at + n] != '\n' && data.data[at + n] != '\r')
+            n++;
+        rc = fs_buf_append_str(&b, "data: ", err);
+        if (!rc)
+            rc = fs_buf_append(&b, data.data + at, n, err);
+        if (!rc)
+            rc = fs_buf_append_str(&b, "\n", err);
+        at += n;
+        if (at >= data.n_bytes)
+            break;
+        at += data.data[at] == '\r' && at + 1 < data.n_bytes && data.data[at + 1] == '\n' ? 2 : 1;
+    }
+    if (!rc)
+        rc = fs_buf_append_str(&b, "\n", err);
+    if (!rc)
+        rc = fs_http_stream_write(r, b.data, b.n_bytes, err);
+    fs_buf_done(&b);
+    return rc;
 }
 
 void fs_http_wake(fs_http_request *r)

@@ -1,4 +1,7 @@
-/* What server.c and request.c share: the inside of a request. */
+/* What server.c, jobs.c and request.c share: the inside of a server and of a request.
+ *
+ * A request is referred to by its connection, by its job while that is queued or running, and by a streamed response. Its lock is
+ * taken before any of libmicrohttpd's and before the server's, never within a callback that holds one of those for another request. */
 #ifndef FS_NET_REQUEST_H
 #define FS_NET_REQUEST_H
 
@@ -6,6 +9,8 @@
 
 #include <microhttpd.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
 
 #define RING_BYTES ((size_t)1 << 20)
 
@@ -24,6 +29,43 @@ typedef struct fs_http_pairs {
     size_t n, capacity;
 } fs_http_pairs;
 
+typedef struct fs_http_mount {
+    const fs_http_route *routes;
+    size_t n_routes;
+    void *ud;
+    fs_http_admit *admit;
+} fs_http_mount;
+
+/* Handlers wait in two lanes: those that only compute, and those that go as fast as their client. */
+enum { LANE_PLAIN, LANE_STREAMS, LANES };
+
+typedef struct fs_http_lane {
+    fs_http_request *jobs, **jobs_end;
+    int n_jobs, n_running, n_max;
+} fs_http_lane;
+
+#define MOUNTS_MAX 4
+
+struct fs_http_server {
+    fs_http_options options;
+    fs_http_mount mounts[MOUNTS_MAX];
+    size_t n_mounts;
+    struct MHD_Daemon *daemon;
+    char url[96];
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;    /* jobs for the workers */
+    pthread_cond_t left;       /* a request or a worker is gone, or a place in a lane */
+    pthread_cond_t tick;       /* the ticker is to end */
+    fs_http_lane lanes[LANES];
+    fs_http_request *requests; /* all of them */
+    size_t n_requests;
+    int n_workers, n_idle;
+    bool has_ticker;
+    _Atomic bool stopping, aborting;
+    _Atomic uint64_t n_buffered, n_buffered_unknown; /* bytes of bodies in memory; of those that nobody is known to send */
+};
+
 struct fs_http_request {
     fs_http_server *server;
     fs_http_request *next_job, *previous, *next; /* the queue of workers; the list of all, guarded by the server's lock */
@@ -34,7 +76,7 @@ struct fs_http_request {
     char method[16];
     fs_http_pairs headers, query;
     const fs_http_route *route;
-    void *ud;
+    const fs_http_mount *mount;
     char *params[FS_HTTP_PARAMS_MAX];
     int n_params;
     bool has_length;
@@ -46,7 +88,13 @@ struct fs_http_request {
     struct MHD_Connection *connection; /* NULL before the headers came and when the client is gone */
     int n_refs;
     bool begun, suspended, dispatched, past_headers, body_wanted, body_ended, gone;
-    uint64_t n_received, n_discarded;
+    bool asking, admitted, known; /* admit is asked; it has answered; what it said */
+    int lane;                     /* that the job runs in */
+    uint64_t body_bytes_max, n_received, n_discarded, n_charged;
+    double body_started, waited; /* of waiting for the client, since its bytes were last counted */
+    uint64_t n_moved;
+    bool too_slow, writing, events;
+    double written;              /* when a stream of events last said something */
     bool too_large, out_of_memory;
     fs_http_ring in, out;
     bool out_ended, out_broken;
@@ -65,9 +113,24 @@ void fs_http_pairs_done(fs_http_pairs *p);
 /* As much as fits; how much that was. */
 size_t fs_http_ring_put(fs_http_ring *ring, const void *data, size_t n_bytes);
 size_t fs_http_ring_take(fs_http_ring *ring, void *ret, size_t capacity);
+/* Waits for a change that the client makes, under the request's lock; false: it has moved too little. */
+bool fs_http_await_client(fs_http_request *r);
 /* Gives up one of the references; the last frees. */
 void fs_http_request_unref(fs_http_request *r);
 /* Under the lock: lets the connection go on, if it rests. */
 void fs_http_wake(fs_http_request *r);
+
+/* ---- jobs.c ---- */
+
+void fs_http_lanes_init(fs_http_server *s);
+/* Queues r; false when no thread will ever take it. */
+bool fs_http_dispatch(fs_http_server *s, fs_http_request *r);
+/* The running job of r goes on in the lane of streams, as soon as there is a place. */
+void fs_http_become_stream(fs_http_request *r);
+/* What a client must move in a second, as scarce as places are now. */
+uint64_t fs_http_rate_floor(fs_http_server *s);
+/* Whether the comments in streams of events are kept going; starts the thread that does. */
+void fs_http_tick(fs_http_server *s);
+struct timespec fs_http_seconds_from_now(double seconds);
 
 #endif

@@ -1,8 +1,5 @@
 /* The server: libmicrohttpd's threads move bytes, workers run handlers; a connection whose next byte has to wait for a worker is
- * suspended until then.
- *
- * A request is referred to by its connection, by its job while that is queued or running, and by a streamed response. Its lock is
- * taken before any of libmicrohttpd's, never within a callback that holds one of those for another request. */
+ * suspended until then. */
 #include "net/request.h"
 
 #include "base/clock.h"
@@ -11,6 +8,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,31 +20,6 @@
 
 #define HEADER_BYTES_MAX  ((size_t)16 << 10) /* a connection's memory, idle ones' too: request line, headers, and what a read takes at once */
 #define DISCARD_BYTES_MAX ((uint64_t)64 << 20) /* of a body that nobody wants, before the connection is closed */
-#define MOUNTS_MAX        4
-#define WORKER_IDLE_SECONDS 20
-
-typedef struct mount {
-    const fs_http_route *routes;
-    size_t n_routes;
-    void *ud;
-} mount;
-
-struct fs_http_server {
-    fs_http_options options;
-    mount mounts[MOUNTS_MAX];
-    size_t n_mounts;
-    struct MHD_Daemon *daemon;
-    char url[96];
-
-    pthread_mutex_t lock;
-    pthread_cond_t changed;    /* jobs for the workers */
-    pthread_cond_t left;       /* a request or a worker is gone */
-    fs_http_request *jobs, **jobs_end;
-    fs_http_request *requests; /* all of them */
-    size_t n_requests;
-    int n_workers, n_idle;
-    _Atomic bool stopping, aborting;
-};
 
 /* ---- requests ---- */
 
@@ -74,6 +48,32 @@ static void *on_uri(void *ud, const char *uri, struct MHD_Connection *connection
     return r;
 }
 
+/* Memory of bodies that are n_bytes longer; false: there is none. */
+static bool charge(fs_http_request *r, size_t n_bytes)
+{
+    fs_http_server *s = r->server;
+    bool known = r->known || !r->mount->admit;
+    uint64_t most = s->options.buffered_bytes_max;
+
+    if (atomic_fetch_add(&s->n_buffered, n_bytes) + n_bytes > most ||
+        (!known && atomic_fetch_add(&s->n_buffered_unknown, n_bytes) + n_bytes > most / 2 && (atomic_fetch_sub(&s->n_buffered_unknown, n_bytes), true))) {
+        atomic_fetch_sub(&s->n_buffered, n_bytes);
+        return false;
+    }
+    r->n_charged += n_bytes;
+    return true;
+}
+
+static void uncharge(fs_http_request *r)
+{
+    if (!r->n_charged)
+        return;
+    atomic_fetch_sub(&r->server->n_buffered, r->n_charged);
+    if (!r->known && r->mount->admit)
+        atomic_fetch_sub(&r->server->n_buffered_unknown, r->n_charged);
+    r->n_charged = 0;
+}
+
 static void request_free(fs_http_request *r)
 {
     fs_http_server *s = r->server;
@@ -88,6 +88,7 @@ static void request_free(fs_http_request *r)
     s->n_requests--;
     pthread_cond_broadcast(&s->left);
     pthread_mutex_unlock(&s->lock);
+    uncharge(r);
     for (int i = 0; i < r->n_params; i++)
         free(r->params[i]);
     fs_http_pairs_done(&r->headers);
@@ -140,96 +141,6 @@ static void on_completed(void *ud, struct MHD_Connection *connection, void **req
     fs_http_request_unref(r);
 }
 
-/* ---- workers ---- */
-
-static struct timespec seconds_from_now(double seconds)
-{
-    struct timespec t;
-    int64_t ns;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    ns = t.tv_nsec + (int64_t)(seconds * 1e9);
-    t.tv_sec += ns / 1000000000;
-    t.tv_nsec = ns % 1000000000;
-    return t;
-}
-
-static void run_job(fs_http_request *r)
-{
-    r->route->handler(r->ud, r);
-    if (!r->replied)
-        fs_http_reply(r, 500, "text/plain", "no reply\n", strlen("no reply\n"));
-    pthread_mutex_lock(&r->lock);
-    r->out_ended = true;
-    fs_http_wake(r);
-    pthread_mutex_unlock(&r->lock);
-    fs_http_request_unref(r);
-}
-
-static void *worker(void *ud)
-{
-    fs_http_server *s = ud;
-    struct timespec until;
-
-    fs_fp_environment();
-    pthread_mutex_lock(&s->lock);
-    for (;;) {
-        fs_http_request *r = s->jobs;
-        if (r) {
-            s->jobs = r->next_job;
-            if (!s->jobs)
-                s->jobs_end = &s->jobs;
-            pthread_mutex_unlock(&s->lock);
-            run_job(r);
-            pthread_mutex_lock(&s->lock);
-            continue;
-        }
-        if (s->aborting)
-            break;
-        s->n_idle++;
-        until = seconds_from_now(WORKER_IDLE_SECONDS);
-        if (pthread_cond_timedwait(&s->changed, &s->lock, &until) == ETIMEDOUT && !s->jobs) {
-            s->n_idle--;
-            break;
-        }
-        s->n_idle--;
-    }
-    s->n_workers--;
-    pthread_cond_broadcast(&s->left);
-    pthread_mutex_unlock(&s->lock);
-    return NULL;
-}
-
-/* Queues r; false when no thread will ever take it. */
-static bool dispatch(fs_http_server *s, fs_http_request *r)
-{
-    pthread_attr_t attr;
-    pthread_t thread;
-    bool ok = true;
-    int n_jobs = 1;
-
-    pthread_mutex_lock(&s->lock);
-    for (fs_http_request *j = s->jobs; j; j = j->next_job)
-        n_jobs++;
-    if (s->n_idle < n_jobs && s->n_workers < s->options.n_workers_max) {
-        pthread_attr_init(&attr);
-        pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-        pthread_attr_setstacksize(&attr, 2 << 20);
-        if (pthread_create(&thread, &attr, worker, s) == 0)
-            s->n_workers++;
-        pthread_attr_destroy(&attr);
-        ok = s->n_workers > 0;
-    }
-    if (ok) {
-        r->next_job = NULL;
-        *s->jobs_end = r;
-        s->jobs_end = &r->next_job;
-        pthread_cond_signal(&s->changed);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return ok;
-}
-
 /* ---- what libmicrohttpd calls ---- */
 
 static enum MHD_Result on_header(void *ud, enum MHD_ValueKind kind, const char *name, const char *value)
@@ -250,6 +161,8 @@ static void refuse(fs_http_request *r, int status, const char *sentence)
 
     if (response)
         MHD_add_response_header(response, "Content-Type", "text/plain");
+    if (response && status == 503)
+        MHD_add_response_header(response, "Retry-After", "1");
     r->replied = true;
     r->status = status;
     r->response = response;
@@ -288,7 +201,9 @@ static void find_route(fs_http_request *r)
                 refuse(r, 400, "a broken escape in the path\n");
             } else {
                 r->route = route;
-                r->ud = s->mounts[m].ud;
+                r->mount = &s->mounts[m];
+                r->body_bytes_max = route->body_bytes_max;
+                r->lane = route->streamed ? LANE_STREAMS : LANE_PLAIN;
             }
             return;
         }
@@ -326,7 +241,9 @@ static size_t take_body(fs_http_request *r, const char *data, size_t n_bytes)
         r->n_discarded += n;
         return n;
     }
-    if (n_bytes > r->route->body_bytes_max - r->n_received) {
+    if (r->n_received == 0)
+        r->body_started = fs_seconds_now();
+    if (n_bytes > r->body_bytes_max - r->n_received) {
         r->too_large = true;
         if (!r->route->streamed)
             refuse(r, 413, "the body is too large\n");
@@ -337,8 +254,10 @@ static size_t take_body(fs_http_request *r, const char *data, size_t n_bytes)
         n = fs_http_ring_put(&r->in, data, n_bytes);
         r->out_of_memory = r->out_of_memory || !r->in.data;
         pthread_cond_broadcast(&r->changed);
-    } else if (fs_buf_append(&r->body, data, n, NULL) != FS_OK) {
-        refuse(r, 503, "out of memory\n");
+    } else if (!charge(r, n) || fs_buf_append(&r->body, data, n, NULL) != FS_OK) {
+        fs_buf_done(&r->body);
+        uncharge(r);
+        refuse(r, 503, "no memory is left for this body: try again\n");
     }
     r->n_received += n;
     return n;
@@ -369,12 +288,54 @@ static enum MHD_Result rest(fs_http_request *r)
 /* A job gets its reference before it is queued. */
 static void start(fs_http_request *r)
 {
-    r->dispatched = true;
     r->n_refs++;
-    if (!dispatch(r->server, r)) {
+    if (!fs_http_dispatch(r->server, r)) {
         r->n_refs--;
+        r->asking = false;
         refuse(r, 503, "no thread is left\n");
     }
+}
+
+/* Whether the table's owner is to be asked before the body comes. */
+static bool is_to_ask(const fs_http_request *r)
+{
+    return !r->route->streamed && !r->admitted && r->mount->admit && r->body_bytes_max > FS_HTTP_SMALL_BYTES &&
+           (fs_http_header(r, "Transfer-Encoding") || (r->has_length && r->content_length > FS_HTTP_SMALL_BYTES));
+}
+
+/* With the headers: whether the body may come; a reply without it. */
+static enum MHD_Result head(fs_http_request *r, const char *method)
+{
+    if (!r->begun)
+        begin(r, method);
+    if (!r->replied && r->route->streamed && !r->dispatched) {
+        r->dispatched = true;
+        start(r);
+    }
+    if (!r->replied && !r->asking && is_to_ask(r)) {
+        r->asking = true;
+        start(r);
+    }
+    if (!r->replied && !r->asking && r->admitted && r->has_length && r->content_length > r->body_bytes_max)
+        refuse(r, 413, "the body is too large for who sends it\n");
+    if (r->replied) { /* before the body: it need not be sent */
+        enum MHD_Result result = queue(r);
+        r->past_headers = result == MHD_YES;
+        return result;
+    }
+    if (r->asking || (r->route->streamed && !r->body_wanted))
+        return rest(r);
+    r->past_headers = true;
+    return MHD_YES;
+}
+
+/* A body that is waited for in memory: the same floor as for streams, while many are there. */
+static bool arrives_too_slowly(const fs_http_request *r)
+{
+    const fs_http_options *o = &r->server->options;
+    double seconds = fs_seconds_now() - r->body_started;
+
+    return r->route && !r->route->streamed && seconds > o->patience_seconds && (double)r->n_received < (double)o->rate_min * seconds;
 }
 
 static enum MHD_Result on_access(void *ud, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
@@ -393,19 +354,11 @@ static enum MHD_Result on_access(void *ud, struct MHD_Connection *connection, co
     if (s->aborting || r->gone) {
         result = MHD_NO;
     } else if (!r->past_headers) {
-        if (!r->begun)
-            begin(r, method);
-        if (!r->replied && r->route->streamed && !r->dispatched)
-            start(r);
-        if (r->replied)
-            result = queue(r); /* before the body: it need not be sent */
-        else if (r->route->streamed && !r->body_wanted)
-            result = rest(r);
-        r->past_headers = !r->route || !r->route->streamed || r->body_wanted || (r->replied && result == MHD_YES);
+        result = head(r, method);
     } else if (*n_data > 0) {
         size_t n = take_body(r, data, *n_data);
         *n_data -= n;
-        if (r->n_discarded > DISCARD_BYTES_MAX || (n == 0 && r->out_of_memory))
+        if (r->n_discarded > DISCARD_BYTES_MAX || (n == 0 && r->out_of_memory) || r->too_slow || arrives_too_slowly(r))
             result = MHD_NO;
         else if (*n_data > 0)
             result = rest(r);
@@ -414,8 +367,10 @@ static enum MHD_Result on_access(void *ud, struct MHD_Connection *connection, co
             r->body_ended = true;
             pthread_cond_broadcast(&r->changed);
         }
-        if (!r->replied && !r->dispatched)
+        if (!r->replied && !r->dispatched) {
+            r->dispatched = true;
             start(r);
+        }
         if (r->replied)
             result = r->response ? queue(r) : MHD_NO;
         else
@@ -438,23 +393,34 @@ fs_status fs_http_server_new(const fs_http_options *options, fs_http_server **re
         s->options.n_threads = fs_cpu_count();
     if (s->options.n_workers_max == 0)
         s->options.n_workers_max = 128;
+    if (s->options.n_streams_max == 0)
+        s->options.n_streams_max = 512;
     if (s->options.n_connections_max == 0)
         s->options.n_connections_max = 4096;
     if (s->options.idle_seconds == 0)
         s->options.idle_seconds = 120;
+    if (s->options.patience_seconds == 0)
+        s->options.patience_seconds = 60;
+    if (s->options.rate_min == 0)
+        s->options.rate_min = 4096;
+    if (s->options.buffered_bytes_max == 0)
+        s->options.buffered_bytes_max = (uint64_t)256 << 20;
+    if (s->options.keep_alive_seconds == 0)
+        s->options.keep_alive_seconds = 15;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     pthread_cond_init(&s->left, NULL);
-    s->jobs_end = &s->jobs;
+    pthread_cond_init(&s->tick, NULL);
+    fs_http_lanes_init(s);
     *ret = s;
     return FS_OK;
 }
 
-fs_status fs_http_server_mount(fs_http_server *s, const fs_http_route *routes, size_t n_routes, void *ud, fs_error *err)
+fs_status fs_http_server_mount(fs_http_server *s, const fs_http_route *routes, size_t n_routes, void *ud, fs_http_admit *admit, fs_error *err)
 {
     if (s->n_mounts == MOUNTS_MAX)
         return fs_fail(err, FS_ERR_ARGUMENT, "more than %d tables of routes", MOUNTS_MAX);
-    s->mounts[s->n_mounts++] = (mount){ routes, n_routes, ud };
+    s->mounts[s->n_mounts++] = (fs_http_mount){ routes, n_routes, ud, admit };
     return FS_OK;
 }
 
@@ -480,20 +446,49 @@ static void set_url(fs_http_server *s, const struct sockaddr *address, int port)
         inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, text, sizeof text);
     else
         inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)address)->sin_addr, text, sizeof text);
-    snprintf(s->url, sizeof s->url, address->sa_family == AF_INET6 ? "http://[%s]:%d" : "http://%s:%d", text, port);
+    snprintf(s->url, sizeof s->url, address->sa_family == AF_INET6 ? "http%s://[%s]:%d" : "http%s://%s:%d", s->options.tls_cert ? "s" : "", text, port);
+}
+
+/* libmicrohttpd would only say that it cannot start. */
+static fs_status check_tls(const fs_http_options *o, fs_error *err)
+{
+    BIO *cert_text = BIO_new_mem_buf(o->tls_cert, -1), *key_text = BIO_new_mem_buf(o->tls_key ? o->tls_key : "", -1);
+    X509 *cert = cert_text ? PEM_read_bio_X509(cert_text, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key = key_text ? PEM_read_bio_PrivateKey(key_text, NULL, NULL, NULL) : NULL;
+    fs_status rc = FS_OK;
+
+    if (!cert || !key)
+        rc = fs_fail(err, FS_ERR_FORMAT, "the TLS %s is none in PEM", cert ? "key" : "certificate");
+    else if (X509_check_private_key(cert, key) != 1)
+        rc = fs_fail(err, FS_ERR_FORMAT, "the TLS key is not the certificate's");
+    EVP_PKEY_free(key);
+    X509_free(cert);
+    BIO_free(key_text);
+    BIO_free(cert_text);
+    return rc;
 }
 
 fs_status fs_http_server_start(fs_http_server *s, fs_error *err)
 {
     struct addrinfo *address = NULL;
     const union MHD_DaemonInfo *info;
+    struct MHD_OptionItem tls[4] = { { MHD_OPTION_END, 0, NULL } };
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
-    fs_status rc = address_of(s, &address, err);
+    fs_status rc = s->options.tls_cert ? check_tls(&s->options, err) : FS_OK;
 
+    if (!rc)
+        rc = address_of(s, &address, err);
     if (rc)
         return rc;
     if (address->ai_family == AF_INET6)
         flags |= MHD_USE_IPv6;
+    if (s->options.tls_cert) {
+        flags |= MHD_USE_TLS;
+        tls[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)s->options.tls_cert };
+        tls[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)s->options.tls_key };
+        tls[2] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" };
+        tls[3] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
+    }
     errno = 0;
     s->daemon = MHD_start_daemon(flags, (uint16_t)s->options.port, NULL, NULL, on_access, s,
                                  MHD_OPTION_SOCK_ADDR, address->ai_addr,
@@ -506,6 +501,7 @@ fs_status fs_http_server_start(fs_http_server *s, fs_error *err)
                                  MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->options.n_threads < 2 ? 2 : s->options.n_threads),
                                  MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u,
                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                                 MHD_OPTION_ARRAY, tls,
                                  MHD_OPTION_END);
     if (!s->daemon) {
         rc = fs_fail_errno(err, errno, "cannot listen at %s port %d", s->options.address ? s->options.address : "127.0.0.1", s->options.port);
@@ -554,18 +550,20 @@ void fs_http_server_stop(fs_http_server *s, double drain_seconds)
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
     while (s->n_requests > 0 && fs_seconds_now() < end) {
-        until = seconds_from_now(1);
+        until = fs_http_seconds_from_now(1);
         pthread_cond_timedwait(&s->left, &s->lock, &until);
     }
     s->aborting = true;
     while (!all_told_gone(s) || s->n_workers > 0) {
         pthread_cond_broadcast(&s->changed);
-        until = seconds_from_now(0.05);
+        pthread_cond_broadcast(&s->tick);
+        until = fs_http_seconds_from_now(0.05);
         pthread_cond_timedwait(&s->left, &s->lock, &until);
     }
     pthread_mutex_unlock(&s->lock);
     if (s->daemon)
         MHD_stop_daemon(s->daemon);
+    pthread_cond_destroy(&s->tick);
     pthread_cond_destroy(&s->left);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);

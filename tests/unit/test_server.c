@@ -1,5 +1,6 @@
 #include "unit.h"
 
+#include "base/clock.h"
 #include "net/http.h"
 
 #include <arpa/inet.h>
@@ -73,11 +74,32 @@ static void stream(void *ud, fs_http_request *r)
     (void)ud;
     memset(part, 'x', sizeof part);
     fs_http_stream_begin(r, 200, "text/plain");
-    for (size_t n = 0; n < LARGE; n += sizeof part)
+    for (size_t n = 0; n < (fs_http_query(r, "endless", 0) ? SIZE_MAX - sizeof part : LARGE); n += sizeof part)
         if (fs_http_stream_write(r, part, sizeof part, NULL) != FS_OK)
             return;
     if (fs_http_query(r, "broken", 0))
         fs_http_stream_break(r);
+}
+
+static void events(void *ud, fs_http_request *r)
+{
+    (void)ud;
+    fs_http_events_begin(r);
+    fs_http_event(r, NULL, FS_BYTES_LIT("one"), NULL);
+    usleep(1600000);
+    fs_http_event(r, "two", FS_BYTES_LIT("a\nb\r\nc\rd\n"), NULL);
+}
+
+/* Who says nothing is refused, who is known may send what the route allows, others 32 KiB. */
+static uint64_t admit(void *ud, fs_http_request *r, bool *ret_known)
+{
+    const char *who = fs_http_header(r, "X-Who");
+
+    (void)ud;
+    if (!who)
+        fs_http_reply(r, 401, NULL, "who?", 4);
+    *ret_known = who && strcmp(who, "known") == 0;
+    return *ret_known ? UINT64_MAX : 32 << 10;
 }
 
 static void nothing(void *ud, fs_http_request *r)
@@ -93,6 +115,8 @@ static const fs_http_route routes[] = {
     { "GET", "/file", file, NULL, 0, false },
     { "GET", "/stream", stream, NULL, 0, false },
     { "GET", "/nothing", nothing, NULL, 0, false },
+    { "GET", "/events", events, NULL, 0, false },
+    { "POST", "/large", body, NULL, 1 << 20, false },
 };
 
 static int connect_to(void)
@@ -138,17 +162,28 @@ static void expect(const char *request, const char *status, const char *contains
     fs_buf_done(&b);
 }
 
-static int setup(void **state)
+static int start_with(const fs_http_options *options)
 {
-    fs_http_options options = { .n_threads = 2 };
     fs_error err;
 
-    (void)state;
-    if (fs_http_server_new(&options, &server, &err) || fs_http_server_mount(server, routes, sizeof routes / sizeof *routes, NULL, &err) ||
+    if (fs_http_server_new(options, &server, &err) || fs_http_server_mount(server, routes, sizeof routes / sizeof *routes, NULL, admit, &err) ||
         fs_http_server_start(server, &err))
         return -1;
     port = atoi(strrchr(fs_http_server_url(server), ':') + 1);
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return start_with(&(fs_http_options){ .n_threads = 2 });
+}
+
+/* A server that loses its patience within a second. */
+static int setup_small(void **state)
+{
+    (void)state;
+    return start_with(&(fs_http_options){ .n_threads = 2, .n_workers_max = 2, .n_streams_max = 2, .patience_seconds = 1, .buffered_bytes_max = 200000, .keep_alive_seconds = 1 });
 }
 
 static int teardown(void **state)
@@ -358,8 +393,149 @@ static void stopping_drains(void **state)
     assert_int_equal(setup(NULL), 0);
 }
 
+/* ---- what clients can hold ---- */
+
+static void before_a_large_body_its_sender_is_looked_at(void **state)
+{
+    char text[80000];
+
+    (void)state;
+    expect("POST /large HTTP/1.1\r\nContent-Length: 16385\r\n" END, "401", "who?"); /* and no byte of it is waited for */
+    expect("POST /large HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" END, "401", "who?");
+    expect("POST /large HTTP/1.1\r\nX-Who: guest\r\nContent-Length: 32769\r\n" END, "413", "");
+    snprintf(text, sizeof text, "POST /large HTTP/1.1\r\nX-Who: guest\r\nContent-Length: 32768\r\n" END "%032768d", 7);
+    expect(text, "200", "00007");
+    snprintf(text, sizeof text, "POST /large HTTP/1.1\r\nX-Who: guest\r\nTransfer-Encoding: chunked\r\n" END "8001\r\n%032769d\r\n0\r\n\r\n", 7);
+    expect(text, "413", "");
+    snprintf(text, sizeof text, "POST /large HTTP/1.1\r\nX-Who: known\r\nContent-Length: 70000\r\n" END "%070000d", 7);
+    expect(text, "200", "00007");
+    snprintf(text, sizeof text, "POST /large HTTP/1.1\r\nX-Who: known\r\nTransfer-Encoding: chunked\r\n" END "11170\r\n%070000d\r\n0\r\n\r\n", 7);
+    expect(text, "200", "00007");
+    snprintf(text, sizeof text, "POST /large HTTP/1.1\r\nContent-Length: 16384\r\n" END "%016384d", 7);
+    expect(text, "200", "00007");
+}
+
+/* Sends a body but for its last byte. */
+static int send_most(const char *head, size_t n_bytes)
+{
+    int fd = connect_to();
+    char *text = calloc(1, n_bytes);
+
+    memset(text, 'x', n_bytes);
+    assert_int_equal(write(fd, head, strlen(head)), strlen(head));
+    for (size_t n = 0; n < n_bytes - 1;) {
+        ssize_t put = write(fd, text + n, n_bytes - 1 - n);
+        assert_true(put > 0);
+        n += (size_t)put;
+    }
+    free(text);
+    return fd;
+}
+
+static void bodies_in_memory_are_bounded_together(void **state)
+{
+    int fds[3];
+    fs_buf b;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) /* half is for those who are known */
+        fds[i] = send_most("POST /large HTTP/1.1\r\nX-Who: guest\r\nContent-Length: 32768\r\n" END, 32768);
+    usleep(200000);
+    expect("POST /large HTTP/1.1\r\nContent-Length: 3\r\n" END "abc", "200", "abc"); /* a small one fits */
+    {
+        int over = send_most("POST /large HTTP/1.1\r\nX-Who: guest\r\nContent-Length: 32768\r\n" END, 32768);
+        assert_int_equal(write(over, "x", 1), 1);
+        b = read_all(over);
+        assert_non_null(b.data);
+        assert_non_null(strstr(b.data, " 503 "));
+        assert_non_null(strstr(b.data, "Retry-After: 1\r\n"));
+        fs_buf_done(&b);
+    }
+    {
+        int known = send_most("POST /large HTTP/1.1\r\nX-Who: known\r\nContent-Length: 90000\r\n" END, 90000);
+        assert_int_equal(write(known, "x", 1), 1);
+        b = read_all(known);
+        assert_non_null(strstr(b.data, " 200 "));
+        fs_buf_done(&b);
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(write(fds[i], "x", 1), 1);
+        b = read_all(fds[i]);
+        assert_non_null(strstr(b.data, " 200 "));
+        fs_buf_done(&b);
+    }
+    { /* all of it is free again */
+        int known = send_most("POST /large HTTP/1.1\r\nX-Who: known\r\nContent-Length: 199000\r\n" END, 199000);
+        assert_int_equal(write(known, "x", 1), 1);
+        b = read_all(known);
+        assert_non_null(strstr(b.data, " 200 "));
+        fs_buf_done(&b);
+    }
+}
+
+static void slow_clients_hold_no_worker(void **state)
+{
+    static const char *const kinds[] = { "PUT /sink HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nabc", "GET /stream?endless=1 HTTP/1.1\r\nHost: x\r\n\r\n" };
+
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        int slow[8];
+        double begin = fs_seconds_now();
+        for (int i = 0; i < 8; i++) { /* more than there are places of both kinds */
+            slow[i] = connect_to();
+            assert_int_equal(write(slow[i], kinds[kind], strlen(kinds[kind])), strlen(kinds[kind]));
+        }
+        usleep(100000);
+        if (kind == 0) {
+            expect("GET /file HTTP/1.1\r\n" END, "206", "ELF");
+            assert_true(fs_seconds_now() - begin < 0.9);
+        }
+        /* and those that wait for a place get one, when the slow are broken off */
+        expect("PUT /sink HTTP/1.1\r\nContent-Length: 3\r\n" END "abc", "200", "all");
+        assert_true(fs_seconds_now() - begin < 15);
+        for (int i = 0; i < 8; i++)
+            close(slow[i]);
+    }
+}
+
+/* One byte now and then, of a body that is taken into memory: it is given up. */
+static void a_body_that_trickles_is_given_up(void **state)
+{
+    const char *head = "POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n";
+    int fd = connect_to();
+    double begin = fs_seconds_now();
+
+    (void)state;
+    assert_int_equal(write(fd, head, strlen(head)), strlen(head));
+    while (send(fd, "x", 1, MSG_NOSIGNAL) == 1 && fs_seconds_now() - begin < 10)
+        usleep(100000);
+    assert_true(fs_seconds_now() - begin < 5);
+    close(fd);
+}
+
+static void events_are_streamed_and_silence_is_commented(void **state)
+{
+    fs_buf b = ask("GET /events HTTP/1.1\r\n" END);
+    const char *one, *silence;
+
+    (void)state;
+    assert_non_null(strstr(b.data, "Content-Type: text/event-stream\r\n"));
+    one = strstr(b.data, "data: one\n\n");
+    assert_non_null(one);
+    silence = strstr(one, ":\n\n");
+    assert_non_null(silence);
+    assert_non_null(strstr(silence, "event: two\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \n\n"));
+    fs_buf_done(&b);
+}
+
 int main(void)
 {
+    const struct CMUnitTest small[] = {
+        cmocka_unit_test(bodies_in_memory_are_bounded_together),
+        cmocka_unit_test(slow_clients_hold_no_worker),
+        cmocka_unit_test(a_body_that_trickles_is_given_up),
+        cmocka_unit_test(events_are_streamed_and_silence_is_commented),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(routes_and_parameters),
         cmocka_unit_test(a_value_with_a_line_end_is_no_header),
@@ -371,7 +547,8 @@ int main(void)
         cmocka_unit_test(streams_arrive_whole),
         cmocka_unit_test(a_client_that_leaves_ends_its_stream),
         cmocka_unit_test(many_at_once),
+        cmocka_unit_test(before_a_large_body_its_sender_is_looked_at),
         cmocka_unit_test(stopping_drains),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, teardown) + cmocka_run_group_tests(small, setup_small, teardown);
 }
