@@ -25,7 +25,7 @@ MODULES  := base crypto $(if $(HUB),net) tensor kernels formats lineage $(if $(H
 # Of the program alone: the library has neither servers nor commands, and needs none of their packages.
 PROGRAM_MODULES := net hub cli
 PACKAGES := json-c libpcre2-8 libutf8proc libcrypto libsodium yaml-0.1 gmp mpfr
-PROGRAM_PACKAGES := libedit $(if $(HUB),libmicrohttpd libcurl libgit2 sqlite3 liblz4 libcmark-gfm)
+PROGRAM_PACKAGES := libedit $(if $(HUB),libmicrohttpd libcurl libgit2 sqlite3 liblz4 zlib libcmark-gfm)
 
 # No contraction anywhere, in gcc's or clang's intrinsics either: RN1 section 0. And no automatic vectoriser: gcc 12's
 # makes vfmaddsub of a*c - b*s beside b*c + a*s in spite of -ffp-contract=off. Kernels are vectorised by hand.

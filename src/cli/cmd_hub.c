@@ -16,11 +16,11 @@
 #define DRAIN_SECONDS 20
 
 static struct {
-    const char *data, *host, *url, *role, *name, *tls_cert, *tls_key;
+    const char *data, *host, *url, *role, *name, *refuse, *tls_cert, *tls_key;
     int port, n_threads;
     uint64_t multipart_bytes;
     bool admin, quiet;
-} opt = { .host = "127.0.0.1", .port = 8080, .role = "write", .name = "token" };
+} opt = { .host = "127.0.0.1", .port = 8080, .role = "write", .name = "token", .refuse = "none" };
 
 #define DATA FS_OPT_STR("data", 'd', opt.data, "FOLDER", "where the hub keeps everything")
 
@@ -33,6 +33,7 @@ static const fs_option serve_options[] = {
     FS_OPT_STR("tls-key", 0, opt.tls_key, "FILE", "the key of --tls-cert in PEM"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads that move bytes (default: one a usable CPU)"),
     FS_OPT_SIZE("multipart", 0, opt.multipart_bytes, "SIZE", "larger files are uploaded in parts of this size (default 2 GiB)"),
+    FS_OPT_STR("refuse", 0, opt.refuse, "none|unsafe|suspicious|pickles", "files that are not taken: pickles that import what is dangerous, or what nobody judged, or all (default none)"),
     FS_OPT_FLAG("quiet", 'q', opt.quiet, "no line a request"),
     FS_OPT_END
 };
@@ -140,6 +141,7 @@ static fs_status serve(const fs_args *args, fs_error *err)
     pthread_sigmask(SIG_BLOCK, &stops, NULL); /* threads inherit it; sigwait below takes them */
     signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, 4); /* a heap for every worker would keep what each once had at its most */
+    fs_hub_refuse_read(opt.refuse, &hub_options.refuse);
     rc = read_tls(&cert, &key, &options, err);
     if (!rc)
         rc = open_hub(&hub_options, &hub, err);
@@ -442,13 +444,15 @@ const fs_command fs_command_hub_routes = {
 static fs_status receive(const fs_args *args, fs_error *err)
 {
     const char *repo = getenv("FARSEEK_HUB_REPO"), *pusher = getenv("FARSEEK_HUB_USER"), *writer = getenv("FARSEEK_HUB_WRITER");
+    const char *refuse = getenv("FARSEEK_HUB_REFUSE");
+    fs_hub_options hub_options = { .refuse = refuse ? (fs_hub_refuse)strtol(refuse, NULL, 10) : FS_HUB_REFUSE_NONE };
     fs_hub *hub = NULL;
     fs_status rc;
 
     (void)args;
     if (!repo || !pusher || !writer)
         return fs_fail(err, FS_ERR_ARGUMENT, "this is for git, when something is pushed to the hub");
-    rc = open_hub(NULL, &hub, err);
+    rc = open_hub(&hub_options, &hub, err);
     if (!rc)
         rc = fs_hub_pre_receive(hub, strtoll(repo, NULL, 10), strtoll(pusher, NULL, 10), strcmp(writer, "1") == 0, stdin, err);
     fs_hub_close(hub);

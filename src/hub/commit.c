@@ -132,6 +132,7 @@ typedef struct commit_job {
     fs_hub_call *c;
     fs_hub_edits edits;
     fs_hub_objects written;
+    fs_hub_scans scans;
     char **lfs_paths;
     size_t n_lfs, lfs_capacity;
     bool has_header, sets_attributes;
@@ -173,9 +174,19 @@ static fs_status on_header(commit_job *j, struct json_object *value, fs_error *e
     return rc;
 }
 
+/* Looked at already: is it taken? */
+static fs_status take(commit_job *j, const char *path, fs_hub_scan *s, fs_error *err)
+{
+    fs_status rc = fs_hub_scan_refuse(j->c->hub, s, path, err);
+
+    fs_hub_scan_done(s);
+    return rc;
+}
+
 static fs_status on_file(commit_job *j, const char *path, struct json_object *value, fs_bytes content, fs_error *err)
 {
     char encoding[16];
+    fs_hub_scan scan;
     git_oid oid;
     fs_status rc = copy_text(value, "encoding", encoding, sizeof encoding, err);
 
@@ -183,6 +194,10 @@ static fs_status on_file(commit_job *j, const char *path, struct json_object *va
         rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' has no content in base64", path);
     if (!rc)
         rc = fs_hub_git_write(j->c->git, GIT_OBJECT_BLOB, content.data, content.n_bytes, &j->written, &oid, err);
+    if (!rc)
+        rc = fs_hub_scan_bytes(j->c->db, &oid, content, path, &j->scans, &scan, err);
+    if (!rc)
+        rc = take(j, path, &scan, err);
     j->sets_attributes = j->sets_attributes || strcmp(path, ".gitattributes") == 0;
     return rc ? rc : fs_hub_edits_add(&j->edits, path, false, &oid, err);
 }
@@ -194,6 +209,7 @@ static fs_status on_lfs_file(commit_job *j, const char *path, struct json_object
     uint64_t n = 0;
     bool held = false;
     fs_buf pointer = { 0 };
+    fs_hub_scan scan;
     git_oid oid;
     fs_status rc = copy_text(value, "oid", sha256, sizeof sha256, err);
 
@@ -209,6 +225,10 @@ static fs_status on_lfs_file(commit_job *j, const char *path, struct json_object
         rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' points to %s, which was not uploaded to this repository", path, sha256);
     if (!rc && size >= 0 && (uint64_t)size != n)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' says %lld bytes, its object has %llu", path, (long long)size, (unsigned long long)n);
+    if (!rc)
+        rc = fs_hub_scan_object(j->c->hub, j->c->db, sha256, path, &j->scans, &scan, err);
+    if (!rc)
+        rc = take(j, path, &scan, err);
     if (!rc)
         rc = fs_hub_pointer_write(&pointer, sha256, n, err);
     if (!rc)
@@ -264,6 +284,7 @@ static void job_done(commit_job *j)
     free(j->lfs_paths);
     fs_hub_edits_done(&j->edits);
     fs_hub_objects_done(&j->written);
+    fs_hub_scans_done(&j->scans);
     fs_buf_done(&j->message);
 }
 
@@ -289,6 +310,8 @@ static bool read_lines(commit_job *j)
     free(buf);
     if (!rc && !j->has_header)
         rc = fs_fail(&c->err, FS_ERR_FORMAT, "a commit needs a header");
+    if (!rc)
+        rc = fs_hub_scans_keep(c->db, &j->scans, &c->err);
     return !fs_hub_failed(c, rc);
 }
 

@@ -75,6 +75,8 @@ static const char *const versions[] = {
     "CREATE TABLE sessions(hash BLOB PRIMARY KEY, token INTEGER NOT NULL REFERENCES tokens ON DELETE CASCADE, created_ms INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE INDEX sessions_token ON sessions(token);"
     "ALTER TABLE repos ADD COLUMN description TEXT;",
+    ("CREATE TABLE scans(key BLOB NOT NULL, kind TEXT NOT NULL, level INTEGER NOT NULL, message TEXT NOT NULL, imports TEXT, version INTEGER NOT NULL,"
+     " scanned_ms INTEGER NOT NULL, PRIMARY KEY(key, kind)) WITHOUT ROWID;"),
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -17,11 +17,17 @@
 
 typedef struct fs_hub fs_hub;
 
+/* Which files are not taken: what imports something dangerous, what nobody judged too, any pickle too. */
+typedef enum fs_hub_refuse { FS_HUB_REFUSE_NONE, FS_HUB_REFUSE_UNSAFE, FS_HUB_REFUSE_SUSPICIOUS, FS_HUB_REFUSE_PICKLES } fs_hub_refuse;
+/* "none", "unsafe", "suspicious", "pickles"; false: another word. */
+bool fs_hub_refuse_read(const char *word, fs_hub_refuse *ret);
+
 typedef struct fs_hub_options {
     const char *url;               /* how clients reach it; NULL: what each request's Host says */
     const char *program;           /* this executable, for git's hooks; NULL: pushes are refused */
     uint64_t multipart_bytes;      /* files from this size on are uploaded in parts of as many bytes; 0: 2 GiB */
     uint64_t regular_bytes_max;    /* of a file that git itself holds; 0: 10 MiB */
+    fs_hub_refuse refuse;
 } fs_hub_options;
 
 /* Opens DATA, making what is missing. Several processes may have it open. */

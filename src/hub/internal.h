@@ -5,6 +5,7 @@
 #include "hub/db.h"
 #include "hub/emit.h"
 #include "hub/hub.h"
+#include "hub/scan.h"
 
 #include <git2.h>
 #include <pthread.h>
@@ -281,6 +282,37 @@ fs_status fs_hub_file_read(git_repository *git, const git_oid *oid, fs_hub_file 
 /* Whether .gitattributes' text sends path to LFS. */
 bool fs_hub_attributes_lfs(fs_bytes text, const char *path);
 extern const char fs_hub_attributes_default[];
+
+/* ---- scans.c: what files do to whoever loads them ---- */
+
+typedef struct fs_hub_scan {
+    uint8_t key[32]; /* of the content: a large file's SHA-256, or git's id */
+    size_t n_key;
+    const char *kind;
+    fs_scan_level level;
+    bool is_pickle;
+    char message[300];
+    char *imports; /* of pickles, JSON */
+} fs_hub_scan;
+
+/* Kept together when they are many: a commit's. */
+typedef struct fs_hub_scans {
+    fs_hub_scan *items;
+    size_t n, capacity;
+} fs_hub_scans;
+
+/* Looks at a file, once a content; batch NULL: and keeps it at once. With fs_hub_scan_done. */
+fs_status fs_hub_scan_bytes(sqlite3 *db, const git_oid *oid, fs_bytes content, const char *path, fs_hub_scans *batch, fs_hub_scan *ret, fs_error *err);
+fs_status fs_hub_scan_object(const fs_hub *h, sqlite3 *db, const char *sha256, const char *path, fs_hub_scans *batch, fs_hub_scan *ret, fs_error *err);
+fs_status fs_hub_scan_file(const fs_hub *h, sqlite3 *db, git_repository *git, const fs_hub_file *f, const char *path, fs_hub_scans *batch, fs_hub_scan *ret, fs_error *err);
+void fs_hub_scan_done(fs_hub_scan *s);
+fs_status fs_hub_scans_keep(sqlite3 *db, fs_hub_scans *batch, fs_error *err);
+void fs_hub_scans_done(fs_hub_scans *batch);
+/* Whether this hub takes such a file. */
+fs_status fs_hub_scan_refuse(const fs_hub *h, const fs_hub_scan *s, const char *path, fs_error *err);
+void fs_hub_emit_scan(fs_emit *e, const fs_hub_scan *s);
+/* securityRepoStatus: every file of the commit that is not safe. */
+fs_status fs_hub_emit_security(fs_hub_call *c, fs_emit *e, const git_oid *commit, fs_error *err);
 
 /* ---- resolve.c ---- */
 

@@ -199,6 +199,14 @@ static fs_status emit_item(fs_hub_call *c, fs_emit *e, const item *x, bool expan
     fs_emit_str(e, "path", x->path);
     if (!rc && expand && x->found)
         rc = emit_last(git, e, &x->last, err);
+    if (!rc && expand && x->type == GIT_OBJECT_BLOB) {
+        fs_hub_scan scan;
+        rc = fs_hub_scan_file(c->hub, c->db, git, &f, x->path, NULL, &scan, err);
+        if (!rc) {
+            fs_hub_emit_scan(e, &scan);
+            fs_hub_scan_done(&scan);
+        }
+    }
     fs_emit_end(e, '}');
     return rc ? rc : e->rc;
 }

@@ -15,6 +15,7 @@ typedef struct push {
     bool writer;
     fs_buf command; /* git rev-list ... */
     bool any;
+    fs_hub_scans scans;
 } push;
 
 static bool is_oid(const char *text)
@@ -70,6 +71,7 @@ static fs_status check_object(push *p, const char *hex, const char *path, fs_err
     git_oid oid;
     size_t n = 0;
     fs_hub_file f;
+    fs_hub_scan scan;
     uint64_t n_held = 0;
     bool held = false;
     fs_status rc = FS_OK;
@@ -91,6 +93,12 @@ static fs_status check_object(push *p, const char *hex, const char *path, fs_err
         rc = fs_hub_object_of(p->hub, p->db, p->repo, f.sha256, &held, &n_held, err);
     if (!rc && f.lfs && (!held || n_held != f.n_bytes))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%.200s' points to %s, which was not uploaded (git lfs push)", path, f.sha256);
+    if (!rc)
+        rc = fs_hub_scan_file(p->hub, p->db, p->git, &f, path, &p->scans, &scan, err);
+    if (!rc) {
+        rc = fs_hub_scan_refuse(p->hub, &scan, path, err);
+        fs_hub_scan_done(&scan);
+    }
     return rc;
 }
 
@@ -142,6 +150,9 @@ fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer,
     }
     if (!rc && p.any)
         rc = check_objects(&p, err);
+    if (!rc)
+        rc = fs_hub_scans_keep(p.db, &p.scans, err);
+    fs_hub_scans_done(&p.scans);
     fs_buf_done(&p.command);
     git_repository_free(p.git);
     fs_db_give(h->db, p.db);

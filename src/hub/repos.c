@@ -385,6 +385,8 @@ void fs_hub_repo_info(fs_hub_call *c)
     fs_emit_int(&e, "usedStorage", used);
     if (!fs_http_query(c->http, "expand", 0) || expands(c, "siblings"))
         emit_siblings(c, &e, &commit);
+    if (asks(c, "securityStatus") && fs_hub_failed(c, fs_hub_emit_security(c, &e, &commit, &c->err)))
+        goto out;
     fs_emit_end(&e, '}');
     fs_hub_reply(c, 200, &e);
 out:

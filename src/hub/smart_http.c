@@ -73,6 +73,7 @@ static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *servi
     fs_hub_words_add(env, "FARSEEK_HUB_DATA=%s", c->hub->data);
     fs_hub_words_add(env, "FARSEEK_HUB_REPO=%lld", (long long)c->repo.id);
     fs_hub_words_add(env, "FARSEEK_HUB_USER=%lld", (long long)c->user.id);
+    fs_hub_words_add(env, "FARSEEK_HUB_REFUSE=%d", (int)c->hub->options.refuse);
     fs_hub_words_add(env, "FARSEEK_HUB_WRITER=%d", c->right >= FS_HUB_WRITE);
 }
 

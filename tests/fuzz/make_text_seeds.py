@@ -1,7 +1,12 @@
 #!/usr/bin/env python3
-"""Writes tests/fuzz/corpus/{tokenizer_json,encode,tool_parser}: small right files for the fuzzers to start from, out of tests/vectors.
+"""Writes tests/fuzz/corpus/{tokenizer_json,encode,tool_parser,pickle}: small right files for the fuzzers to start from, out of tests/vectors.
 The output is committed; run this again when the reader knows more."""
+import collections
+import fractions
+import io
 import json
+import pickle
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -47,3 +52,14 @@ for i, answer in enumerate(ANSWERS):
     (HERE / f"corpus/tool_parser/{i}").write_bytes(bytes([i, 7]) + answer.encode())
     thinking = next(k for k in range(64, 128) if k % len(ANSWERS) == i)
     (HERE / f"corpus/tool_parser/{i}_thinking").write_bytes(bytes([thinking, 7]) + ("<think>\n" * (i in (1, 4)) + "r\n</think>\n\n" + answer).encode())
+
+# Every protocol's opcodes, one pickle after another, and zips with pickles in them.
+(HERE / "corpus/pickle").mkdir(parents=True, exist_ok=True)
+VALUE = [collections.OrderedDict(a=[1, -2, 300, 70000, 1 << 70, 1.5, None, True, "s", "\xe9", b"b", bytearray(b"c")]), {1: (2,)}, (), {3}, frozenset((4, 5, 6, 7)), fractions.Fraction(1, 2), len]
+for protocol in range(6):
+    (HERE / f"corpus/pickle/{protocol}").write_bytes(pickle.dumps(VALUE, protocol) + pickle.dumps({}, protocol))
+for name, how in (("stored", zipfile.ZIP_STORED), ("deflated", zipfile.ZIP_DEFLATED)):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", how) as z:
+        z.writestr(zipfile.ZipInfo("a/data.pkl"), pickle.dumps(VALUE, 2), how)
+    (HERE / f"corpus/pickle/{name}.zip").write_bytes(out.getvalue())
