@@ -355,6 +355,9 @@ void fs_hub_xet_headers(fs_hub_call *c, const char *rev, const char *sha256);
 typedef fs_status fs_hub_walk_fn(void *ud, const char *path, const git_oid *oid, git_object_t type, fs_error *err);
 fs_status fs_hub_walk(git_repository *git, const git_oid *tree, const char *prefix, bool recursive, fs_hub_walk_fn *fn, void *ud, fs_error *err);
 
+/* Whether path is the same in both trees; NULL: an empty one. */
+bool fs_hub_same_entry(git_tree *a, git_tree *b, const char *path);
+
 /* ---- handlers, one for each route in routes.c ---- */
 #define FS_HUB_HANDLERS(X) \
     X(whoami) X(user_overview) X(org_overview) X(org_members) \

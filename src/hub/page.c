@@ -40,7 +40,7 @@ const char fs_page_style[] =
     "textarea{min-height:7rem;resize:vertical}form.inline{display:inline-block;margin:.1rem .4rem .1rem 0}button{cursor:pointer}"
     "button.main{background:var(--accent);border-color:var(--accent);color:var(--ground);font-weight:600}button.danger{border-color:var(--bad);color:var(--bad)}"
     "summary{cursor:pointer;color:var(--accent);padding:.2rem 0}.note{border:1px solid var(--good);border-radius:8px;padding:.2rem 1rem;margin:1rem 0;overflow-wrap:anywhere}"
-    ".meta{display:flex;gap:.75rem;align-items:center;margin:.5rem 0}time{white-space:nowrap}section.danger{border:1px solid var(--bad);border-radius:8px;padding:0 1rem;margin:1.5rem 0}"
+    "form.filters{display:flex;gap:.5rem;flex-wrap:wrap;margin:.5rem 0}form.filters select{max-width:11rem}.meta{display:flex;gap:.75rem;align-items:center;margin:.5rem 0}time{white-space:nowrap}section.danger{border:1px solid var(--bad);border-radius:8px;padding:0 1rem;margin:1.5rem 0}"
     "footer{border-top:1px solid var(--line);margin-top:2rem;color:var(--soft);font-size:.85rem}";
 
 /* ---- what is put ---- */

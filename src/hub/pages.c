@@ -1,13 +1,8 @@
-/* What the pages share, and the lists. Pages show nothing that the API would not, and work without scripts. */
+/* What the pages share. Pages show nothing that the API would not, and work without scripts. */
 #include "hub/page.h"
 
-#include "net/url.h"
-
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define LIST_MAX 30
 
 /* ---- pieces ---- */
 
@@ -122,106 +117,4 @@ void fs_hub_page_style(fs_hub_call *c)
     c->replied = true;
     fs_http_reply_header(c->http, "Cache-Control", "max-age=300");
     fs_http_reply(c->http, 200, "text/css; charset=utf-8", fs_page_style, strlen(fs_page_style));
-}
-
-/* ---- lists ---- */
-
-/* The same list, another page. */
-static void put_turn(fs_page *p, const char *rel, int64_t page, const char *search, const char *filter, const char *text)
-{
-    fs_page_put(p, "<a rel=\"%s\" href=\"?p=%" PRId64 "&amp;search=", rel, page);
-    fs_page_word(p, search ? search : "");
-    fs_page_put(p, "&amp;filter=");
-    fs_page_word(p, filter ? filter : "");
-    fs_page_put(p, "\">%s</a> ", text);
-}
-
-static void list(fs_hub_call *c, const char *type, const char *owner)
-{
-    const char *search = fs_http_query(c->http, "search", 0), *filter = fs_http_query(c->http, "filter", 0), *page_text = fs_http_query(c->http, "p", 0);
-    int64_t page = page_text ? strtoll(page_text, NULL, 10) : 0, n = 0;
-    sqlite3_stmt *st = NULL;
-    fs_page p = { .rc = FS_OK };
-
-    c->is_page = true;
-    if (page < 0 || page > 1000000)
-        page = 0;
-    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err,
-                                     "SELECT " FS_HUB_REPO_COLUMNS ", r.description" FS_HUB_REPO_TABLES "WHERE (?1 IS NULL OR r.type = ?1) AND (?2 IS NULL OR a.name = ?2) AND (?3 IS NULL OR instr(lower(a.name"
-                                     " || '/' || r.name), lower(?3)) > 0) AND (?4 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = ?4 AND t.repo = r.id))"
-                                     " AND (NOT r.disabled OR ?5) AND (NOT r.private OR ?5 OR " FS_HUB_REPO_IS_OF("?6") ")"
-                                     " ORDER BY r.modified_ms DESC, r.id DESC LIMIT ?7 OFFSET ?8",
-                                     "ssssiiii", type, owner, search && *search ? search : NULL, filter && *filter ? filter : NULL, (int64_t)c->user.is_admin, c->user.id,
-                                     (int64_t)LIST_MAX + 1, page * LIST_MAX)))
-        return;
-    fs_page_begin(&p, c, owner ? owner : type ? type : "Hub");
-    fs_page_put(&p, "<h1>");
-    fs_page_text(&p, owner ? owner : strcmp(type, "models") == 0 ? "Models" : strcmp(type, "datasets") == 0 ? "Datasets" : "Spaces");
-    fs_page_put(&p, "</h1>");
-    if (filter && *filter) {
-        fs_page_put(&p, "<p>tagged <a class=\"tag\" href=\"?\">");
-        fs_page_text(&p, filter);
-        fs_page_put(&p, " &times;</a></p>");
-    }
-    fs_page_put(&p, "<ul class=\"list\">");
-    while (fs_db_next(st) && n++ < LIST_MAX) {
-        fs_hub_repo r;
-        fs_hub_repo_read(st, &r);
-        fs_page_put(&p, "<li><a href=\"");
-        fs_page_repo_link(&p, &r);
-        fs_page_put(&p, "\">");
-        fs_page_text(&p, r.owner_name);
-        fs_page_put(&p, "/");
-        fs_page_text(&p, r.name);
-        fs_page_put(&p, "</a>");
-        fs_page_states(&p, &r);
-        if (*fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4)) {
-            fs_page_put(&p, "<br>");
-            fs_page_text(&p, fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4));
-        }
-        fs_page_put(&p, "<br><span class=\"soft\">%.*s%schanged ", owner ? (int)strlen(r.type) - 1 : 0, r.type, owner ? " &middot; " : "");
-        fs_page_date(&p, r.modified_ms);
-        fs_page_put(&p, " &middot; %" PRId64 " likes</span> ", r.likes);
-        fs_page_tags(&p, fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 3));
-        fs_page_put(&p, "</li>");
-    }
-    fs_page_put(&p, "</ul>");
-    if (n == 0)
-        fs_page_put(&p, "<p class=\"soft\">Nothing here%s.</p>", page ? " any more" : " yet");
-    if (page)
-        put_turn(&p, "prev", page - 1, search, filter, "newer");
-    if (n > LIST_MAX)
-        put_turn(&p, "next", page + 1, search, filter, "older");
-    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
-        fs_page_end(&p, c, 200);
-    fs_buf_done(&p.out);
-}
-
-void fs_hub_page_models(fs_hub_call *c)
-{
-    list(c, "models", NULL);
-}
-
-void fs_hub_page_datasets(fs_hub_call *c)
-{
-    list(c, "datasets", NULL);
-}
-
-void fs_hub_page_spaces(fs_hub_call *c)
-{
-    list(c, "spaces", NULL);
-}
-
-void fs_hub_page_owner(fs_hub_call *c)
-{
-    int64_t id = 0;
-    bool found = false;
-
-    c->is_page = true;
-    if (fs_hub_failed(c, fs_db_int(c->db, &id, &found, &c->err, "SELECT id FROM accounts WHERE name = ?", "s", fs_http_param(c->http, 0))))
-        return;
-    if (found)
-        list(c, NULL, fs_http_param(c->http, 0));
-    else
-        fs_hub_not_here(c);
 }

@@ -11,7 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define TENSORS_MAX 2000
+#define TENSORS_MAX         2000
+#define METADATA_HEADER_MAX ((uint64_t)8 << 20)
 #define SHOWN_BYTES ((size_t)512 << 10)
 
 static void put_tensor(fs_page *p, const fs_tensor *t)
@@ -26,10 +27,77 @@ static void put_tensor(fs_page *p, const fs_tensor *t)
     fs_page_put(p, "</td></tr>");
 }
 
-static void put_tensor_head(fs_page *p, size_t n)
+/* The i-th tensor of a file. */
+typedef const fs_tensor *tensor_at(const void *file, size_t i);
+
+static const fs_tensor *safetensors_at(const void *file, size_t i)
 {
+    return fs_safetensors_tensor_at(file, i);
+}
+
+static const fs_tensor *gguf_at(const void *file, size_t i)
+{
+    return fs_gguf_tensor_at(file, i);
+}
+
+/* How many numbers there are, and of which types. */
+static void put_sum(fs_page *p, const void *file, size_t n, tensor_at *at)
+{
+    uint64_t counts[FS_DTYPE_END] = { 0 }, bytes[FS_DTYPE_END] = { 0 }, all = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const fs_tensor *t = at(file, i);
+        uint64_t k = 1;
+        for (int d = 0; d < t->n_dims; d++)
+            k *= t->dims[d]; /* within the file, which the reader made sure of */
+        counts[t->dtype] += k;
+        bytes[t->dtype] += t->n_bytes;
+        all += k;
+    }
+    fs_page_put(p, "<p>%" PRIu64 " parameters", all);
+    for (int d = 0; d < FS_DTYPE_END; d++)
+        if (counts[d]) {
+            fs_page_put(p, " &middot; %s: %" PRIu64 ", ", fs_dtype_get((fs_dtype)d)->name, counts[d]);
+            fs_page_size(p, bytes[d]);
+        }
+    fs_page_put(p, "</p>");
+}
+
+static void put_tensor_head(fs_page *p, const void *file, size_t n, tensor_at *at)
+{
+    put_sum(p, file, n, at);
     fs_page_put(p, "<h2>%zu tensors</h2>%s<div class=\"wide\"><table><tr><th>name</th><th>type</th><th>shape</th><th class=\"n\">size</th></tr>", n,
                 n > TENSORS_MAX ? "<p class=\"soft\">The first of them:</p>" : "");
+}
+
+/* "__metadata__" of a safetensors file that was opened: its header is whole. */
+static void put_metadata(fs_page *p, fs_bytes bytes)
+{
+    struct json_object *header = NULL, *metadata;
+    uint64_t n = 0;
+    size_t n_shown = 0;
+
+    for (int i = 7; i >= 0; i--)
+        n = n << 8 | bytes.data[i];
+    if (n > METADATA_HEADER_MAX || fs_json_parse((fs_bytes){ bytes.data + 8, n }, "the header", &header, NULL) != FS_OK)
+        return;
+    metadata = fs_json_member(header, "__metadata__");
+    if (metadata && json_object_is_type(metadata, json_type_object) && json_object_object_length(metadata) > 0) {
+        fs_page_put(p, "<h2>Metadata</h2><div class=\"wide\"><table>");
+        json_object_object_foreach(metadata, key, value)
+        {
+            const char *text = json_object_is_type(value, json_type_string) ? json_object_get_string(value) : "";
+            if (n_shown++ == TENSORS_MAX)
+                break;
+            fs_page_put(p, "<tr><td class=\"name\">");
+            fs_page_text(p, key);
+            fs_page_put(p, "</td><td class=\"name\">");
+            fs_page_bytes(p, (fs_bytes){ (const uint8_t *)text, strnlen(text, 400) });
+            fs_page_put(p, "</td></tr>");
+        }
+        fs_page_put(p, "</table></div>");
+    }
+    json_object_put(header);
 }
 
 static void put_safetensors(fs_page *p, fs_bytes bytes)
@@ -43,7 +111,8 @@ static void put_safetensors(fs_page *p, fs_bytes bytes)
         fs_page_put(p, "</p>");
         return;
     }
-    put_tensor_head(p, fs_safetensors_n_tensors(s));
+    put_metadata(p, bytes);
+    put_tensor_head(p, s, fs_safetensors_n_tensors(s), safetensors_at);
     for (size_t i = 0; i < fs_safetensors_n_tensors(s) && i < TENSORS_MAX; i++)
         put_tensor(p, fs_safetensors_tensor_at(s, i));
     fs_page_put(p, "</table></div>");
@@ -89,7 +158,7 @@ static void put_gguf(fs_page *p, fs_bytes bytes)
     for (size_t i = 0; i < fs_gguf_n_values(g) && i < TENSORS_MAX; i++)
         put_value(p, g, fs_gguf_value_at(g, i));
     fs_page_put(p, "</table></div>");
-    put_tensor_head(p, fs_gguf_n_tensors(g));
+    put_tensor_head(p, g, fs_gguf_n_tensors(g), gguf_at);
     for (size_t i = 0; i < fs_gguf_n_tensors(g) && i < TENSORS_MAX; i++)
         put_tensor(p, fs_gguf_tensor_at(g, i));
     fs_page_put(p, "</table></div>");
@@ -179,7 +248,13 @@ void fs_hub_page_blob(fs_hub_call *c)
     fs_page_word(&p, rev);
     fs_page_put(&p, "/");
     fs_page_path(&p, path);
-    fs_page_put(&p, "\">download</a></p>");
+    fs_page_put(&p, "\">download</a> &middot; <a href=\"");
+    fs_page_repo_link(&p, &c->repo);
+    fs_page_put(&p, "/commits/");
+    fs_page_word(&p, rev);
+    fs_page_put(&p, "/");
+    fs_page_path(&p, path);
+    fs_page_put(&p, "\">history</a></p>");
     if (f.lfs)
         put_large(&p, c, rev, path, &f);
     else

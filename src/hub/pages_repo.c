@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define COMMITS_MAX 50
+#define HISTORY_MAX 100000 /* commits looked through for a page */
 
 /* ---- a card ---- */
 
@@ -62,6 +63,32 @@ static void put_card(fs_page *p, fs_hub_call *c, const git_oid *tree)
     git_blob_free(blob);
 }
 
+/* Of a copy: how its last try went. */
+static fs_status put_mirror(fs_page *p, fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, &c->err, "SELECT coalesce(done_ms, 0), coalesce(tried_ms, 0), coalesce(failure, '') FROM mirrors WHERE repo = ?", "i", c->repo.id);
+
+    if (rc)
+        return rc;
+    if (fs_db_next(st)) {
+        fs_page_put(p, "<p class=\"soft\">A copy from ");
+        fs_page_text(p, c->repo.mirror);
+        fs_page_put(p, sqlite3_column_int64(st, 0) ? ", the same as there at " : ", not whole yet");
+        if (sqlite3_column_int64(st, 0))
+            fs_page_date(p, sqlite3_column_int64(st, 0));
+        fs_page_put(p, ".</p>");
+        if (*fs_db_text(st, 2)) {
+            fs_page_put(p, "<p class=\"bad\">The last try, at ");
+            fs_page_date(p, sqlite3_column_int64(st, 1));
+            fs_page_put(p, ", failed: ");
+            fs_page_text(p, fs_db_text(st, 2));
+            fs_page_put(p, "</p>");
+        }
+    }
+    return fs_db_end(st, &c->err);
+}
+
 void fs_hub_page_repo(fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
@@ -87,6 +114,8 @@ void fs_hub_page_repo(fs_hub_call *c)
         fs_page_text(&p, description);
         fs_page_put(&p, "</p>");
     }
+    if (*c->repo.mirror && fs_hub_failed(c, put_mirror(&p, c)))
+        goto out;
     fs_page_put(&p, "<pre><code>HF_ENDPOINT=");
     fs_page_text(&p, c->base);
     fs_page_put(&p, " farseek pull ");
@@ -102,6 +131,7 @@ void fs_hub_page_repo(fs_hub_call *c)
         fs_page_put(&p, "<p>Its owner decides who may read it.</p>");
     fs_page_end(&p, c, 200);
 out:
+    fs_buf_done(&p.out);
     free(tags);
     free(description);
 }
@@ -233,53 +263,97 @@ out:
 
 /* ---- history ---- */
 
+/* Whether a commit changed what is at path: it differs from what every parent has there. */
+static bool touches(const git_commit *commit, const char *path)
+{
+    git_tree *tree = NULL, *before = NULL;
+    git_commit *parent = NULL;
+    bool differs = false;
+
+    if (git_commit_tree(&tree, commit) != 0)
+        return false;
+    if (git_commit_parentcount(commit) == 0)
+        differs = !fs_hub_same_entry(tree, NULL, path);
+    for (unsigned i = 0; i < git_commit_parentcount(commit) && (i == 0 || differs); i++) {
+        differs = git_commit_parent(&parent, commit, i) == 0 && git_commit_tree(&before, parent) == 0 && !fs_hub_same_entry(tree, before, path);
+        git_tree_free(before);
+        git_commit_free(parent);
+        before = NULL;
+        parent = NULL;
+    }
+    git_tree_free(tree);
+    return differs;
+}
+
+static void put_commit(fs_page *p, const fs_hub_call *c, const git_commit *commit, const char *path)
+{
+    char hex[GIT_OID_HEXSZ + 1];
+
+    git_oid_tostr(hex, sizeof hex, git_commit_id(commit));
+    fs_page_put(p, "<li>");
+    fs_page_text(p, git_commit_summary((git_commit *)commit) ? git_commit_summary((git_commit *)commit) : "");
+    fs_page_put(p, "<br><span class=\"soft\"><a href=\"");
+    fs_page_repo_link(p, &c->repo);
+    fs_page_put(p, "/%s/%s", *path ? "blob" : "tree", hex);
+    if (*path) {
+        fs_page_put(p, "/");
+        fs_page_path(p, path);
+    }
+    fs_page_put(p, "\"><code>%.12s</code></a> by ", hex);
+    fs_page_text(p, git_commit_author(commit)->name);
+    fs_page_put(p, ", ");
+    fs_page_date(p, fs_hub_commit_ms(commit));
+    fs_page_put(p, "</span></li>");
+}
+
+/* The history of a revision, or of a file in it. */
 void fs_hub_page_commits(fs_hub_call *c)
 {
     const char *rev, *page_text = fs_http_query(c->http, "p", 0);
-    long page = page_text ? strtol(page_text, NULL, 10) : 0, n = 0;
+    long page = page_text ? strtol(page_text, NULL, 10) : 0, n = 0, n_seen = 0;
     fs_page p = { .rc = FS_OK };
     git_revwalk *walk = NULL;
     git_oid oid;
-    char id[220];
+    char id[220], *path = NULL;
 
-    if (!fs_page_need_repo(c, 1) || !fs_hub_need_open(c))
+    if (!fs_page_need_repo(c, 2) || !fs_hub_need_open(c) || !(path = fs_page_need_path(c)))
         return;
-    rev = fs_http_param(c->http, fs_http_n_params(c->http) - 1);
+    rev = fs_http_param(c->http, fs_http_n_params(c->http) - 2);
     if (page < 0 || page > 1000000)
         page = 0;
     if (!fs_hub_need_rev(c, rev, &oid, NULL))
-        return;
+        goto out;
     if (git_revwalk_new(&walk, c->git) != 0 || git_revwalk_sorting(walk, GIT_SORT_TOPOLOGICAL | GIT_SORT_TIME) != 0 || git_revwalk_push(walk, &oid) != 0) {
         fs_hub_failed(c, fs_hub_git_fail(&c->err, "cannot walk the history"));
-        git_revwalk_free(walk);
-        return;
+        goto out;
     }
     fs_page_repo_id(c, id);
     fs_page_begin(&p, c, id);
     fs_page_repo_head(&p, c, "History", NULL);
+    if (*path)
+        fs_page_way(&p, c, rev, path);
     fs_page_put(&p, "<ul class=\"list\">");
-    while (n <= (page + 1) * COMMITS_MAX && git_revwalk_next(&oid, walk) == 0) {
+    while (n <= (page + 1) * COMMITS_MAX && n_seen++ < HISTORY_MAX && git_revwalk_next(&oid, walk) == 0) {
         git_commit *commit = NULL;
-        char hex[GIT_OID_HEXSZ + 1];
-        if (n++ < page * COMMITS_MAX || n > (page + 1) * COMMITS_MAX || git_commit_lookup(&commit, c->git, &oid) != 0)
+        bool wanted = n >= page * COMMITS_MAX && n < (page + 1) * COMMITS_MAX;
+        if ((!wanted && !*path) || git_commit_lookup(&commit, c->git, &oid) != 0) {
+            n++;
             continue;
-        git_oid_tostr(hex, sizeof hex, &oid);
-        fs_page_put(&p, "<li>");
-        fs_page_text(&p, git_commit_summary(commit) ? git_commit_summary(commit) : "");
-        fs_page_put(&p, "<br><span class=\"soft\"><a href=\"");
-        fs_page_repo_link(&p, &c->repo);
-        fs_page_put(&p, "/tree/%s\"><code>%.12s</code></a> by ", hex, hex);
-        fs_page_text(&p, git_commit_author(commit)->name);
-        fs_page_put(&p, ", ");
-        fs_page_date(&p, fs_hub_commit_ms(commit));
-        fs_page_put(&p, "</span></li>");
+        }
+        if (!*path || touches(commit, path)) {
+            if (wanted)
+                put_commit(&p, c, commit, path);
+            n++;
+        }
         git_commit_free(commit);
     }
-    fs_page_put(&p, "</ul>");
+    fs_page_put(&p, "</ul>%s", n_seen > HISTORY_MAX ? "<p class=\"soft\">What is older was not looked through.</p>" : "");
     if (page)
         fs_page_put(&p, "<a rel=\"prev\" href=\"?p=%ld\">newer</a> ", page - 1);
     if (n > (page + 1) * COMMITS_MAX)
         fs_page_put(&p, "<a rel=\"next\" href=\"?p=%ld\">older</a>", page + 1);
     fs_page_end(&p, c, 200);
+out:
     git_revwalk_free(walk);
+    free(path);
 }

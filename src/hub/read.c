@@ -102,8 +102,7 @@ static void items_done(items *x)
     free(x->list);
 }
 
-/* Whether path is the same in both trees; tree NULL: empty. */
-static bool same_entry(git_tree *a, git_tree *b, const char *path)
+bool fs_hub_same_entry(git_tree *a, git_tree *b, const char *path)
 {
     git_tree_entry *x = NULL, *y = NULL;
     bool in_a = a && git_tree_entry_bypath(&x, a, path) == 0, in_b = b && git_tree_entry_bypath(&y, b, path) == 0;
@@ -130,7 +129,7 @@ static fs_status find_last(git_repository *git, const git_oid *from, items *x, f
             rc = fs_hub_git_fail(err, "cannot read a commit");
         if (!rc && (!before || !git_oid_equal(git_tree_id(tree), git_tree_id(before))))
             for (size_t i = 0; i < x->n; i++)
-                if (!x->list[i].found && (last || !same_entry(tree, before, x->list[i].path))) {
+                if (!x->list[i].found && (last || !fs_hub_same_entry(tree, before, x->list[i].path))) {
                     x->list[i].found = true;
                     x->list[i].last = *git_commit_id(commit);
                     left--;

@@ -129,6 +129,7 @@ def test_files(hub):
     assert "small.safetensors" in page(hub, "/admin/model/tree/main").text
     p = page(hub, "/admin/model/blob/main/small.safetensors")
     assert "model.embed_tokens.weight" in p.text and "BF16" in p.text and "×" in p.text
+    assert "parameters" in p.text and "format" in p.text
     assert "cannot be read" in page(hub, "/admin/model/blob/main/broken.gguf").text
     assert '<script>alert(5)</script>' in page(hub, "/admin/model/blob/main/sub/config.json").text
     for path in ("/admin/model/tree/main/nothing", "/admin/model/blob/main/sub", "/admin/model/blob/main/../x", "/admin/model/tree/nothing", "/admin/nothing", "/nobody", "/nobody/x",
@@ -159,6 +160,46 @@ def test_turning_pages_keeps_the_search(tmp_path):
     (newer,) = [a["href"] for t, a in second.elements if t == "a" and a.get("rel") == "prev"]
     assert page(hub, "/" + newer).text == first.text
     hub.stop()
+
+
+def test_filters_and_orders(tmp_path):
+    hub = Hub(tmp_path / "data")
+    for name, card in (("a", "license: mit\npipeline_tag: text-generation\nlibrary_name: farseek"), ("b", "license: mit\npipeline_tag: fill-mask"), ("c", f"license: '{HOSTILE}'\nlibrary_name: farseek"), ("d", "license: secret-license")):
+        hub.repo("admin/model-" + name, private=name == "d")
+        assert hub.commit("admin/model-" + name, {"README.md": f"---\n{card}\n---\n# {name}\n".encode()}).status == 200
+        hub.ask("GET", "/api/models/admin/model-" + name)
+    names = lambda query, token=None: re.findall("admin/model-([a-d])(?=<)", hub.ask("GET", "/" + query, token=token).body.decode())
+    assert names("") == ["c", "b", "a"] and names("", hub.token) == ["d", "c", "b", "a"]
+    assert names("?task=text-generation") == ["a"] and names("?library=farseek") == ["c", "a"] and names("?license=mit") == ["b", "a"]
+    assert names("?license=mit&task=fill-mask&library=") == ["b"] and names("?license=mit&library=none") == []
+    assert names("?license=" + urllib.parse.quote(HOSTILE)) == ["c"]
+    assert names("?sort=created") == ["c", "b", "a"]
+    hub.ask("POST", "/api/models/admin/model-a/like")
+    assert names("?sort=likes")[0] == "a" and names("?sort=downloads;drop") == ["c", "b", "a"]
+    p = page(hub, "/?license=mit&sort=likes")
+    assert "mit (2)" in p.text and "text-generation (1)" in p.text and "secret-license" not in p.text and HOSTILE in p.text
+    assert [a["value"] for t, a in p.elements if t == "option" and "selected" in a] == ["mit", "likes"]
+    hub.stop()
+
+
+def test_the_history_of_a_file(hub):
+    hub.repo("admin/history")
+    for i, files in enumerate(({"a/x.txt": b"1"}, {"b.txt": b"1"}, {"a/x.txt": b"2"}, {"b.txt": b"2"})):
+        assert hub.commit("admin/history", files, summary=f"change {i}").status == 200
+    text = page(hub, "/admin/history/commits/main/a/x.txt").text
+    assert re.findall(r"change \d", text) == ["change 2", "change 0"]
+    assert re.findall(r"change \d", page(hub, "/admin/history/commits/main").text) == ["change 3", "change 2", "change 1", "change 0"]
+    assert re.findall(r"change \d", page(hub, "/admin/history/commits/main/a").text) == ["change 2", "change 0"]
+    assert "/admin/history/commits/main/a/x.txt" in page(hub, "/admin/history/blob/main/a/x.txt").all("a", "href")
+    page(hub, "/admin/history/commits/main/../x", status=404)
+
+
+def test_pages_of_accounts(hub):
+    hub.run("org", "add", "crew", "bob")
+    hub.run("org", "member", "crew", "carol", "--role", "read")
+    p = page(hub, "/crew")
+    assert "organisation crew" in p.text and "bob (admin)" in p.text and "carol (read)" in p.text
+    assert "crew (admin)" in page(hub, "/bob").text and "/crew" in page(hub, "/bob").all("a", "href")
 
 
 def test_who_sees_what(hub):

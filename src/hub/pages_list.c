@@ -1,0 +1,261 @@
+/* Lists of repositories: of a kind, with filters, and of a user or an organisation. */
+#include "hub/page.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MAX   30
+#define CHOICE_MAX 40
+
+/* What a list is asked for; "" where nothing is. */
+typedef struct asked {
+    const char *search, *filter, *task, *library, *license, *sort;
+    int64_t page;
+} asked;
+
+static const char *const sorts[][3] = { { "", "modified_ms", "last changed" }, { "created", "created_ms", "newest" }, { "downloads", "downloads", "most downloads" },
+                                        { "likes", "likes", "most likes" } };
+
+static const char *query(const fs_hub_call *c, const char *name)
+{
+    const char *value = fs_http_query(c->http, name, 0);
+
+    return value ? value : "";
+}
+
+static const char *sort_column(const char *sort)
+{
+    for (size_t i = 0; i < sizeof sorts / sizeof *sorts; i++)
+        if (strcmp(sort, sorts[i][0]) == 0)
+            return sorts[i][1];
+    return sorts[0][1];
+}
+
+/* The same list, another page. */
+static void put_turn(fs_page *p, const char *rel, const asked *q, int64_t page, const char *text)
+{
+    const char *const parts[][2] = { { "search", q->search }, { "filter", q->filter }, { "task", q->task }, { "library", q->library }, { "license", q->license }, { "sort", q->sort } };
+
+    fs_page_put(p, "<a rel=\"%s\" href=\"?p=%" PRId64, rel, page);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (*parts[i][1]) {
+            fs_page_put(p, "&amp;%s=", parts[i][0]);
+            fs_page_word(p, parts[i][1]);
+        }
+    fs_page_put(p, "\">%s</a> ", text);
+}
+
+static void put_option(fs_page *p, const char *value, const char *says, bool chosen)
+{
+    fs_page_put(p, "<option value=\"");
+    fs_page_text(p, value);
+    fs_page_put(p, "\"%s>", chosen ? " selected" : "");
+    fs_page_text(p, says);
+    fs_page_put(p, "</option>");
+}
+
+/* The values that public repositories have, the most frequent first; sql selects value and count. */
+static fs_status put_choice(fs_page *p, fs_hub_call *c, const char *name, const char *says, const char *now, const char *type, const char *sql)
+{
+    sqlite3_stmt *st = NULL;
+    char text[256];
+    bool found = !*now;
+    fs_status rc = fs_db_query(c->db, &st, &c->err, sql, "si", type, (int64_t)CHOICE_MAX);
+
+    if (rc)
+        return rc;
+    fs_page_put(p, "<select name=\"%s\" aria-label=\"%s\">", name, says);
+    put_option(p, "", says, false);
+    while (fs_db_next(st)) {
+        snprintf(text, sizeof text, "%.200s (%lld)", fs_db_text(st, 0), (long long)sqlite3_column_int64(st, 1));
+        put_option(p, fs_db_text(st, 0), text, strcmp(fs_db_text(st, 0), now) == 0);
+        found = found || strcmp(fs_db_text(st, 0), now) == 0;
+    }
+    if (!found)
+        put_option(p, now, now, true);
+    fs_page_put(p, "</select>");
+    return fs_db_end(st, &c->err);
+}
+
+#define CHOICE(column) "SELECT " column ", count(*) AS n FROM repos WHERE type = ? AND NOT private AND NOT disabled AND " column " <> '' GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?"
+
+static fs_status put_filters(fs_page *p, fs_hub_call *c, const char *type, const asked *q)
+{
+    fs_status rc;
+
+    fs_page_put(p, "<form class=\"filters\"><input type=\"hidden\" name=\"search\" value=\"");
+    fs_page_text(p, q->search);
+    fs_page_put(p, "\"><input type=\"hidden\" name=\"filter\" value=\"");
+    fs_page_text(p, q->filter);
+    fs_page_put(p, "\">");
+    rc = put_choice(p, c, "task", "Any task", q->task, type, CHOICE("pipeline_tag"));
+    if (!rc)
+        rc = put_choice(p, c, "library", "Any library", q->library, type, CHOICE("library_name"));
+    if (!rc)
+        rc = put_choice(p, c, "license", "Any license", q->license, type,
+                        "SELECT substr(t.tag, 9), count(*) AS n FROM repo_tags t JOIN repos r ON r.id = t.repo WHERE t.tag >= 'license:' AND t.tag < 'license;' AND r.type = ?"
+                        " AND NOT r.private AND NOT r.disabled GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?");
+    fs_page_put(p, "<select name=\"sort\" aria-label=\"Order\">");
+    for (size_t i = 0; i < sizeof sorts / sizeof *sorts; i++)
+        put_option(p, sorts[i][0], sorts[i][2], strcmp(q->sort, sorts[i][0]) == 0);
+    fs_page_put(p, "</select><button>Show</button></form>");
+    return rc;
+}
+
+static void put_repo(fs_page *p, sqlite3_stmt *st, bool with_type)
+{
+    fs_hub_repo r;
+
+    fs_hub_repo_read(st, &r);
+    fs_page_put(p, "<li><a href=\"");
+    fs_page_repo_link(p, &r);
+    fs_page_put(p, "\">");
+    fs_page_text(p, r.owner_name);
+    fs_page_put(p, "/");
+    fs_page_text(p, r.name);
+    fs_page_put(p, "</a>");
+    fs_page_states(p, &r);
+    if (*fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4)) {
+        fs_page_put(p, "<br>");
+        fs_page_text(p, fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 4));
+    }
+    fs_page_put(p, "<br><span class=\"soft\">%.*s%schanged ", with_type ? (int)strlen(r.type) - 1 : 0, r.type, with_type ? " &middot; " : "");
+    fs_page_date(p, r.modified_ms);
+    fs_page_put(p, " &middot; %" PRId64 " %s &middot; %" PRId64 " %s</span> ", r.downloads, r.downloads == 1 ? "download" : "downloads", r.likes, r.likes == 1 ? "like" : "likes");
+    fs_page_tags(p, fs_db_text(st, FS_HUB_REPO_CARD_COLUMN + 3));
+    fs_page_put(p, "</li>");
+}
+
+/* type or owner is NULL. */
+static fs_status put_list(fs_page *p, fs_hub_call *c, const char *type, const char *owner, const asked *q)
+{
+#define OR_NULL(text) (*(text) ? (text) : NULL)
+    sqlite3_stmt *st = NULL;
+    fs_buf sql = { 0 };
+    int64_t n = 0;
+    fs_status rc = fs_buf_printf(&sql, &c->err,
+                                 "SELECT " FS_HUB_REPO_COLUMNS ", r.description" FS_HUB_REPO_TABLES "WHERE (?1 IS NULL OR r.type = ?1) AND (?2 IS NULL OR a.name = ?2)"
+                                 " AND (?3 IS NULL OR instr(lower(a.name || '/' || r.name), lower(?3)) > 0)"
+                                 " AND (?4 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = ?4 AND t.repo = r.id)) AND (?5 IS NULL OR r.pipeline_tag = ?5)"
+                                 " AND (?6 IS NULL OR r.library_name = ?6) AND (?7 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = 'license:' || ?7 AND t.repo = r.id))"
+                                 " AND (NOT r.disabled OR ?8) AND (NOT r.private OR ?8 OR " FS_HUB_REPO_IS_OF("?9") ") ORDER BY r.%s DESC, r.id DESC LIMIT ?10 OFFSET ?11",
+                                 sort_column(q->sort));
+
+    if (!rc)
+        rc = fs_db_query(c->db, &st, &c->err, sql.data, "sssssssiiii", type, owner, OR_NULL(q->search), OR_NULL(q->filter), OR_NULL(q->task), OR_NULL(q->library), OR_NULL(q->license),
+                         (int64_t)c->user.is_admin, c->user.id, (int64_t)LIST_MAX + 1, q->page * LIST_MAX);
+    fs_buf_done(&sql);
+    if (rc)
+        return rc;
+    fs_page_put(p, "<ul class=\"list\">");
+    while (fs_db_next(st) && n++ < LIST_MAX)
+        put_repo(p, st, owner != NULL);
+    fs_page_put(p, "</ul>");
+    if (n == 0)
+        fs_page_put(p, "<p class=\"soft\">Nothing here%s.</p>", q->page ? " any more" : " yet");
+    if (q->page)
+        put_turn(p, "prev", q, q->page - 1, "back");
+    if (n > LIST_MAX)
+        put_turn(p, "next", q, q->page + 1, "more");
+    return fs_db_end(st, &c->err);
+}
+
+static asked read_asked(fs_hub_call *c)
+{
+    asked q = { query(c, "search"), query(c, "filter"), query(c, "task"), query(c, "library"), query(c, "license"), query(c, "sort"), strtoll(query(c, "p"), NULL, 10) };
+
+    if (q.page < 0 || q.page > 1000000)
+        q.page = 0;
+    return q;
+}
+
+static void list(fs_hub_call *c, const char *type, const char *title)
+{
+    fs_page p = { .rc = FS_OK };
+    asked q = read_asked(c);
+
+    c->is_page = true;
+    fs_page_begin(&p, c, title);
+    fs_page_put(&p, "<h1>%s</h1>", title);
+    if (*q.filter) {
+        fs_page_put(&p, "<p>tagged <a class=\"tag\" href=\"?\">");
+        fs_page_text(&p, q.filter);
+        fs_page_put(&p, " &times;</a></p>");
+    }
+    if (!fs_hub_failed(c, put_filters(&p, c, type, &q)) && !fs_hub_failed(c, put_list(&p, c, type, NULL, &q)))
+        fs_page_end(&p, c, 200);
+    fs_buf_done(&p.out);
+}
+
+void fs_hub_page_models(fs_hub_call *c)
+{
+    list(c, "models", "Models");
+}
+
+void fs_hub_page_datasets(fs_hub_call *c)
+{
+    list(c, "datasets", "Datasets");
+}
+
+void fs_hub_page_spaces(fs_hub_call *c)
+{
+    list(c, "spaces", "Spaces");
+}
+
+/* ---- accounts ---- */
+
+/* The members of an organisation, or the organisations of a user. */
+static fs_status put_people(fs_page *p, fs_hub_call *c, int64_t id, bool org)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, &c->err,
+                               org ? "SELECT a.name, m.role FROM members m JOIN accounts a ON a.id = m.account WHERE m.org = ? ORDER BY a.name LIMIT 200"
+                                   : "SELECT a.name, m.role FROM members m JOIN accounts a ON a.id = m.org WHERE m.account = ? ORDER BY a.name LIMIT 200",
+                               "i", id);
+
+    if (rc)
+        return rc;
+    for (int n = 0; fs_db_next(st); n++) {
+        fs_page_put(p, "%s<a class=\"tag\" href=\"/", n ? "" : org ? "<p>Members: " : "<p>In: ");
+        fs_page_path(p, fs_db_text(st, 0));
+        fs_page_put(p, "\">");
+        fs_page_text(p, fs_db_text(st, 0));
+        fs_page_put(p, " (%s)</a> ", fs_db_text(st, 1));
+    }
+    fs_page_put(p, "</p>");
+    return fs_db_end(st, &c->err);
+}
+
+void fs_hub_page_owner(fs_hub_call *c)
+{
+    fs_page p = { .rc = FS_OK };
+    asked q = read_asked(c);
+    sqlite3_stmt *st = NULL;
+    char name[97];
+    int64_t id;
+    bool org;
+
+    c->is_page = true;
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT id, name, kind, coalesce(fullname, ''), created_ms FROM accounts WHERE name = ?", "s", fs_http_param(c->http, 0))))
+        return;
+    if (!fs_db_next(st)) {
+        if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
+            fs_hub_not_here(c);
+        return;
+    }
+    id = sqlite3_column_int64(st, 0);
+    org = strcmp(fs_db_text(st, 2), "org") == 0;
+    snprintf(name, sizeof name, "%s", fs_db_text(st, 1));
+    fs_page_begin(&p, c, name);
+    fs_page_put(&p, "<h1>");
+    fs_page_text(&p, *fs_db_text(st, 3) ? fs_db_text(st, 3) : name);
+    fs_page_put(&p, "</h1><p class=\"soft\">%s ", org ? "organisation" : "user");
+    fs_page_text(&p, name);
+    fs_page_put(&p, " &middot; since ");
+    fs_page_date(&p, sqlite3_column_int64(st, 4));
+    fs_page_put(&p, "</p>");
+    if (!fs_hub_failed(c, fs_db_end(st, &c->err)) && !fs_hub_failed(c, put_people(&p, c, id, org)) && !fs_hub_failed(c, put_list(&p, c, NULL, name, &q)))
+        fs_page_end(&p, c, 200);
+    fs_buf_done(&p.out);
+}
