@@ -1,6 +1,7 @@
 /* See the header. */
 #include "cli/make.h"
 
+#include "cli/calibrate.h"
 #include "cli/cli.h"
 #include "cli/convert_cli.h"
 #include "cli/interrupt.h"
@@ -9,6 +10,8 @@
 #include "lineage/provenance.h"
 #include "text/tokenizer_convert.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,6 +24,7 @@ typedef struct job {
     fs_quantizer *quantizer;
     fs_pool *pool;
     fs_record record;
+    bool calibrated; /* the importance is of a text */
 } job;
 
 static const char *yes_no(bool b)
@@ -48,6 +52,8 @@ static fs_status record_recipe(job *j, bool gguf, fs_error *err)
         rc = fs_record_add(r, err, FS_RECORD_RECIPE, "pure %s", yes_no(m->pure));
     if (!rc && m->rules)
         rc = fs_record_add(r, err, FS_RECORD_RECIPE, "rules %s", m->rules);
+    if (!rc && j->calibrated)
+        rc = fs_record_add(r, err, FS_RECORD_RECIPE, "importance text, windows of %d", FS_CALIBRATE_TOKENS);
     return rc;
 }
 
@@ -192,7 +198,7 @@ static fs_status make(job *j, const char *path, const char *out, fs_error *err)
                              .shard_bytes_max = (uint64_t)(m->shard_gib * 1073741824.0) };
     bool gguf = fs_convert_is_gguf_name(out);
     fs_convert_progress p;
-    fs_status rc = check_forms(j, out, err);
+    fs_status rc = FS_OK;
 
     if (!rc && !m->no_record)
         rc = record_inputs(j, path, err);
@@ -203,6 +209,45 @@ static fs_status make(job *j, const char *path, const char *out, fs_error *err)
     fs_convert_progress_start(&p, j->weights, m->no_tokenizer, &o);
     rc = gguf ? to_gguf(j, out, &o, err) : fs_convert_in_folder(j->weights, out, &o, to_folder, j, err);
     fs_convert_progress_end(&p);
+    return rc;
+}
+
+/* The importance of columns: the file's, or what the model at path makes of the text, which is kept where that is wanted. */
+static fs_status take_importance(job *j, const char *path, const char *out, fs_error *err)
+{
+    const fs_make *m = j->make;
+    bool is_matrix;
+    char *temp = NULL;
+    size_t n = strlen(out) + sizeof ".imatrix.XXXXXX";
+    fs_status rc = fs_calibrate_is_matrix(m->imatrix, &is_matrix, err);
+    int fd;
+
+    if (!rc && is_matrix && m->save_imatrix)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "--save-imatrix keeps what a text gave, but '%s' is an importance matrix already", m->imatrix);
+    if (rc || is_matrix)
+        return rc ? rc : fs_quantizer_set_imatrix(j->quantizer, m->imatrix, err);
+    if (fs_quantizer_is_hub(j->quantizer)) /* before the model reads */
+        return fs_quantizer_set_imatrix(j->quantizer, m->imatrix, err);
+    j->calibrated = true;
+    if (m->save_imatrix) {
+        rc = fs_calibrate(path, j->model, m->imatrix, m->n_threads, m->save_imatrix, err);
+        return rc ? rc : fs_quantizer_set_imatrix(j->quantizer, m->save_imatrix, err);
+    }
+    temp = malloc(n);
+    if (!temp)
+        return fs_fail_memory(err, n);
+    snprintf(temp, n, "%s.imatrix.XXXXXX", out);
+    fd = mkstemp(temp);
+    if (fd < 0) {
+        rc = fs_fail_errno(err, errno, "cannot make a file beside '%s'", out);
+    } else {
+        close(fd);
+        rc = fs_calibrate(path, j->model, m->imatrix, m->n_threads, temp, err);
+        if (!rc)
+            rc = fs_quantizer_set_imatrix(j->quantizer, temp, err);
+        unlink(temp);
+    }
+    free(temp);
     return rc;
 }
 
@@ -218,16 +263,19 @@ fs_status fs_make_model(const fs_make *m, const char *model, const char *out, fs
     rc = fs_pool_new(m->n_threads, &j.pool, err);
     if (!rc && m->quantise)
         rc = fs_quantizer_new(m->type, m->rules, m->pure, j.pool, &j.quantizer, err);
-    if (!rc && m->imatrix)
-        rc = fs_quantizer_set_imatrix(j.quantizer, m->imatrix, err);
+    if (!rc && m->save_imatrix && !m->imatrix)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "--save-imatrix keeps what the text of --imatrix gave, and there is none");
     if (!rc)
         rc = fs_model_path(model, &path, err);
     if (!rc)
         rc = fs_weights_open(path, &j.weights, err);
-    if (!rc) {
-        fs_interrupt_catch();
+    fs_interrupt_catch();
+    if (!rc)
+        rc = check_forms(&j, out, err);
+    if (!rc && m->imatrix)
+        rc = take_importance(&j, path, out, err);
+    if (!rc)
         rc = make(&j, path, out, err);
-    }
     free(path);
     fs_weights_close(j.weights);
     fs_quantizer_free(j.quantizer);

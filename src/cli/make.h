@@ -8,7 +8,7 @@
 /* Strings are borrowed. */
 typedef struct fs_make {
     bool quantise;
-    const char *type, *rules, *imatrix; /* rules and imatrix of quantise; may be NULL */
+    const char *type, *rules, *imatrix, *save_imatrix; /* but for type of quantise; may be NULL */
     double shard_gib;
     int n_threads;
     bool pure, no_tokenizer, no_mtp;

@@ -12,6 +12,10 @@
 #define FS_STEP_TOKENS    512 /* tokens of one forward step at most */
 #define FS_STEP_SEQUENCES 64
 
+/* fs_model_open, where importance (models/importance.h), which may be NULL, learns what the model's linears are given. Borrowed for the
+ * model's life. */
+fs_status fs_model_open_counting(const char *path, const fs_model_options *options, fs_importance *importance, fs_model **ret_model, fs_error *err);
+
 /* All borrowed from the model. */
 const fs_config *fs_model_config(const fs_model *m);
 const fs_weights *fs_model_weights(const fs_model *m);
@@ -64,7 +68,7 @@ size_t fs_memory_available(void);
  * fs_session_interrupt between steps. */
 fs_status fs_session_eval(fs_session *s, const int32_t *ids, size_t n, size_t chunk, float *ret_logits, float *ret_last,
                           float *ret_hidden, fs_error *err);
-/* The MTP layer over n rows behind what it saw before; see fs_network_mtp_step. */
+/* The MTP layer over n rows behind what it saw before; see fs_network_mtp_step. ret_logits [n, V] or NULL. */
 fs_status fs_session_mtp_eval(fs_session *s, const float *hidden, const int32_t *next_ids, size_t n, float *ret_logits,
                               fs_error *err);
 const int32_t *fs_session_tokens(const fs_session *s);

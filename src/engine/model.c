@@ -301,9 +301,14 @@ static fs_status read_kv_type(const char *name, fs_kv_type *ret, fs_error *err)
 
 fs_status fs_model_open(const char *path, const fs_model_options *options, fs_model **ret_model, fs_error *err)
 {
+    return fs_model_open_counting(path, options, NULL, ret_model, err);
+}
+
+fs_status fs_model_open_counting(const char *path, const fs_model_options *options, fs_importance *importance, fs_model **ret_model, fs_error *err)
+{
     static const fs_model_options none;
     const fs_model_options *o = options ? options : &none;
-    fs_network_options net = { .mtp = o->mtp, .exact = o->exact_activations, .mapped = o->mapped, .progress = o->progress, .ud = o->ud };
+    fs_network_options net = { .mtp = o->mtp, .exact = o->exact_activations, .mapped = o->mapped, .importance = importance, .progress = o->progress, .ud = o->ud };
     fs_model *m = calloc(1, sizeof *m);
     const fs_config *c;
     fs_status rc;

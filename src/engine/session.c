@@ -152,7 +152,7 @@ fs_status fs_session_mtp_eval(fs_session *s, const float *hidden, const int32_t 
     for (size_t done = 0; done < n && !rc;) {
         size_t m = n - done < FS_STEP_TOKENS ? n - done : FS_STEP_TOKENS;
         rc = fs_network_mtp_step(s->model->network, s->model->workspace, &s->cache, hidden + done * d, next_ids + done,
-                                 (uint32_t)m, (uint32_t)m, ret_logits + done * v, NULL, err);
+                                 (uint32_t)m, ret_logits ? (uint32_t)m : 0, ret_logits ? ret_logits + done * v : NULL, NULL, err);
         done += m;
     }
     return rc;

@@ -161,7 +161,8 @@ static fs_status put_bytes(job *j, const void *from, size_t n_bytes, fs_error *e
     return j->gguf ? fs_gguf_writer_write(j->gguf, from, n_bytes, err) : fs_safetensors_writer_write(j->safetensors, from, n_bytes, err);
 }
 
-static fs_status put(job *j, const item *it, const float *row, size_t n, fs_error *err)
+/* w: weights of the columns in block formats, or NULL. */
+static fs_status put(job *j, const item *it, const float *row, const float *w, size_t n, fs_error *err)
 {
     uint16_t *to = (uint16_t *)(void *)j->bytes;
 
@@ -172,7 +173,7 @@ static fs_status put(job *j, const item *it, const float *row, size_t n, fs_erro
         fs_status rc = fs_encode_check(it->name, row, n, it->dtype, err);
         if (rc)
             return rc;
-        fs_quantize_row(it->dtype, row, NULL, n, j->bytes);
+        fs_quantize_row(it->dtype, row, w, n, j->bytes);
         return put_bytes(j, j->bytes, n / info->block_elems * info->block_bytes, err);
     }
     for (size_t i = 0; i < n; i++) {
@@ -265,7 +266,7 @@ static fs_status put_rows(job *j, const item *it, const fs_tensor *t, uint64_t e
     for (uint64_t r = 0; r < n && !rc; r++) {
         uint64_t from = d ? r / d * d + r % 2 * (d / 2) + r % d / 2 : r;
         fs_tensor_row_f32(t, from, j->row);
-        rc = put(j, it, j->row, cols, err);
+        rc = put(j, it, j->row, NULL, cols, err);
     }
     return rc;
 }
@@ -319,7 +320,7 @@ static fs_status put_sides(job *j, const item *it, fs_error *err)
         fs_tensor_row_f32(it->src, r, j->row);
         if (it->kind == SIDES)
             fs_tensor_row_f32(it->src2, r, j->row + half);
-        rc = put(j, it, j->row + it->first_col, cols, err);
+        rc = put(j, it, j->row + it->first_col, NULL, cols, err);
     }
     return rc;
 }
@@ -331,6 +332,7 @@ static fs_status put_up(job *j, const item *it, fs_error *err)
 
     for (size_t h = 0; h < heads && !rc; h++) {
         size_t first = h * (nope + v) + (it->kind == V_B ? nope : 0), n = it->kind == V_B ? v : nope;
+        const float *w = j->encoder ? j->o->quant->columns(j->o->quant->ud, it->name, h, heads, it->dims[it->n_dims - 1]) : NULL;
         if (it->kind == K_B) {
             for (size_t i = 0; i < n; i++) {
                 fs_tensor_row_f32(it->src, first + i, j->row);
@@ -338,11 +340,11 @@ static fs_status put_up(job *j, const item *it, fs_error *err)
                     j->head[k * nope + i] = j->row[k];
             }
             for (size_t k = 0; k < lora && !rc; k++)
-                rc = put(j, it, j->head + k * nope, nope, err);
+                rc = put(j, it, j->head + k * nope, w, nope, err);
         } else if (it->kind == V_B) {
             for (size_t i = 0; i < n && !rc; i++) {
                 fs_tensor_row_f32(it->src, first + i, j->row);
-                rc = put(j, it, j->row, lora, err);
+                rc = put(j, it, j->row, w, lora, err);
             }
         } else {
             for (size_t k = 0; k < lora; k++) {
@@ -351,10 +353,10 @@ static fs_status put_up(job *j, const item *it, fs_error *err)
                     j->head[i * lora + k] = j->row[i];
             }
             for (size_t i = 0; i < nope && !rc; i++)
-                rc = put(j, it, j->head + i * lora, lora, err);
+                rc = put(j, it, j->head + i * lora, w, lora, err);
             for (size_t i = 0; i < v && !rc; i++) {
                 fs_tensor_row_f32(it->src2, h * v + i, j->row);
-                rc = put(j, it, j->row, lora, err);
+                rc = put(j, it, j->row, w, lora, err);
             }
         }
     }
@@ -374,7 +376,7 @@ static fs_status put_item(job *j, const item *it, fs_error *err)
         return put_experts(j, it, err);
     case FREQS:
         fs_config_rope_freqs(j->c, j->row);
-        return put(j, it, j->row, (size_t)it->dims[0], err);
+        return put(j, it, j->row, NULL, (size_t)it->dims[0], err);
     case SIDES:
     case COLUMNS:
         return put_sides(j, it, err);

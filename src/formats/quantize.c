@@ -2,7 +2,6 @@
  * own formats are in quantize_hub.c. */
 #include "formats/quantize_impl.h"
 
-#include "base/file.h"
 #include "formats/encode.h"
 #include "tensor/quantize.h"
 
@@ -119,9 +118,7 @@ void fs_quantizer_free(fs_quantizer *q)
         free(q->rules[i].text);
     }
     free(q->rules);
-    fs_gguf_close(q->imatrix);
-    fs_map_close(&q->imatrix_map);
-    free(q->columns);
+    fs_imatrix_close(q->imatrix);
     free(q);
 }
 
@@ -133,58 +130,16 @@ bool fs_quantizer_is_hub(const fs_quantizer *q)
 /* ---- importance ---- */
 fs_status fs_quantizer_set_imatrix(fs_quantizer *q, const char *path, fs_error *err)
 {
-    fs_status rc = fs_map_open(&q->imatrix_map, path, err);
-    size_t most = 0;
-
-    if (!rc)
-        rc = fs_gguf_open(q->imatrix_map.bytes, path, &q->imatrix, err);
-    for (size_t i = 0; !rc && i < fs_gguf_n_tensors(q->imatrix); i++) {
-        const fs_tensor *t = fs_gguf_tensor_at(q->imatrix, i);
-        if (t->dtype != FS_DTYPE_F32)
-            rc = fs_fail(err, FS_ERR_FORMAT, "%s: tensor '%s' is %s, not F32", path, t->name, fs_dtype_get(t->dtype)->name);
-        most = fs_tensor_cols(t) > most ? (size_t)fs_tensor_cols(t) : most;
-    }
-    if (!rc && most == 0)
-        rc = fs_fail(err, FS_ERR_FORMAT, "%s: no tensors of importance", path);
-    if (!rc && !(q->columns = malloc(most * sizeof *q->columns)))
-        rc = fs_fail_memory(err, most * sizeof *q->columns);
-    return rc;
+    if (q->mix == FS_MIX_HUB)
+        return fs_fail(err, FS_ERR_ARGUMENT, "the formats of the Hub know no importance of columns; --imatrix is for GGUF");
+    return fs_imatrix_open(path, &q->imatrix, err);
 }
 
-/* The mean square of each input of the tensor's columns; NULL without any, or with none that is used. */
 static const float *columns(void *ud, const char *name, uint64_t expert, uint64_t n_experts, uint64_t n_cols)
 {
     fs_quantizer *q = ud;
-    const fs_tensor *sums, *counts;
-    char full[256];
-    float count, sum = 0;
-    uint64_t n;
 
-    if (!q->imatrix)
-        return NULL;
-    snprintf(full, sizeof full, "%s.in_sum2", name);
-    sums = fs_gguf_find_tensor(q->imatrix, full);
-    snprintf(full, sizeof full, "%s.counts", name);
-    counts = fs_gguf_find_tensor(q->imatrix, full);
-    if (!sums || !counts || fs_tensor_cols(sums) != n_cols)
-        return NULL;
-    n = fs_tensor_rows(sums);
-    if ((n != 1 && n != n_experts) || fs_tensor_elems(counts) != n)
-        return NULL;
-    if (n == 1)
-        expert = 0;
-    memcpy(&count, counts->data + expert * sizeof count, sizeof count);
-    if (!(count > 0))
-        return NULL;
-    for (uint64_t i = 0; i < n_cols; i++) {
-        float v;
-        memcpy(&v, sums->data + (expert * n_cols + i) * sizeof v, sizeof v);
-        q->columns[i] = v / count;
-        if (!(q->columns[i] >= 0) || isinf(q->columns[i]))
-            return NULL;
-        sum += q->columns[i];
-    }
-    return sum > 0 && isfinite(sum) ? q->columns : NULL;
+    return q->imatrix ? fs_imatrix_columns(q->imatrix, name, expert, n_experts, n_cols) : NULL;
 }
 
 /* ---- the choice ---- */

@@ -25,8 +25,7 @@ fs_status fs_quantizer_new(const char *type, const char *rules, bool pure, fs_po
 void fs_quantizer_free(fs_quantizer *q);
 /* Whether the type is the Hub's. */
 bool fs_quantizer_is_hub(const fs_quantizer *q);
-/* The importance of columns, from a GGUF of llama-imatrix: of tensor X, X.in_sum2 [n, cols] and X.counts [n, 1], n being 1
- * or the experts. Tensors that it does not have are quantised as without. */
+/* The importance of columns, from a GGUF (imatrix.h). Tensors that it does not have are quantised as without. */
 fs_status fs_quantizer_set_imatrix(fs_quantizer *q, const char *path, fs_error *err);
 
 /* o->type is not used. Hub's layout or GGUF into the GGUF file at path; of a GGUF every value is kept. */

@@ -3,6 +3,7 @@
  * are stored. */
 #include "formats/quantize_impl.h"
 
+#include "base/file.h"
 #include "base/json.h"
 #include "formats/config_write.h"
 #include "formats/safetensors_write.h"

@@ -2,7 +2,7 @@
 #ifndef FS_FORMATS_QUANTIZE_IMPL_H
 #define FS_FORMATS_QUANTIZE_IMPL_H
 
-#include "base/file.h"
+#include "formats/imatrix.h"
 #include "formats/quantize.h"
 
 typedef enum fs_mix {
@@ -21,9 +21,7 @@ struct fs_quantizer {
     bool ue8m0;
     struct fs_rule *rules;
     size_t n_rules;
-    fs_map imatrix_map;
-    fs_gguf *imatrix;
-    float *columns; /* of one matrix */
+    fs_imatrix *imatrix; /* NULL: none */
     /* of the model under way */
     const fs_config *config;
     bool tied;

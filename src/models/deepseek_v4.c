@@ -111,6 +111,8 @@ static fs_status load_attention(fs_loader *l, fs_v4 *v, const char *prefix, fs_e
         rc = fs_loader_vector(l, &v->kv_norm, c->head_dim, prefix, "attn.kv_norm.weight", err);
     if (!rc)
         rc = fs_loader_exact(l, &v->o_a, low, width / c->o_groups, prefix, "attn.wo_a", err);
+    if (!rc)
+        rc = fs_loader_input(l, &v->o_a.input, prefix, "attn.wo_a", NULL, 1, width / c->o_groups, err);
     if (!rc && v->o_a.lora.rank)
         rc = fs_fail(err, FS_ERR_UNSUPPORTED, "an adapter of '%sattn.wo_a', which works in groups, is not supported", prefix);
     if (!rc)
@@ -235,6 +237,7 @@ static fs_status load(fs_loader *l, fs_error *err)
         rc = fs_loader_vector(l, &net->norm, c->hidden_size, "", "norm.weight", err);
     if (!rc)
         rc = fs_loader_linear(l, &net->lm_head, c->vocab_size, c->hidden_size, false, "", "head", err);
+    fs_loader_head_input(l);
     net->mtp.layer.v4.cache_offset = offset;
     return !rc && net->options.mtp && has_mtp(net) ? load_mtp(l, err) : rc;
 }

@@ -4,6 +4,7 @@
 #define FS_MODELS_INTERNAL_H
 
 #include "kernels/kv8.h"
+#include "models/importance.h"
 #include "models/network.h"
 #include "models/rope.h"
 
@@ -21,6 +22,7 @@ typedef struct fs_linear {
     const fs_tensor *stored; /* NULL: mat holds it. Else it is still where the file has it (stored.c), and mat.data is NULL */
     const float *bias; /* NULL: none */
     fs_lora lora;
+    uint32_t input; /* of options.importance; 0: not counted, or by someone else */
 } fs_linear;
 
 /* Forms that products take their input in: bits. */
@@ -47,6 +49,7 @@ typedef struct fs_moe {
     unsigned takes;                    /* of the layer's input: router, gates and ups */
     unsigned experts_take, downs_take; /* gates and ups, and downs, of the routed experts */
     uint32_t layer;                    /* of net->experts */
+    uint32_t input, mid;               /* of options.importance: of gates and ups, and of downs, an expert each */
     const struct fs_moe *next;         /* of the following layer; NULL: none, or nothing is streamed */
     const float *next_norm;            /* [D] of its input; NULL: there are streams */
 } fs_moe;
@@ -72,6 +75,7 @@ typedef struct fs_mla {
     const float *kv_a_norm; /* [kv_lora] */
     fs_mat *w_uk;           /* H times [kv_lora, nope]; values, or codes where the file holds them so */
     fs_mat *w_uv;           /* H times [v, kv_lora] */
+    uint32_t uk_input, uv_input, up_input; /* of options.importance: k_b_proj, v_b_proj, and kv_b_proj whole */
     fs_linear o;
     fs_indexer indexer; /* has_indexer only */
 } fs_mla;
@@ -182,6 +186,7 @@ struct fs_network {
     const fs_tensor *embed_tokens;
     const float *norm;
     fs_linear lm_head;
+    uint32_t head_input; /* of options.importance */
     fs_rope rope;
     fs_rope rope_compressed; /* V4: of the layers that compress, window part too */
     fs_hc hc_head;           /* V4 */
@@ -220,6 +225,10 @@ fs_status fs_loader_lora(fs_loader *l, fs_lora *ret, uint64_t n, uint64_t k, con
 /* prefix + name + ".weight" (and ".bias"). */
 fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
                            const char *name, fs_error *err);
+/* What prefix + name (and other) are given, a number of options.importance; 0 without one. */
+fs_status fs_loader_input(fs_loader *l, uint32_t *ret, const char *prefix, const char *name, const char *other, uint64_t n, uint64_t k, fs_error *err);
+/* The head's input is counted for every token by the step, not where it is multiplied. */
+void fs_loader_head_input(fs_loader *l);
 /* The same, always by section 1 of RN1: routers, and what is multiplied by hand. */
 fs_status fs_loader_exact(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name, fs_error *err);
 /* prefix + name, as f32. */

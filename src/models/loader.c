@@ -354,12 +354,21 @@ static fs_status load_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t 
 fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, bool bias, const char *prefix,
                            const char *name, fs_error *err)
 {
-    return load_linear(l, ret, n, k, bias, false, prefix, name, err);
+    fs_status rc = load_linear(l, ret, n, k, bias, false, prefix, name, err);
+
+    return rc || l->expert ? rc : fs_loader_input(l, &ret->input, prefix, name, NULL, 1, k, err);
 }
 
 fs_status fs_loader_exact(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name, fs_error *err)
 {
     return load_linear(l, ret, n, k, false, true, prefix, name, err);
+}
+
+fs_status fs_loader_input(fs_loader *l, uint32_t *ret, const char *prefix, const char *name, const char *other, uint64_t n, uint64_t k, fs_error *err)
+{
+    fs_importance *imp = l->net->options.importance;
+
+    return imp && !l->planning ? fs_importance_add(imp, prefix, name, other, (uint32_t)n, (uint32_t)k, ret, err) : FS_OK;
 }
 
 /* ---- MLA's up-projections ---- */
@@ -551,6 +560,13 @@ fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_err
     }
     if (l->planning)
         return FS_OK;
+    rc = fs_loader_input(l, &mla->uk_input, prefix, "self_attn.k_b_proj", NULL, heads, nope, err);
+    if (!rc)
+        rc = fs_loader_input(l, &mla->uv_input, prefix, "self_attn.v_b_proj", NULL, heads, lora, err);
+    if (!rc)
+        rc = fs_loader_input(l, &mla->up_input, prefix, "self_attn.kv_b_proj", NULL, 1, lora, err);
+    if (rc)
+        return rc;
     job.buffer_floats = (size_t)((nope > v ? nope : v) * lora + (lora > nope ? lora : nope));
     if (job.lora_a)
         job.buffer_floats += (size_t)job.lora_a->dims[0] * (size_t)(lora + 1) + (size_t)lora;
@@ -601,6 +617,18 @@ static void plan_expert(fs_loader *l)
             p->expert_room = fs_piece_room(l->expert_tensors[i]);
 }
 
+static fs_status load_experts_inputs(fs_loader *l, fs_moe *moe, const char *prefix, const char *const names[3], fs_error *err)
+{
+    const fs_config *c = l->net->config;
+    char first[3][72];
+    fs_status rc;
+
+    for (int i = 0; i < 3; i++)
+        snprintf(first[i], sizeof first[i], "experts.0.%s", names[i]);
+    rc = fs_loader_input(l, &moe->input, prefix, first[0], first[1], c->n_routed_experts, c->hidden_size, err);
+    return rc ? rc : fs_loader_input(l, &moe->mid, prefix, first[2], NULL, c->n_routed_experts, c->moe_intermediate_size, err);
+}
+
 fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const char *const names[3], fs_error *err)
 {
     const fs_config *c = l->net->config;
@@ -627,6 +655,8 @@ fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const
             fs_experts_add(l->net->experts, &moe->experts[e], l->expert_tensors);
     }
     l->expert = false;
+    if (!rc)
+        rc = load_experts_inputs(l, moe, prefix, names, err);
     moe->has_shared = c->n_shared_experts > 0;
     snprintf(full, sizeof full, "%sshared_experts.", prefix);
     if (!rc && moe->has_shared)
@@ -640,6 +670,12 @@ fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const
     if (moe->has_shared)
         moe->takes |= fs_linear_takes(&moe->shared.gate) | fs_linear_takes(&moe->shared.up);
     return rc;
+}
+
+void fs_loader_head_input(fs_loader *l)
+{
+    l->net->head_input = l->net->lm_head.input;
+    l->net->lm_head.input = 0;
 }
 
 static fs_status load_moe(fs_loader *l, fs_moe *moe, const char *prefix, fs_error *err)
@@ -759,6 +795,7 @@ static fs_status run(fs_loader *l, fs_error *err)
     if (!rc)
         rc = fs_loader_linear(l, &net->lm_head, c->vocab_size, c->hidden_size, false,
                               c->tie_word_embeddings ? "model." : "", c->tie_word_embeddings ? "embed_tokens" : "lm_head", err);
+    fs_loader_head_input(l);
     if (!rc && c->tie_word_embeddings) /* the embedding's rows as a head: an adapter of lm_head adapts the head alone */
         rc = fs_loader_lora(l, &net->lm_head.lora, c->vocab_size, c->hidden_size, "lm_head", err);
     if (!rc && net->options.mtp)

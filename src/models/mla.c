@@ -202,6 +202,22 @@ static bool all_dense(const fs_network *net, const fs_workspace *ws)
     return true;
 }
 
+/* What k_b_proj and v_b_proj of each head were given, and kv_b_proj in one piece: the normed latent. */
+static void see_inputs(const struct mla_job *job)
+{
+    const fs_workspace *ws = job->ws;
+    const fs_config *c = job->net->config;
+    const fs_mla *mla = job->mla;
+    fs_importance *imp = job->net->options.importance;
+    size_t heads = c->num_attention_heads, q_dim = c->qk_nope_head_dim + c->qk_rope_head_dim, lora = c->kv_lora_rank, m = ws->n_tokens;
+
+    for (uint32_t h = 0; h < heads; h++) {
+        fs_importance_see(imp, job->net->pool, mla->uk_input, h, ws->q + h * q_dim, heads * q_dim, m);
+        fs_importance_see(imp, job->net->pool, mla->uv_input, h, ws->o_lat + h * lora, heads * lora, m);
+    }
+    fs_importance_see(imp, job->net->pool, mla->up_input, 0, ws->k, lora + c->qk_rope_head_dim, m);
+}
+
 void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index)
 {
     const fs_config *c = net->config;
@@ -228,5 +244,7 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
     else
         fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
     fs_pool_for(net->pool, heads, 1, value_piece, &job);
+    if (net->options.importance)
+        see_inputs(&job);
     fs_linear_run(net, ws, &mla->o, ws->att, heads * c->v_head_dim, m, ws->y, d);
 }

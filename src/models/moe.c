@@ -304,6 +304,24 @@ static void run_waves(struct experts_job *job)
     }
 }
 
+/* What the experts were given; all of it still stands where they read it. */
+static void see_inputs(const struct experts_job *job)
+{
+    fs_network *net = job->net;
+    const fs_workspace *ws = job->ws;
+    const fs_moe *moe = job->moe;
+    fs_importance *imp = net->options.importance;
+    size_t d = net->config->hidden_size, width = net->config->moe_intermediate_size;
+
+    fs_importance_see_groups(imp, net->pool, moe->input, ws->active, ws->n_active, ws->expert_begin, job->in.x, d, job->m == 1);
+    fs_importance_see_groups(imp, net->pool, moe->mid, ws->active, ws->n_active, ws->expert_begin, ws->gate, width, false);
+    if (!moe->has_shared)
+        return;
+    fs_importance_see(imp, net->pool, moe->shared.gate.input, 0, ws->in.x, d, job->m);
+    fs_importance_see(imp, net->pool, moe->shared.up.input, 0, ws->in.x, d, job->m);
+    fs_importance_see(imp, net->pool, moe->shared.down.input, 0, ws->shared_gate, width * net->config->n_shared_experts, job->m);
+}
+
 void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y)
 {
     size_t d = net->config->hidden_size, width = net->config->moe_intermediate_size, shared = width * net->config->n_shared_experts;
@@ -336,5 +354,7 @@ void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, 
         run_experts(&job, false);
         run_experts(&job, true);
     }
+    if (net->options.importance)
+        see_inputs(&job);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), combine_piece, &job);
 }

@@ -9,6 +9,7 @@
 #include "formats/adapter.h"
 #include "formats/weights.h"
 #include "kernels/kernels.h"
+#include "models/importance.h"
 
 typedef struct fs_network fs_network;
 
@@ -28,6 +29,7 @@ typedef struct fs_network_options {
     bool mapped; /* linears stay in the file's map and are packed panel by panel whenever they are used */
     fs_kv_type kv_type;
     fs_adapter *adapter; /* added to the linears it names; may be NULL; borrowed for the life of the network */
+    fs_importance *importance; /* filled by every step; may be NULL; borrowed for the life of the network, which is loaded once */
     bool (*progress)(void *ud, double fraction); /* may be NULL; false stops with FS_ERR_INTERRUPTED */
     void *ud;
 } fs_network_options;

@@ -204,6 +204,8 @@ void fs_products_run_in(fs_network *net, fs_workspace *ws, const fs_product *pro
         job.in = &staged;
     }
     lora_region(&lora, m);
+    for (int i = 0; i < n_products; i++)
+        fs_importance_see(net->options.importance, net->pool, products[i].linear->input, 0, in->x, in->ldx, m);
     fs_pool_for(net->pool, job.first[n_products], fs_panel_grain(net, job.first[n_products]), products_piece, &job);
 }
 
@@ -303,6 +305,8 @@ void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, fl
     fs_product down = { &f->down, y, net->config->hidden_size };
 
     lora_region(&lora, m);
+    fs_importance_see(net->options.importance, net->pool, f->gate.input, 0, ws->in.x, ws->in.ldx, m);
+    fs_importance_see(net->options.importance, net->pool, f->up.input, 0, ws->in.x, ws->in.ldx, m);
     fs_pool_for(net->pool, n_panels, fs_block_grain(net, n_panels, fs_down_align(&f->down)), gate_up_piece, &job);
     fs_products_run_in(net, ws, &down, 1, &job.mid, m);
 }

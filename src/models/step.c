@@ -129,6 +129,14 @@ static fs_status head_rows(fs_network *net, fs_workspace *ws, fs_error *err)
     return rc;
 }
 
+static void see_head_input(fs_network *net, fs_workspace *ws)
+{
+    size_t d = net->config->hidden_size, m = ws->n_tokens;
+
+    fs_norm_rows(net, ws->x, d, net->norm, net->config->rms_norm_eps, ws->head_in, d, d, m);
+    fs_importance_see(net->options.importance, net->pool, net->head_input, 0, ws->head_in, d, m);
+}
+
 static void begin_layers(fs_network *net)
 {
     if (net->experts)
@@ -175,6 +183,8 @@ fs_status fs_network_step(fs_network *net, fs_workspace *ws, const fs_step_rows 
     else
         run_layers(net, ws);
     rc = end_layers(net, err);
+    if (!rc && net->head_input)
+        see_head_input(net, ws);
     if (!rc)
         rc = head_rows(net, ws, err);
     for (size_t r = 0; r < n_rows; r++)

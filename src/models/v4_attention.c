@@ -121,5 +121,6 @@ void fs_v4_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer)
         fs_v4_compress(net, ws, v4);
     fs_pool_for(net->pool, m * tiles_a_token(c), 1, tile_piece, &job);
     fs_pool_for(net->pool, panels, fs_panel_grain(net, panels), o_a_piece, &job);
+    fs_importance_see(net->options.importance, net->pool, v4->o_a.input, 0, ws->att, v4->o_a.mat.k, m * c->o_groups);
     fs_linear_run(net, ws, &v4->o_b, ws->v4.o_low, v4->o_a.mat.n, m, ws->y, d);
 }
