@@ -155,10 +155,15 @@ static fs_status serve(const fs_args *args, fs_error *err)
     if (!rc)
         rc = fs_http_server_start(server, err);
     if (!rc) {
+        char key[65];
+        fs_hub_key(hub, key);
+        printf("key %s\n", key);
         printf("hub at %s\n", opt.url ? opt.url : fs_http_server_url(server));
         fflush(stdout);
         sigwait(&stops, &signal_number);
     }
+    if (hub)
+        fs_hub_stopping(hub);
     fs_http_server_stop(server, DRAIN_SECONDS);
     fs_hub_close(hub);
     if (key.data)
@@ -176,6 +181,30 @@ const fs_command fs_command_hub_serve = {
                      "HF_ENDPOINT=URL and HF_TOKEN=TOKEN. SIGTERM lets requests under way come to their end.",
              .options = serve_options },
     .run = serve,
+};
+
+static fs_status key(const fs_args *args, fs_error *err)
+{
+    char text[65];
+    fs_hub *hub = NULL;
+    fs_status rc = open_hub(NULL, &hub, err);
+
+    (void)args;
+    if (!rc) {
+        fs_hub_key(hub, text);
+        printf("%s\n", text);
+    }
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_key = {
+    .set = { .name = "hub key",
+             .usage = "--data FOLDER",
+             .summary = "The public key that a hub signs its feed of refs with.",
+             .text = "Ed25519, in hex. Who follows the feed pins it: hub mirror URL --follow --key KEY.",
+             .options = data_options },
+    .run = key,
 };
 
 /* ---- accounts ---- */

@@ -22,6 +22,7 @@
     X(hub_org) \
     X(hub_quota) \
     X(hub_mirror) \
+    X(hub_key) \
     X(hub_gc) \
     X(hub_fsck) \
     X(hub_routes) \

@@ -1,4 +1,5 @@
 /* A request on its way: who asks, for which repository, with which right; and what errors look like to the clients. */
+#include "hub/feed.h"
 #include "hub/page.h"
 
 #include "crypto/sha256.h"
@@ -401,6 +402,19 @@ static bool is_of_another_site(const fs_hub_call *c)
     return !authority || !host || strcmp(authority + 3, host) != 0;
 }
 
+/* Others change a row of repos with it, which marks itself; a push is marked by who takes it. */
+static bool moves_refs(fs_hub_fn *fn)
+{
+    static fs_hub_fn *const fns[] = { fs_hub_commit,     fs_hub_branch_create, fs_hub_branch_delete,     fs_hub_tag_create,
+                                      fs_hub_tag_delete, fs_hub_squash,        fs_hub_discussion_create, fs_hub_discussion_merge,
+                                      fs_hub_form_merge, fs_hub_form_discussion };
+
+    for (size_t i = 0; i < sizeof fns / sizeof *fns; i++)
+        if (fn == fns[i])
+            return true;
+    return false;
+}
+
 static void set_base(fs_hub_call *c)
 {
     const char *host = fs_http_header(c->http, "Host");
@@ -439,6 +453,8 @@ void fs_hub_handle(void *ud, fs_http_request *r)
             fs_hub_error(&c, 403, NULL, "this request comes from a page of another site");
         else
             (*fn)(&c);
+        if (c.repo.id && moves_refs(*fn)) /* a mark that cannot be made is made up for at the next one, or the next start */
+            fs_hub_feed_mark(c.db, c.repo.id, NULL);
     }
     json_object_put(c.form);
     fs_buf_done(&c.answer);

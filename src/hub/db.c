@@ -77,6 +77,22 @@ static const char *const versions[] = {
     "ALTER TABLE repos ADD COLUMN description TEXT;",
     ("CREATE TABLE scans(key BLOB NOT NULL, kind TEXT NOT NULL, level INTEGER NOT NULL, message TEXT NOT NULL, imports TEXT, version INTEGER NOT NULL,"
      " scanned_ms INTEGER NOT NULL, PRIMARY KEY(key, kind)) WITHOUT ROWID;"),
+    /* Federation: this hub's feed of refs and what it was last found to say (feed.c); feeds of others and what they say (follow.c). */
+    "CREATE TABLE feed(seq INTEGER PRIMARY KEY, line TEXT NOT NULL, hash BLOB NOT NULL);"
+    "CREATE TABLE feed_refs(repo INTEGER NOT NULL, ref TEXT NOT NULL, type TEXT NOT NULL, id TEXT NOT NULL, commit_id TEXT NOT NULL, owner TEXT NOT NULL,"
+    " seen INTEGER NOT NULL, PRIMARY KEY(repo, ref)) WITHOUT ROWID;"
+    "CREATE TABLE feed_marks(repo INTEGER PRIMARY KEY);"
+    "CREATE TRIGGER feed_made AFTER INSERT ON repos BEGIN INSERT OR IGNORE INTO feed_marks VALUES(NEW.id); END;"
+    "CREATE TRIGGER feed_gone AFTER DELETE ON repos BEGIN INSERT OR IGNORE INTO feed_marks VALUES(OLD.id); END;"
+    "CREATE TRIGGER feed_changed AFTER UPDATE OF owner, name, private, gated, disabled, sha ON repos BEGIN INSERT OR IGNORE INTO feed_marks VALUES(NEW.id); END;"
+    "ALTER TABLE mirrors ADD COLUMN owner TEXT;"
+    "CREATE TABLE followed(id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, key BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, head TEXT NOT NULL,"
+    " head_ms INTEGER NOT NULL, refused TEXT);"
+    "CREATE TABLE followed_hashes(feed INTEGER NOT NULL REFERENCES followed ON DELETE CASCADE, seq INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(feed, seq)) WITHOUT ROWID;"
+    "CREATE TABLE followed_refs(feed INTEGER NOT NULL REFERENCES followed ON DELETE CASCADE, type TEXT NOT NULL, id TEXT NOT NULL, ref TEXT NOT NULL, commit_id TEXT NOT NULL,"
+    " owner TEXT NOT NULL, PRIMARY KEY(feed, type, id, ref)) WITHOUT ROWID;"
+    "CREATE TABLE followed_due(feed INTEGER NOT NULL REFERENCES followed ON DELETE CASCADE, type TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY(feed, type, id)) WITHOUT ROWID;"
+    "CREATE TABLE peers(url TEXT PRIMARY KEY, added_ms INTEGER NOT NULL);",
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -2,6 +2,7 @@
 #include "hub/internal.h"
 
 #include "base/file.h"
+#include "crypto/sha256.h"
 #include "net/url.h"
 
 #include <errno.h>
@@ -40,14 +41,15 @@ static fs_status make_once(const char *path, fs_bytes content, mode_t mode, fs_e
     return rc;
 }
 
-static fs_status read_secret(fs_hub *h, fs_error *err)
+/* 32 random bytes of DATA, made at the first start. */
+static fs_status read_secret(fs_hub *h, const char *name, uint8_t ret[32], fs_error *err)
 {
     char path[600];
     uint8_t bytes[32];
     fs_buf text = { 0 };
     fs_status rc;
 
-    snprintf(path, sizeof path, "%s/secret", h->data);
+    snprintf(path, sizeof path, "%s/%s", h->data, name);
     if (getentropy(bytes, sizeof bytes) != 0)
         return fs_fail_errno(err, errno, "no random bytes");
     rc = make_once(path, (fs_bytes){ bytes, sizeof bytes }, 0600, err);
@@ -56,8 +58,24 @@ static fs_status read_secret(fs_hub *h, fs_error *err)
     if (!rc && text.n_bytes != sizeof bytes)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s' has %zu bytes, not 32", path, text.n_bytes);
     if (!rc)
-        memcpy(h->secret, text.data, sizeof h->secret);
+        memcpy(ret, text.data, 32);
+    if (text.data)
+        explicit_bzero(text.data, text.n_bytes);
+    explicit_bzero(bytes, sizeof bytes);
     fs_buf_done(&text);
+    return rc;
+}
+
+static fs_status read_secrets(fs_hub *h, fs_error *err)
+{
+    uint8_t seed[32];
+    fs_status rc = read_secret(h, "secret", h->secret, err);
+
+    if (!rc)
+        rc = read_secret(h, "key", seed, err);
+    if (!rc)
+        rc = fs_ed25519_from_seed(seed, &h->key, err);
+    explicit_bzero(seed, sizeof seed);
     return rc;
 }
 
@@ -85,6 +103,7 @@ fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **
         return fs_fail_memory(err, sizeof *h);
     for (int i = 0; i < FS_HUB_LOCKS; i++)
         pthread_mutex_init(&h->locks[i], NULL);
+    pthread_mutex_init(&h->feed.lock, NULL);
     h->options = options ? *options : (fs_hub_options){ 0 };
     if (!h->options.multipart_bytes)
         h->options.multipart_bytes = 2048 * MIB;
@@ -100,7 +119,7 @@ fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **
     if (!rc)
         rc = make_folders(h, err);
     if (!rc)
-        rc = read_secret(h, err);
+        rc = read_secrets(h, err);
     if (!rc) {
         snprintf(path, sizeof path, "%s/hub.db", h->data);
         rc = fs_db_pool_open(path, &h->db, err);
@@ -119,9 +138,21 @@ void fs_hub_close(fs_hub *h)
     fs_db_pool_close(h->db);
     for (int i = 0; i < FS_HUB_LOCKS; i++)
         pthread_mutex_destroy(&h->locks[i]);
+    pthread_mutex_destroy(&h->feed.lock);
     explicit_bzero(h->secret, sizeof h->secret);
+    fs_ed25519_wipe(&h->key);
     free(h->data);
     free(h);
+}
+
+void fs_hub_stopping(fs_hub *h)
+{
+    h->stopping = true;
+}
+
+void fs_hub_key(const fs_hub *h, char ret[65])
+{
+    fs_hex(fs_ed25519_public(&h->key), FS_ED25519_PUBLIC_BYTES, ret);
 }
 
 /* ---- routes ---- */
@@ -190,6 +221,7 @@ static const fs_http_route routes[] = {
     POST(REPO "/user-access-request/grant", access_grant),
     GET(REPO "/user-access-request/{}", access_list),
     GET("/api/{*}", not_here),
+    GET("/.well-known/farseek/{}", well_known),
 
     STREAM("PUT", "/lfs/objects/{}", UINT64_MAX, lfs_put),
     GET("/lfs/objects/{}", lfs_get),

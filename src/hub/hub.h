@@ -3,6 +3,7 @@
  *
  *   DATA/hub.db          accounts, hashed tokens, repositories, discussions
  *   DATA/secret          32 random bytes that sign upload and download links
+ *   DATA/key             seed of the Ed25519 key that signs the feed of refs
  *   DATA/repos/ab/X.git  bare repositories under random names: what a repository is called is in the database only
  *   DATA/objects/ab/cd/  large files under their SHA-256
  *   DATA/xorbs/ab/cd/    what clients of Xet upload, as it came
@@ -33,6 +34,11 @@ typedef struct fs_hub_options {
 /* Opens DATA, making what is missing. Several processes may have it open. */
 fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **ret, fs_error *err);
 void fs_hub_close(fs_hub *h);
+
+/* Requests that wait for something to happen end soon. Any thread. */
+void fs_hub_stopping(fs_hub *h);
+/* The public key that the feed of refs is signed with, in hex. */
+void fs_hub_key(const fs_hub *h, char ret[65]);
 
 /* The routes to mount, with the hub as their ud, and who may send them large bodies. */
 const fs_http_route *fs_hub_routes(size_t *ret_n);

@@ -2,6 +2,7 @@
 #ifndef FS_HUB_INTERNAL_H
 #define FS_HUB_INTERNAL_H
 
+#include "crypto/ed25519.h"
 #include "hub/db.h"
 #include "hub/emit.h"
 #include "hub/hub.h"
@@ -9,6 +10,7 @@
 
 #include <git2.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define FS_HUB_LOCKS 64
 
@@ -17,6 +19,13 @@ struct fs_hub {
     fs_hub_options options;
     fs_db_pool *db;
     uint8_t secret[32];
+    fs_ed25519_key key; /* signs the feed of refs */
+    struct {
+        pthread_mutex_t lock;
+        bool looked; /* at everything, since the start */
+        int n_waiting;
+    } feed;
+    atomic_bool stopping;
     int64_t opened_ms;
     pthread_mutex_t locks[FS_HUB_LOCKS]; /* of repositories, by their number: one commit at a time */
 };
@@ -374,7 +383,8 @@ bool fs_hub_same_entry(git_tree *a, git_tree *b, const char *path);
     X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant) \
     X(form_login) X(form_logout) X(page_settings) X(form_profile) X(form_token) X(form_token_revoke) X(form_sessions_end) \
     X(page_new) X(form_new) X(page_repo_settings) X(form_like) X(form_unlike) X(form_repo_settings) X(form_move) X(form_delete) \
-    X(form_discussion) X(form_comment) X(form_comment_edit) X(form_comment_hide) X(form_title) X(form_status) X(form_merge)
+    X(form_discussion) X(form_comment) X(form_comment_edit) X(form_comment_hide) X(form_title) X(form_status) X(form_merge) \
+    X(well_known)
 #define FS_HUB_DECLARE(name) void fs_hub_##name(fs_hub_call *c);
 FS_HUB_HANDLERS(FS_HUB_DECLARE)
 

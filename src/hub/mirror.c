@@ -1,7 +1,7 @@
 /* Pulling a repository of another hub, ours or any that speaks git and Git LFS: the same commits under the same ids. What upstream says is
  * fetched beside the refs, every large file that the new commits need is brought here and held to its SHA-256, and only then do the refs
  * move; so the copy is whole at every moment, whenever it is cut short. */
-#include "hub/internal.h"
+#include "hub/feed.h"
 #include "hub/remote.h"
 
 #include "base/file.h"
@@ -521,6 +521,8 @@ static fs_status note(mirror *m, fs_status failed, const fs_error *why, fs_error
         rc = fs_db_run(m->db, err, "UPDATE mirrors SET tried_ms = ?1, done_ms = ?1, failure = NULL WHERE repo = ?2", "ii", fs_unix_ms(), m->repo);
     if (!rc && !failed && m->result.n_refs)
         rc = fs_db_run(m->db, err, "UPDATE repos SET modified_ms = ? WHERE id = ?", "ii", fs_unix_ms(), m->repo);
+    if (!rc && !failed) /* a run that was killed may have moved refs, too */
+        rc = fs_hub_feed_mark(m->db, m->repo, err);
     if (!rc && !failed && !m->result.was_whole) /* whole for the first time, though a run that was killed may have moved the refs */
         rc = fs_db_run(m->db, err, "UPDATE repos SET disabled = 0 WHERE id = ?", "i", m->repo);
     if (!rc)

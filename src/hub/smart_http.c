@@ -1,6 +1,6 @@
 /* Clone, fetch and push: git http-backend as a child, its streams on the connection's. A push is looked at before its refs move, by git's
  * pre-receive hook, which is this program again. */
-#include "hub/internal.h"
+#include "hub/feed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -311,6 +311,13 @@ void fs_hub_git_service(fs_hub_call *c)
 {
     const char *uri = fs_http_uri(c->http), *slash = strrchr(uri, '/'), *service = strncmp(slash, "/git-receive-pack", 17) == 0 ? "git-receive-pack" : "git-upload-pack";
 
-    if (need_service(c, service) && run(c, service, false) && strcmp(service, "git-receive-pack") == 0)
+    bool push = strcmp(service, "git-receive-pack") == 0, well;
+
+    if (!need_service(c, service))
+        return;
+    well = run(c, service, false);
+    if (push) /* a push that ends badly may have moved some refs */
+        fs_hub_feed_mark(c->db, c->repo.id, NULL);
+    if (push && well)
         after_push(c);
 }
