@@ -362,6 +362,40 @@ const fs_command fs_command_hub_quota = {
     .run = quota,
 };
 
+static void print_peer(void *ud, const char *url)
+{
+    (void)ud;
+    printf("%s\n", url);
+}
+
+static fs_status peer(const fs_args *args, fs_error *err)
+{
+    fs_hub *hub = NULL;
+    const char *verb = args->items[0];
+    bool list = strcmp(verb, "list") == 0;
+    fs_status rc = want(args, list ? 1 : 2, "add URL, rm URL, or list", err);
+
+    if (!rc && !list && strcmp(verb, "add") != 0 && strcmp(verb, "rm") != 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "wanted: add URL, rm URL, or list");
+    if (!rc)
+        rc = open_hub(NULL, &hub, err);
+    if (!rc)
+        rc = list ? fs_hub_peer_list(hub, print_peer, NULL, err) : strcmp(verb, "add") == 0 ? fs_hub_peer_add(hub, args->items[1], err) : fs_hub_peer_remove(hub, args->items[1], err);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_peer = {
+    .set = { .name = "hub peer",
+             .usage = "add URL | rm URL | list",
+             .summary = "Other hubs that a hub knows.",
+             .text = "hub mirror --follow compares what an upstream signed with what the peers have seen of it.",
+             .options = data_options,
+             .n_args_min = 1,
+             .n_args_max = 2 },
+    .run = peer,
+};
+
 /* ---- looking after it ---- */
 
 static double gc_age = 24;

@@ -10,15 +10,20 @@
 #include <unistd.h>
 
 static struct {
-    const char *data, *type;
+    const char *data, *type, *key;
     int every_seconds;
-    bool force, private_repo;
+    bool force, private_repo, follow, once, all, forget;
 } copy = { .type = "model" };
 
 static const fs_option mirror_options[] = {
     FS_OPT_STR("data", 'd', copy.data, "FOLDER", "where the hub keeps everything"),
     FS_OPT_STR("repo-type", 0, copy.type, "model|dataset|space", "what ORG/NAME is (default model)"),
     FS_OPT_INT("every", 'e', copy.every_seconds, 0, 31536000, "SECONDS", "again and again, until it is stopped"),
+    FS_OPT_FLAG("follow", 'f', copy.follow, "follow URL's signed feed of refs: what moves there comes within seconds"),
+    FS_OPT_FLAG("once", 0, copy.once, "--follow: what is new now, and no waiting for more"),
+    FS_OPT_FLAG("all", 'a', copy.all, "--follow: everything that URL publishes"),
+    FS_OPT_STR("key", 'k', copy.key, "HEX", "--follow: URL's key (default: the one that it shows first)"),
+    FS_OPT_FLAG("forget", 0, copy.forget, "--follow: forget the key and the feed that were known, and begin anew"),
     FS_OPT_FLAG("force", 0, copy.force, "follow branches that upstream took back"),
     FS_OPT_FLAG("private", 0, copy.private_repo, "copies that are made now are private"),
     FS_OPT_END
@@ -129,6 +134,58 @@ static fs_status copy_known(fs_hub *hub, const fs_args *args, const char *url, c
     return rc;
 }
 
+/* ---- following a feed ---- */
+
+#define WAIT_SECONDS  20
+#define COMPARE_EVERY 3 /* rounds without anything new */
+#define PAUSE_MAX     60
+
+static void print_copy(void *ud, const char *id, const fs_hub_mirror_result *r, const char *failure)
+{
+    (void)ud;
+    if (failure)
+        fprintf(stderr, "farseek: %s: %s\n", id, failure);
+    else
+        printf("%s\t%zu refs, %zu files, %llu bytes\n", id, r->n_refs, r->n_objects, (unsigned long long)r->n_bytes);
+    fflush(stdout);
+}
+
+static fs_status follow(fs_hub *hub, const fs_args *args, const char *url, const char *type, fs_error *err)
+{
+    fs_hub_follow_options o = { .url = url, .key = copy.key, .type = type, .names = (const char *const *)args->items + 1, .n_names = (size_t)args->n - 1, .all = copy.all,
+                                .token = getenv("HF_TOKEN"), .private_repo = copy.private_repo, .force = copy.force, .first = true, .on_copy = print_copy };
+    fs_hub_follow_result r;
+    int pause = 1, quiet = 0;
+    fs_status rc = copy.forget ? fs_hub_forget(hub, url, err) : FS_OK;
+
+    while (!rc) {
+        fs_work work;
+        fs_work_start(&work, "copying", "MiB", 1048576);
+        o.progress = work.progress;
+        rc = fs_hub_follow(hub, &o, &r, err);
+        fs_work_end(&work);
+        if (!rc && o.first)
+            printf("%s: key %s, %llu entries\n", url, r.key, (unsigned long long)r.seq);
+        fflush(stdout);
+        if (!rc && copy.once)
+            return r.n_failed ? fs_fail(err, FS_ERR_IO, "%zu repositories could not be copied", r.n_failed) : FS_OK;
+        if (rc == FS_ERR_IO && !copy.once) { /* upstream is away: that is no reason to give up */
+            fprintf(stderr, "farseek: %s\n", err->message);
+            for (int i = 0; i < pause * 10 && !fs_interrupted(); i++)
+                usleep(100000);
+            pause = 2 * pause < PAUSE_MAX ? 2 * pause : PAUSE_MAX;
+            rc = fs_interrupted() ? fs_fail(err, FS_ERR_INTERRUPTED, "interrupted") : FS_OK;
+        } else if (!rc) {
+            o.first = false;
+            o.wait_seconds = WAIT_SECONDS;
+            quiet = r.n_entries ? 0 : quiet + 1;
+            o.compare = quiet % COMPARE_EVERY == COMPARE_EVERY - 1;
+            pause = 1;
+        }
+    }
+    return rc;
+}
+
 static fs_status mirror(const fs_args *args, fs_error *err)
 {
     fs_hub *hub = NULL;
@@ -139,6 +196,10 @@ static fs_status mirror(const fs_args *args, fs_error *err)
     if (!copy.data)
         return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is");
     rc = fs_hub_open(copy.data, NULL, &hub, err);
+    if (!rc && !copy.follow && (copy.once || copy.all || copy.key || copy.forget))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "--once, --all, --key and --forget are for --follow");
+    if (!rc && copy.follow && (args->n == 0 || (copy.all && args->n > 1)))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, args->n ? "--all or names, not both" : "--follow whom?");
     if (!rc && args->n == 0) {
         rc = fs_hub_mirror_list(hub, print_mirror, NULL, err);
     } else if (!rc) {
@@ -148,7 +209,9 @@ static fs_status mirror(const fs_args *args, fs_error *err)
         snprintf(type, sizeof type, "%.10ss", copy.type);
         if (n >= sizeof url || (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0))
             rc = fs_fail(err, FS_ERR_ARGUMENT, "'%.200s' is no address of a hub: it begins with neither http:// nor https://", args->items[0]);
-        while (!rc) {
+        if (!rc && copy.follow)
+            rc = follow(hub, args, url, type, err);
+        while (!rc && !copy.follow) {
             rc = copy_known(hub, args, url, type, err);
             if (copy.every_seconds && rc && rc != FS_ERR_INTERRUPTED) {
                 fprintf(stderr, "farseek: %s\n", err->message);
@@ -171,7 +234,8 @@ const fs_command fs_command_hub_mirror = {
              .usage = "[URL [ORG/NAME...]]",
              .summary = "Copy repositories of another hub, and keep the copies up to date.",
              .text = "Commits keep their ids; large files are held to their SHA-256; a copy is seen when it is whole, and stays whole. Without names, everything that was copied from URL "
-                     "before is brought up to date; without URL, the copies and their state are listed. $HF_TOKEN is for what is private there. What was cut short goes on.",
+                     "before is brought up to date; without URL, the copies and their state are listed. $HF_TOKEN is for what is private there. What was cut short goes on. --follow takes "
+                     "nothing that the upstream's signed feed does not say, and stops when the feed is rolled back, forked or signed by another.",
              .options = mirror_options,
              .n_args_min = 0,
              .n_args_max = 200 },

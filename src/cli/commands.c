@@ -23,6 +23,7 @@
     X(hub_quota) \
     X(hub_mirror) \
     X(hub_key) \
+    X(hub_peer) \
     X(hub_gc) \
     X(hub_fsck) \
     X(hub_routes) \

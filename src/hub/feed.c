@@ -350,6 +350,27 @@ static void reply_key(fs_hub_call *c)
     fs_emit_done(&e);
 }
 
+/* What this hub has seen of others' feeds, for peers to hold against what they saw: heads as they were signed. */
+static void reply_heads(fs_hub_call *c)
+{
+    fs_buf out = { 0 };
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, &c->err, "SELECT head FROM followed WHERE head <> '' ORDER BY head_ms DESC LIMIT 1000", "");
+
+    while (!rc && fs_db_next(st))
+        rc = fs_buf_printf(&out, &c->err, "%s\n", fs_db_text(st, 0));
+    if (st && rc)
+        fs_db_end(st, NULL);
+    else if (st)
+        rc = fs_db_end(st, &c->err);
+    if (!fs_hub_failed(c, rc)) {
+        c->replied = true;
+        fs_http_reply_header(c->http, "Cache-Control", "no-store");
+        fs_http_reply_buf(c->http, 200, "application/x-ndjson", &out);
+    }
+    fs_buf_done(&out);
+}
+
 void fs_hub_well_known(fs_hub_call *c)
 {
     const char *what = fs_http_param(c->http, 0);
@@ -358,6 +379,10 @@ void fs_hub_well_known(fs_hub_call *c)
         reply_feed(c);
     else if (strcmp(what, "key") == 0)
         reply_key(c);
+    else if (strcmp(what, "heads") == 0)
+        reply_heads(c);
+    else if (strcmp(what, "peers") == 0)
+        fs_hub_reply_peers(c);
     else
         fs_hub_not_here(c);
 }

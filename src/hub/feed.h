@@ -19,4 +19,7 @@ fs_status fs_hub_feed_hash(const fs_hub *h, sqlite3 *db, int64_t seq, fs_refs_he
 /* Appends lines of at most n_max entries behind seq; *ret_n: how many. */
 fs_status fs_hub_feed_lines(sqlite3 *db, int64_t seq, int64_t n_max, fs_buf *out, int64_t *ret_n, fs_error *err);
 
+/* peers.c: the list of peers, over HTTP. */
+void fs_hub_reply_peers(fs_hub_call *c);
+
 #endif

@@ -96,6 +96,11 @@ typedef struct fs_hub_mirror_options {
     bool private_repo; /* of a copy that is made now */
     bool force;        /* follow branches that were taken back */
     fs_progress progress; /* bytes of large files */
+    /* Called with each ref that git shows there, "refs/heads/main" and its commit, then with NULL, before anything is brought but git's objects; a
+     * failure ends it. NULL: git is believed. */
+    fs_status (*on_ref)(void *ud, const char *ref, const char *commit, fs_error *err);
+    void *ud;
+    const char *owner; /* key of the hub that it is written on, in hex; NULL: not known */
 } fs_hub_mirror_options;
 
 typedef struct fs_hub_mirror_result {
@@ -109,5 +114,43 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
 /* done_ms 0: never whole yet; failure "": the last try succeeded. */
 typedef void fs_hub_mirror_fn(void *ud, const char *url, const char *type, const char *id, int64_t done_ms, const char *failure);
 fs_status fs_hub_mirror_list(fs_hub *h, fs_hub_mirror_fn *fn, void *ud, fs_error *err);
+
+/* ---- feeds of other hubs ---- */
+
+typedef struct fs_hub_follow_options {
+    const char *url; /* of the hub that is followed, without a '/' at its end */
+    const char *key; /* its key in hex; NULL: the one that it shows first */
+    const char *type; /* of names */
+    const char *const *names; /* [n_names] that are copied; none: what was copied from there before */
+    size_t n_names;
+    bool all; /* everything */
+    const char *token; /* for git and files; NULL: none */
+    bool private_repo, force; /* as for fs_hub_mirror */
+    bool first; /* round of a run */
+    bool compare; /* with what the peers saw, though nothing new comes */
+    int wait_seconds; /* for something new */
+    fs_progress progress; /* bytes of large files; asked while it waits, too */
+    /* Each repository that was copied, or could not be: failure is the sentence. */
+    void (*on_copy)(void *ud, const char *id, const fs_hub_mirror_result *r, const char *failure);
+    void *ud;
+} fs_hub_follow_options;
+
+typedef struct fs_hub_follow_result {
+    uint64_t seq; /* of the last entry that was seen */
+    size_t n_entries, n_failed;
+    char key[65];
+} fs_hub_follow_result;
+
+/* One round: takes what is new in the feed, and copies what it is about. FS_ERR_FORMAT: what upstream signed does not hold together, nothing of it was
+ * taken. FS_ERR_IO: it did not answer. */
+fs_status fs_hub_follow(fs_hub *h, const fs_hub_follow_options *o, fs_hub_follow_result *ret, fs_error *err);
+/* Forgets the key and the feed of a hub; copies stay. */
+fs_status fs_hub_forget(fs_hub *h, const char *url, fs_error *err);
+
+/* Other hubs that this one knows: what they have seen of feeds is compared. */
+fs_status fs_hub_peer_add(fs_hub *h, const char *url, fs_error *err);
+fs_status fs_hub_peer_remove(fs_hub *h, const char *url, fs_error *err);
+typedef void fs_hub_peer_fn(void *ud, const char *url);
+fs_status fs_hub_peer_list(fs_hub *h, fs_hub_peer_fn *fn, void *ud, fs_error *err);
 
 #endif

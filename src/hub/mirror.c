@@ -96,7 +96,7 @@ static fs_status make_repo(mirror *m, int64_t owner, const char *name, fs_error 
 static fs_status find_repo(mirror *m, fs_error *err)
 {
     const char *slash = strchr(m->o->id, '/');
-    char owner_name[200], url[600] = "";
+    char owner_name[200], url[600] = "", key[65] = "";
     sqlite3_stmt *st = NULL;
     int64_t owner = 0;
     fs_status rc;
@@ -106,7 +106,7 @@ static fs_status find_repo(mirror *m, fs_error *err)
     snprintf(owner_name, sizeof owner_name, "%.*s", (int)(slash - m->o->id), m->o->id);
     rc = find_owner(m, owner_name, &owner, err);
     if (!rc)
-        rc = fs_db_query(m->db, &st, err, "SELECT r.id, r.folder, coalesce(m.url, '') FROM repos r LEFT JOIN mirrors m ON m.repo = r.id WHERE r.type = ? AND r.owner = ? AND r.name = ?", "sis",
+        rc = fs_db_query(m->db, &st, err, "SELECT r.id, r.folder, coalesce(m.url, ''), coalesce(m.owner, '') FROM repos r LEFT JOIN mirrors m ON m.repo = r.id WHERE r.type = ? AND r.owner = ? AND r.name = ?", "sis",
                          m->o->type, owner, slash + 1);
     if (rc)
         return rc;
@@ -114,10 +114,14 @@ static fs_status find_repo(mirror *m, fs_error *err)
         m->repo = sqlite3_column_int64(st, 0);
         snprintf(m->folder, sizeof m->folder, "%s", fs_db_text(st, 1));
         snprintf(url, sizeof url, "%s", fs_db_text(st, 2));
+        snprintf(key, sizeof key, "%s", fs_db_text(st, 3));
     }
     rc = fs_db_end(st, err);
     if (!rc && m->repo && strcmp(url, m->o->url) != 0)
         rc = *url ? fs_fail(err, FS_ERR_ARGUMENT, "'%s' mirrors %s already", m->o->id, url) : fs_fail(err, FS_ERR_ARGUMENT, "'%s' is here already, and is no mirror", m->o->id);
+    if (!rc && *key && m->o->owner && strcmp(key, m->o->owner) != 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' belongs to the hub with the key %.16s..., and the feed gives it to %.16s...: another's is a fork, under a name of its own", m->o->id, key,
+                     m->o->owner);
     if (!rc && !m->repo)
         rc = make_repo(m, owner, slash + 1, err), m->made = !rc;
     if (!rc)
@@ -492,6 +496,16 @@ static fs_status take_staged(mirror *m, const char *name, const git_oid *oid, fs
     return move_ref(m, ref, oid, err);
 }
 
+static fs_status tell_ref(mirror *m, const char *name, const git_oid *oid, fs_error *err)
+{
+    char ref[300], hex[GIT_OID_HEXSZ + 1];
+
+    if (snprintf(ref, sizeof ref, "refs/%s", name + strlen(STAGE)) >= (int)sizeof ref)
+        return fs_fail(err, FS_ERR_FORMAT, "upstream has a ref with a name of %zu bytes", strlen(name));
+    git_oid_tostr(hex, sizeof hex, oid);
+    return m->o->on_ref(m->o->ud, ref, hex, err);
+}
+
 static fs_status drop_gone(mirror *m, const char *name, const git_oid *oid, fs_error *err)
 {
     char staged[400];
@@ -523,6 +537,8 @@ static fs_status note(mirror *m, fs_status failed, const fs_error *why, fs_error
         rc = fs_db_run(m->db, err, "UPDATE repos SET modified_ms = ? WHERE id = ?", "ii", fs_unix_ms(), m->repo);
     if (!rc && !failed) /* a run that was killed may have moved refs, too */
         rc = fs_hub_feed_mark(m->db, m->repo, err);
+    if (!rc && !failed && m->o->owner)
+        rc = fs_db_run(m->db, err, "UPDATE mirrors SET owner = ? WHERE repo = ?", "si", m->o->owner, m->repo);
     if (!rc && !failed && !m->result.was_whole) /* whole for the first time, though a run that was killed may have moved the refs */
         rc = fs_db_run(m->db, err, "UPDATE repos SET disabled = 0 WHERE id = ?", "i", m->repo);
     if (!rc)
@@ -557,6 +573,10 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
         fs_hub_git_remove(h, m.folder);
         m.repo = 0;
     }
+    if (!rc && o->on_ref)
+        rc = for_refs(&m, STAGE, tell_ref, &why);
+    if (!rc && o->on_ref)
+        rc = o->on_ref(o->ud, NULL, NULL, &why);
     if (!rc)
         rc = find_wanted(&m, &why);
     for (size_t i = 0; i < m.n && !rc; i += BATCH_OBJECTS)
