@@ -126,7 +126,7 @@ def test_what_moves_there_is_here_within_seconds(hubs, tmp_path):
                            ("admin/c", lambda: there.repo("admin/c")), ("admin/b", lambda: there.commit("admin/b", {"pr": b"1"}, query="?create_pr=1"))):
             move()
             begun = time.monotonic()
-            while here.ask("GET", f"/api/models/{name}").status != 200 or not same(there, here, name):
+            while here.ask("GET", f"/{name}/resolve/main/.gitattributes", token=None).status != 200 or not same(there, here, name):
                 assert time.monotonic() - begun < 8
                 time.sleep(0.1)
         # the copy's own feed says whose it is
