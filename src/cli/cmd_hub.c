@@ -155,9 +155,9 @@ static fs_status serve(const fs_args *args, fs_error *err)
     if (!rc)
         rc = fs_http_server_start(server, err);
     if (!rc) {
-        char key[65];
-        fs_hub_key(hub, key);
-        printf("key %s\n", key);
+        char feed_key[65];
+        fs_hub_key(hub, feed_key);
+        printf("key %s\n", feed_key);
         printf("hub at %s\n", opt.url ? opt.url : fs_http_server_url(server));
         fflush(stdout);
         sigwait(&stops, &signal_number);

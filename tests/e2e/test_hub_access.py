@@ -108,6 +108,7 @@ ROUTES = {
     f"POST {REPO}/user-access-request/grant": R("write", (200, 400), body={"user": "asker"}, prepare=asked),
     f"GET {REPO}/user-access-request/{{}}": R("write", (200, 400), path=("pending",)),
     "GET /api/{*}": R("any", (404,), path=("no/such/place",)),
+    "GET /.well-known/farseek/{}": R("any", path=("refs",)),
     "PUT /lfs/objects/{}": R("link", path=(HASH,), body=b"x"),
     "GET /lfs/objects/{}": R("link", path=(HASH,)),
     "POST /lfs/objects/{}/verify": R("link", path=(HASH,), body={}),
