@@ -7,6 +7,7 @@
 #include "cli/origin.h"
 #include "cli/retrain.h"
 #include "crypto/minisign.h"
+#include "kernels/conformance.h"
 #include "lineage/provenance.h"
 #include "train/checkpoint.h"
 #include "train/history.h"
@@ -177,7 +178,7 @@ static fs_status compare_arithmetic(verification *v, fs_error *err)
     if (rc)
         return rc;
     snprintf(sentence, sizeof sentence, "this program's arithmetic is %s, the record's %s: other bits may be no one's fault", here, said);
-    if (strcmp(here, said) != 0 && !opt.json)
+    if (strcmp(here, said) != 0 && !fs_conformance_is_earlier(said) && !opt.json)
         printf("       %s\n", sentence);
     return FS_OK;
 }

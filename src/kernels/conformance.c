@@ -1,6 +1,7 @@
 /* See the header. Every loop here is part of the hash: a change of any is a change of the constant in
  * tests/unit/test_conformance.c and of the list that other implementations must follow. */
 #include "kernels/conformance.h"
+#include "kernels/kv8.h"
 #include "kernels/math.h"
 
 #include <assert.h>
@@ -710,6 +711,58 @@ static void feed_training(run *r)
     }
 }
 
+/* ---- kv8.h ---- */
+
+static void feed_pairs(run *r, const fs_pair *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        feed_f32(r, fs_pair_first(p[i]));
+        feed_f32(r, fs_pair_second(p[i]));
+    }
+}
+
+/* 32 rows of n, as rows and, where n is even, as two panels: the stored scales and codes, then what is read of them. */
+static void feed_kv8_rows(run *r, size_t n, enum kind kind)
+{
+    const fs_kv8_kernels k = fs_kv8_kernels_of(r->k.isa);
+    size_t row_bytes = fs_kv8_row_bytes(n), n_panel = FS_KV8_PANEL * fs_kv8_key_bytes(n);
+    uint8_t *rows, *panels;
+    fs_pair *pairs;
+    float *x;
+
+    begin(r);
+    x = random_row(r, 32 * n, kind);
+    rows = fs_arena_alloc(&r->arena, 32 * row_bytes);
+    panels = fs_arena_alloc(&r->arena, 2 * n_panel);
+    pairs = fs_arena_array(&r->arena, fs_pair, 32 * fs_pairs(n));
+    for (size_t i = 0; i < 32; i++) {
+        uint8_t *row = rows + i * row_bytes;
+        fs_kv8_put_row(row, x + i * n, n);
+        feed_row(r, (const float *)(const void *)row, fs_kv8_blocks(n));
+        fs_sha256_update(r->h, row + fs_kv8_blocks(n) * sizeof(float), n);
+        if (n % 2 == 0)
+            fs_kv8_put_key(panels + i / FS_KV8_PANEL * n_panel, i % FS_KV8_PANEL, x + i * n, n);
+    }
+    k.rows(rows, 32, n, pairs);
+    feed_pairs(r, pairs, 32 * fs_pairs(n));
+    k.values(rows, 32, n, pairs);
+    feed_pairs(r, pairs, 16 * n);
+    if (n % 2)
+        return;
+    k.panels(panels, 2, n, pairs);
+    feed_pairs(r, pairs, 16 * n);
+}
+
+static void feed_kv8(run *r)
+{
+    static const size_t sizes[] = { 1, 2, 15, 30, 32, 33, 34, 62, 64, 80, 100, 128, 257, 576 };
+
+    feed_name(r, "8-bit cache");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int kind = 0; kind < KIND_END; kind++)
+            feed_kv8_rows(r, sizes[i], kind);
+}
+
 /* The largest vector: a product of 49 outputs or an attention of 1024 slots. */
 #define ARENA_BYTES ((size_t)8 << 20)
 
@@ -729,6 +782,7 @@ fs_status fs_conformance_feed(const fs_kernels *k, fs_sha256 *h, fs_error *err)
     feed_attentions_bf16(&r);
     feed_training(&r);
     feed_pair_products(&r);
+    feed_kv8(&r);
     fs_arena_done(&r.arena);
     return FS_OK;
 }
@@ -748,6 +802,18 @@ static float sum_in_another_order(const float *x, size_t n)
 void fs_conformance_spoil(fs_kernels *k)
 {
     k->rows.sum = sum_in_another_order;
+}
+
+bool fs_conformance_is_earlier(const char *hex)
+{
+    static const char *const earlier[] = {
+        "98b2e5cc73edc37fae23ed976940a6a6eafc9ca5f5dc6fff2301efa72046296d", /* without the 8-bit cache */
+    };
+
+    for (size_t i = 0; i < sizeof earlier / sizeof *earlier; i++)
+        if (strcmp(hex, earlier[i]) == 0)
+            return true;
+    return false;
 }
 
 fs_status fs_conformance_hash(unsigned isa, bool negative_control, char ret_hex[65], fs_error *err)

@@ -23,4 +23,7 @@ void fs_conformance_spoil(fs_kernels *k);
  * CPU lacks it. negative_control: spoiled as above. */
 fs_status fs_conformance_hash(unsigned isa, bool negative_control, char ret_hex[65], fs_error *err);
 
+/* Whether hex is the hash of a shorter list, as earlier versions had it, whose results are a part of this one's. */
+bool fs_conformance_is_earlier(const char *hex);
+
 #endif
