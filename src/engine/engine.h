@@ -60,7 +60,7 @@ typedef struct fs_memory_estimate {
     size_t available_bytes; /* what the machine can give (MemAvailable, cgroup limit) */
 } fs_memory_estimate;
 fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens);
-/* MemAvailable of the machine, or what the cgroup leaves if that is less; SIZE_MAX when unknown. */
+/* MemAvailable of the machine, or what the cgroups leave (base/cgroup.h) if that is less; SIZE_MAX when unknown. */
 size_t fs_memory_available(void);
 
 /* Appends ids to the session, chunk tokens a step (0: as many as fit). ret_logits [n, V] of every position, ret_last [V]

@@ -1,6 +1,7 @@
 /* A model: files, network, tokenizer and chat format under one roof. */
 #include "engine/internal.h"
 
+#include "base/cgroup.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/sandbox.h"
@@ -41,15 +42,10 @@ static bool read_number(const char *path, const char *key, size_t *ret)
 
 size_t fs_memory_available(void)
 {
-    size_t free_kib, limit, used, available = SIZE_MAX;
+    size_t free_kib, available = fs_cgroup_memory_left("/sys/fs/cgroup", "/proc/self/cgroup");
 
-    if (read_number("/proc/meminfo", "MemAvailable:", &free_kib))
+    if (read_number("/proc/meminfo", "MemAvailable:", &free_kib) && free_kib * 1024 < available)
         available = free_kib * 1024;
-    if (read_number("/sys/fs/cgroup/memory.max", "", &limit) && read_number("/sys/fs/cgroup/memory.current", "", &used)) {
-        size_t left = limit > used ? limit - used : 0;
-        if (left < available)
-            available = left;
-    }
     return available;
 }
 
