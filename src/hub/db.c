@@ -93,6 +93,9 @@ static const char *const versions[] = {
     " owner TEXT NOT NULL, PRIMARY KEY(feed, type, id, ref)) WITHOUT ROWID;"
     "CREATE TABLE followed_due(feed INTEGER NOT NULL REFERENCES followed ON DELETE CASCADE, type TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY(feed, type, id)) WITHOUT ROWID;"
     "CREATE TABLE peers(url TEXT PRIMARY KEY, added_ms INTEGER NOT NULL);",
+    "CREATE TABLE account_keys(id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE, name TEXT NOT NULL, text TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL);"
+    "CREATE INDEX account_keys_account ON account_keys(account);",
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -39,6 +39,13 @@ static fs_status find_status(fs_hub_call *c, int64_t account, char ret[16])
     return fs_db_end(st, &c->err);
 }
 
+bool fs_hub_may_read(fs_hub_call *c)
+{
+    char status[16] = "";
+
+    return !*c->repo.gated || is_writer(c) || (c->user.id && find_status(c, c->user.id, status) == FS_OK && strcmp(status, "accepted") == 0);
+}
+
 bool fs_hub_need_open(fs_hub_call *c)
 {
     char status[16] = "";
@@ -69,6 +76,8 @@ static struct json_object *read_fields(fs_hub_call *c)
     struct json_object *o;
     char key[100], text[2000];
 
+    if (c->form)
+        return json_object_get(c->form);
     if (body.n_bytes > FIELDS_MAX) {
         fs_hub_error(c, 413, NULL, "a request for access has at most %zu bytes", FIELDS_MAX);
         return NULL;

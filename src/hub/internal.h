@@ -180,6 +180,7 @@ bool fs_hub_need_repo_params(fs_hub_call *c, fs_hub_right need);
 bool fs_hub_need_repo_path(fs_hub_call *c, int n_tail, fs_hub_right need);
 /* gate.c: gated repositories are read by who may write to them and by who was let in; false after a reply. */
 bool fs_hub_need_open(fs_hub_call *c);
+bool fs_hub_may_read(fs_hub_call *c); /* the same as a question */
 bool fs_hub_type_is_valid(const char *type);
 /* "", "datasets/" or "spaces/". */
 const char *fs_hub_type_prefix(const char *type);
@@ -381,7 +382,7 @@ bool fs_hub_same_entry(git_tree *a, git_tree *b, const char *path);
     X(page_models) X(page_datasets) X(page_spaces) X(page_owner) X(page_style) X(page_login) X(page_repo) X(page_tree) X(page_blob) \
     X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data) \
     X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant) \
-    X(form_login) X(form_logout) X(page_settings) X(form_profile) X(form_token) X(form_token_revoke) X(form_sessions_end) \
+    X(form_login) X(form_logout) X(page_settings) X(form_profile) X(form_token) X(form_token_revoke) X(form_sessions_end) X(form_key) X(form_key_remove) X(form_ask) X(form_access) \
     X(page_new) X(form_new) X(page_repo_settings) X(form_like) X(form_unlike) X(form_repo_settings) X(form_move) X(form_delete) \
     X(form_discussion) X(form_comment) X(form_comment_edit) X(form_comment_hide) X(form_title) X(form_status) X(form_merge) \
     X(well_known)

@@ -44,6 +44,13 @@ void fs_page_form(fs_page *p, const fs_hub_call *c, const char *class, const cha
 /* The same for what is done to c->repo, "/-/type/org/name" and what format says. */
 void fs_page_repo_form(fs_page *p, const fs_hub_call *c, const char *class, const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* ---- signature.c ---- */
+
+/* A line for each signature of the revision: verified or not, and why. */
+void fs_page_signatures(fs_page *p, fs_hub_call *c, const git_oid *tree);
+/* A public key, of minisign's or PEM. */
+bool fs_hub_key_is_valid(const char *text);
+
 /* ---- pages.c, pages_repo.c: what pages of repositories share ---- */
 
 /* "/datasets/org/name", an address. */

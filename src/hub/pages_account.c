@@ -1,6 +1,8 @@
 /* Pages of who is signed in: the account, its tokens and sessions, and a new repository. */
 #include "hub/page.h"
 
+#include "net/url.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +107,55 @@ static fs_status put_orgs(fs_page *p, fs_hub_call *c)
     return fs_db_end(st, &c->err);
 }
 
+/* Public keys, of the user and of the organisations that the user administers. */
+static fs_status put_keys(fs_page *p, fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, &c->err,
+                               "SELECT k.id, k.name, a.name, k.created_ms FROM account_keys k JOIN accounts a ON a.id = k.account WHERE a.id = ?1 OR a.id IN (SELECT org FROM members"
+                               " WHERE account = ?1 AND role = 'admin') ORDER BY k.id",
+                               "i", c->user.id);
+
+    if (rc)
+        return rc;
+    fs_page_put(p, "<h2>Signing keys</h2><p class=\"soft\">What these public keys sign (<code>farseek sign</code>, <code>model_signing</code>) is shown as verified in the owner's repositories.</p>"
+                   "<div class=\"wide\"><table>");
+    while (fs_db_next(st)) {
+        fs_page_put(p, "<tr><td class=\"name\">");
+        fs_page_text(p, fs_db_text(st, 1));
+        fs_page_put(p, "</td><td>of ");
+        fs_page_text(p, fs_db_text(st, 2));
+        fs_page_put(p, "</td><td>");
+        fs_page_date(p, sqlite3_column_int64(st, 3));
+        fs_page_put(p, "</td><td>");
+        if (c->user.may_write) {
+            fs_page_form(p, c, "inline", "/settings/keys/remove");
+            fs_page_put(p, "<input type=\"hidden\" name=\"id\" value=\"%lld\"><button class=\"danger\">Remove</button></form>", (long long)sqlite3_column_int64(st, 0));
+        }
+        fs_page_put(p, "</td></tr>");
+    }
+    fs_page_put(p, "</table></div>");
+    rc = fs_db_end(st, &c->err);
+    if (rc || !c->user.may_write)
+        return rc;
+    rc = fs_db_query(c->db, &st, &c->err, "SELECT a.name FROM members m JOIN accounts a ON a.id = m.org WHERE m.account = ? AND m.role = 'admin' ORDER BY a.name", "i", c->user.id);
+    if (rc)
+        return rc;
+    fs_page_put(p, "<details><summary>Add a key</summary>");
+    fs_page_form(p, c, "stack", "/settings/keys");
+    fs_page_put(p, "<label>Name<input name=\"name\" required maxlength=\"96\"></label><label>Whose it is<select name=\"owner\"><option>");
+    fs_page_text(p, c->user.name);
+    fs_page_put(p, "</option>");
+    while (fs_db_next(st)) {
+        fs_page_put(p, "<option>");
+        fs_page_text(p, fs_db_text(st, 0));
+        fs_page_put(p, "</option>");
+    }
+    fs_page_put(p, "</select></label><label>Public key: minisign's, or PEM (P-256, P-384, P-521, Ed25519)<textarea name=\"text\" required maxlength=\"8000\"></textarea></label>"
+                   "<button class=\"main\">Add it</button></form></details>");
+    return fs_db_end(st, &c->err);
+}
+
 /* new_token: one that was just made, or NULL. */
 static void settings(fs_hub_call *c, const char *new_token)
 {
@@ -113,7 +164,7 @@ static void settings(fs_hub_call *c, const char *new_token)
     fs_page_begin(&p, c, "Settings");
     if (new_token)
         fs_page_put(&p, "<div class=\"note\" role=\"status\"><p>The new token, which is not shown again:</p><p><code>%s</code></p></div>", new_token);
-    if (!fs_hub_failed(c, put_profile(&p, c)) && !fs_hub_failed(c, put_tokens(&p, c)) && !fs_hub_failed(c, put_orgs(&p, c)))
+    if (!fs_hub_failed(c, put_profile(&p, c)) && !fs_hub_failed(c, put_tokens(&p, c)) && !fs_hub_failed(c, put_keys(&p, c)) && !fs_hub_failed(c, put_orgs(&p, c)))
         fs_page_end(&p, c, 200);
     fs_buf_done(&p.out);
 }
@@ -168,6 +219,40 @@ void fs_hub_form_sessions_end(fs_hub_call *c)
 {
     if (fs_hub_need_form(c) && !fs_hub_failed(c, fs_db_run(c->db, &c->err, "DELETE FROM sessions WHERE token IN (SELECT id FROM tokens WHERE account = ?) AND lower(hex(hash)) <> ?",
                                                            "is", c->user.id, c->session)))
+        fs_page_go(c, "/settings");
+}
+
+void fs_hub_form_key(fs_hub_call *c)
+{
+    const char *name, *text;
+    fs_hub_right right = FS_HUB_NONE;
+    int64_t owner = 0;
+    bool found = false;
+
+    if (!fs_hub_need_form(c) || !fs_hub_need_user(c, true) ||
+        fs_hub_failed(c, fs_db_int(c->db, &owner, &found, &c->err, "SELECT id FROM accounts WHERE name = ?", "s", fs_hub_form_text(c, "owner"))) ||
+        (found && fs_hub_failed(c, fs_hub_right_on_account(c->db, &c->user, owner, &right, &c->err))))
+        return;
+    name = fs_hub_form_text(c, "name");
+    text = fs_hub_form_text(c, "text");
+    if (right < FS_HUB_ADMIN)
+        fs_page_error(c, 403, "Whose key it is, only who administers that account can say.");
+    else if (!*name || strlen(name) > 96 || strlen(text) > 8000 || !fs_hub_key_is_valid(text))
+        fs_page_error(c, 400, "A key has a name, and is a public key of minisign's, or PEM of P-256, P-384, P-521 or Ed25519.");
+    else if (!fs_hub_failed(c, fs_db_run(c->db, &c->err, "INSERT INTO account_keys(account, name, text, created_ms) VALUES(?, ?, ?, ?)", "issi", owner, name, text, fs_unix_ms())))
+        fs_page_go(c, "/settings");
+}
+
+void fs_hub_form_key_remove(fs_hub_call *c)
+{
+    if (!fs_hub_need_form(c) || !fs_hub_need_user(c, true) ||
+        fs_hub_failed(c, fs_db_run(c->db, &c->err,
+                                   "DELETE FROM account_keys WHERE id = ?1 AND (account = ?2 OR account IN (SELECT org FROM members WHERE account = ?2 AND role = 'admin'))", "ii",
+                                   (int64_t)strtoll(fs_hub_form_text(c, "id"), NULL, 10), c->user.id)))
+        return;
+    if (sqlite3_changes(c->db) == 0)
+        fs_page_error(c, 404, "There is no such key of yours.");
+    else
         fs_page_go(c, "/settings");
 }
 

@@ -265,7 +265,7 @@ void fs_hub_page_discussion(fs_hub_call *c)
     fs_page_put(&p, "</ul>");
     if (fs_hub_failed(c, fs_db_end(st, &c->err)))
         goto out;
-    if (d.is_pr && (!*c->repo.gated || c->right >= FS_HUB_WRITE))
+    if (d.is_pr && fs_hub_may_read(c))
         put_pr(&p, c, &d, &n_conflicts);
     put_forms(&p, c, &d, n_conflicts);
     fs_page_end(&p, c, 200);

@@ -102,6 +102,18 @@ void fs_hub_form_repo_settings(fs_hub_call *c)
         go_repo(c, "/settings");
 }
 
+void fs_hub_form_ask(fs_hub_call *c)
+{
+    if (form_does(c, fs_hub_ask_access))
+        go_repo(c, "");
+}
+
+void fs_hub_form_access(fs_hub_call *c)
+{
+    if (form_does(c, fs_hub_access_handle))
+        go_repo(c, "/settings");
+}
+
 void fs_hub_form_move(fs_hub_call *c)
 {
     char from[200];

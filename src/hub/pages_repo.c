@@ -63,6 +63,22 @@ static void put_card(fs_page *p, fs_hub_call *c, const git_oid *tree)
     git_blob_free(blob);
 }
 
+/* Who may not read it may ask. */
+static void put_gate(fs_page *p, const fs_hub_call *c)
+{
+    int64_t n = 0;
+
+    fs_page_put(p, "<p>Its owner decides who may read it.</p>");
+    if (!*c->session || !c->user.may_write || fs_db_int(c->db, &n, NULL, NULL, "SELECT count(*) FROM access_requests WHERE repo = ? AND account = ?", "ii", c->repo.id, c->user.id) != FS_OK)
+        return;
+    if (n) {
+        fs_page_put(p, "<p class=\"soft\">You asked for it.</p>");
+        return;
+    }
+    fs_page_repo_form(p, c, "inline", "/ask-access");
+    fs_page_put(p, "<button class=\"main\">Ask to read it</button></form>");
+}
+
 /* Of a copy: how its last try went. */
 static fs_status put_mirror(fs_page *p, fs_hub_call *c)
 {
@@ -116,6 +132,8 @@ void fs_hub_page_repo(fs_hub_call *c)
     }
     if (*c->repo.mirror && fs_hub_failed(c, put_mirror(&p, c)))
         goto out;
+    if (fs_hub_may_read(c))
+        fs_page_signatures(&p, c, &tree);
     fs_page_put(&p, "<pre><code>HF_ENDPOINT=");
     fs_page_text(&p, c->base);
     fs_page_put(&p, " farseek pull ");
@@ -125,10 +143,10 @@ void fs_hub_page_repo(fs_hub_call *c)
     fs_page_put(&p, "/%s", fs_hub_type_prefix(c->repo.type));
     fs_page_text(&p, id);
     fs_page_put(&p, "</code></pre>");
-    if (!*c->repo.gated || c->right >= FS_HUB_WRITE)
+    if (fs_hub_may_read(c))
         put_card(&p, c, &tree);
     else
-        fs_page_put(&p, "<p>Its owner decides who may read it.</p>");
+        put_gate(&p, c);
     fs_page_end(&p, c, 200);
 out:
     fs_buf_done(&p.out);

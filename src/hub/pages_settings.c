@@ -8,6 +8,33 @@ static void put_option(fs_page *p, const char *value, const char *says, bool cho
     fs_page_put(p, "<option value=\"%s\"%s>%s</option>", value, chosen ? " selected" : "", says);
 }
 
+/* Who waits for an answer. */
+static fs_status put_askers(fs_page *p, fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, &c->err,
+                               "SELECT a.name, q.created_ms FROM access_requests q JOIN accounts a ON a.id = q.account WHERE q.repo = ? AND q.status = 'pending' ORDER BY q.id LIMIT 200", "i",
+                               c->repo.id);
+
+    if (rc)
+        return rc;
+    for (int n = 0; fs_db_next(st); n++) {
+        fs_page_put(p, "%s<p>", n ? "" : "<h2>Who asks to read it</h2>");
+        fs_page_text(p, fs_db_text(st, 0));
+        fs_page_put(p, ", ");
+        fs_page_date(p, sqlite3_column_int64(st, 1));
+        fs_page_put(p, " ");
+        for (int yes = 1; yes >= 0; yes--) {
+            fs_page_repo_form(p, c, "inline", "/access");
+            fs_page_put(p, "<input type=\"hidden\" name=\"user\" value=\"");
+            fs_page_text(p, fs_db_text(st, 0));
+            fs_page_put(p, "\"><input type=\"hidden\" name=\"status\" value=\"%s\"><button>%s</button></form>", yes ? "accepted" : "rejected", yes ? "Let in" : "Refuse");
+        }
+        fs_page_put(p, "</p>");
+    }
+    return fs_db_end(st, &c->err);
+}
+
 void fs_hub_page_repo_settings(fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
@@ -29,6 +56,8 @@ void fs_hub_page_repo_settings(fs_hub_call *c)
     fs_page_repo_form(&p, c, "stack", "/settings");
     fs_page_put(&p, "<label>Description<input name=\"description\" maxlength=\"200\" value=\"");
     fs_page_text(&p, fs_db_next(st) ? fs_db_text(st, 0) : "");
+    if (fs_hub_failed(c, fs_db_end(st, &c->err)))
+        goto out;
     fs_page_put(&p, "\"></label><label>Who sees it<select name=\"visibility\">");
     put_option(&p, "public", "everybody", !c->repo.private);
     put_option(&p, "private", "only who owns it", c->repo.private);
@@ -36,7 +65,10 @@ void fs_hub_page_repo_settings(fs_hub_call *c)
     put_option(&p, "", "who sees it", !*c->repo.gated);
     put_option(&p, "auto", "who asked for it", strcmp(c->repo.gated, "auto") == 0);
     put_option(&p, "manual", "whom its owner lets", strcmp(c->repo.gated, "manual") == 0);
-    fs_page_put(&p, "</select></label><button class=\"main\">Save</button></form><h2>Another name</h2>");
+    fs_page_put(&p, "</select></label><button class=\"main\">Save</button></form>");
+    if (fs_hub_failed(c, put_askers(&p, c)))
+        goto out;
+    fs_page_put(&p, "<h2>Another name</h2>");
     fs_page_repo_form(&p, c, "stack", "/move");
     fs_page_put(&p, "<label>Owner/name; the old one leads to it<input name=\"toRepo\" required maxlength=\"194\" value=\"");
     fs_page_text(&p, id);
@@ -45,7 +77,7 @@ void fs_hub_page_repo_settings(fs_hub_call *c)
     fs_page_put(&p, "<label>To be sure, type <code>");
     fs_page_text(&p, id);
     fs_page_put(&p, "</code><input name=\"confirm\" required autocomplete=\"off\"></label><button class=\"danger\">Delete the repository</button></form></section>");
-    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
-        fs_page_end(&p, c, 200);
+    fs_page_end(&p, c, 200);
+out:
     fs_buf_done(&p.out);
 }

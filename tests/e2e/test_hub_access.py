@@ -144,12 +144,16 @@ ROUTES = {
     "POST /settings/profile": R("form user+", body={"fullname": "x"}),
     "POST /settings/tokens": R("form user+", (200,), body=lambda c: {"name": fresh(c), "role": "read"}),
     "POST /settings/tokens/revoke": R("form user+", (404,), body={"id": "0"}),
+    "POST /settings/keys": R("form admin in team", (400,), body={"name": "k", "text": "no key", "owner": "team"}),
+    "POST /settings/keys/remove": R("form user+", (404,), body={"id": "0"}),
     "POST /settings/sessions/end": R("form any", prepare=lambda c: c.hub.browsers.clear()),
     "GET /new": R("session"),
     "POST /new": R("form write in team", body=lambda c: {"name": fresh(c), "organization": "team", "type": "model"}),
     f"POST {FORM}/like": R("form read+"),
     f"POST {FORM}/unlike": R("form read+"),
     f"POST {FORM}/settings": R("form admin", body=lambda c: {"description": "d", "visibility": "private" if c.kind == "private" else "public", "gated": "manual" if c.kind == "gated" else ""}),
+    f"POST {FORM}/ask-access": R("form read+", (303, 400)),
+    f"POST {FORM}/access": R("form write", (303, 400), body={"user": "asker", "status": "accepted"}, prepare=asked),
     f"POST {FORM}/move": R("form admin", (400, 403), body={"toRepo": "nobody-there/x"}),
     f"POST {FORM}/delete": R("form admin", body=lambda c: {"confirm": f"team/{c.name}"}, prepare=victim),
     f"POST {FORM}/discussions": R("form read+", body={"title": "t", "description": "d"}),
@@ -175,7 +179,7 @@ ROUTES = {
     "GET /{}/{}": R("page read"),
     "GET /{}/{}/{}": R("page read"),
 }
-BESIDE_REPOS = ("session", "form any", "form user+", "form write in team", "any", "user", "write in team", "link", "xet")  # which repository does not matter
+BESIDE_REPOS = ("session", "form any", "form user+", "form write in team", "form admin in team", "any", "user", "write in team", "link", "xet")  # which repository does not matter
 
 
 def expected(need, actor, kind):
@@ -207,6 +211,8 @@ def expected(need, actor, kind):
         return None
     if need == "write in team":
         return None if role >= 2 else (403, None)
+    if need == "admin in team":
+        return None if role >= 3 else (403, None)
     if kind == "private" and role == 0:
         return (404, None) if page else (401 if actor == "nobody" else 404, "RepoNotFound")
     if "open" in need and kind == "gated" and role < 2:
