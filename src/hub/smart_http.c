@@ -49,7 +49,6 @@ static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *servi
     };
     const char *protocol = fs_http_header(c->http, "Git-Protocol"), *coding = fs_http_header(c->http, "Content-Encoding");
     const char *slash = strrchr(c->path, '/');
-    uint64_t length;
 
     snprintf(hooks, sizeof hooks, "%s/hooks", c->hub->data);
     fs_hub_git_environment(env, pairs, sizeof pairs / sizeof *pairs);
@@ -58,11 +57,10 @@ static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *servi
     fs_hub_words_add(env, "PATH_INFO=%s/%s", slash, advertise ? "info/refs" : service);
     fs_hub_words_add(env, "REQUEST_METHOD=%s", advertise ? "GET" : "POST");
     fs_hub_words_add(env, "QUERY_STRING=%s%s", advertise ? "service=" : "", advertise ? service : "");
-    if (!advertise) {
+    /* Without CONTENT_LENGTH: the body ends where its stream does. With it http-backend asks a stream that ended early, as a killed hub's does,
+     * for the rest without end. */
+    if (!advertise)
         fs_hub_words_add(env, "CONTENT_TYPE=application/x-%s-request", service);
-        if (fs_http_content_length(c->http, &length))
-            fs_hub_words_add(env, "CONTENT_LENGTH=%llu", (unsigned long long)length);
-    }
     if (coding && (strcmp(coding, "gzip") == 0 || strcmp(coding, "x-gzip") == 0))
         fs_hub_words_add(env, "HTTP_CONTENT_ENCODING=gzip");
     if (protocol && strlen(protocol) < 100 && is_word(protocol, "=:"))

@@ -56,6 +56,35 @@ def test_slow_uploads_hold_up_nobody(hub):
         c.close()
 
 
+def git_children(data):
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            environ = open(f"/proc/{pid}/environ", "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if any(v.startswith(b"GIT_PROJECT_ROOT=" + str(data).encode() + b"/") for v in environ):
+            found.append(int(pid))
+    return found
+
+
+def test_a_killed_hub_leaves_no_git_behind(tmp_path):
+    hub = Hub(tmp_path / "data")
+    repo = hub.repo("pushed-to")
+    c = send_head(hub, "POST", f"/{repo}.git/git-receive-pack", 1561, hub.token, "Content-Type: application/x-git-receive-pack-request\r\n")
+    c.sendall(b"00")
+    end = time.monotonic() + 20
+    while not git_children(tmp_path / "data"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    hub.process.kill()
+    hub.process.wait()
+    while git_children(tmp_path / "data"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    c.close()
+
+
 def test_tls(tmp_path):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
                     "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], cwd=tmp_path, check=True, capture_output=True)
