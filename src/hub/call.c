@@ -365,6 +365,8 @@ bool fs_hub_need_rev(fs_hub_call *c, const char *rev, git_oid *ret, char ret_ref
         fs_hub_error(c, 404, "RevisionNotFound", "%s", c->err.message);
         return false;
     }
+    if (!rc)
+        fs_hub_warn(c, ret);
     return !fs_hub_failed(c, rc);
 }
 

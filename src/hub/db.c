@@ -96,6 +96,11 @@ static const char *const versions[] = {
     "CREATE TABLE account_keys(id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE, name TEXT NOT NULL, text TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL);"
     "CREATE INDEX account_keys_account ON account_keys(account);",
+    ("CREATE TABLE repo_meta(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, sha TEXT NOT NULL, meta TEXT NOT NULL);"
+     "CREATE TABLE downloads(repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, day INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY(repo, day)) WITHOUT ROWID;"
+     "CREATE TABLE advisories(id INTEGER PRIMARY KEY AUTOINCREMENT, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, rev TEXT NOT NULL, sentence TEXT NOT NULL,"
+     " account INTEGER REFERENCES accounts ON DELETE SET NULL, created_ms INTEGER NOT NULL);"
+     "CREATE INDEX advisories_repo ON advisories(repo);"),
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -110,6 +110,7 @@ fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **
     if (!h->options.regular_bytes_max)
         h->options.regular_bytes_max = 10 * MIB;
     h->opened_ms = fs_unix_ms();
+    h->downloads = fs_hub_downloads_new();
     fs_hub_git_setup();
     rc = mkdir(data, 0700) != 0 && errno != EEXIST ? fs_fail_errno(err, errno, "cannot make the folder '%s'", data) : FS_OK;
     if (!rc && !(h->data = realpath(data, NULL)))
@@ -135,6 +136,7 @@ void fs_hub_close(fs_hub *h)
 {
     if (!h)
         return;
+    fs_hub_downloads_free(h->downloads, h->db);
     fs_db_pool_close(h->db);
     for (int i = 0; i < FS_HUB_LOCKS; i++)
         pthread_mutex_destroy(&h->locks[i]);
@@ -220,6 +222,12 @@ static const fs_http_route routes[] = {
     POST(REPO "/user-access-request/handle", access_handle),
     POST(REPO "/user-access-request/grant", access_grant),
     GET(REPO "/user-access-request/{}", access_list),
+    GET(REPO "/advisories", advisory_list),
+    POST(REPO "/advisories", advisory_add),
+    DELETE(REPO "/advisories/{}", advisory_remove),
+    GET(REPO "/lfs-files", lfs_files),
+    POST(REPO "/lfs-files/batch", lfs_files_batch),
+    POST(REPO "/lfs-files/duplicate", lfs_files_duplicate),
     GET("/api/{*}", not_here),
     GET("/.well-known/farseek/{}", well_known),
 

@@ -14,6 +14,8 @@
 
 #define FS_HUB_LOCKS 64
 
+typedef struct fs_hub_downloads fs_hub_downloads;
+
 struct fs_hub {
     char *data;
     fs_hub_options options;
@@ -27,6 +29,7 @@ struct fs_hub {
     } feed;
     atomic_bool stopping;
     int64_t opened_ms;
+    fs_hub_downloads *downloads; /* counted; NULL: not */
     pthread_mutex_t locks[FS_HUB_LOCKS]; /* of repositories, by their number: one commit at a time */
 };
 
@@ -324,6 +327,25 @@ void fs_hub_emit_scan(fs_emit *e, const fs_hub_scan *s);
 /* securityRepoStatus: every file of the commit that is not safe. */
 fs_status fs_hub_emit_security(fs_hub_call *c, fs_emit *e, const git_oid *commit, fs_error *err);
 
+/* ---- meta.c ---- */
+
+/* config, safetensors and gguf of a model, those that wanted says. */
+fs_status fs_hub_emit_meta(fs_hub_call *c, fs_emit *e, const git_oid *commit, bool (*wanted)(const fs_hub_call *c, const char *key), fs_error *err);
+
+/* ---- downloads.c ---- */
+
+fs_hub_downloads *fs_hub_downloads_new(void); /* NULL: no memory */
+void fs_hub_downloads_free(fs_hub_downloads *d, fs_db_pool *pool);
+/* Before counts are shown. */
+void fs_hub_downloads_show(fs_hub_call *c);
+/* A file was asked for. */
+void fs_hub_download_count(fs_hub_call *c, const char *path);
+
+/* ---- advisories.c ---- */
+
+/* Before the reply to a request about a commit: what is said against it. */
+void fs_hub_warn(fs_hub_call *c, const git_oid *commit);
+
 /* ---- resolve.c ---- */
 
 /* Replies with a file, or the range of it that was asked for; takes fd. type NULL: bytes. */
@@ -382,6 +404,7 @@ bool fs_hub_same_entry(git_tree *a, git_tree *b, const char *path);
     X(page_models) X(page_datasets) X(page_spaces) X(page_owner) X(page_style) X(page_login) X(page_repo) X(page_tree) X(page_blob) \
     X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data) \
     X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant) \
+    X(advisory_list) X(advisory_add) X(advisory_remove) X(lfs_files) X(lfs_files_batch) X(lfs_files_duplicate) \
     X(form_login) X(form_logout) X(page_settings) X(form_profile) X(form_token) X(form_token_revoke) X(form_sessions_end) X(form_key) X(form_key_remove) X(form_ask) X(form_access) \
     X(page_new) X(form_new) X(page_repo_settings) X(form_like) X(form_unlike) X(form_repo_settings) X(form_move) X(form_delete) \
     X(form_discussion) X(form_comment) X(form_comment_edit) X(form_comment_hide) X(form_title) X(form_status) X(form_merge) \

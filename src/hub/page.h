@@ -33,6 +33,8 @@ void fs_page_begin(fs_page *p, fs_hub_call *c, const char *title);
 void fs_page_end(fs_page *p, fs_hub_call *c, int status);
 /* A page that says what is wrong. */
 void fs_page_error(fs_hub_call *c, int status, const char *message);
+/* advisories.c: what is said against the repository and its revisions. */
+void fs_hub_page_advisories(fs_page *p, const fs_hub_call *c);
 extern const char fs_page_style[];
 
 /* 303: the browser goes there. */

@@ -85,6 +85,7 @@ void fs_page_repo_head(fs_page *p, const fs_hub_call *c, const char *tab, const 
     fs_page_put(p, " &middot; %" PRId64 " likes</span>", c->repo.likes);
     put_like(p, c);
     fs_page_put(p, "</div>");
+    fs_hub_page_advisories(p, c);
     if (tags)
         fs_page_tags(p, tags);
     fs_page_put(p, "<nav class=\"tabs\">");

@@ -310,6 +310,11 @@ static bool expands(const fs_hub_call *c, const char *what)
     return false;
 }
 
+static bool is_wanted(const fs_hub_call *c, const char *key)
+{
+    return !fs_http_query(c->http, "expand", 0) || expands(c, key);
+}
+
 typedef struct siblings {
     fs_hub_call *c;
     fs_emit *e;
@@ -367,8 +372,9 @@ void fs_hub_repo_info(fs_hub_call *c)
     fs_hub_repo r;
     git_oid commit;
     char sha[GIT_OID_HEXSZ + 1];
-    int64_t used = 0;
+    int64_t used = 0, all = 0;
 
+    fs_hub_downloads_show(c);
     if (!fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_rev(c, *rev ? rev : "main", &commit, NULL) || fs_hub_failed(c, fs_hub_card_refresh(c, &c->err)) ||
         fs_hub_failed(c, fs_db_int(c->db, &used, NULL, &c->err, "SELECT coalesce(sum(size), 0) FROM repo_objects JOIN objects USING(oid) WHERE repo = ?", "i",
                                    c->repo.id)) ||
@@ -383,6 +389,13 @@ void fs_hub_repo_info(fs_hub_call *c)
     if (fs_hub_failed(c, fs_db_end(st, &c->err)))
         goto out;
     fs_emit_int(&e, "usedStorage", used);
+    if (expands(c, "downloadsAllTime")) {
+        if (fs_hub_failed(c, fs_db_int(c->db, &all, NULL, &c->err, "SELECT coalesce(sum(n), 0) FROM downloads WHERE repo = ?", "i", c->repo.id)))
+            goto out;
+        fs_emit_int(&e, "downloadsAllTime", all);
+    }
+    if (fs_hub_failed(c, fs_hub_emit_meta(c, &e, &commit, is_wanted, &c->err)))
+        goto out;
     if (!fs_http_query(c->http, "expand", 0) || expands(c, "siblings"))
         emit_siblings(c, &e, &commit);
     if (asks(c, "securityStatus") && fs_hub_failed(c, fs_hub_emit_security(c, &e, &commit, &c->err)))
@@ -457,6 +470,7 @@ void fs_hub_repo_list(fs_hub_call *c)
         fs_hub_error(c, 400, NULL, "a broken cursor");
         return;
     }
+    fs_hub_downloads_show(c);
     emit_filters(c, &filters);
     if (filters.rc || fs_buf_printf(&sql, NULL,
                                     "SELECT " FS_HUB_REPO_COLUMNS ", r.%s" FS_HUB_REPO_TABLES

@@ -128,6 +128,7 @@ void fs_hub_resolve(fs_hub_call *c)
         rc = fs_hub_file_read(c->git, &oid, &f, &c->err);
     if (fs_hub_failed(c, rc))
         goto out;
+    fs_hub_download_count(c, path);
     git_oid_tostr(hex, sizeof hex, &oid);
     fs_http_reply_headerf(c->http, "ETag", "\"%s\"", f.lfs ? f.sha256 : hex);
     if (f.lfs)

@@ -73,6 +73,7 @@ void fs_http_server_stop(fs_http_server *s, double drain_seconds);
 
 /* ---- the request ---- */
 const char *fs_http_method(const fs_http_request *r); /* "HEAD" for a HEAD */
+const char *fs_http_client(const fs_http_request *r); /* the address it comes from; "" unknown */
 const char *fs_http_uri(const fs_http_request *r);    /* as sent, with the query */
 const void *fs_http_route_arg(const fs_http_request *r);
 bool fs_http_is_tls(const fs_http_request *r);

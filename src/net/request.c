@@ -159,6 +159,11 @@ const char *fs_http_method(const fs_http_request *r)
     return r->method;
 }
 
+const char *fs_http_client(const fs_http_request *r)
+{
+    return r->client;
+}
+
 const char *fs_http_uri(const fs_http_request *r)
 {
     return r->uri;

@@ -73,6 +73,7 @@ struct fs_http_request {
 
     /* Filled before a handler runs, not changed afterwards. */
     char *uri, *path, *query_text;
+    char client[48];
     char method[16];
     fs_http_pairs headers, query;
     const fs_http_route *route;

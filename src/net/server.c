@@ -338,6 +338,16 @@ static bool arrives_too_slowly(const fs_http_request *r)
     return r->route && !r->route->streamed && seconds > o->patience_seconds && (double)r->n_received < (double)o->rate_min * seconds;
 }
 
+static void set_client(fs_http_request *r)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+    if (info && info->client_addr && info->client_addr->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr, r->client, sizeof r->client);
+    else if (info && info->client_addr && info->client_addr->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr, r->client, sizeof r->client);
+}
+
 static enum MHD_Result on_access(void *ud, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
                                  const char *data, size_t *n_data, void **request)
 {
@@ -354,6 +364,7 @@ static enum MHD_Result on_access(void *ud, struct MHD_Connection *connection, co
     if (s->aborting || r->gone) {
         result = MHD_NO;
     } else if (!r->past_headers) {
+        set_client(r);
         result = head(r, method);
     } else if (*n_data > 0) {
         size_t n = take_body(r, data, *n_data);
