@@ -26,6 +26,7 @@
     X(hub_peer) \
     X(hub_gc) \
     X(hub_fsck) \
+    X(hub_backup) \
     X(hub_routes) \
     X(hub_receive)
 #endif

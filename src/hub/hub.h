@@ -82,6 +82,13 @@ typedef struct fs_hub_check {
  * status other than FS_OK: it could not be looked at. */
 fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err);
 
+typedef struct fs_hub_backup_result {
+    uint64_t n_repos, n_linked, n_copied, n_bytes; /* files that are linked, that are copied; bytes of the latter */
+} fs_hub_backup_result;
+
+/* A whole copy in a new folder, which a server can be started on; beside a running server, too. */
+fs_status fs_hub_backup(fs_hub *h, const char *to, fs_hub_backup_result *ret, fs_error *err);
+
 /* What git's pre-receive hook runs, within git's environment and the repository's folder: lines are git's, "old new ref". user pushes to
  * repo, and may write to it or only to pull requests of its own. The sentence of the failure is for whoever pushes. */
 fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_error *err);
