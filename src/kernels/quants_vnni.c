@@ -529,8 +529,8 @@ INLINE __m512 add_sum(const shape s, __m512i sum, const fs_quants_block *a, cons
     return y;
 }
 
-/* Block j of a unit of n blocks, or of a superblock: y and its products, codes w, with rows rows of x. d, m: of its
- * sub-blocks. Few rows have two sums each, since one would wait for itself. */
+/* Block j of a unit of n blocks, or of a superblock: y and its products, codes w (of Q8_0 those in memory, as late as they are wanted,
+ * since registers are few), with rows rows of x. d, m: of its sub-blocks. Few rows have two sums each, since one would wait for itself. */
 INLINE void block(const shape s, const fs_dtype t, const int rows, const __m512i w[8], const uint8_t *unit, const size_t n, const int j,
                   const fs_quants_block *x, const size_t stride, const __m512 *d, const __m512 *m, __m512 y[ROWS_MAX])
 {
@@ -543,8 +543,9 @@ INLINE void block(const shape s, const fs_dtype t, const int rows, const __m512i
     UNROLL for (int k = 0; k < 8; k++)
     {
         const int g = halves ? k % 2 * 4 + k / 2 : k, c = halves ? g / 4 : two ? g % 2 : 0;
+        const __m512i v = t == FS_DTYPE_Q8_0 ? load(unit + n * 32 + j * 512 + g * 64) : w[g];
         UNROLL for (int i = 0; i < rows; i++)
-            sum[i][c] = _mm512_dpbusd_epi32(sum[i][c], w[g], word(row_at(x, stride, i)->low + g * 4));
+            sum[i][c] = _mm512_dpbusd_epi32(sum[i][c], v, word(row_at(x, stride, i)->low + g * 4));
     }
     UNROLL for (int i = 0; i < rows; i++)
     {
@@ -599,66 +600,93 @@ INLINE void block_pair(const int rows, const uint8_t *unit, const int j, const f
     }
 }
 
-/* The same of Q6_K's sub-blocks j to j + 3, which share their bytes. */
-INLINE void block_four(const int rows, const uint8_t *unit, const int j, const fs_quants_block *x, const size_t stride, const __m512 *d,
-                       __m512 y[ROWS_MAX])
+/* The codes of Q6_K's sub-blocks j to j + 3 of group g, which share the bytes low (of groups g and g + 8) and two. */
+INLINE void codes_four(__m512i low_0, __m512i low_1, __m512i two, __m512i w[4])
 {
-    const shape s = shape_of(FS_DTYPE_Q6_K);
     const __m512i low = _mm512_set1_epi8(15), even = _mm512_set1_epi8(0x33), odd = _mm512_set1_epi8((char)0xcc);
-    const uint8_t *bytes = unit + 288 + j / 4 * 1536;
-    __m512i sum[4][2][2], v[16];
+    __m512i two02 = _mm512_and_si512(two, even), two13 = _mm512_and_si512(two, odd);
 
-    UNROLL for (int b = 0; b < 4; b++)
-        UNROLL for (int i = 0; i < rows; i++)
-            UNROLL for (int h = 0; h < 2; h++)
-                sum[b][i][h] = first_sum(s, row_at(x, stride, i) + b, h);
-    UNROLL for (int g = 0; g < 16; g++) /* a panel is read in its order, once */
+    /* low ? first : second */
+    w[0] = _mm512_ternarylogic_epi32(low, low_0, _mm512_slli_epi16(two02, 4), 0xca);
+    w[1] = _mm512_ternarylogic_epi32(low, low_1, _mm512_slli_epi16(two13, 2), 0xca);
+    w[2] = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(low_0, 4), two02, 0xca);
+    w[3] = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(low_1, 4), _mm512_srli_epi16(two13, 2), 0xca);
+}
+
+/* Those of all groups, at the bytes of the four. A panel is read in its order, once. */
+INLINE void low_four(const uint8_t *bytes, __m512i v[16])
+{
+    UNROLL for (int g = 0; g < 16; g++)
     {
         v[g] = load(bytes + g * 64);
         __asm__("" : "+v"(v[g]));
     }
-    UNROLL for (int g = 0; g < 8; g++)
-    {
-        __m512i two = load(bytes + 1024 + g * 64), two02, two13, w[4];
-        two02 = _mm512_and_si512(two, even);
-        two13 = _mm512_and_si512(two, odd);
-        /* low ? first : second */
-        w[0] = _mm512_ternarylogic_epi32(low, v[g], _mm512_slli_epi16(two02, 4), 0xca);
-        w[1] = _mm512_ternarylogic_epi32(low, v[8 + g], _mm512_slli_epi16(two13, 2), 0xca);
-        w[2] = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(v[g], 4), two02, 0xca);
-        w[3] = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(v[8 + g], 4), _mm512_srli_epi16(two13, 2), 0xca);
-        UNROLL for (int b = 0; b < 4; b++)
-            UNROLL for (int i = 0; i < rows; i++)
-                sum[b][i][g / 4] = _mm512_dpbusd_epi32(sum[b][i][g / 4], w[b], word(row_at(x, stride, i)[b].low + g * 4));
-    }
-    UNROLL for (int b = 0; b < 4; b++)
-        UNROLL for (int i = 0; i < rows; i++)
-        {
-            const fs_quants_block *a = row_at(x, stride, i) + b;
-            add_high(s, k_group(FS_DTYPE_Q6_K, unit, j + b, (size_t)a->top), a, sum[b][i]);
-            UNROLL for (int h = 0; h < 2; h++)
-                y[i] = add_sum(s, sum[b][i][h], a, h, d[2 * b + h], d[0], y[i]);
-        }
 }
 
-/* How far ahead a panel is fetched by a kernel whose rows of x are too many streams for the hardware to tell apart. */
-#define AHEAD_BYTES 2048
+/* The product of Q6_K's sub-blocks j to j + 3 with one row. */
+INLINE void block_four(const uint8_t *unit, const int j, const fs_quants_block *x, const __m512 *d, __m512 *y)
+{
+    const shape s = shape_of(FS_DTYPE_Q6_K);
+    const uint8_t *bytes = unit + 288 + j / 4 * 1536;
+    __m512i sum[4][2], v[16];
 
-INLINE void ahead(const fs_dtype t, const int rows, const uint8_t *unit, const int j, const int n)
+    UNROLL for (int b = 0; b < 4; b++)
+        UNROLL for (int h = 0; h < 2; h++)
+            sum[b][h] = first_sum(s, x + b, h);
+    low_four(bytes, v);
+    UNROLL for (int g = 0; g < 8; g++)
+    {
+        __m512i w[4];
+        codes_four(v[g], v[8 + g], load(bytes + 1024 + g * 64), w);
+        UNROLL for (int b = 0; b < 4; b++)
+            sum[b][g / 4] = _mm512_dpbusd_epi32(sum[b][g / 4], w[b], word(x[b].low + g * 4));
+    }
+    UNROLL for (int b = 0; b < 4; b++)
+    {
+        add_high(s, k_group(FS_DTYPE_Q6_K, unit, j + b, (size_t)x[b].top), x + b, sum[b]);
+        UNROLL for (int h = 0; h < 2; h++)
+            *y = add_sum(s, sum[b][h], x + b, h, d[2 * b + h], d[0], *y);
+    }
+}
+
+/* codes: theirs for several rows. */
+INLINE void unpack_four(const uint8_t *unit, const int j, uint8_t codes[4][512])
+{
+    const uint8_t *bytes = unit + 288 + j / 4 * 1536;
+    __m512i v[16];
+
+    low_four(bytes, v);
+    UNROLL for (int g = 0; g < 8; g++)
+    {
+        __m512i w[4];
+        codes_four(v[g], v[8 + g], load(bytes + 1024 + g * 64), w);
+        UNROLL for (int b = 0; b < 4; b++)
+            _mm512_store_si512(codes[b] + g * 64, w[b]);
+    }
+}
+
+/* How far ahead a panel is fetched by a kernel whose rows of x are too many streams for the hardware to tell apart, a few lines at a
+ * time: a burst of them holds up what is read meanwhile. */
+INLINE void ahead(const fs_dtype t, const uint8_t *unit, const int j, const int n, const size_t distance)
 {
     const size_t bytes = tile_bytes_of(t) / 8;
 
-    for (size_t i = 0; rows > 3 && i < (size_t)n * bytes; i += 64)
-        _mm_prefetch((const char *)unit + (size_t)j * bytes + i + AHEAD_BYTES, _MM_HINT_T0);
+    for (size_t i = 0; i < (size_t)n * bytes; i += 64)
+        _mm_prefetch((const char *)unit + (size_t)j * bytes + i + distance, _MM_HINT_T0);
 }
+
+#define AHEAD_BYTES 2048
+#define AHEAD_FOURS 4096 /* of Q6_K, whose bytes come in bursts themselves */
 
 INLINE void unit_block(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const fs_quants_block *x,
                        const size_t stride, const __m512 *d, const __m512 *m, __m512 y[ROWS_MAX])
 {
     __m512i w[8];
 
-    codes_of(t, unit, n, j, w);
-    ahead(t, rows, unit, j, 1);
+    if (t != FS_DTYPE_Q8_0)
+        codes_of(t, unit, n, j, w);
+    if (rows > 3)
+        ahead(t, unit, j, 1, AHEAD_BYTES);
     block(shape_of(t), t, rows, w, unit, n, j, x, stride, d, m, y);
 }
 
@@ -684,7 +712,7 @@ INLINE void blocks32(const fs_dtype t, const int rows, const struct piece *p, __
 INLINE void blocks256(const fs_dtype t, const int rows, const struct piece *p, __m512 y[ROWS_MAX])
 {
     const int period = t == FS_DTYPE_Q3_K || t == FS_DTYPE_Q5_K ? 8 : 4; /* of shifts */
-    const size_t period_bytes = t == FS_DTYPE_Q6_K ? 1536 / 4 : t == FS_DTYPE_Q2_K ? 512 / 4 : 256;
+    const size_t period_bytes = t == FS_DTYPE_Q2_K ? 512 / 4 : 256;
     const uint8_t *tile = p->panel;
     const fs_quants_block *x = p->x;
 
@@ -698,7 +726,8 @@ INLINE void blocks256(const fs_dtype t, const int rows, const struct piece *p, _
                 __m512 d[3], m[3];
                 supers_at(t, &super, j, d, m);
                 supers_at(t, &super, j + 1, d + 1, m + 1);
-                ahead(t, rows, tile, j, 2);
+                if (rows > 3)
+                    ahead(t, tile, j, 2, AHEAD_BYTES);
                 block_pair(rows, tile, j, x, p->x_stride, d, m, y);
             }
             continue;
@@ -709,13 +738,26 @@ INLINE void blocks256(const fs_dtype t, const int rows, const struct piece *p, _
                 __m512 d[8], m[2];
                 UNROLL for (int b = 0; b < 4; b++)
                     supers_at(t, &super, j + b, d + 2 * b, m);
-                block_four(rows, tile, j, x, p->x_stride, d, y);
+                block_four(tile, j, x, d, y);
+            }
+            continue;
+        }
+        if (t == FS_DTYPE_Q6_K) {
+            LOOP for (int j = 0; j < 8; j += 4)
+            {
+                uint8_t codes[4][512] __attribute__((aligned(64)));
+                unpack_four(tile, j, codes);
+                LOOP for (int b = 0; b < 4; b++, x++)
+                {
+                    __m512 d[2], m[2];
+                    ahead(t, tile, j + b, 1, AHEAD_FOURS);
+                    supers_at(t, &super, j + b, d, m);
+                    block(shape_of(t), FS_DTYPE_Q8_0, rows, NULL, codes[b], 0, 0, x, p->x_stride, d, m, y);
+                }
             }
             continue;
         }
         LOOP for (int j0 = 0; j0 < 8; j0 += period) {
-            for (size_t i = 0; t == FS_DTYPE_Q6_K && i < 1536; i += 64) /* whose bytes are not read in their order */
-                _mm_prefetch((const char *)tile + 288 + (size_t)j0 * period_bytes + i, _MM_HINT_T0);
             UNROLL for (int j = 0; j < period; j++, x++)
             {
                 __m512 d[2], m[2];
@@ -732,17 +774,14 @@ INLINE void tile_blocks(const shape s, const int rows, const struct piece *p, __
     const int n_subs = 32 / s.sub;
 
     for (size_t b = 0; b < p->n_blocks; b++) {
-        __m512i w[8];
         __m512 d[2], m[2];
 
-        UNROLL for (int g = 0; g < 8; g++)
-            w[g] = load(tile->codes[b] + g * 64);
         UNROLL for (int h = 0; h < n_subs; h++)
         {
             d[h] = _mm512_load_ps(tile->d[b * (size_t)n_subs + (size_t)h]);
             m[h] = s.has_min ? _mm512_load_ps(tile->m[b * (size_t)n_subs + (size_t)h]) : _mm512_setzero_ps();
         }
-        block(s, FS_DTYPE_Q8_0, rows, w, tile->codes[b], 0, 0, p->x + b, p->x_stride, d, m, y);
+        block(s, FS_DTYPE_Q8_0, rows, NULL, tile->codes[b], 0, 0, p->x + b, p->x_stride, d, m, y);
     }
 }
 
@@ -885,8 +924,8 @@ static size_t next_group(kernel_fn *const by_rows[ROWS_MAX + 1], size_t m)
     return rows;
 }
 
-/* n rows of x times one panel, of which *piece has the rest. Bytes that are wanted next are fetched meanwhile. */
-static void rows_times(kernel_fn *const by_rows[ROWS_MAX + 1], struct piece piece, size_t n, const uint8_t *next, size_t next_bytes)
+/* n rows of x times one panel, of which *piece has the rest; its x and y move on. Bytes that are wanted next are fetched meanwhile. */
+static void rows_times(kernel_fn *const by_rows[ROWS_MAX + 1], struct piece *piece, size_t n, const uint8_t *next, size_t next_bytes)
 {
     size_t share = (next_bytes / ((n + ROWS_MAX - 1) / ROWS_MAX) + 63) & ~(size_t)63;
 
@@ -894,9 +933,9 @@ static void rows_times(kernel_fn *const by_rows[ROWS_MAX + 1], struct piece piec
         rows = next_group(by_rows, n - t);
         for (size_t i = 0; i < share && next_bytes; i += 64, next += 64, next_bytes -= next_bytes < 64 ? next_bytes : 64)
             _mm_prefetch((const char *)next, _MM_HINT_T1);
-        by_rows[rows](&piece);
-        piece.x = (const fs_quants_block *)(const void *)((const uint8_t *)piece.x + rows * piece.x_stride);
-        piece.y += rows * piece.ldy;
+        by_rows[rows](piece);
+        piece->x = (const fs_quants_block *)(const void *)((const uint8_t *)piece->x + rows * piece->x_stride);
+        piece->y += rows * piece->ldy;
     }
 }
 
@@ -921,7 +960,7 @@ void fs_gemm_codes_vnni(const fs_mat *w, size_t panel_begin, size_t panel_end, c
             struct piece piece = { .panel = panel, .n_blocks = n_blocks, .x = fs_quants_row(x, row + t), .x_stride = x->row_bytes,
                                    .y = y + t * ldy + o, .ldy = ldy, .lanes = (1u << n_o) - 1, .first = true, .bias = bias ? bias + o : NULL };
             if (n <= 4 || (n <= ROWS_MAX && panel_kernels[w->dtype][ROWS_MAX]) || w->dtype == FS_DTYPE_Q8_0) { /* codes as they are */
-                rows_times(panel_kernels[w->dtype], piece, n, panel + w->panel_bytes, n > ROWS_MAX ? w->panel_bytes : 0);
+                rows_times(panel_kernels[w->dtype], &piece, n, panel + w->panel_bytes, n > ROWS_MAX ? w->panel_bytes : 0);
                 continue;
             }
             piece.tile = tile;
@@ -929,10 +968,11 @@ void fs_gemm_codes_vnni(const fs_mat *w, size_t panel_begin, size_t panel_end, c
                 piece.n_blocks = n_blocks - b < blocks ? n_blocks - b : blocks;
                 bytes = piece.n_blocks * tile_bytes_of(w->dtype) / 8;
                 piece.x = fs_quants_row(x, row + t) + b;
+                piece.y = y + t * ldy + o;
                 piece.first = b == 0;
                 piece.bias = bias && b + blocks >= n_blocks ? bias + o : NULL;
                 unpacks[w->dtype](panel, piece.n_blocks, tile);
-                rows_times(tile_kernels[s.has_min][s.sub == 16], piece, n, panel + bytes, bytes);
+                rows_times(tile_kernels[s.has_min][s.sub == 16], &piece, n, panel + bytes, bytes);
             }
         }
     }

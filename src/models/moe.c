@@ -196,7 +196,7 @@ static void experts_piece(void *ud, size_t begin, size_t end, int thread)
 }
 
 /* Pieces of an expert: each about PIECE_BYTES of weights, so that the threads end together. */
-#define PIECE_BYTES ((size_t)96 << 10)
+#define PIECE_BYTES ((size_t)224 << 10)
 static uint32_t pieces_of(const struct experts_job *job, const fs_ffn *f)
 {
     const fs_mat *m = job->down ? &f->down.mat : &f->gate.mat;
