@@ -189,6 +189,7 @@ help:
 	@echo 'make demo        a reasoning model that this program made, on problems it never saw'
 	@echo 'make test        everything CI runs          make unit   the unit tests of this build'
 	@echo 'make san         unit tests under ASan and UBSan'
+	@echo 'make soak-hub    a hub killed 200 times while everything writes; KILLS=N'
 	@echo 'make speculation speculative against plain decoding, 4,000 prompts'
 	@echo 'make fuzz        every fuzz target; FUZZ_RUNS and FUZZ_SECONDS limit each'
 	@echo 'make bench-gemm  products against OpenBLAS; bench-attention, bench-limits, bench-pool, bench-quants, bench-sampler, bench-tokenizer, bench-train, ulp: bench/'

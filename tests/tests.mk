@@ -9,6 +9,11 @@ $(BUILD)/tools/%: tests/tools/%.c $(BUILD)/libfarseek.a Makefile
 speculation: $(BUILD)/unit/test_speculate
 	FARSEEK_TEST_PROMPTS=4000 $(RUNNER) $<
 
+# The hub killed 200 times at random moments of everything that writes (CI: 8 times): nothing acknowledged is lost. Half an hour.
+FARSEEK_VENV ?= $(HOME)/.cache/farseek/venv
+soak-hub: $(BUILD)/farseek
+	FARSEEK_KILLS=$(or $(KILLS),200) $(FARSEEK_VENV)/bin/python -m pytest -q -s tests/e2e/test_hub_kills.py
+
 # Every tests/fuzz/fuzz_X.c with libFuzzer, from the seeds in tests/fuzz/corpus/X; what it finds stays in build-fuzz.
 # Linked with the modules that read foreign bytes, so that no kernel is compiled again.
 #   FUZZ_RUNS=20000   inputs each             FUZZ_SECONDS=n   or until n seconds have passed
@@ -28,4 +33,4 @@ fuzz-run-%: $(BUILD)/fuzz/fuzz_%
 	  -artifact_prefix=$(BUILD)/$*- $(BUILD)/corpus/$* tests/fuzz/corpus/$* >$(BUILD)/$*.log 2>&1 || { tail -40 $(BUILD)/$*.log; exit 1; }
 	@echo "$*: $$(grep -o 'executed_units.*' $(BUILD)/$*.log)"
 .SECONDARY: $(FUZZ_BIN)
-.PHONY: fuzz fuzz-run speculation
+.PHONY: fuzz fuzz-run speculation soak-hub

@@ -497,6 +497,8 @@ void fs_hub_commit(fs_hub_call *c)
     if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_open(c) ||
         !fs_hub_need_rev(c, fs_http_param(c->http, 3), &base, ref) || (!pr && !may_commit(c, ref)))
         return;
+    if (fs_hub_failed(c, fs_hub_disk_room(c->hub, 0, &c->err)))
+        return;
     if (!pr && !*ref)
         fs_hub_error(c, 400, NULL, "'%.100s' is no branch: commits go to branches and pull requests", fs_http_param(c->http, 3));
     else if (read_lines(&j)) {

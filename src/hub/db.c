@@ -137,8 +137,11 @@ static fs_status upgrade(sqlite3 *db, const char *path, fs_error *err)
     int64_t n = 0;
     const int64_t n_known = sizeof versions / sizeof *versions;
     char pragma[64];
-    fs_status rc = fs_db_begin(db, err);
+    fs_status rc = fs_db_int(db, &n, NULL, err, "PRAGMA user_version", "");
 
+    if (rc || n == n_known) /* nothing to write: the disk may be full */
+        return rc;
+    rc = fs_db_begin(db, err);
     if (!rc)
         rc = fs_db_int(db, &n, NULL, err, "PRAGMA user_version", "");
     if (!rc && n > n_known)

@@ -69,6 +69,8 @@ fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const cha
 /* What the account may use and uses, in bytes of large files and of loose xorbs, which are in no file yet; *ret_quota -1: no limit, and the others stay. */
 fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_t *ret_used, int64_t *ret_loose, fs_error *err);
 #define FS_HUB_QUOTA_USED "the owner's quota is used up"
+/* FS_ERR_IO of ENOSPC when the disk has no room for so many bytes and a rest, which is for removing and looking after. */
+fs_status fs_hub_disk_room(const fs_hub *h, uint64_t n_bytes, fs_error *err);
 /* Whether the owner of the repository may store so many bytes more: FS_ERR_ARGUMENT with FS_HUB_QUOTA_USED if not, FS_ERR_IO of ENOSPC when the disk has no
  * room. of_xorbs: they are made of loose xorbs, which count no more then. */
 fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n_bytes, bool of_xorbs, fs_error *err);

@@ -270,7 +270,7 @@ static bool run(fs_hub_call *c, const char *service, bool advertise)
 static bool need_service(fs_hub_call *c, const char *service)
 {
     if (strcmp(service, "git-receive-pack") == 0)
-        return fs_hub_need_user(c, true) && fs_hub_need_repo_path(c, 0, FS_HUB_READ) && fs_hub_need_open(c);
+        return !fs_hub_failed(c, fs_hub_disk_room(c->hub, 0, &c->err)) && fs_hub_need_user(c, true) && fs_hub_need_repo_path(c, 0, FS_HUB_READ) && fs_hub_need_open(c);
     return fs_hub_need_repo_path(c, 0, FS_HUB_READ) && fs_hub_need_open(c);
 }
 

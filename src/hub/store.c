@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define KEPT_BYTES  ((uint64_t)64 << 20) /* of a disk that nobody uploads to, so that what is there can be taken away and looked after */
 #define FLUSH_BYTES ((uint64_t)32 << 20) /* the disk is kept busy while the rest arrives */
 
 fs_status fs_hub_folder_sync(const char *path, fs_error *err)
@@ -308,9 +309,22 @@ fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_
     return rc;
 }
 
-fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n_bytes, bool of_xorbs, fs_error *err)
+fs_status fs_hub_disk_room(const fs_hub *h, uint64_t n_bytes, fs_error *err)
 {
     struct statvfs disk;
+    uint64_t kept, free_bytes;
+
+    if (statvfs(h->data, &disk) != 0)
+        return FS_OK;
+    kept = (uint64_t)disk.f_blocks * disk.f_frsize / 16;
+    if (kept > KEPT_BYTES)
+        kept = KEPT_BYTES;
+    free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    return free_bytes < kept || n_bytes > free_bytes - kept ? fs_fail_errno(err, ENOSPC, "%llu bytes", (unsigned long long)n_bytes) : FS_OK;
+}
+
+fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n_bytes, bool of_xorbs, fs_error *err)
+{
     int64_t owner = 0, quota = -1, used = 0, loose = 0;
     bool found = false;
     fs_status rc = fs_db_int(db, &owner, &found, err, "SELECT owner FROM repos WHERE id = ?", "i", repo);
@@ -322,7 +336,5 @@ fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n
     used += of_xorbs ? 0 : loose;
     if (!rc && quota >= 0 && (used > quota || n_bytes > (uint64_t)(quota - used)))
         rc = fs_fail(err, FS_ERR_ARGUMENT, FS_HUB_QUOTA_USED);
-    if (!rc && statvfs(h->data, &disk) == 0 && n_bytes > (uint64_t)disk.f_bavail * disk.f_frsize)
-        rc = fs_fail_errno(err, ENOSPC, "%llu bytes", (unsigned long long)n_bytes);
-    return rc;
+    return rc ? rc : fs_hub_disk_room(h, n_bytes, err);
 }

@@ -429,51 +429,6 @@ def test_of_two_commits_on_one_parent_one_stands(hub):
     assert len(hub.ask("GET", f"/api/models/{repo}/commits/main").json()) == 2
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path):
-    hub = Hub(tmp_path / "data")
-    repo = hub.repo("survivor")
-    acknowledged = {}
-
-    def work(thread):
-        n = 0
-        while True:
-            name, data = f"{thread}-{n}-{os.urandom(4).hex()}", os.urandom(2000)
-            n += 1
-            try:
-                if n % 2:
-                    r = hub.commit(repo, {name: data})
-                else:
-                    oid = sha256(data)
-                    href = hub.batch(repo, [{"oid": oid, "size": len(data)}]).json()["objects"][0]["actions"]["upload"]["href"]
-                    hub.ask("PUT", href, data, token=None)
-                    lines = [{"key": "header", "value": {"summary": "x"}}, {"key": "lfsFile", "value": {"path": name, "oid": oid, "size": len(data)}}]
-                    r = hub.ask("POST", f"/api/models/{repo}/commit/main", "\n".join(map(json.dumps, lines)), headers={"Content-Type": "application/x-ndjson"})
-            except (OSError, http.client.HTTPException, KeyError):
-                return
-            if r.status != 200:
-                return
-            acknowledged[name] = data
-
-    for _ in range(8):
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            futures = [pool.submit(work, i) for i in range(4)]
-            time.sleep(0.3 + int.from_bytes(os.urandom(1), "big") / 500)
-            hub.stop(signal.SIGKILL)
-            for f in futures:
-                f.result()
-        hub.start()
-    try:
-        assert len(acknowledged) > 20
-        for name, data in acknowledged.items():
-            assert hub.ask("GET", f"/{repo}/resolve/main/{name}").body == data, name
-        (folder,) = [p for p in (tmp_path / "data" / "repos").glob("*/*.git")]
-        r = subprocess.run(["git", "-c", "safe.directory=*", "fsck", "--full", "--no-dangling"], cwd=folder, capture_output=True, text=True)
-        assert r.returncode == 0 and not r.stderr.strip(), r.stderr
-        assert hub.commit(repo, {"last": b"1"}).status == 200
-    finally:
-        hub.stop()
-
-
 def put_large(hub, repo, path, data):
     oid = sha256(data)
     for _ in range(5):  # of a collection of garbage that leaves no time at all, a client may have to try again, as clients do
