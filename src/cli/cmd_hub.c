@@ -19,7 +19,7 @@ static struct {
     const char *data, *host, *url, *role, *name, *refuse, *tls_cert, *tls_key;
     int port, n_threads;
     uint64_t multipart_bytes;
-    bool admin, quiet;
+    bool admin, quiet, webhooks_private;
 } opt = { .host = "127.0.0.1", .port = 8080, .role = "write", .name = "token", .refuse = "none" };
 
 #define DATA FS_OPT_STR("data", 'd', opt.data, "FOLDER", "where the hub keeps everything")
@@ -34,6 +34,7 @@ static const fs_option serve_options[] = {
     FS_OPT_INT("threads", 't', opt.n_threads, 0, 256, "N", "threads that move bytes (default: one a usable CPU)"),
     FS_OPT_SIZE("multipart", 0, opt.multipart_bytes, "SIZE", "larger files are uploaded in parts of this size (default 2 GiB)"),
     FS_OPT_STR("refuse", 0, opt.refuse, "none|unsafe|suspicious|pickles", "files that are not taken: pickles that import what is dangerous, or what nobody judged, or all (default none)"),
+    FS_OPT_FLAG("webhooks-private", 0, opt.webhooks_private, "webhooks may go to private addresses, of this network and this machine"),
     FS_OPT_FLAG("quiet", 'q', opt.quiet, "no line a request"),
     FS_OPT_END
 };
@@ -128,6 +129,7 @@ static fs_status serve(const fs_args *args, fs_error *err)
     const fs_http_route *routes;
     fs_http_server *server = NULL;
     fs_hub *hub = NULL;
+    fs_hub_sender *sender = NULL;
     fs_buf cert = { 0 }, key = { 0 };
     size_t n_routes;
     sigset_t stops;
@@ -153,6 +155,8 @@ static fs_status serve(const fs_args *args, fs_error *err)
     if (!rc)
         rc = fs_http_server_mount(server, routes, n_routes, hub, fs_hub_admit, err);
     if (!rc)
+        rc = fs_hub_sender_start(hub, opt.webhooks_private, &sender, err);
+    if (!rc)
         rc = fs_http_server_start(server, err);
     if (!rc) {
         char feed_key[65];
@@ -165,6 +169,7 @@ static fs_status serve(const fs_args *args, fs_error *err)
     if (hub)
         fs_hub_stopping(hub);
     fs_http_server_stop(server, DRAIN_SECONDS);
+    fs_hub_sender_stop(sender);
     fs_hub_close(hub);
     if (key.data)
         explicit_bzero(key.data, key.n_bytes);

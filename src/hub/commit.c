@@ -519,11 +519,15 @@ fs_status fs_hub_after_ref(fs_hub_call *c, const char *ref, const git_oid *new, 
     fs_status rc = FS_OK;
 
     if (strcmp(ref, "refs/heads/main") == 0)
-        return fs_hub_card_refresh(c, err);
+        rc = fs_hub_card_refresh(c, err);
+    if (!rc && strncmp(ref, "refs/pr/", 8) != 0)
+        fs_hub_tell_ref(c, ref, new);
     if (strncmp(ref, "refs/pr/", 8) == 0) {
         int64_t num = strtoll(ref + 8, NULL, 10);
         git_oid_tostr(hex, sizeof hex, new);
         rc = fs_db_int(c->db, &known, NULL, err, "SELECT count(*) FROM events WHERE repo = ? AND num = ? AND type = 'commit' AND text2 = ?", "iis", c->repo.id, num, hex);
+        if (!rc && known == 0)
+            fs_hub_tell_ref(c, ref, new);
         if (!rc && known == 0)
             rc = fs_hub_event_add(c, num, "commit", subject && *subject ? subject : "Upload", hex, NULL, err);
     }

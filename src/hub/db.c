@@ -101,6 +101,13 @@ static const char *const versions[] = {
      "CREATE TABLE advisories(id INTEGER PRIMARY KEY AUTOINCREMENT, repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, rev TEXT NOT NULL, sentence TEXT NOT NULL,"
      " account INTEGER REFERENCES accounts ON DELETE SET NULL, created_ms INTEGER NOT NULL);"
      "CREATE INDEX advisories_repo ON advisories(repo);"),
+    ("CREATE TABLE webhooks(id INTEGER PRIMARY KEY AUTOINCREMENT, account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE, url TEXT NOT NULL, watched TEXT NOT NULL,"
+     " domains TEXT NOT NULL, secret TEXT, disabled INTEGER NOT NULL, created_ms INTEGER NOT NULL);"
+     "CREATE INDEX webhooks_account ON webhooks(account);"
+     "CREATE TABLE deliveries(id INTEGER PRIMARY KEY AUTOINCREMENT, webhook INTEGER NOT NULL REFERENCES webhooks ON DELETE CASCADE, body TEXT NOT NULL,"
+     " created_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, tries INTEGER NOT NULL);"
+     "CREATE INDEX deliveries_due ON deliveries(due_ms);"
+     "CREATE INDEX deliveries_webhook ON deliveries(webhook);"),
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

@@ -18,6 +18,10 @@ fs_status fs_hub_event_add(fs_hub_call *c, int64_t num, const char *type, const 
 
     if (!rc && ret_id)
         *ret_id = sqlite3_last_insert_rowid(c->db);
+    if (!rc && strcmp(type, "comment") == 0)
+        fs_hub_tell(c, "create", "discussion.comment", num, NULL);
+    else if (!rc && strcmp(type, "commit") != 0)
+        fs_hub_tell(c, "update", "discussion", num, NULL);
     return rc;
 }
 
@@ -39,6 +43,8 @@ fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *t
     if (!rc)
         rc = fs_db_run(c->db, err, "INSERT INTO discussions(repo, num, title, status, is_pr, author, created_ms, base) VALUES(?, ?, ?, ?, ?, ?, ?, ?)", "iissiiis",
                        c->repo.id, num, title, status, (int64_t)is_pr, c->user.id, fs_unix_ms(), base);
+    if (!rc)
+        fs_hub_tell(c, "create", "discussion", num, NULL);
     if (!rc)
         rc = fs_hub_event_add(c, num, "comment", text, NULL, NULL, err);
     if (!rc)

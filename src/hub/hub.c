@@ -184,6 +184,13 @@ static const fs_http_route routes[] = {
     POST("/api/repos/move", repo_move),
     LARGE("POST", "/api/validate-yaml", 8 * MIB, validate_yaml),
 
+    GET("/api/settings/webhooks", webhook_list),
+    POST("/api/settings/webhooks", webhook_create),
+    GET("/api/settings/webhooks/{}", webhook_get),
+    POST("/api/settings/webhooks/{}", webhook_update),
+    DELETE("/api/settings/webhooks/{}", webhook_delete),
+    POST("/api/settings/webhooks/{}/enable", webhook_enable),
+    POST("/api/settings/webhooks/{}/disable", webhook_disable),
     GET("/api/{}", repo_list),
     GET(REPO, repo_info),
     GET(REPO "/revision/{}", repo_info),

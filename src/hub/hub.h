@@ -46,6 +46,11 @@ fs_http_admit fs_hub_admit;
 
 #define FS_HUB_TOKEN_BYTES 44 /* "hf_", 40 letters and digits, NUL */
 
+/* Sends what webhooks wait for, until it is stopped. private_too: to private addresses as well. */
+typedef struct fs_hub_sender fs_hub_sender;
+fs_status fs_hub_sender_start(fs_hub *h, bool private_too, fs_hub_sender **ret, fs_error *err);
+void fs_hub_sender_stop(fs_hub_sender *s);
+
 /* Whether any account exists. */
 fs_status fs_hub_has_users(fs_hub *h, bool *ret, fs_error *err);
 fs_status fs_hub_user_add(fs_hub *h, const char *name, bool admin, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);

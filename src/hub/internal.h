@@ -348,6 +348,12 @@ void fs_hub_download_count(fs_hub_call *c, const char *path);
 /* Before the reply to a request about a commit: what is said against it. */
 void fs_hub_warn(fs_hub_call *c, const git_oid *commit);
 
+/* ---- webhooks.c ---- */
+
+/* Something happened to c->repo, to its discussion num (0: none); extra: more members of the payload, JSON without braces, or NULL. */
+void fs_hub_tell(const fs_hub_call *c, const char *action, const char *scope, int64_t num, const char *extra);
+void fs_hub_tell_ref(const fs_hub_call *c, const char *ref, const git_oid *new);
+
 /* ---- resolve.c ---- */
 
 /* Replies with a file, or the range of it that was asked for; takes fd. type NULL: bytes. */
@@ -407,6 +413,7 @@ bool fs_hub_same_entry(git_tree *a, git_tree *b, const char *path);
     X(page_commits) X(page_discussions) X(page_discussion) X(xet_file) X(xet_file_v1) X(xet_file_head) X(xet_data) \
     X(ask_access) X(ask_access_path) X(access_cancel) X(access_list) X(access_handle) X(access_grant) \
     X(advisory_list) X(advisory_add) X(advisory_remove) X(lfs_files) X(lfs_files_batch) X(lfs_files_duplicate) \
+    X(webhook_list) X(webhook_get) X(webhook_create) X(webhook_update) X(webhook_enable) X(webhook_disable) X(webhook_delete) \
     X(form_login) X(form_logout) X(page_settings) X(form_profile) X(form_token) X(form_token_revoke) X(form_sessions_end) X(form_key) X(form_key_remove) X(form_ask) X(form_access) \
     X(page_new) X(form_new) X(page_repo_settings) X(form_like) X(form_unlike) X(form_repo_settings) X(form_move) X(form_delete) \
     X(form_discussion) X(form_comment) X(form_comment_edit) X(form_comment_hide) X(form_title) X(form_status) X(form_merge) \

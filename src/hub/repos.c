@@ -118,6 +118,12 @@ static void create(fs_hub_call *c, const char *type, int64_t owner, const char *
         return;
     }
     fs_db_run(c->db, NULL, "DELETE FROM moved WHERE type = ? AND owner = ? AND name = ?", "sss", type, owner_name, name); /* the name means the new one */
+    c->repo = (fs_hub_repo){ .id = sqlite3_last_insert_rowid(c->db), .owner = owner, .private = private };
+    snprintf(c->repo.type, sizeof c->repo.type, "%s", type);
+    snprintf(c->repo.owner_name, sizeof c->repo.owner_name, "%s", owner_name);
+    snprintf(c->repo.name, sizeof c->repo.name, "%.96s", name);
+    memcpy(c->repo.sha, sha, sizeof sha);
+    fs_hub_tell(c, "create", "repo", 0, NULL);
     reply_url(c, 200, type, owner_name, name);
 }
 
@@ -156,6 +162,7 @@ void fs_hub_repo_delete(fs_hub_call *c)
         fs_hub_need_repo(c, type, *owner ? owner : c->user.name, name, FS_HUB_ADMIN)) {
         fs_hub_repo_lock(c);
         if (!fs_hub_failed(c, fs_db_run(c->db, &c->err, "DELETE FROM repos WHERE id = ?", "i", c->repo.id))) {
+            fs_hub_tell(c, "delete", "repo", 0, NULL);
             fs_hub_git_remove(c->hub, c->repo.folder);
             fs_hub_reply_ok(c);
         }
@@ -207,8 +214,12 @@ void fs_hub_repo_move(fs_hub_call *c)
                        c->repo.id);
     if (!rc)
         rc = fs_db_commit(c->db, &c->err);
-    if (!fs_hub_failed(c, rc))
+    if (!fs_hub_failed(c, rc)) {
+        char moved[400];
+        snprintf(moved, sizeof moved, "\"movedTo\":{\"name\":\"%s/%s\",\"owner\":{\"id\":\"%024llx\"}}", owner_name, to_name, (unsigned long long)owner);
+        fs_hub_tell(c, "move", "repo", 0, moved);
         fs_hub_reply_ok(c);
+    }
 out:
     json_object_put(o);
 }
@@ -235,6 +246,8 @@ void fs_hub_repo_settings(fs_hub_call *c)
              !fs_hub_failed(c, fs_db_run(c->db, &c->err, "UPDATE repos SET private = ?, gated = nullif(?, ''), description = CASE WHEN ? THEN nullif(?, '') ELSE description END WHERE id = ?",
                                          "isisi", (int64_t)private, word, (int64_t)(fs_json_member(o, "description") != NULL), description, c->repo.id))) {
         fs_emit e = { 0 };
+        c->repo.private = private;
+        fs_hub_tell(c, "update", "repo.config", 0, NULL);
         fs_emit_begin(&e, '{');
         fs_emit_bool(&e, "private", private);
         if (*word)

@@ -293,6 +293,7 @@ static void after_push(fs_hub_call *c)
     char ref[64];
 
     fs_hub_card_refresh(c, NULL);
+    fs_hub_tell(c, "update", "repo.content", 0, NULL);
     if (fs_db_query(c->db, &st, NULL, "SELECT num FROM discussions WHERE repo = ? AND is_pr AND status IN ('open', 'draft')", "i", c->repo.id) != FS_OK)
         return;
     while (fs_db_next(st)) {

@@ -1,12 +1,14 @@
 /* See the header. */
 #include "net/fetch.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define REDIRECTS_MAX    5
@@ -26,7 +28,7 @@ struct fs_fetch {
     void *sink_ud;
     const fs_fetch_part *part;
     uint64_t n_sent;
-    bool any_status, stopped;
+    bool any_status, stopped, guarded;
     fs_status sink_rc;
     fs_error sink_err;
 };
@@ -64,6 +66,55 @@ void fs_fetch_watch(fs_fetch *f, bool (*go_on)(void *ud), void *ud)
 {
     f->go_on = go_on;
     f->go_on_ud = ud;
+}
+
+/* ---- addresses ---- */
+static bool is_public_v4(uint32_t a)
+{
+    static const struct { uint32_t net; int bits; } own[] = {
+        { 0x00000000, 8 }, { 0x0a000000, 8 }, { 0x64400000, 10 }, { 0x7f000000, 8 }, { 0xa9fe0000, 16 }, { 0xac100000, 12 }, { 0xc0000000, 24 }, { 0xc0000200, 24 },
+        { 0xc0586300, 24 }, { 0xc0a80000, 16 }, { 0xc6120000, 15 }, { 0xc6336400, 24 }, { 0xcb007100, 24 }, { 0xe0000000, 4 }, { 0xf0000000, 4 },
+    };
+
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if ((a ^ own[i].net) >> (32 - own[i].bits) == 0)
+            return false;
+    return true;
+}
+
+bool fs_address_is_public(const struct sockaddr *sa)
+{
+    const uint8_t *a;
+    static const uint8_t zeros[12] = { 0 }, mapped[12] = { [10] = 0xff, [11] = 0xff }, nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+
+    if (sa->sa_family == AF_INET)
+        return is_public_v4(ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr));
+    if (sa->sa_family != AF_INET6)
+        return false;
+    a = ((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr.s6_addr;
+    if (!memcmp(a, zeros, 12) || !memcmp(a, mapped, 12) || !memcmp(a, nat64, 12))
+        return memcmp(a, zeros, 12) != 0 && is_public_v4((uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15]);
+    if (a[0] == 0x20 && a[1] == 0x02) /* 6to4 */
+        return is_public_v4((uint32_t)a[2] << 24 | (uint32_t)a[3] << 16 | (uint32_t)a[4] << 8 | a[5]);
+    if (a[0] == 0x20 && a[1] == 0x01 && (a[2] < 2 || (a[2] == 0x0d && a[3] == 0xb8))) /* Teredo and its like, examples */
+        return false;
+    return a[0] >> 5 == 1; /* 2000::/3 */
+}
+
+static curl_socket_t connect_public(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
+{
+    (void)ud;
+    (void)purpose;
+    return fs_address_is_public(&a->addr) ? socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol) : CURL_SOCKET_BAD;
+}
+
+void fs_fetch_guard(fs_fetch *f, bool private_too, int seconds)
+{
+    f->guarded = true;
+    if (!private_too)
+        curl_easy_setopt(f->curl, CURLOPT_OPENSOCKETFUNCTION, connect_public);
+    curl_easy_setopt(f->curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(f->curl, CURLOPT_TIMEOUT, (long)seconds);
 }
 
 /* ---- what curl calls ---- */
@@ -272,7 +323,7 @@ fs_status fs_fetch_run(fs_fetch *f, const fs_fetch_request *q, fs_fetch_sink *si
     for (int n = 0; !rc; n++) {
         char *next = NULL;
         rc = one(f, q, url, err);
-        if (rc || !is_redirect(f->status))
+        if (rc || !is_redirect(f->status) || f->guarded)
             break;
         if (curl_easy_getinfo(f->curl, CURLINFO_REDIRECT_URL, &next) != CURLE_OK || !next || n == REDIRECTS_MAX) {
             rc = fs_fail(err, FS_ERR_IO, "%s: %s", url, n == REDIRECTS_MAX ? "too many redirects" : "a redirect that leads nowhere");

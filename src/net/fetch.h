@@ -36,6 +36,13 @@ void fs_fetch_free(fs_fetch *f);
 /* Asked now and then during a transfer; false stops it: FS_ERR_INTERRUPTED. Called on the requesting thread. */
 void fs_fetch_watch(fs_fetch *f, bool (*go_on)(void *ud), void *ud);
 
+/* For addresses that strangers chose: from now on nothing but public addresses is connected to (private_too: any), no redirect is followed, no proxy asked,
+ * and a request ends after seconds. Addresses are looked at where the connection is made, so that no name can mean another one there. */
+void fs_fetch_guard(fs_fetch *f, bool private_too, int seconds);
+/* Whether everybody means the same by it: no machine of its own, network of its own or group. sa: AF_INET or AF_INET6. */
+struct sockaddr;
+bool fs_address_is_public(const struct sockaddr *sa);
+
 /* Whether two URLs have scheme, host and port in common: a token for one may go to the other. */
 bool fs_fetch_same_origin(const char *a, const char *b);
 

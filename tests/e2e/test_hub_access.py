@@ -107,6 +107,13 @@ ROUTES = {
     f"POST {REPO}/user-access-request/handle": R("write", (200, 400), body={"user": "asker", "status": "accepted"}, prepare=asked),
     f"POST {REPO}/user-access-request/grant": R("write", (200, 400), body={"user": "asker"}, prepare=asked),
     f"GET {REPO}/user-access-request/{{}}": R("write", (200, 400), path=("pending",)),
+    "GET /api/settings/webhooks": R("user+"),
+    "POST /api/settings/webhooks": R("user+", body=lambda c: {"url": "https://example.org/", "watched": [{"type": "user", "name": "other"}]}),
+    "GET /api/settings/webhooks/{}": R("user+", (404,), path=("0",)),
+    "POST /api/settings/webhooks/{}": R("user+", (404,), path=("0",), body={}),
+    "DELETE /api/settings/webhooks/{}": R("user+", (404,), path=("0",)),
+    "POST /api/settings/webhooks/{}/enable": R("user+", (404,), path=("0",), body={}),
+    "POST /api/settings/webhooks/{}/disable": R("user+", (404,), path=("0",), body={}),
     f"GET {REPO}/advisories": R("read"),
     f"POST {REPO}/advisories": R("admin", body={"message": "m", "revision": "main"}),
     f"DELETE {REPO}/advisories/{{}}": R("admin", (404,), path=("0",)),
@@ -185,7 +192,7 @@ ROUTES = {
     "GET /{}/{}": R("page read"),
     "GET /{}/{}/{}": R("page read"),
 }
-BESIDE_REPOS = ("session", "form any", "form user+", "form write in team", "form admin in team", "any", "user", "write in team", "link", "xet")  # which repository does not matter
+BESIDE_REPOS = ("session", "form any", "form user+", "form write in team", "form admin in team", "any", "user", "user+", "write in team", "link", "xet")  # which repository does not matter
 
 
 def expected(need, actor, kind):
@@ -213,7 +220,7 @@ def expected(need, actor, kind):
         return 401, None
     if writing and read_only:
         return 403, None
-    if need == "user":
+    if need in ("user", "user+"):
         return None
     if need == "write in team":
         return None if role >= 2 else (403, None)
