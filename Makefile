@@ -45,7 +45,7 @@ ISA_SUFFIXES := avx2 avx512 vnni bf16
 CFLAGS_ALL += -mfma
 endif
 ifeq ($(ARCH),aarch64)
-ISA_SUFFIXES := neon dotprod
+ISA_SUFFIXES := neon dotprod i8mm
 endif
 KERNEL_FLAGS  := -O3
 FLAGS_avx2    := -mavx2 -mfma -mf16c
@@ -54,10 +54,11 @@ FLAGS_vnni    := $(FLAGS_avx512) -mavx512vnni
 FLAGS_bf16    := $(FLAGS_avx512) -mavx512bf16
 FLAGS_neon    :=
 FLAGS_dotprod := -march=armv8.2-a+dotprod
+FLAGS_i8mm    := -march=armv8.2-a+dotprod+i8mm
 LDLIBS_LIB    := $(shell $(PKG_CONFIG) --libs $(PACKAGES)) -lm -pthread
 LDLIBS_PROGRAM := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES)) $(if $(HUB),-lcmark-gfm-extensions -lcmark-gfm)
 
-ALL_ISA  := avx2 avx512 vnni bf16 neon dotprod
+ALL_ISA  := avx2 avx512 vnni bf16 neon dotprod i8mm
 SKIP_ISA := $(filter-out $(ISA_SUFFIXES),$(ALL_ISA))
 SRC      := $(foreach m,$(MODULES),$(sort $(wildcard src/$(m)/*.c)))
 SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c) $(if $(HUB),,src/cli/cmd_hub% src/cli/cmd_pull.c src/cli/cmd_push.c src/cli/pull_cli.c),$(SRC))

@@ -54,6 +54,15 @@ bool fs_isa_has_dot(void)
 #endif
 }
 
+bool fs_isa_has_i8mm(void)
+{
+#if defined(__aarch64__)
+    return fs_isa_has_dot() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
+#else
+    return false;
+#endif
+}
+
 bool fs_isa_has_bf16(void)
 {
 #if defined(__x86_64__)

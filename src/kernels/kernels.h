@@ -26,6 +26,8 @@ enum fs_isa {
 unsigned fs_isa_detect(void);
 /* Sums of four products of bytes beside it: VNNI where there is FS_ISA_AVX512, dotprod where there is FS_ISA_NEON. */
 bool fs_isa_has_dot(void);
+/* Beside both, products of two by eight and eight by two bytes: smmla. */
+bool fs_isa_has_i8mm(void);
 /* Sums of two products of bf16 beside FS_ISA_AVX512: its BF16 extension. */
 bool fs_isa_has_bf16(void);
 /* "scalar", "avx2", "avx512", "neon" of a single bit or 0. */

@@ -129,6 +129,7 @@ const fs_quants_isa fs_quants_isas[] = {
 #elif defined(__aarch64__)
     { "neon", FS_ISA_NEON, NULL, { fs_quantize_neon, fs_gemm_codes_neon } },
     { "dotprod", FS_ISA_NEON, fs_isa_has_dot, { fs_quantize_dotprod, fs_gemm_codes_dotprod } },
+    { "i8mm", FS_ISA_NEON, fs_isa_has_i8mm, { fs_quantize_i8mm, fs_gemm_codes_i8mm } },
 #endif
 };
 const size_t fs_n_quants_isas = sizeof fs_quants_isas / sizeof *fs_quants_isas;

@@ -70,6 +70,7 @@ INLINE void dots(const int limit, const int groups, const uint8_t *w, const int8
     }
 }
 
+#define PAIRS 0
 #include "kernels/quants_simd.h"
 
 void fs_quantize_avx2(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)

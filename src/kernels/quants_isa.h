@@ -51,7 +51,8 @@ extern const size_t fs_n_quants_isas;
 typedef void fs_quantize_fn(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx);
 typedef void fs_gemm_codes_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m,
                               const float *bias, float *y, size_t ldy, void *scratch);
-fs_quantize_fn fs_quantize_ref, fs_quantize_avx2, fs_quantize_vnni, fs_quantize_neon, fs_quantize_dotprod;
-fs_gemm_codes_fn fs_gemm_codes_ref, fs_gemm_codes_avx2, fs_gemm_codes_vnni, fs_gemm_codes_neon, fs_gemm_codes_dotprod;
+fs_quantize_fn fs_quantize_ref, fs_quantize_avx2, fs_quantize_vnni, fs_quantize_neon, fs_quantize_dotprod, fs_quantize_i8mm;
+fs_gemm_codes_fn fs_gemm_codes_ref, fs_gemm_codes_avx2, fs_gemm_codes_vnni, fs_gemm_codes_neon, fs_gemm_codes_dotprod,
+    fs_gemm_codes_i8mm;
 
 #endif

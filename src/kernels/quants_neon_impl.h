@@ -1,5 +1,5 @@
 /* Quantised products on NEON: a panel is four vectors. A template over NAME(f), the names of the two functions, and
- * DOTPROD, whether the CPU has sdot. */
+ * DOTPROD, whether the CPU has sdot, and PAIRS, whether it has smmla. */
 #include "kernels/quants_isa.h"
 #include "kernels/transpose.h"
 
@@ -70,6 +70,44 @@ INLINE void dots(const int limit, const int groups, const uint8_t *w, const int8
         }
     }
 }
+
+#if PAIRS
+INLINE void widen(const uint8_t *w, uint8_t *ret)
+{
+    for (int g = 0; g < 8; g += 2)
+        for (int i = 0; i < 64; i += 16, ret += 32) {
+            uint32x4_t a = vreinterpretq_u32_u8(vld1q_u8(w + 64 * g + i)), b = vreinterpretq_u32_u8(vld1q_u8(w + 64 * (g + 1) + i));
+            vst1q_u8(ret, vreinterpretq_u8_u32(vzip1q_u32(a, b)));
+            vst1q_u8(ret + 16, vreinterpretq_u8_u32(vzip2q_u32(a, b)));
+        }
+}
+
+/* smmla: two outputs of eight inputs times both rows, [output 0 row a, 0 b, 1 a, 1 b]. */
+INLINE void dots_two(const int groups, const uint8_t *wide, const int8_t *a, const int8_t *b, VI acc_a[4], VI acc_b[4])
+{
+    VI low[4], high[4]; /* outputs 4u and 4u + 1, and the two behind */
+
+    UNROLL for (int u = 0; u < 4; u++)
+    {
+        low[u] = vzip1q_s32(acc_a[u], acc_b[u]);
+        high[u] = vzip2q_s32(acc_a[u], acc_b[u]);
+    }
+    UNROLL for (int g = 0; g < groups / 2; g++)
+    {
+        int8x16_t both = vcombine_s8(vld1_s8(a + 8 * g), vld1_s8(b + 8 * g));
+        UNROLL for (int u = 0; u < 4; u++)
+        {
+            low[u] = vmmlaq_s32(low[u], vreinterpretq_s8_u8(vld1q_u8(wide + 128 * g + 32 * u)), both);
+            high[u] = vmmlaq_s32(high[u], vreinterpretq_s8_u8(vld1q_u8(wide + 128 * g + 32 * u + 16)), both);
+        }
+    }
+    UNROLL for (int u = 0; u < 4; u++)
+    {
+        acc_a[u] = vuzp1q_s32(low[u], high[u]);
+        acc_b[u] = vuzp2q_s32(low[u], high[u]);
+    }
+}
+#endif
 
 #include "kernels/quants_simd.h"
 

@@ -10,6 +10,9 @@
  *   dots(const int limit, const int groups, const uint8_t *w, const int8_t *a, VI *acc)
  *                 sums over groups of four inputs of w [groups][16][4], int8, times a [groups][4]; |w| <= limit, which
  *                 tells how many products fit int16; limit < 0: w >= 0 too
+ *   PAIRS         1 where two rows of x are multiplied at a time, with
+ *   widen(const uint8_t *w, uint8_t *ret)   w [8][16][4] with eight inputs side by side: [4][16][8]
+ *   dots_two(const int groups, const uint8_t *wide, const int8_t *a, const int8_t *b, VI *acc_a, VI *acc_b)
  *
  * 32 inputs of a panel are unpacked to signed codes in the first cache and swept by up to ROWS rows of x; the rows'
  * sums stay in the cache beside them. */
@@ -285,27 +288,57 @@ INLINE void add_scaled(float *y, const VF factor[UNITS], const VI i[UNITS])
 }
 
 /* A block of 32 inputs: codes [8][16][4], signed, times block b of every row. d, m: of its sub-blocks. */
+/* acc = the high parts of the top group, if that is in part h. */
+INLINE void dot_top(const fs_dtype t, const fs_quants_block *x, const uint8_t *codes, const int h, VI acc[UNITS])
+{
+    EACH_UNIT acc[u] = vi_zero();
+    if (sub_of(t) == 32 || x->top / 256 == h) {
+        dots(limit_of(t), 1, codes + x->top, x->high, acc);
+        EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
+    }
+}
+
+/* The sums of part h to the row y. */
+INLINE void add_part(const fs_dtype t, float *y, const fs_quants_block *x, const int h, const VI acc[UNITS], VF (*d)[UNITS], VF (*m)[UNITS])
+{
+    VF factor[UNITS];
+
+    EACH_UNIT factor[u] = vf_mul(d[h][u], vf_set1(x->d));
+    add_scaled(y, factor, acc);
+    if (has_min(t)) {
+        float sum = sub_of(t) == 32 ? x->d_sum : x->d * (float)(-x->minus_sums_32[h] / 32);
+        EACH_UNIT vf_store(y + u * LANES, vf_fma(m[h][u], vf_set1(sum), vf_load(y + u * LANES)));
+    }
+}
+
 INLINE void sweep_block(const fs_dtype t, struct sweep *s, const uint8_t *codes, size_t b, VF (*d)[UNITS], VF (*m)[UNITS])
 {
     const int n_subs = 32 / sub_of(t), groups = 8 / n_subs;
+    size_t r = 0;
 
-    for (size_t r = 0; r < s->m; r++) {
+#if PAIRS
+    uint8_t wide[512] __attribute__((aligned(64)));
+    if (s->m > 1)
+        widen(codes, wide);
+    for (; r + 1 < s->m; r += 2) {
+        const fs_quants_block *x = fs_quants_row(s->x, s->row + r) + b, *next = fs_quants_row(s->x, s->row + r + 1) + b;
+        for (int h = 0; h < n_subs; h++) {
+            VI acc[UNITS], acc_next[UNITS];
+            dot_top(t, x, codes, h, acc);
+            dot_top(t, next, codes, h, acc_next);
+            dots_two(groups, wide + 64 * groups * h, x->low + 4 * groups * h, next->low + 4 * groups * h, acc, acc_next);
+            add_part(t, s->y[r], x, h, acc, d, m);
+            add_part(t, s->y[r + 1], next, h, acc_next, d, m);
+        }
+    }
+#endif
+    for (; r < s->m; r++) {
         const fs_quants_block *x = fs_quants_row(s->x, s->row + r) + b;
         for (int h = 0; h < n_subs; h++) {
             VI acc[UNITS];
-            VF factor[UNITS];
-            EACH_UNIT acc[u] = vi_zero();
-            if (n_subs == 1 || x->top / 256 == h) {
-                dots(limit_of(t), 1, codes + x->top, x->high, acc);
-                EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
-            }
+            dot_top(t, x, codes, h, acc);
             dots(limit_of(t), groups, codes + 64 * groups * h, x->low + 4 * groups * h, acc);
-            EACH_UNIT factor[u] = vf_mul(d[h][u], vf_set1(x->d));
-            add_scaled(s->y[r], factor, acc);
-            if (has_min(t)) {
-                float sum = n_subs == 1 ? x->d_sum : x->d * (float)(-x->minus_sums_32[h] / 32), *y = s->y[r];
-                EACH_UNIT vf_store(y + u * LANES, vf_fma(m[h][u], vf_set1(sum), vf_load(y + u * LANES)));
-            }
+            add_part(t, s->y[r], x, h, acc, d, m);
         }
     }
 }
