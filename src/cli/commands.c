@@ -27,6 +27,8 @@
     X(hub_gc) \
     X(hub_fsck) \
     X(hub_backup) \
+    X(hub_export) \
+    X(hub_import) \
     X(hub_routes) \
     X(hub_receive)
 #endif

@@ -108,6 +108,7 @@ static const char *const versions[] = {
      " created_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL, tries INTEGER NOT NULL);"
      "CREATE INDEX deliveries_due ON deliveries(due_ms);"
      "CREATE INDEX deliveries_webhook ON deliveries(webhook);"),
+    "CREATE TABLE imports(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, started_ms INTEGER NOT NULL);",
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

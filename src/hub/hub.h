@@ -94,6 +94,15 @@ typedef struct fs_hub_backup_result {
 /* A whole copy in a new folder, which a server can be started on; beside a running server, too. */
 fs_status fs_hub_backup(fs_hub *h, const char *to, fs_hub_backup_result *ret, fs_error *err);
 
+typedef struct fs_hub_bundle_result {
+    uint64_t n_repos, n_objects, n_bytes; /* of what was written, or came */
+} fs_hub_bundle_result;
+
+/* Repositories "org/name" of type "models", "datasets" or "spaces", with branches, tags and large files, in one file. */
+fs_status fs_hub_export(fs_hub *h, const char *type, const char *const *ids, int n_ids, const char *to, fs_hub_bundle_result *ret, fs_error *err);
+/* Takes what such a file has; a repository that is here goes on, and is not rewritten. What came stays when it fails. */
+fs_status fs_hub_import(fs_hub *h, const char *from, fs_hub_bundle_result *ret, fs_error *err);
+
 /* What git's pre-receive hook runs, within git's environment and the repository's folder: lines are git's, "old new ref". user pushes to
  * repo, and may write to it or only to pull requests of its own. The sentence of the failure is for whoever pushes. */
 fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_error *err);

@@ -278,6 +278,13 @@ void fs_hub_words_done(fs_hub_words *w);
  * everybody to read. */
 void fs_hub_git_environment(fs_hub_words *env, const char *const (*pairs)[2], int n);
 
+/* ---- mirror.c ---- */
+
+/* Runs git; what it says on its error stream is the sentence. */
+fs_status fs_hub_git_run(const fs_hub_words *argv, const fs_hub_words *env, fs_error *err);
+/* The account that the name is in; an organisation of the first administrator's if there is none. */
+fs_status fs_hub_owner_make(fs_hub *h, sqlite3 *db, const char *name, int64_t *ret, fs_error *err);
+
 /* ---- pointer.c: LFS pointers and .gitattributes ---- */
 
 #define FS_HUB_POINTER_BYTES_MAX 1024

@@ -43,17 +43,16 @@ typedef struct mirror {
 
 /* ---- the repository here ---- */
 
-/* The account that the name is in; an organisation of the first administrator's if there is none. */
-static fs_status find_owner(mirror *m, const char *name, int64_t *ret, fs_error *err)
+fs_status fs_hub_owner_make(fs_hub *h, sqlite3 *db, const char *name, int64_t *ret, fs_error *err)
 {
     sqlite3_stmt *st = NULL;
     char admin[97] = "";
     bool found = false;
-    fs_status rc = fs_db_int(m->db, ret, &found, err, "SELECT id FROM accounts WHERE name = ?", "s", name);
+    fs_status rc = fs_db_int(db, ret, &found, err, "SELECT id FROM accounts WHERE name = ?", "s", name);
 
     if (rc || found)
         return rc;
-    rc = fs_db_query(m->db, &st, err, "SELECT name FROM accounts WHERE is_admin ORDER BY id LIMIT 1", "");
+    rc = fs_db_query(db, &st, err, "SELECT name FROM accounts WHERE is_admin ORDER BY id LIMIT 1", "");
     if (!rc && fs_db_next(st))
         snprintf(admin, sizeof admin, "%s", fs_db_text(st, 0));
     if (!rc)
@@ -61,8 +60,8 @@ static fs_status find_owner(mirror *m, const char *name, int64_t *ret, fs_error 
     if (!rc && !*admin)
         rc = fs_fail(err, FS_ERR_NOT_FOUND, "the hub has no administrator yet: start it once");
     if (!rc)
-        rc = fs_hub_org_add(m->hub, name, admin, err);
-    return rc ? rc : fs_db_int(m->db, ret, NULL, err, "SELECT id FROM accounts WHERE name = ?", "s", name);
+        rc = fs_hub_org_add(h, name, admin, err);
+    return rc ? rc : fs_db_int(db, ret, NULL, err, "SELECT id FROM accounts WHERE name = ?", "s", name);
 }
 
 /* Disabled until it has been whole once. */
@@ -104,7 +103,7 @@ static fs_status find_repo(mirror *m, fs_error *err)
     if (!slash || slash == m->o->id || !slash[1] || strlen(m->o->id) >= sizeof owner_name)
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.100s' is no Hub id (org/name)", m->o->id);
     snprintf(owner_name, sizeof owner_name, "%.*s", (int)(slash - m->o->id), m->o->id);
-    rc = find_owner(m, owner_name, &owner, err);
+    rc = fs_hub_owner_make(m->hub, m->db, owner_name, &owner, err);
     if (!rc)
         rc = fs_db_query(m->db, &st, err, "SELECT r.id, r.folder, coalesce(m.url, ''), coalesce(m.owner, '') FROM repos r LEFT JOIN mirrors m ON m.repo = r.id WHERE r.type = ? AND r.owner = ? AND r.name = ?", "sis",
                          m->o->type, owner, slash + 1);
@@ -150,8 +149,7 @@ static void set_environment(fs_hub_words *env, const char *token)
     fs_hub_words_add(env, "GIT_TERMINAL_PROMPT=0");
 }
 
-/* Runs git; what it says on its error stream is the sentence. */
-static fs_status run_git(const fs_hub_words *argv, const fs_hub_words *env, fs_error *err)
+fs_status fs_hub_git_run(const fs_hub_words *argv, const fs_hub_words *env, fs_error *err)
 {
     int out[2], status = 0, failed;
     posix_spawn_file_actions_t actions;
@@ -189,7 +187,7 @@ static fs_status run_git(const fs_hub_words *argv, const fs_hub_words *env, fs_e
     for (char *p = said; *p; p++)
         if ((unsigned char)*p < 32 || *p == 127)
             *p = p[1] ? ' ' : 0;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? FS_OK : fs_fail(err, FS_ERR_IO, "git cannot fetch: %s", *said ? said : "it ended early");
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? FS_OK : fs_fail(err, FS_ERR_IO, "git: %s", *said ? said : "it ended early");
 }
 
 static fs_status fetch(mirror *m, fs_error *err)
@@ -212,7 +210,7 @@ static fs_status fetch(mirror *m, fs_error *err)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         fs_hub_words_add(&argv, "+refs/%s/*:" STAGE "%s/*", kinds[i], kinds[i]);
     set_environment(&env, m->o->token);
-    rc = run_git(&argv, &env, err);
+    rc = fs_hub_git_run(&argv, &env, err);
     fs_hub_words_done(&argv);
     fs_hub_words_done(&env);
     return rc;
