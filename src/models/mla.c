@@ -54,6 +54,7 @@ struct mla_job {
     fs_workspace *ws;
     const fs_mla *mla;
     uint32_t layer;
+    bool values_quantized; /* by the tiles that made them */
 };
 
 /* Rope of every head's q_pe into the tail of q_lat, and the cache's new row: norm(latent) | rope(k_pe). */
@@ -87,18 +88,26 @@ static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
-/* y = W x of one head's matrix over all tokens: x [T, ldx]. Codes of x lie at head h of rows of heads in ws->stage. */
-static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, const float *x, size_t ldx, float *y, size_t ldy, int thread)
+/* The codes in ws->stage of w's inputs: those of a head at head h of rows of heads. */
+static fs_quants head_codes(const struct mla_job *job, const fs_mat *w)
+{
+    return fs_quants_init(w->k, job->ws->stage);
+}
+
+/* y = W x of one head's matrix over all tokens: x [T, ldx]. quantized: so are its codes already. */
+static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, const float *x, size_t ldx, bool quantized, float *y,
+                         size_t ldy, int thread)
 {
     const fs_kernels *k = job->net->kernels;
     const fs_workspace *ws = job->ws;
     void *scratch = fs_ws_scratch(ws, thread);
 
     if (w->codes) {
-        fs_quants q = fs_quants_init(w->k, ws->stage);
+        fs_quants q = head_codes(job, w);
         q.data += h * q.row_bytes;
         q.row_bytes *= job->net->config->num_attention_heads;
-        k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / FS_QUANTS_BLOCK, x, ldx);
+        if (!quantized)
+            k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / FS_QUANTS_BLOCK, x, ldx);
         k->quants.gemm(w, 0, fs_mat_panels(w), &q, 0, ws->n_tokens, NULL, y, ldy, scratch);
     } else {
         fs_mat_gemm(k, w, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);
@@ -114,7 +123,7 @@ static void absorb_q_piece(void *ud, size_t begin, size_t end, int thread)
     size_t lat_dim = c->kv_lora_rank + c->qk_rope_head_dim;
 
     for (size_t h = begin; h < end; h++)
-        head_product(job, &job->mla->w_uk[h], h, ws->q + h * q_dim, heads * q_dim, ws->q_lat + h * lat_dim, heads * lat_dim, thread);
+        head_product(job, &job->mla->w_uk[h], h, ws->q + h * q_dim, heads * q_dim, false, ws->q_lat + h * lat_dim, heads * lat_dim, thread);
 }
 
 static void value_piece(void *ud, size_t begin, size_t end, int thread)
@@ -125,7 +134,7 @@ static void value_piece(void *ud, size_t begin, size_t end, int thread)
     size_t heads = c->num_attention_heads, lora = c->kv_lora_rank, v = c->v_head_dim;
 
     for (size_t h = begin; h < end; h++)
-        head_product(job, &job->mla->w_uv[h], h, ws->o_lat + h * lora, heads * lora, ws->att + h * v, heads * v, thread);
+        head_product(job, &job->mla->w_uv[h], h, ws->o_lat + h * lora, heads * lora, job->values_quantized, ws->att + h * v, heads * v, thread);
 }
 
 /* Queries that may read every key go to the dense kernel together; with an indexer the rest go one by one over their
@@ -185,11 +194,19 @@ static void tile_of(void *ud, const fs_tile_ref *ref, fs_attention_tile *ret)
 static void tile_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct mla_job *job = ud;
-    fs_attention_tile tile;
+    const fs_mat *w = &job->mla->w_uv[0]; /* as those of the other heads */
+    size_t heads = job->net->config->num_attention_heads;
 
     for (size_t i = begin; i < end; i++) {
-        tile_of(ud, &job->ws->tiles[i], &tile);
-        run_tile(job, &tile, &job->ws->tiles[i], thread);
+        const fs_tile_ref *ref = &job->ws->tiles[i];
+        fs_attention_tile tile;
+        tile_of(ud, ref, &tile);
+        run_tile(job, &tile, ref, thread);
+        for (size_t t = 0; job->values_quantized && t < ref->n_q; t++) { /* while they are in the cache of this CPU */
+            fs_quants q = head_codes(job, w);
+            job->net->kernels->quants.quantize(&q, (ref->token0 + t) * heads + ref->head0, ref->n_heads, 0, w->k / FS_QUANTS_BLOCK,
+                                               tile.out + t * tile.out_token_stride, tile.out_head_stride);
+        }
     }
 }
 
@@ -223,7 +240,7 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
     const fs_config *c = net->config;
     const fs_mla *mla = &layer->mla;
     size_t d = c->hidden_size, m = ws->n_tokens, heads = c->num_attention_heads;
-    struct mla_job job = { net, ws, mla, index };
+    struct mla_job job = { net, ws, mla, index, false };
     fs_product kv = { &mla->kv_a, ws->k, mla->kv_a.mat.n };
 
     if (c->q_lora_rank) {
@@ -239,10 +256,12 @@ void fs_mla_attention(fs_network *net, fs_workspace *ws, const fs_layer *layer, 
         fs_indexer_run(net, ws, &mla->indexer, index);
     fs_pool_for(net->pool, heads, 1, absorb_q_piece, &job);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), prepare_piece, &job);
-    if (fs_attention_is_cut(net, ws) && all_dense(net, ws))
+    if (fs_attention_is_cut(net, ws) && all_dense(net, ws)) {
         fs_attention_cut(net, ws, true, c->kv_lora_rank, tile_of, &job);
-    else
+    } else {
+        job.values_quantized = mla->w_uv[0].codes;
         fs_pool_for(net->pool, ws->n_tiles, 1, tile_piece, &job);
+    }
     fs_pool_for(net->pool, heads, 1, value_piece, &job);
     if (net->options.importance)
         see_inputs(&job);

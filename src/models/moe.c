@@ -71,6 +71,7 @@ struct experts_job {
     fs_input mid, shared_mid; /* inputs of down */
     const uint32_t *routed;
     uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, then the shared expert's */
+    size_t n_items;
     bool shared, down;
 };
 
@@ -153,6 +154,27 @@ static void clamp(float *gate, float *up, float limit, size_t n)
     }
 }
 
+/* The hardware fetches a stream ahead once it has seen it begin: the first bytes of the next one are asked for here. */
+#define FETCH_BYTES 4096
+static void fetch(const fs_mat *m, size_t panel)
+{
+    const uint8_t *p = m->data ? m->data + panel * m->panel_bytes : NULL; /* else where the file has it */
+
+    for (size_t i = 0; p && i < FETCH_BYTES; i += 64)
+        __builtin_prefetch((const void *)((uintptr_t)p + i), 0, 2);
+}
+
+/* Those of the item that this thread is likely to take next. */
+static void fetch_next(const struct experts_job *job, size_t i)
+{
+    size_t next = i + (size_t)fs_pool_threads(job->net->pool);
+
+    if (next < job->n_items) {
+        struct expert_item it = item_at(job, next);
+        fetch(job->down ? &it.f->down.mat : &it.f->gate.mat, it.panel_begin);
+    }
+}
+
 static void down_item(const struct experts_job *job, const struct expert_item *it, int thread)
 {
     size_t d = job->net->config->hidden_size;
@@ -161,14 +183,16 @@ static void down_item(const struct experts_job *job, const struct expert_item *i
     fs_lora_up(job->net, job->ws, &it->f->down, it->panel_begin, it->panel_end, lora_rows(job, it, it->slot), it->m, it->out, d, thread);
 }
 
-static void gate_up_item(const struct experts_job *job, const struct expert_item *it, int thread)
+static void gate_up_item(const struct experts_job *job, const struct expert_item *it, size_t i, int thread)
 {
     fs_network *net = job->net;
     size_t n = it->f->gate.mat.n, p0 = it->panel_begin, p1 = it->panel_end, col = p0 * FS_PANEL;
     size_t cols = p1 * FS_PANEL < n ? p1 * FS_PANEL - col : n - col;
     float limit = (float)net->config->swiglu_limit;
 
+    fetch(&it->f->up.mat, p0);
     fs_linear_panels(net, job->ws, &it->f->gate, p0, p1, it->in, it->in_row, it->m, it->gate, n, thread);
+    fetch_next(job, i);
     fs_linear_panels(net, job->ws, &it->f->up, p0, p1, it->in, it->in_row, it->m, it->up, n, thread);
     fs_lora_up(net, job->ws, &it->f->gate, p0, p1, lora_rows(job, it, it->slot), it->m, it->gate, n, thread);
     fs_lora_up(net, job->ws, &it->f->up, p0, p1, lora_rows(job, it, it->slot + 1), it->m, it->up, n, thread);
@@ -188,10 +212,12 @@ static void experts_piece(void *ud, size_t begin, size_t end, int thread)
         struct expert_item it = item_at(job, i);
         if (it.panel_begin == it.panel_end)
             continue;
-        if (job->down)
+        if (job->down) {
+            fetch_next(job, i);
             down_item(job, &it, thread);
-        else
-            gate_up_item(job, &it, thread);
+        } else {
+            gate_up_item(job, &it, i, thread);
+        }
     }
 }
 
@@ -214,7 +240,8 @@ static void run_experts(struct experts_job *job, bool down)
         fs_pool_for(job->net->pool, job->n_routed + (size_t)job->shared, 1, lora_piece, job);
     job->pieces = pieces_of(job, &job->moe->experts[0]);
     job->shared_pieces = job->shared ? pieces_of(job, &job->moe->shared) : 0;
-    fs_pool_for(job->net->pool, (size_t)job->n_routed * job->pieces + job->shared_pieces, 1, experts_piece, job);
+    job->n_items = (size_t)job->n_routed * job->pieces + job->shared_pieces;
+    fs_pool_for(job->net->pool, job->n_items, 1, experts_piece, job);
 }
 
 static void gather_piece(void *ud, size_t begin, size_t end, int thread)
