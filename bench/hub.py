@@ -44,8 +44,12 @@ with open(file, "wb") as f:
         f.write(os.urandom(1 << 20))
 oid = hashlib.file_digest(open(file, "rb"), "sha256").hexdigest()
 server = subprocess.Popen([farseek, "hub", "serve", "--data", folder / "data", "--port", "0", "--quiet"], stdout=subprocess.PIPE, text=True)
-token = server.stdout.readline().split("token ")[1].split()[0]
-url = server.stdout.readline().split()[2]
+for line in server.stdout:
+    if line.startswith("user admin"):
+        token = line.split("token ")[1].split()[0]
+    if line.startswith("hub at "):
+        url = line.split()[2]
+        break
 port = int(url.rsplit(":", 1)[1])
 
 
