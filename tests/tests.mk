@@ -20,7 +20,7 @@ soak-hub: $(BUILD)/farseek
 FUZZ_RUNS ?= 20000
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
-FUZZ_OBJ  := $(filter $(foreach m,base crypto tensor formats lineage text data,$(BUILD)/$(m)/%) $(BUILD)/train/recipe.o $(BUILD)/train/schedule.o $(BUILD)/train/policy.o $(BUILD)/train/suite.o $(BUILD)/kernels/math.o,$(LIB_OBJ)) $(filter $(BUILD)/hub/xet_hash.o $(BUILD)/hub/xet_xorb.o $(BUILD)/hub/xet_shard.o $(BUILD)/hub/ndjson.o $(BUILD)/hub/refs_feed.o $(BUILD)/hub/pickle.o $(BUILD)/hub/zip.o $(BUILD)/net/url.o,$(PROGRAM_OBJ))
+FUZZ_OBJ  := $(filter $(foreach m,base crypto tensor formats lineage text data,$(BUILD)/$(m)/%) $(BUILD)/train/recipe.o $(BUILD)/train/schedule.o $(BUILD)/train/policy.o $(BUILD)/train/suite.o $(BUILD)/kernels/math.o,$(LIB_OBJ)) $(filter $(BUILD)/hub/xet_hash.o $(BUILD)/hub/xet_xorb.o $(BUILD)/hub/xet_shard.o $(BUILD)/hub/ndjson.o $(BUILD)/hub/refs_feed.o $(BUILD)/hub/oms.o $(BUILD)/hub/pickle.o $(BUILD)/hub/zip.o $(BUILD)/net/url.o,$(PROGRAM_OBJ))
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_OBJ) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -Itests -fsanitize=fuzzer $(filter %.c %.o,$^) $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@
