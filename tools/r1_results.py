@@ -17,7 +17,7 @@ import pathlib
 import re
 import sys
 
-ORDER = ("base-2", "base", "cold", "rl", "mini", "again", "last", "a", "b", "c", "short-2", "d")
+ORDER = ("base-2", "base-1", "base", "cold", "rl", "mini", "again", "last", "a", "b", "c", "short-2", "d")
 HOW = ("greedy", "sampled", "harder")
 COLUMNS = ("seed", "arm", "how", "operations", "problems", "completions", "pass1", "any_right", "long_share", "pass1_long", "pass1_short", "tokens", "truncated")
 SEARCH = ("tries", "steps_right", "stop_hit", "stop_miss", "turned")
@@ -127,13 +127,19 @@ def tables(rows):
     for r in rows:
         groups[r["arm"], r["how"], r["operations"]].append(r)
     arms = sorted({r["arm"] for r in rows}, key=lambda arm: (ORDER.index(arm) if arm in ORDER else len(ORDER), arm))
-    print("| arm | greedy pass@1 | tokens | long | sampled pass@1 | pass@4 | tokens | long | right when long | right when short |\n|" + "---|" * 10)
+    columns = [("greedy", "pass1", "greedy pass@1"), ("greedy", "tokens", "tokens"), ("greedy", "long_share", "long"), ("sampled", "pass1", "sampled pass@1"),
+               ("sampled", "any_right", "pass@4"), ("sampled", "tokens", "tokens"), ("sampled", "long_share", "long"), ("sampled", "pass1_long", "right when long"),
+               ("sampled", "pass1_short", "right when short")]
+    if "tries" in rows[0]:
+        columns = [("greedy", "pass1", "greedy pass@1"), ("greedy", "tokens", "tokens"), ("greedy", "truncated", "cut off"), ("sampled", "pass1", "sampled pass@1"),
+                   ("sampled", "any_right", "pass@16"), ("sampled", "tokens", "tokens"), ("sampled", "tries", "tries"), ("sampled", "turned", "right after a miss"),
+                   ("sampled", "stop_hit", "ends at a hit"), ("sampled", "stop_miss", "ends at a miss"), ("sampled", "steps_right", "steps right")]
+    print("| arm | " + " | ".join(name for _, _, name in columns) + " |\n|" + "---|" * (len(columns) + 1))
     for arm in arms:
-        cells = [spread(r[key] for r in groups[arm, how, "all"]) for how, keys in
-                 (("greedy", ("pass1", "tokens", "long_share")), ("sampled", ("pass1", "any_right", "tokens", "long_share", "pass1_long", "pass1_short"))) for key in keys]
+        cells = [spread(r[key] for r in groups[arm, how, "all"]) for how, key, _ in columns]
         print(f"| {arm} | " + " | ".join(cells) + " |")
     levels = sorted({r["operations"] for r in rows if r["operations"] != "all"})
-    print("\n| operations | " + " | ".join(map(str, levels)) + " |\n|" + "---|" * (len(levels) + 1))
+    print(f"\n| {'ways' if 'tries' in rows[0] else 'operations'} | " + " | ".join(map(str, levels)) + " |\n|" + "---|" * (len(levels) + 1))
     for arm in arms:
         cells = [spread(r["pass1"] for how in ("greedy", "harder") for r in groups[arm, how, level]) for level in levels]
         print(f"| {arm} | " + " | ".join(cells) + " |")

@@ -62,11 +62,11 @@ def test_tier_t2_runs_from_end_to_end_in_small(farseek, tmp_path):
     shutil.copy(RECIPES / "r1-t2" / "config.json", tmp_path)
     farseek("train", tmp_path / "recipe.yaml", "--until", "kept")
     done = {p.stem for p in (tmp_path / "run").glob("*.json")}
-    assert {"facts", "searches", "found", "cold-greedy", "rl-sampled", "kept"} <= done
-    found = lines(tmp_path / "run" / "found.jsonl")
-    assert found and all(r["solved"] and r["trace"].startswith("<think>") for r in found)
-    tokens = json.loads((tmp_path / "run" / "found-tokens" / "index.json").read_text())
-    assert tokens["documents"] == len(found)
+    assert {"searches", "ended", "tried", "cold-greedy", "rl-sampled", "kept"} <= done
+    ended = lines(tmp_path / "run" / "ended.jsonl")
+    assert ended and all(r["solved"] and r["trace"].startswith("<think>") for r in ended)
+    tokens = json.loads((tmp_path / "run" / "ended-tokens" / "index.json").read_text())
+    assert tokens["documents"] == len(ended)
 
 
 @pytest.fixture(scope="module")
