@@ -12,7 +12,7 @@
 static struct {
     const char *data, *type, *key;
     int every_seconds;
-    bool force, private_repo, follow, once, all, forget;
+    bool force, private_repo, any_address, follow, once, all, forget;
 } copy = { .type = "model" };
 
 static const fs_option mirror_options[] = {
@@ -25,6 +25,7 @@ static const fs_option mirror_options[] = {
     FS_OPT_STR("key", 'k', copy.key, "HEX", "--follow: URL's key (default: the one that it shows first)"),
     FS_OPT_FLAG("forget", 0, copy.forget, "--follow: forget the key and the feed that were known, and begin anew"),
     FS_OPT_FLAG("force", 0, copy.force, "follow branches that upstream took back"),
+    FS_OPT_FLAG("any-address", 0, copy.any_address, "URL may send to addresses of this machine and its neighbours, too"),
     FS_OPT_FLAG("private", 0, copy.private_repo, "copies that are made now are private"),
     FS_OPT_END
 };
@@ -91,7 +92,7 @@ static fs_status copy_all(fs_hub *hub, const known_list *l, fs_error *err)
     fs_status rc = FS_OK;
 
     for (size_t i = 0; i < l->n && rc != FS_ERR_INTERRUPTED; i++) {
-        fs_hub_mirror_options o = { .url = l->items[i].url, .type = l->items[i].type, .id = l->items[i].id, .token = token, .private_repo = copy.private_repo, .force = copy.force };
+        fs_hub_mirror_options o = { .url = l->items[i].url, .type = l->items[i].type, .id = l->items[i].id, .token = token, .private_repo = copy.private_repo, .force = copy.force, .any_address = copy.any_address };
         fs_hub_mirror_result r;
         fs_error here = { 0 };
         fs_work work;
@@ -153,7 +154,7 @@ static void print_copy(void *ud, const char *id, const fs_hub_mirror_result *r, 
 static fs_status follow(fs_hub *hub, const fs_args *args, const char *url, const char *type, fs_error *err)
 {
     fs_hub_follow_options o = { .url = url, .key = copy.key, .type = type, .names = (const char *const *)args->items + 1, .n_names = (size_t)args->n - 1, .all = copy.all,
-                                .token = getenv("HF_TOKEN"), .private_repo = copy.private_repo, .force = copy.force, .first = true, .on_copy = print_copy };
+                                .token = getenv("HF_TOKEN"), .private_repo = copy.private_repo, .force = copy.force, .any_address = copy.any_address, .first = true, .on_copy = print_copy };
     fs_hub_follow_result r;
     int pause = 1, quiet = 0;
     fs_status rc = copy.forget ? fs_hub_forget(hub, url, err) : FS_OK;

@@ -67,11 +67,15 @@ static fs_status read_state(following *f, fs_error *err)
 
 /* ---- the feed ---- */
 
-static fs_status ask(following *f, const char *url, int wait_seconds, size_t max_bytes, fs_buf *out, fs_error *err)
+static fs_status ask(following *f, const char *base, const char *url, int wait_seconds, size_t max_bytes, fs_buf *out, fs_error *err)
 {
-    fs_status rc = fs_fetch_whole(f->fetch, &(fs_fetch_request){ .url = url, .silence_seconds = wait_seconds + 30 }, max_bytes, out, err);
-    int status = fs_fetch_status(f->fetch);
+    int status;
+    fs_status rc;
 
+    if (!f->o->any_address)
+        fs_fetch_keep_to(f->fetch, base);
+    rc = fs_fetch_whole(f->fetch, &(fs_fetch_request){ .url = url, .silence_seconds = wait_seconds + 30 }, max_bytes, out, err);
+    status = fs_fetch_status(f->fetch);
     if (!rc && status == 404)
         rc = fs_fail(err, FS_ERR_NOT_FOUND, "%s is not there: this hub has no feed to follow (--every asks now and then)", url);
     if (!rc && status != 200)
@@ -84,7 +88,7 @@ static fs_status get_page(following *f, uint64_t since, int limit, int wait_seco
     char url[500];
 
     snprintf(url, sizeof url, "%s/.well-known/farseek/refs?since=%" PRIu64 "&limit=%d&wait=%d", f->o->url, since, limit, wait_seconds);
-    return ask(f, url, wait_seconds, FS_REFS_PAGE_BYTES_MAX, out, err);
+    return ask(f, f->o->url, url, wait_seconds, FS_REFS_PAGE_BYTES_MAX, out, err);
 }
 
 static fs_status check_time(const following *f, const fs_refs_head *h, fs_error *err)
@@ -271,7 +275,7 @@ static fs_status compare_peer(following *f, const char *peer, fs_error *err)
     fs_status rc = FS_OK;
 
     snprintf(url, sizeof url, "%.300s/.well-known/farseek/heads", peer);
-    if (ask(f, url, 0, HEADS_BYTES, &text, NULL) != FS_OK)
+    if (ask(f, peer, url, 0, HEADS_BYTES, &text, NULL) != FS_OK)
         return fs_buf_done(&text), FS_OK;
     for (char *line = text.data, *end; !rc && line && (end = strchr(line, '\n')) && n < HEADS_MAX; line = end + 1, n++)
         if (fs_refs_head_read((fs_bytes){ (const uint8_t *)line, (size_t)(end - line) }, &head, NULL) == FS_OK && memcmp(head.key, f->key, 32) == 0)
@@ -352,7 +356,7 @@ static fs_status copy(following *f, const char *type, const char *id, fs_hub_mir
 
     for (int i = 0; i < TRIES; i++) {
         checking c = { .f = f, .type = type, .id = id };
-        fs_hub_mirror_options o = { .url = f->o->url, .type = type, .id = id, .token = f->o->token, .private_repo = f->o->private_repo, .force = f->o->force,
+        fs_hub_mirror_options o = { .url = f->o->url, .type = type, .id = id, .token = f->o->token, .private_repo = f->o->private_repo, .force = f->o->force, .any_address = f->o->any_address,
                                     .progress = f->o->progress, .on_ref = check_ref, .ud = &c, .owner = owner };
         rc = owner_of(f, type, id, owner, err);
         if (!rc && !*owner)

@@ -116,6 +116,7 @@ typedef struct fs_hub_mirror_options {
     const char *token; /* NULL: none */
     bool private_repo; /* of a copy that is made now */
     bool force;        /* follow branches that were taken back */
+    bool any_address;  /* upstream may send to addresses of this machine and its neighbours, too; else to those of url alone */
     fs_progress progress; /* bytes of large files */
     /* Called with each ref that git shows there, "refs/heads/main" and its commit, then with NULL, before anything is brought but git's objects; a
      * failure ends it. NULL: git is believed. */
@@ -146,7 +147,7 @@ typedef struct fs_hub_follow_options {
     size_t n_names;
     bool all; /* everything */
     const char *token; /* for git and files; NULL: none */
-    bool private_repo, force; /* as for fs_hub_mirror */
+    bool private_repo, force, any_address; /* as for fs_hub_mirror */
     bool first; /* round of a run */
     bool compare; /* with what the peers saw, though nothing new comes */
     int wait_seconds; /* for something new */

@@ -14,11 +14,13 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BATCH_OBJECTS 100
+#define BATCH_OBJECTS  100
+#define PACK_BYTES_MAX ((rlim_t)64 << 30) /* of what git itself holds */
 #define STAGE         "refs/mirror/" /* hidden from every client */
 
 typedef struct wanted {
@@ -138,7 +140,7 @@ static void set_environment(fs_hub_words *env, const char *token)
     char header[1200];
     const char *const pairs[][2] = {
         { "core.fsync", "all" },           { "safe.directory", "*" },           { "fetch.fsckObjects", "true" },      { "gc.auto", "0" },
-        { "protocol.allow", "never" },     { "protocol.http.allow", "always" }, { "protocol.https.allow", "always" }, { "http.followRedirects", "initial" },
+        { "protocol.allow", "never" },     { "protocol.http.allow", "always" }, { "protocol.https.allow", "always" }, { "http.followRedirects", "false" },
         { "fetch.unpackLimit", "1" },      { "http.lowSpeedLimit", "1" },       { "http.lowSpeedTime", "60" },        { "http.extraHeader", header },
     };
     const int n = sizeof pairs / sizeof *pairs;
@@ -168,6 +170,8 @@ fs_status fs_hub_git_run(const fs_hub_words *argv, const fs_hub_words *env, fs_e
     failed = posix_spawnp(&pid, "git", &actions, NULL, argv->list, env->list);
     posix_spawn_file_actions_destroy(&actions);
     close(out[1]);
+    if (!failed) /* a pack has no length beforehand */
+        prlimit(pid, RLIMIT_FSIZE, &(struct rlimit){ PACK_BYTES_MAX, PACK_BYTES_MAX }, NULL);
     while (!failed) {
         char drop[512];
         bool room = n_said < sizeof said - 1;
@@ -190,14 +194,41 @@ fs_status fs_hub_git_run(const fs_hub_words *argv, const fs_hub_words *env, fs_e
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? FS_OK : fs_fail(err, FS_ERR_IO, "git: %s", *said ? said : "it ended early");
 }
 
+/* Where git is to go: git would send the token along wherever it is sent on to, so redirects are followed here, and only within upstream's origin. */
+static fs_status find_git(mirror *m, char ret[800], fs_error *err)
+{
+    static const char tail[] = "/info/refs?service=git-upload-pack";
+    static const char *const headers[] = { "Git-Protocol: version=2", NULL };
+    char asked[900];
+    const char *got;
+    size_t n;
+    fs_error ignored;
+
+    snprintf(ret, 800, "%s/%s%s", m->o->url, fs_hub_type_prefix(m->o->type), m->o->id);
+    snprintf(asked, sizeof asked, "%s%s", ret, tail);
+    if (fs_fetch_run(m->remote.fetch, &(fs_fetch_request){ .url = asked, .token = m->o->token, .headers = headers }, NULL, NULL, &ignored) != FS_OK)
+        return FS_OK; /* git says what is wrong */
+    got = fs_fetch_url(m->remote.fetch);
+    n = strlen(got);
+    if (fs_fetch_status(m->remote.fetch) != 200 || strcmp(got, asked) == 0)
+        return FS_OK;
+    if (!fs_fetch_same_origin(got, m->o->url))
+        return fs_fail(err, FS_ERR_IO, "upstream sends git on to another hub, %.200s: name that one, if it is meant", got);
+    if (n < sizeof tail || n - sizeof tail >= 799 || strcmp(got + n - (sizeof tail - 1), tail) != 0)
+        return fs_fail(err, FS_ERR_IO, "upstream sends git on to %.200s, which is no repository", got);
+    snprintf(ret, 800, "%.*s", (int)(n - (sizeof tail - 1)), got);
+    return FS_OK;
+}
+
 static fs_status fetch(mirror *m, fs_error *err)
 {
     static const char *const kinds[] = { "heads", "tags", "pr" };
     fs_hub_words argv = { .n = 0 }, env = { .n = 0 };
     char url[800];
-    fs_status rc;
+    fs_status rc = find_git(m, url, err);
 
-    snprintf(url, sizeof url, "%s/%s%s", m->o->url, fs_hub_type_prefix(m->o->type), m->o->id);
+    if (rc)
+        return rc;
     fs_hub_words_add(&argv, "git");
     fs_hub_words_add(&argv, "--git-dir=%s", m->path);
     fs_hub_words_add(&argv, "fetch");
@@ -561,6 +592,8 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
     if (rc)
         return rc;
     rc = fs_fetch_new("farseek/" FS_VERSION, &m.remote.fetch, &why);
+    if (!rc && !o->any_address)
+        fs_fetch_keep_to(m.remote.fetch, o->url);
     if (!rc)
         rc = find_repo(&m, &why);
     if (!rc)

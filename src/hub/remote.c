@@ -12,6 +12,7 @@
 #define REPLY_BYTES_MAX ((size_t)32 << 20)
 #define FILES_MAX       1000000
 #define PATH_BYTES_MAX  1000
+#define PAGES_MAX       2000
 
 fs_status fs_remote_refused(const fs_remote *o, const char *url, fs_error *err)
 {
@@ -136,11 +137,16 @@ fs_status fs_remote_files(const fs_remote *o, const char *commit, const char *co
     fs_buf url = { 0 };
     fs_status rc = fs_buf_printf(&url, err, "%s/api/%s/%s/tree/%s?recursive=true&limit=1000", o->base, o->type, o->id, commit);
 
-    while (!rc) {
+    for (int n = 0; !rc; n++) {
         struct json_object *page = NULL;
-        rc = fs_remote_json(o, url.data, &page, err);
+        if (n == PAGES_MAX)
+            rc = fs_fail(err, FS_ERR_FORMAT, "%s: the list of files has no end after %d pages", url.data, n);
+        if (!rc)
+            rc = fs_remote_json(o, url.data, &page, err);
         if (!rc && !json_object_is_type(page, json_type_array))
             rc = fs_fail(err, FS_ERR_FORMAT, "%s: the list of files is no list", url.data);
+        if (!rc && n > 0 && json_object_array_length(page) == 0)
+            rc = fs_fail(err, FS_ERR_FORMAT, "%s: the list of files goes on with nothing", url.data);
         for (size_t i = 0; !rc && i < json_object_array_length(page); i++)
             rc = add_entry(json_object_array_get_idx(page, i), include, exclude, list, err);
         json_object_put(page);

@@ -1,7 +1,8 @@
 /* See the header. */
 #include "net/fetch.h"
 
-#include <arpa/inet.h>
+#include "net/address.h"
+
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -29,6 +30,8 @@ struct fs_fetch {
     const fs_fetch_part *part;
     uint64_t n_sent;
     bool any_status, stopped, guarded;
+    bool refused, any_address; /* any_address: of the request under way */
+    const char *home;          /* the origin that was chosen; NULL: none */
     fs_status sink_rc;
     fs_error sink_err;
 };
@@ -68,39 +71,6 @@ void fs_fetch_watch(fs_fetch *f, bool (*go_on)(void *ud), void *ud)
     f->go_on_ud = ud;
 }
 
-/* ---- addresses ---- */
-static bool is_public_v4(uint32_t a)
-{
-    static const struct { uint32_t net; int bits; } own[] = {
-        { 0x00000000, 8 }, { 0x0a000000, 8 }, { 0x64400000, 10 }, { 0x7f000000, 8 }, { 0xa9fe0000, 16 }, { 0xac100000, 12 }, { 0xc0000000, 24 }, { 0xc0000200, 24 },
-        { 0xc0586300, 24 }, { 0xc0a80000, 16 }, { 0xc6120000, 15 }, { 0xc6336400, 24 }, { 0xcb007100, 24 }, { 0xe0000000, 4 }, { 0xf0000000, 4 },
-    };
-
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if ((a ^ own[i].net) >> (32 - own[i].bits) == 0)
-            return false;
-    return true;
-}
-
-bool fs_address_is_public(const struct sockaddr *sa)
-{
-    const uint8_t *a;
-    static const uint8_t zeros[12] = { 0 }, mapped[12] = { [10] = 0xff, [11] = 0xff }, nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
-
-    if (sa->sa_family == AF_INET)
-        return is_public_v4(ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr));
-    if (sa->sa_family != AF_INET6)
-        return false;
-    a = ((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr.s6_addr;
-    if (!memcmp(a, zeros, 12) || !memcmp(a, mapped, 12) || !memcmp(a, nat64, 12))
-        return memcmp(a, zeros, 12) != 0 && is_public_v4((uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15]);
-    if (a[0] == 0x20 && a[1] == 0x02) /* 6to4 */
-        return is_public_v4((uint32_t)a[2] << 24 | (uint32_t)a[3] << 16 | (uint32_t)a[4] << 8 | a[5]);
-    if (a[0] == 0x20 && a[1] == 0x01 && (a[2] < 2 || (a[2] == 0x0d && a[3] == 0xb8))) /* Teredo and its like, examples */
-        return false;
-    return a[0] >> 5 == 1; /* 2000::/3 */
-}
-
 static curl_socket_t connect_public(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
 {
     (void)ud;
@@ -117,7 +87,26 @@ void fs_fetch_guard(fs_fetch *f, bool private_too, int seconds)
     curl_easy_setopt(f->curl, CURLOPT_TIMEOUT, (long)seconds);
 }
 
+void fs_fetch_keep_to(fs_fetch *f, const char *base)
+{
+    f->home = base;
+}
+
 /* ---- what curl calls ---- */
+
+/* The address that is really connected to: a name may mean another one each time. */
+static curl_socket_t open_socket(void *ud, curlsocktype purpose, struct curl_sockaddr *a)
+{
+    fs_fetch *f = ud;
+
+    (void)purpose;
+    if (!f->any_address && !fs_address_is_public(&a->addr)) {
+        f->refused = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
 static size_t take_header(char *data, size_t size, size_t n, void *ud)
 {
     fs_fetch *f = ud;
@@ -243,6 +232,13 @@ static fs_status one(fs_fetch *f, const fs_fetch_request *q, const char *url, fs
     f->stopped = false;
     f->sink_rc = FS_OK;
     f->message[0] = 0;
+    f->refused = false;
+    if (f->home) {
+        f->any_address = fs_fetch_same_origin(url, f->home);
+        curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+        curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, f);
+        curl_easy_setopt(c, CURLOPT_NOPROXY, f->any_address ? NULL : "*");
+    }
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, f->message);
     curl_easy_setopt(c, CURLOPT_URL, url);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -297,6 +293,8 @@ static fs_status one(fs_fetch *f, const fs_fetch_request *q, const char *url, fs
     }
     if (f->stopped)
         return fs_fail(err, FS_ERR_INTERRUPTED, "interrupted");
+    if (rc != CURLE_OK && f->refused)
+        return fs_fail(err, FS_ERR_IO, "%s is at an address of this machine or its neighbours, which only who runs this may name", url);
     if (rc != CURLE_OK)
         return fs_fail(err, FS_ERR_IO, "%s: %s", url, f->message[0] ? f->message : curl_easy_strerror(rc));
     return FS_OK;
@@ -368,6 +366,13 @@ fs_status fs_fetch_whole(fs_fetch *f, const fs_fetch_request *q, size_t max_byte
 int fs_fetch_status(const fs_fetch *f)
 {
     return f->status;
+}
+
+const char *fs_fetch_url(const fs_fetch *f)
+{
+    char *url = NULL;
+
+    return curl_easy_getinfo(f->curl, CURLINFO_EFFECTIVE_URL, &url) == CURLE_OK && url ? url : "";
 }
 
 const char *fs_fetch_header(fs_fetch *f, const char *name)

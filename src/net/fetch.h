@@ -39,9 +39,9 @@ void fs_fetch_watch(fs_fetch *f, bool (*go_on)(void *ud), void *ud);
 /* For addresses that strangers chose: from now on nothing but public addresses is connected to (private_too: any), no redirect is followed, no proxy asked,
  * and a request ends after seconds. Addresses are looked at where the connection is made, so that no name can mean another one there. */
 void fs_fetch_guard(fs_fetch *f, bool private_too, int seconds);
-/* Whether everybody means the same by it: no machine of its own, network of its own or group. sa: AF_INET or AF_INET6. */
-struct sockaddr;
-bool fs_address_is_public(const struct sockaddr *sa);
+/* For an origin that was chosen, that of base, and what it sends us to: addresses elsewhere that are not public are refused, whatever leads there, a name or a redirect.
+ * base is borrowed. What goes elsewhere goes by no proxy. */
+void fs_fetch_keep_to(fs_fetch *f, const char *base);
 
 /* Whether two URLs have scheme, host and port in common: a token for one may go to the other. */
 bool fs_fetch_same_origin(const char *a, const char *b);
@@ -53,6 +53,8 @@ fs_status fs_fetch_whole(fs_fetch *f, const fs_fetch_request *q, size_t max_byte
 
 /* Of the last reply. A header's value, NULL when absent, valid until the next is asked for; the names' case does not matter. */
 int fs_fetch_status(const fs_fetch *f);
+/* The URL that it came from, behind redirects; valid until the next request. "": none came. */
+const char *fs_fetch_url(const fs_fetch *f);
 const char *fs_fetch_header(fs_fetch *f, const char *name);
 /* The URL of rel in a Link header, into ret; false: there is none. */
 bool fs_fetch_link(fs_fetch *f, const char *rel, fs_buf *ret);

@@ -375,3 +375,75 @@ def test_killed_and_gone_on(hubs, tmp_path, after):
     there.commit(names[0], {"x": b"1"})
     follow(here, there.url, "--all")
     assert same(there, here, names[0])
+
+
+def copy(here, url, *words, token="", check=True):
+    r = subprocess.run([*BINARY, "hub", "mirror", "--data", str(here.data), url, *words], capture_output=True, text=True, env={**os.environ, "HF_TOKEN": token}, timeout=120)
+    assert (r.returncode == 0) == check, r.stdout + r.stderr
+    return r.stdout if check else r.stderr
+
+
+def test_no_redirect_takes_the_token_or_us_elsewhere(hubs, tmp_path):
+    there, here, between = hubs
+    fill(there, "admin/a", tmp_path)
+    elsewhere = Between(there)
+    # git
+    between.redirects["/info/refs"] = elsewhere.url
+    message = copy(here, between.url, "admin/a", token=there.token, check=False)
+    assert "git" in message and len(message.splitlines()) == 1
+    assert elsewhere.asked == []  # an address of this machine
+    message = copy(here, between.url, "admin/a", "--any-address", token=there.token, check=False)
+    assert "another hub" in message and elsewhere.url in message
+    assert elsewhere.asked and not any("Authorization" in headers for _, _, headers in elsewhere.asked)
+    del between.redirects["/info/refs"]
+    # files
+    elsewhere.asked.clear()
+    between.rules["objects/batch"] = lambda path, body: body.replace(between.url.encode(), elsewhere.url.encode())
+    message = copy(here, between.url, "admin/a", token=there.token, check=False)
+    assert "neighbours" in message and elsewhere.asked == []
+    between.rules.clear()
+    between.redirects["/lfs/objects/"] = elsewhere.url
+    assert "neighbours" in copy(here, between.url, "admin/a", token=there.token, check=False)
+    assert elsewhere.asked == []
+    copy(here, between.url, "admin/a", "--any-address", token=there.token)
+    assert elsewhere.asked and not any("Authorization" in headers for _, _, headers in elsewhere.asked)
+    assert same(there, here, "admin/a")
+    assert all(there.token in headers.get("Authorization", "") for _, path, headers in between.asked if "git-upload-pack" in path)
+    elsewhere.close()
+
+
+def test_a_moved_repository_is_copied_under_the_name_that_was_asked_for(hubs):
+    there, here, _ = hubs
+    there.repo("admin/a")
+    there.ask("POST", "/api/repos/move", {"fromRepo": "admin/a", "toRepo": "admin/z", "type": "model"})
+    copy(here, there.url, "admin/a")
+    assert refs(here, "admin/a") == refs(there, "admin/z")
+
+
+@pytest.mark.parametrize("page", [b"[]", b'[{"type":"directory","path":"d","oid":"' + b"0" * 40 + b'"}]'])
+def test_a_list_of_files_without_an_end_is_given_up(tmp_path, page):
+    class Endless(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        n = 0
+
+        def do_GET(self):
+            tree = "/tree/" in self.path
+            body = page if tree else json.dumps({"sha": "1" * 40}).encode()
+            Endless.n += tree
+            self.send_response(200)
+            if tree:
+                self.send_header("Link", f'<http://127.0.0.1:{server.server_port}/api/models/a/b/tree/x?p={Endless.n}>; rel="next"')
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *a):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    env.update(HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}", HF_HOME=str(tmp_path))
+    r = subprocess.run([*BINARY, "pull", "a/b"], capture_output=True, text=True, env=env, timeout=100)
+    server.shutdown()
+    assert r.returncode != 0 and "the list of files" in r.stderr and Endless.n <= 2000
