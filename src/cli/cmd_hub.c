@@ -16,9 +16,9 @@
 #define DRAIN_SECONDS 20
 
 static struct {
-    const char *data, *host, *url, *role, *name, *refuse, *tls_cert, *tls_key;
+    const char *data, *host, *url, *role, *name, *refuse, *tls_cert, *tls_key, *upstream;
     int port, n_threads;
-    uint64_t multipart_bytes;
+    uint64_t multipart_bytes, upstream_quota;
     bool admin, quiet, webhooks_private;
 } opt = { .host = "127.0.0.1", .port = 8080, .role = "write", .name = "token", .refuse = "none" };
 
@@ -35,6 +35,8 @@ static const fs_option serve_options[] = {
     FS_OPT_SIZE("multipart", 0, opt.multipart_bytes, "SIZE", "larger files are uploaded in parts of this size (default 2 GiB)"),
     FS_OPT_STR("refuse", 0, opt.refuse, "none|unsafe|suspicious|pickles", "files that are not taken: pickles that import what is dangerous, or what nobody judged, or all (default none)"),
     FS_OPT_FLAG("webhooks-private", 0, opt.webhooks_private, "webhooks may go to private addresses, of this network and this machine"),
+    FS_OPT_STR("upstream", 0, opt.upstream, "URL", "a hub that is asked for public repositories that are not here"),
+    FS_OPT_SIZE("upstream-quota", 0, opt.upstream_quota, "SIZE", "large files kept from there; those read longest ago go first (default 50 GiB)"),
     FS_OPT_FLAG("quiet", 'q', opt.quiet, "no line a request"),
     FS_OPT_END
 };
@@ -124,7 +126,7 @@ static fs_status serve(const fs_args *args, fs_error *err)
 {
     char program[PATH_MAX] = "";
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    fs_hub_options hub_options = { .url = opt.url, .program = n > 0 ? program : NULL, .multipart_bytes = opt.multipart_bytes };
+    fs_hub_options hub_options = { .url = opt.url, .program = n > 0 ? program : NULL, .multipart_bytes = opt.multipart_bytes, .upstream = opt.upstream, .upstream_quota = opt.upstream_quota };
     fs_http_options options = { .address = opt.host, .port = opt.port, .n_threads = opt.n_threads, .log = opt.quiet ? NULL : log_request };
     const fs_http_route *routes;
     fs_http_server *server = NULL;
@@ -144,6 +146,8 @@ static fs_status serve(const fs_args *args, fs_error *err)
     signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, 4); /* a heap for every worker would keep what each once had at its most */
     fs_hub_refuse_read(opt.refuse, &hub_options.refuse);
+    if (opt.upstream && ((strncmp(opt.upstream, "http://", 7) != 0 && strncmp(opt.upstream, "https://", 8) != 0) || fs_ends_with(opt.upstream, "/") || strlen(opt.upstream) > 250))
+        return fs_fail(err, FS_ERR_ARGUMENT, "'%.250s' is no address of a hub: http:// or https:// and a name, without a '/' at its end", opt.upstream);
     rc = read_tls(&cert, &key, &options, err);
     if (!rc)
         rc = open_hub(&hub_options, &hub, err);

@@ -1,6 +1,7 @@
 /* A request on its way: who asks, for which repository, with which right; and what errors look like to the clients. */
 #include "hub/feed.h"
 #include "hub/page.h"
+#include "hub/through.h"
 
 #include "crypto/sha256.h"
 
@@ -288,6 +289,7 @@ bool fs_hub_need_repo(fs_hub_call *c, const char *type, const char *owner, const
     bool found = false, moved = false;
     int open;
 
+    fs_through_repo(c, type, owner, name);
     if (fs_hub_failed(c, find_repo(c, type, owner, name, &found)) || (!found && fs_hub_failed(c, find_moved(c, type, owner, name, &moved))) ||
         ((found || moved) && fs_hub_failed(c, find_right(c))))
         return false;

@@ -274,6 +274,7 @@ typedef struct tree_check {
     keeper *k;
     git_repository *git;
     int64_t repo;
+    int64_t lazy; /* its large files come when they are asked for */
     const char *what;
 } tree_check;
 
@@ -305,7 +306,7 @@ static fs_status check_file(void *ud, const char *path, const git_oid *oid, git_
         if (t->k->check->repair)
             rc = fs_hub_object_add(t->k->db, t->repo, f.sha256, f.n_bytes, err);
         wrong(t->k, t->k->check->repair, "%s: '%s' points to %s, which the database does not give it", t->what, path, f.sha256);
-    } else if (!rc) {
+    } else if (!rc && !t->lazy) {
         wrong(t->k, false, "%s: '%s' points to %s, which is not here", t->what, path, f.sha256);
     }
     return rc;
@@ -371,6 +372,8 @@ static fs_status check_repo(keeper *k, int64_t repo, const char *folder, const c
     fs_status rc = fs_hub_repo_path(k->hub, folder, path, err);
 
     k->check->n_repos++;
+    if (!rc)
+        rc = fs_db_int(k->db, &t.lazy, NULL, err, "SELECT lazy FROM mirrors WHERE repo = ?", "i", repo);
     if (rc)
         return rc;
     if (git_repository_open_bare(&t.git, path) != 0) {

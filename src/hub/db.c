@@ -109,6 +109,11 @@ static const char *const versions[] = {
      "CREATE INDEX deliveries_due ON deliveries(due_ms);"
      "CREATE INDEX deliveries_webhook ON deliveries(webhook);"),
     "CREATE TABLE imports(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, started_ms INTEGER NOT NULL);",
+    /* Reading through (through.c). */
+    "ALTER TABLE mirrors ADD COLUMN lazy INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE accounts ADD COLUMN upstream TEXT;"
+    "CREATE TABLE through_objects(repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, oid BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY(repo, oid)) WITHOUT ROWID;"
+    "CREATE TABLE through_used(oid BLOB PRIMARY KEY, used_ms INTEGER NOT NULL) WITHOUT ROWID;",
 };
 
 static fs_status failed(sqlite3 *db, fs_error *err)

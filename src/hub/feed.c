@@ -179,7 +179,7 @@ static fs_status update_repo(updating *u)
     char folder[40] = "";
     fs_status rc = fs_db_query(u->db, &st, u->err,
                                "SELECT r.type, a.name || '/' || r.name, r.folder, coalesce(m.owner, '') FROM repos r JOIN accounts a ON a.id = r.owner LEFT JOIN mirrors m ON m.repo = r.id "
-                               "WHERE r.id = ? AND " FS_HUB_REPO_IS_OPEN,
+                               "WHERE r.id = ? AND NOT coalesce(m.lazy, 0) AND " FS_HUB_REPO_IS_OPEN, /* what was read through is on loan */
                                "i", u->repo);
 
     if (rc)

@@ -1,5 +1,5 @@
 /* Opening a hub, and its routes. */
-#include "hub/internal.h"
+#include "hub/through.h"
 
 #include "base/file.h"
 #include "crypto/sha256.h"
@@ -125,6 +125,8 @@ fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **
         snprintf(path, sizeof path, "%s/hub.db", h->data);
         rc = fs_db_pool_open(path, &h->db, err);
     }
+    if (!rc && h->options.upstream)
+        rc = fs_through_new(h, &h->through, err);
     if (rc)
         fs_hub_close(h);
     else
@@ -137,6 +139,7 @@ void fs_hub_close(fs_hub *h)
     if (!h)
         return;
     fs_hub_downloads_free(h->downloads, h->db);
+    fs_through_free(h->through);
     fs_db_pool_close(h->db);
     for (int i = 0; i < FS_HUB_LOCKS; i++)
         pthread_mutex_destroy(&h->locks[i]);
@@ -150,6 +153,7 @@ void fs_hub_close(fs_hub *h)
 void fs_hub_stopping(fs_hub *h)
 {
     h->stopping = true;
+    fs_through_stop(h->through);
 }
 
 void fs_hub_key(const fs_hub *h, char ret[65])

@@ -29,6 +29,8 @@ typedef struct fs_hub_options {
     uint64_t multipart_bytes;      /* files from this size on are uploaded in parts of as many bytes; 0: 2 GiB */
     uint64_t regular_bytes_max;    /* of a file that git itself holds; 0: 10 MiB */
     fs_hub_refuse refuse;
+    const char *upstream;          /* a hub that is asked for repositories that are not here, without a '/' at its end; NULL: none */
+    uint64_t upstream_quota;       /* bytes of large files kept from there; 0: 50 GiB */
 } fs_hub_options;
 
 /* Opens DATA, making what is missing. Several processes may have it open. */
@@ -116,6 +118,7 @@ typedef struct fs_hub_mirror_options {
     const char *token; /* NULL: none */
     bool private_repo; /* of a copy that is made now */
     bool force;        /* follow branches that were taken back */
+    bool lazy;         /* large files are brought when they are asked for: reading through */
     bool any_address;  /* upstream may send to addresses of this machine and its neighbours, too; else to those of url alone */
     fs_progress progress; /* bytes of large files */
     /* Called with each ref that git shows there, "refs/heads/main" and its commit, then with NULL, before anything is brought but git's objects; a
@@ -133,6 +136,8 @@ typedef struct fs_hub_mirror_result {
 
 /* Brings a repository here, or brings what is new there. Nothing is seen of it before it is whole. What came is kept when it fails. */
 fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror_result *ret, fs_error *err);
+/* One large file of a lazy copy, held to its hash. repo: its number. */
+fs_status fs_hub_mirror_object(fs_hub *h, const fs_hub_mirror_options *o, int64_t repo, const char *sha256, uint64_t n_bytes, fs_error *err);
 /* done_ms 0: never whole yet; failure "": the last try succeeded. */
 typedef void fs_hub_mirror_fn(void *ud, const char *url, const char *type, const char *id, int64_t done_ms, const char *failure);
 fs_status fs_hub_mirror_list(fs_hub *h, fs_hub_mirror_fn *fn, void *ud, fs_error *err);

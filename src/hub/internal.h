@@ -28,6 +28,7 @@ struct fs_hub {
         int n_waiting;
     } feed;
     atomic_bool stopping;
+    struct fs_through *through; /* NULL: no upstream */
     int64_t opened_ms;
     fs_hub_downloads *downloads; /* counted; NULL: not */
     pthread_mutex_t locks[FS_HUB_LOCKS]; /* of repositories, by their number: one commit at a time */

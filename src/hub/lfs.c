@@ -1,7 +1,7 @@
 /* Git LFS: the batch, uploads whole and in parts, verification, downloads. The clients send no token with an upload's bytes, so that its link
  * carries the right itself: what may be sent where until when, signed.
  * https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md */
-#include "hub/internal.h"
+#include "hub/through.h"
 
 #include "base/file.h"
 #include "crypto/sha256.h"
@@ -249,11 +249,11 @@ static fs_status answer_object(batch *b, struct json_object *o, fs_error *err)
     fs_emit_bool(&b->e, "authenticated", true);
     if (!rc && b->upload) {
         rc = answer_upload(b, hex, (uint64_t)size, held, n_held, err);
-    } else if (!rc && !held) {
+    } else if (!rc && !held && !fs_through_has(b->c->hub, b->c->db, b->c->repo.id, hex, (uint64_t)size)) {
         emit_error(&b->e, 404, "Object does not exist");
     } else if (!rc) {
         snprintf(path, sizeof path, "objects/%s", hex);
-        l = new_link(b->c, "get", hex, n_held, 0);
+        l = new_link(b->c, "get", hex, held ? n_held : (uint64_t)size, 0);
         fs_emit_key(&b->e, "actions");
         fs_emit_begin(&b->e, '{');
         emit_href(b, "download", path, &l);
@@ -380,7 +380,19 @@ void fs_hub_lfs_get(fs_hub_call *c)
     lfs_link l;
     int fd;
 
-    if (!need_link(c, "get", oid, 0, &l) || fs_hub_failed(c, fs_hub_object_open(c->hub, oid, &fd, &n_bytes, &c->err)))
+    if (!need_link(c, "get", oid, 0, &l))
+        return;
+    if (fs_through_is_lazy(c->hub, c->db, l.repo)) {
+        bool held = false; /* others' objects are none of this repository's */
+        if (fs_hub_failed(c, fs_hub_object_of(c->hub, c->db, l.repo, oid, &held, &n_bytes, &c->err)))
+            return;
+        if (!held) {
+            fs_through_send(c, l.repo, oid, (uint64_t)l.size, NULL);
+            return;
+        }
+        fs_through_used(c->hub, c->db, oid);
+    }
+    if (fs_hub_failed(c, fs_hub_object_open(c->hub, oid, &fd, &n_bytes, &c->err)))
         return;
     fs_http_reply_headerf(c->http, "ETag", "\"%s\"", oid);
     fs_hub_send_file(c, fd, n_bytes, NULL);

@@ -35,6 +35,7 @@ typedef struct mirror {
     git_repository *git;
     int64_t repo;
     bool made; /* in this run */
+    bool was_lazy; /* its refs are there without its large files */
     char folder[40], path[512];
     fs_remote remote;
     wanted *list;
@@ -84,7 +85,7 @@ static fs_status make_repo(mirror *m, int64_t owner, const char *name, fs_error 
                        owner, name, m->folder, (int64_t)m->o->private_repo, now, now, sha);
     m->repo = sqlite3_last_insert_rowid(m->db);
     if (!rc)
-        rc = fs_db_run(m->db, err, "INSERT INTO mirrors(repo, url, id, started_ms) VALUES(?, ?, ?, ?)", "issi", m->repo, m->o->url, m->o->id, now);
+        rc = fs_db_run(m->db, err, "INSERT INTO mirrors(repo, url, id, started_ms, lazy) VALUES(?, ?, ?, ?, ?)", "issii", m->repo, m->o->url, m->o->id, now, (int64_t)m->o->lazy);
     if (!rc)
         rc = fs_db_commit(m->db, err);
     if (rc) {
@@ -105,9 +106,12 @@ static fs_status find_repo(mirror *m, fs_error *err)
     if (!slash || slash == m->o->id || !slash[1] || strlen(m->o->id) >= sizeof owner_name)
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.100s' is no Hub id (org/name)", m->o->id);
     snprintf(owner_name, sizeof owner_name, "%.*s", (int)(slash - m->o->id), m->o->id);
-    rc = fs_hub_owner_make(m->hub, m->db, owner_name, &owner, err);
+    rc = m->o->lazy ? fs_db_run(m->db, err, "INSERT OR IGNORE INTO accounts(name, kind, created_ms, upstream) VALUES(?, 'org', ?, ?)", "sis", owner_name, fs_unix_ms(), m->o->url)
+                    : FS_OK; /* nobody's, and marked as such from the first */
     if (!rc)
-        rc = fs_db_query(m->db, &st, err, "SELECT r.id, r.folder, coalesce(m.url, ''), coalesce(m.owner, '') FROM repos r LEFT JOIN mirrors m ON m.repo = r.id WHERE r.type = ? AND r.owner = ? AND r.name = ?", "sis",
+        rc = fs_hub_owner_make(m->hub, m->db, owner_name, &owner, err);
+    if (!rc)
+        rc = fs_db_query(m->db, &st, err, "SELECT r.id, r.folder, coalesce(m.url, ''), coalesce(m.owner, ''), coalesce(m.lazy, 0) FROM repos r LEFT JOIN mirrors m ON m.repo = r.id WHERE r.type = ? AND r.owner = ? AND r.name = ?", "sis",
                          m->o->type, owner, slash + 1);
     if (rc)
         return rc;
@@ -116,6 +120,7 @@ static fs_status find_repo(mirror *m, fs_error *err)
         snprintf(m->folder, sizeof m->folder, "%s", fs_db_text(st, 1));
         snprintf(url, sizeof url, "%s", fs_db_text(st, 2));
         snprintf(key, sizeof key, "%s", fs_db_text(st, 3));
+        m->was_lazy = sqlite3_column_int(st, 4) != 0;
     }
     rc = fs_db_end(st, err);
     if (!rc && m->repo && strcmp(url, m->o->url) != 0)
@@ -210,6 +215,8 @@ static fs_status find_git(mirror *m, char ret[800], fs_error *err)
         return FS_OK; /* git says what is wrong */
     got = fs_fetch_url(m->remote.fetch);
     n = strlen(got);
+    if (m->o->lazy && (fs_fetch_status(m->remote.fetch) == 401 || fs_fetch_status(m->remote.fetch) == 403 || fs_fetch_status(m->remote.fetch) == 404))
+        return fs_fail(err, FS_ERR_NOT_FOUND, "upstream has no '%s' for everybody", m->o->id);
     if (fs_fetch_status(m->remote.fetch) != 200 || strcmp(got, asked) == 0)
         return FS_OK;
     if (!fs_fetch_same_origin(got, m->o->url))
@@ -280,7 +287,8 @@ static fs_status find_wanted(mirror *m, fs_error *err)
     char line[4200];
     fs_buf command = { 0 };
     FILE *list = NULL;
-    fs_status rc = fs_buf_printf(&command, err, "git --git-dir='%s' -c safe.directory='*' rev-list --objects --glob=" STAGE "* --not --branches --tags --glob=refs/pr/*", m->path);
+    fs_status rc = fs_buf_printf(&command, err, "git --git-dir='%s' -c safe.directory='*' rev-list --objects --glob=" STAGE "*%s", m->path,
+                                 m->was_lazy && !m->o->lazy ? "" : " --not --branches --tags --glob=refs/pr/*");
 
     if (!rc && strchr(m->path, '\''))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "the data folder's name has a quote");
@@ -305,6 +313,22 @@ static fs_status find_wanted(mirror *m, fs_error *err)
     if (list && pclose(list) != 0 && !rc)
         rc = fs_fail(err, FS_ERR_FORMAT, "git cannot list what was fetched");
     fs_buf_done(&command);
+    return rc;
+}
+
+/* For a lazy copy: what may be asked for. */
+static fs_status note_wanted(mirror *m, fs_error *err)
+{
+    uint8_t oid[32];
+    fs_status rc = fs_db_begin(m->db, err);
+
+    for (size_t i = 0; i < m->n && !rc; i++)
+        if (fs_hex_read(fs_bytes_str(m->list[i].sha256), oid, sizeof oid))
+            rc = fs_db_run(m->db, err, "INSERT OR IGNORE INTO through_objects(repo, oid, size) VALUES(?, ?, ?)", "ibi", m->repo, (fs_bytes){ oid, sizeof oid }, (int64_t)m->list[i].n_bytes);
+    if (!rc)
+        rc = fs_db_commit(m->db, err);
+    if (rc)
+        fs_db_rollback(m->db);
     return rc;
 }
 
@@ -566,6 +590,12 @@ static fs_status note(mirror *m, fs_status failed, const fs_error *why, fs_error
         rc = fs_db_run(m->db, err, "UPDATE repos SET modified_ms = ? WHERE id = ?", "ii", fs_unix_ms(), m->repo);
     if (!rc && !failed) /* a run that was killed may have moved refs, too */
         rc = fs_hub_feed_mark(m->db, m->repo, err);
+    if (!rc && !failed && m->was_lazy && !m->o->lazy)
+        rc = fs_db_run(m->db, err, "UPDATE mirrors SET lazy = 0 WHERE repo = ?", "i", m->repo);
+    if (!rc && failed == FS_ERR_NOT_FOUND && m->o->lazy) /* it is not for everybody any more, there and here */
+        rc = fs_db_run(m->db, err, "UPDATE repos SET disabled = 1 WHERE id = ?", "i", m->repo);
+    if (!rc && !failed && m->o->lazy)
+        rc = fs_db_run(m->db, err, "UPDATE repos SET disabled = 0 WHERE id = ? AND disabled", "i", m->repo);
     if (!rc && !failed && m->o->owner)
         rc = fs_db_run(m->db, err, "UPDATE mirrors SET owner = ? WHERE repo = ?", "si", m->o->owner, m->repo);
     if (!rc && !failed && !m->result.was_whole) /* whole for the first time, though a run that was killed may have moved the refs */
@@ -610,7 +640,9 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
         rc = o->on_ref(o->ud, NULL, NULL, &why);
     if (!rc)
         rc = find_wanted(&m, &why);
-    for (size_t i = 0; i < m.n && !rc; i += BATCH_OBJECTS)
+    if (!rc && o->lazy)
+        rc = note_wanted(&m, &why);
+    for (size_t i = 0; i < m.n && !rc && !o->lazy; i += BATCH_OBJECTS)
         rc = bring_batch(&m, m.list + i, m.n - i < BATCH_OBJECTS ? m.n - i : BATCH_OBJECTS, &why);
     if (!rc)
         rc = for_refs(&m, STAGE, take_staged, &why);
@@ -633,6 +665,24 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
     return rc;
 }
 
+fs_status fs_hub_mirror_object(fs_hub *h, const fs_hub_mirror_options *o, int64_t repo, const char *sha256, uint64_t n_bytes, fs_error *err)
+{
+    mirror m = { .hub = h, .o = o, .repo = repo, .remote = { .base = o->url, .type = o->type, .id = o->id, .token = o->token }, .total = n_bytes };
+    wanted w = { .n_bytes = n_bytes };
+    fs_status rc = fs_db_take(h->db, &m.db, err);
+
+    snprintf(w.sha256, sizeof w.sha256, "%s", sha256);
+    if (!rc)
+        rc = fs_fetch_new("farseek/" FS_VERSION, &m.remote.fetch, err);
+    if (!rc && !o->any_address)
+        fs_fetch_keep_to(m.remote.fetch, o->url);
+    if (!rc)
+        rc = bring_batch(&m, &w, 1, err);
+    fs_fetch_free(m.remote.fetch);
+    fs_db_give(h->db, m.db);
+    return rc;
+}
+
 fs_status fs_hub_mirror_list(fs_hub *h, fs_hub_mirror_fn *fn, void *ud, fs_error *err)
 {
     sqlite3 *db = NULL;
@@ -641,7 +691,7 @@ fs_status fs_hub_mirror_list(fs_hub *h, fs_hub_mirror_fn *fn, void *ud, fs_error
 
     if (rc)
         return rc;
-    rc = fs_db_query(db, &st, err, "SELECT m.url, r.type, m.id, coalesce(m.done_ms, 0), coalesce(m.failure, '') FROM mirrors m JOIN repos r ON r.id = m.repo ORDER BY m.repo", "");
+    rc = fs_db_query(db, &st, err, "SELECT m.url, r.type, m.id, coalesce(m.done_ms, 0), coalesce(m.failure, '') FROM mirrors m JOIN repos r ON r.id = m.repo WHERE NOT m.lazy ORDER BY m.repo", "");
     while (!rc && fs_db_next(st))
         fn(ud, fs_db_text(st, 0), fs_db_text(st, 1), fs_db_text(st, 2), sqlite3_column_int64(st, 3), fs_db_text(st, 4));
     if (!rc)

@@ -1,5 +1,5 @@
 /* Files by revision and path: what every download goes through. A small file comes out of git, a large one out of the store by sendfile. */
-#include "hub/internal.h"
+#include "hub/through.h"
 
 #include "net/url.h"
 
@@ -85,15 +85,23 @@ static void send_blob(fs_hub_call *c, const git_oid *oid, const char *type)
 static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit, const char *type)
 {
     uint64_t n_bytes = 0;
-    bool held = false;
+    bool held = false, lazy = fs_through_is_lazy(c->hub, c->db, c->repo.id);
     int fd = -1;
 
     if (fs_hub_failed(c, fs_hub_object_of(c->hub, c->db, c->repo.id, f->sha256, &held, &n_bytes, &c->err)))
         return;
     if (!held || fs_hub_object_open(c->hub, f->sha256, &fd, &n_bytes, &c->err) != FS_OK) {
-        fs_hub_error(c, 404, "EntryNotFound", "the file's content %s is not in this hub", f->sha256);
+        if (!lazy) {
+            fs_hub_error(c, 404, "EntryNotFound", "the file's content %s is not in this hub", f->sha256);
+            return;
+        }
+        fs_http_reply_headerf(c->http, "X-Linked-Etag", "\"%s\"", f->sha256);
+        fs_http_reply_headerf(c->http, "X-Linked-Size", "%llu", (unsigned long long)f->n_bytes);
+        fs_through_send(c, c->repo.id, f->sha256, f->n_bytes, type);
         return;
     }
+    if (lazy)
+        fs_through_used(c->hub, c->db, f->sha256);
     fs_http_reply_headerf(c->http, "X-Linked-Etag", "\"%s\"", f->sha256);
     fs_http_reply_headerf(c->http, "X-Linked-Size", "%llu", (unsigned long long)n_bytes);
     fs_hub_xet_headers(c, commit, f->sha256);

@@ -23,11 +23,12 @@ class Between:
     """A hub's address whose answers a test may change: rules are a pattern of paths -> fn(path, body) -> body."""
 
     def __init__(self, hub):
-        self.hub, self.rules, self.asked, self.redirects = hub, {}, [], {}
+        self.hub, self.rules, self.asked, self.redirects, self.pauses = hub, {}, [], {}, {}
         between = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def handle_any(self):
                 n = int(self.headers.get("Content-Length") or 0)
@@ -56,8 +57,10 @@ class Between:
                         self.send_header(k, v)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
+                pause = next((seconds for part, seconds in between.pauses.items() if re.search(part, self.path)), 0)
+                for i in range(0, len(body) if self.command != "HEAD" else 0, 1 << 18):
+                    time.sleep(pause)
+                    self.wfile.write(body[i:i + (1 << 18)])
 
             do_GET = do_POST = do_HEAD = do_PUT = handle_any
 
@@ -424,6 +427,7 @@ def test_a_moved_repository_is_copied_under_the_name_that_was_asked_for(hubs):
 def test_a_list_of_files_without_an_end_is_given_up(tmp_path, page):
     class Endless(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         n = 0
 
         def do_GET(self):
