@@ -29,7 +29,7 @@ const char fs_page_style[] =
     ".soft{color:var(--soft);font-size:.9rem}.bad{color:var(--bad)}.good{color:var(--good)}"
     "ul.list{list-style:none;padding:0;margin:.5rem 0}ul.list li{padding:.6rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}"
     ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}"
-    "td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.name{overflow-wrap:anywhere;min-width:10rem}"
+    "td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.name{overflow-wrap:anywhere;min-width:10rem}td.word{overflow-wrap:anywhere;min-width:4rem}"
     "code,pre{font:.87em ui-monospace,monospace;background:var(--shade)}code{padding:.1em .3em;border-radius:4px;overflow-wrap:anywhere}pre{padding:.8rem;border-radius:6px;overflow-x:auto}pre code{padding:0}"
     ".card{border:1px solid var(--line);border-radius:8px;padding:0 1.25rem .75rem;margin:1rem 0;overflow-wrap:anywhere}.card img{max-width:100%}"
     ".card table{width:auto;display:block;overflow-x:auto}.card th,.card td{border:1px solid var(--line);padding:.25rem .6rem}"

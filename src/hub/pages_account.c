@@ -68,7 +68,7 @@ static fs_status put_tokens(fs_page *p, fs_hub_call *c)
         return rc;
     fs_page_put(p, "<h2>Tokens</h2><div class=\"wide\"><table><tr><th>name</th><th>may</th><th>made</th><th></th></tr>");
     while (fs_db_next(st)) {
-        fs_page_put(p, "<tr><td class=\"name\">");
+        fs_page_put(p, "<tr><td class=\"word\">");
         fs_page_text(p, fs_db_text(st, 1));
         fs_page_put(p, "</td><td>");
         fs_page_text(p, fs_db_text(st, 2));
@@ -121,7 +121,7 @@ static fs_status put_keys(fs_page *p, fs_hub_call *c)
     fs_page_put(p, "<h2>Signing keys</h2><p class=\"soft\">What these public keys sign (<code>farseek sign</code>, <code>model_signing</code>) is shown as verified in the owner's repositories.</p>"
                    "<div class=\"wide\"><table>");
     while (fs_db_next(st)) {
-        fs_page_put(p, "<tr><td class=\"name\">");
+        fs_page_put(p, "<tr><td class=\"word\">");
         fs_page_text(p, fs_db_text(st, 1));
         fs_page_put(p, "</td><td>of ");
         fs_page_text(p, fs_db_text(st, 2));

@@ -222,7 +222,7 @@ static void put_oms(look *l)
             fs_page_text(l->p, first);
         }
         if (o.n) {
-            fs_page_put(l->p, "; %" PRIu64 " files here are not among them: ", o.n);
+            fs_page_put(l->p, "; %" PRIu64 " %s not among them: ", o.n, o.n == 1 ? "file here is" : "files here are");
             fs_page_text(l->p, o.first);
         }
         if (n_unknown)

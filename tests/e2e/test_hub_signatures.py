@@ -54,7 +54,7 @@ def test_a_model_signature(hub, curve):
     add_key(hub, "key " + curve, (OMS / f"{curve}.pub").read_text())
     text = says(hub, repo, {"model.sig": sig})
     assert f"Verified: model.sig is by the key key {curve} of bob, for 2 files, which are all that are here." in text
-    assert "1 files here are not among them: extra.py" in says(hub, repo, {"extra.py": b"import os"}) and "Verified in part" in says(hub, repo, {"model.sig": sig})
+    assert "1 file here is not among them: extra.py" in says(hub, repo, {"extra.py": b"import os"}) and "Verified in part" in says(hub, repo, {"model.sig": sig})
     text = says(hub, repo, {"config.json": b'{"a":2}'})
     assert "Signature does not fit" in text and "config.json" in text and "Verified" not in text
     # another's repository does not profit from bob's key
