@@ -43,7 +43,7 @@ static const fs_option serve_options[] = {
 
 static const fs_option user_options[] = {
     DATA,
-    FS_OPT_FLAG("admin", 0, opt.admin, "add: may do everything"),
+    FS_OPT_FLAG("admin", 0, opt.admin, "add, set: may do everything"),
     FS_OPT_END
 };
 
@@ -245,28 +245,41 @@ static fs_status want(const fs_args *args, int n, const char *what, fs_error *er
 
 static fs_status user(const fs_args *args, fs_error *err)
 {
+    static const char usage[] = "add NAME, remove NAME, set NAME, or list";
     char token[FS_HUB_TOKEN_BYTES];
     fs_hub *hub = NULL;
     const char *verb = args->items[0];
-    bool add = strcmp(verb, "add") == 0;
-    fs_status rc = add ? want(args, 2, "hub user add NAME", err) : strcmp(verb, "list") == 0 ? want(args, 1, "hub user list", err)
-                                                                                              : fs_fail(err, FS_ERR_ARGUMENT, "wanted: add NAME, or list");
+    fs_status rc = want(args, strcmp(verb, "list") == 0 ? 1 : 2, usage, err);
 
     if (!rc)
         rc = open_hub(NULL, &hub, err);
-    if (!rc)
-        rc = add ? fs_hub_user_add(hub, args->items[1], opt.admin, token, err) : fs_hub_user_list(hub, print_account, NULL, err);
-    if (!rc && add)
-        printf("%s\n", token);
+    if (rc) {
+        fs_hub_close(hub);
+        return rc;
+    }
+    if (strcmp(verb, "add") == 0) {
+        rc = fs_hub_user_add(hub, args->items[1], opt.admin, token, err);
+        if (!rc)
+            printf("%s\n", token);
+    } else if (strcmp(verb, "remove") == 0) {
+        rc = fs_hub_account_remove(hub, args->items[1], err);
+    } else if (strcmp(verb, "set") == 0) {
+        rc = fs_hub_user_set_admin(hub, args->items[1], opt.admin, err);
+    } else if (strcmp(verb, "list") == 0) {
+        rc = fs_hub_user_list(hub, print_account, NULL, err);
+    } else {
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "wanted: %s", usage);
+    }
     fs_hub_close(hub);
     return rc;
 }
 
 const fs_command fs_command_hub_user = {
     .set = { .name = "hub user",
-             .usage = "add NAME | list",
+             .usage = "add NAME | remove NAME | set NAME | list",
              .summary = "Users of a hub.",
-             .text = "add prints the new user's token, beside a running server too.",
+             .text = "add prints the new user's token, beside a running server too. set makes an administrator with --admin, and takes that away without. remove takes away "
+                     "a user or an organisation that owns no repository and took no part in discussions.",
              .options = user_options,
              .n_args_min = 1,
              .n_args_max = 2 },
@@ -314,9 +327,10 @@ const fs_command fs_command_hub_token = {
 
 static fs_status org(const fs_args *args, fs_error *err)
 {
+    static const char usage[] = "add NAME OWNER, member NAME USER, remove NAME USER, or list NAME";
     fs_hub *hub = NULL;
     const char *verb = args->items[0];
-    fs_status rc = want(args, 3, "add NAME OWNER, member NAME USER, or remove NAME USER", err);
+    fs_status rc = want(args, strcmp(verb, "list") == 0 ? 2 : 3, usage, err);
 
     if (!rc)
         rc = open_hub(NULL, &hub, err);
@@ -326,15 +340,17 @@ static fs_status org(const fs_args *args, fs_error *err)
         rc = fs_hub_org_member(hub, args->items[1], args->items[2], opt.role, err);
     else if (!rc && strcmp(verb, "remove") == 0)
         rc = fs_hub_org_member(hub, args->items[1], args->items[2], NULL, err);
+    else if (!rc && strcmp(verb, "list") == 0)
+        rc = fs_hub_org_list(hub, args->items[1], print_account, NULL, err);
     else if (!rc)
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "wanted: add NAME OWNER, member NAME USER, or remove NAME USER");
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "wanted: %s", usage);
     fs_hub_close(hub);
     return rc;
 }
 
 const fs_command fs_command_hub_org = {
     .set = { .name = "hub org",
-             .usage = "add NAME OWNER | member NAME USER | remove NAME USER",
+             .usage = "add NAME OWNER | member NAME USER | remove NAME USER | list NAME",
              .summary = "Organisations of a hub and their members.",
              .options = org_options,
              .n_args_min = 1,

@@ -214,6 +214,40 @@ fs_status fs_hub_user_add(fs_hub *h, const char *name, bool admin, char ret_toke
     return written(h, db, rc, err);
 }
 
+fs_status fs_hub_user_set_admin(fs_hub *h, const char *name, bool admin, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, name, "user", &id, err);
+    if (!rc)
+        rc = fs_db_run(db, err, "UPDATE accounts SET is_admin = ? WHERE id = ?", "ii", (int64_t)admin, id);
+    return written(h, db, rc, err);
+}
+
+fs_status fs_hub_account_remove(fs_hub *h, const char *name, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0, n = 0;
+    fs_status rc = writing(h, &db, err);
+
+    if (!rc)
+        rc = account_id(db, name, NULL, &id, err);
+    if (!rc)
+        rc = fs_db_int(db, &n, NULL, err, "SELECT count(*) FROM repos WHERE owner = ?", "i", id);
+    if (!rc && n > 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%.100s' owns %lld repositories: delete or move them first", name, (long long)n);
+    if (!rc)
+        rc = fs_db_int(db, &n, NULL, err, "SELECT (SELECT count(*) FROM events WHERE author = ?1) + (SELECT count(*) FROM discussions WHERE author = ?1)", "i", id);
+    if (!rc && n > 0)
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "'%.100s' took part in discussions, which keep its name: revoke its tokens instead", name);
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM accounts WHERE id = ?", "i", id);
+    return written(h, db, rc, err);
+}
+
 fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err)
 {
     sqlite3 *db;
@@ -310,6 +344,19 @@ static fs_status list(fs_hub *h, const char *sql, const char *types, int64_t id,
 fs_status fs_hub_user_list(fs_hub *h, fs_hub_list_fn *fn, void *ud, fs_error *err)
 {
     return list(h, "SELECT name, CASE WHEN is_admin THEN 'admin' ELSE kind END, coalesce(quota_bytes, -1) FROM accounts ORDER BY name", "", 0, fn, ud, err);
+}
+
+fs_status fs_hub_org_list(fs_hub *h, const char *org, fs_hub_list_fn *fn, void *ud, fs_error *err)
+{
+    sqlite3 *db;
+    int64_t id = 0;
+    fs_status rc = fs_db_take(h->db, &db, err);
+
+    if (rc)
+        return rc;
+    rc = account_id(db, org, "org", &id, err);
+    fs_db_give(h->db, db);
+    return rc ? rc : list(h, "SELECT a.name, m.role, -1 FROM members m JOIN accounts a ON a.id = m.account WHERE m.org = ? ORDER BY a.name", "i", id, fn, ud, err);
 }
 
 fs_status fs_hub_token_list(fs_hub *h, const char *user, fs_hub_list_fn *fn, void *ud, fs_error *err)

@@ -60,6 +60,10 @@ fs_status fs_hub_user_add(fs_hub *h, const char *name, bool admin, char ret_toke
 fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);
 /* Revokes every token of that name. */
 fs_status fs_hub_token_remove(fs_hub *h, const char *user, const char *name, fs_error *err);
+/* Everything may be done by it, or no more. */
+fs_status fs_hub_user_set_admin(fs_hub *h, const char *name, bool admin, fs_error *err);
+/* A user or an organisation that owns no repository and wrote nothing; its tokens and memberships go too. */
+fs_status fs_hub_account_remove(fs_hub *h, const char *name, fs_error *err);
 fs_status fs_hub_org_add(fs_hub *h, const char *name, const char *owner, fs_error *err);
 /* role: "read", "write", "admin", or NULL to remove. */
 fs_status fs_hub_org_member(fs_hub *h, const char *org, const char *user, const char *role, fs_error *err);
@@ -68,6 +72,8 @@ fs_status fs_hub_quota_set(fs_hub *h, const char *account, uint64_t bytes, fs_er
 /* Calls fn with each account, or each token of a user: name, kind or role, quota (-1: none) or time of creation in ms. */
 typedef void fs_hub_list_fn(void *ud, const char *name, const char *kind, int64_t number);
 fs_status fs_hub_user_list(fs_hub *h, fs_hub_list_fn *fn, void *ud, fs_error *err);
+/* Members and their roles. */
+fs_status fs_hub_org_list(fs_hub *h, const char *org, fs_hub_list_fn *fn, void *ud, fs_error *err);
 fs_status fs_hub_token_list(fs_hub *h, const char *user, fs_hub_list_fn *fn, void *ud, fs_error *err);
 
 typedef struct fs_hub_gc_result {

@@ -552,3 +552,24 @@ def test_a_commit_of_a_year_that_no_date_has(hub, tmp_path):
     if r.returncode == 0:  # git's own look at it may refuse it
         r = hub.ask("GET", f"/api/models/{repo}/commits/main")
         assert r.status == 200 and [c["date"][:4] for c in r.json()][0] == "9999"
+
+
+def test_accounts_are_set_and_removed(farseek, tmp_path):
+    run = lambda *args, **kw: farseek("hub", *args, "--data", tmp_path / "d", **kw)
+    for name in ("ann", "ben"):
+        run("user", "add", name)
+    run("org", "add", "team", "ann")
+    run("org", "member", "team", "ben", "--role", "read")
+    assert run("org", "list", "team") == "ann\tadmin\nben\tread\n"
+    run("org", "remove", "team", "ben")
+    assert run("org", "list", "team") == "ann\tadmin\n"
+    run("user", "set", "ben", "--admin")
+    assert run("user", "list") == "ann\tuser\nben\tadmin\nteam\torg\n"
+    run("user", "set", "ben")
+    run("user", "remove", "ann")
+    assert run("user", "list") == "ben\tuser\nteam\torg\n" and run("org", "list", "team") == ""
+    assert "there is no account 'ann'" in run("user", "remove", "ann", check=False).stderr
+    h = Hub(tmp_path / "d")
+    h.repo("r", token=h.run("token", "add", "ben").strip())
+    h.stop()
+    assert "owns 1 repositories" in run("user", "remove", "ben", check=False).stderr
