@@ -103,6 +103,8 @@ def importance(work):
     a = work.a
     for name, source in work.models.items():
         tag = source.stem
+        if a.form and (a.form == "widened") != (tag == "wide"):
+            continue
         matrix = work.folder / f"{tag}.imatrix.gguf"
         if not matrix.exists():
             work.farseek("quantize", source, work.folder / "x.gguf", "--type", "Q8_0", "--no-record", "--imatrix", a.calibration,
@@ -137,6 +139,7 @@ def main():
     p.add_argument("--chunks", type=int, default=24)
     p.add_argument("--threads", type=int)
     p.add_argument("--only", type=lambda s: s.split(","))
+    p.add_argument("--form", choices=["plain", "widened"], help="of the model; importance does both")
     p.add_argument("--work")
     p.add_argument("--out", type=pathlib.Path, required=True)
     a = p.parse_args()
