@@ -65,6 +65,12 @@ static inline void fs_mat_gemm_add(const fs_kernels *k, const fs_mat *w, size_t 
     (w->pairs ? k->pairs.gemm_add : k->products.gemm_add)(w, panel_begin, panel_end, x, ldx, m, y, ldy, scratch);
 }
 
+static inline void fs_mat_gemm_turned(const fs_kernels *k, const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx,
+                                      const uint32_t *index, size_t m, float *y, size_t ldy, void *scratch)
+{
+    (w->pairs ? k->pairs.gemm_turned : k->products.gemm_turned)(w, panel_begin, panel_end, x, ldx, index, m, y, ldy, scratch);
+}
+
 /* isa: bits of fs_isa_detect(), or fewer in tests; 0 gives the reference. */
 void fs_kernels_init(fs_kernels *k, unsigned isa);
 /* isa: "scalar", "avx2", "avx512" or "neon"; NULL: the best this CPU has. An unknown name, or one this CPU lacks, is a sentence. */

@@ -13,6 +13,9 @@ typedef struct fs_pair_kernels {
                  void *scratch);
     /* The same chunks added to what stands in y, in order: y = flush(fl(y + s)) for each. y holds no denormal, as these products leave none. */
     void (*gemm_add)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m, float *y, size_t ldy, void *scratch);
+    /* gemm_add of x turned: input k of x_t is x[(index ? index[k] : k) * ldx + t]. */
+    void (*gemm_turned)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, const uint32_t *index, size_t m, float *y,
+                        size_t ldy, void *scratch);
     /* A panel [fs_pairs(k)][16], rounded, of n <= 16 rows of k; missing rows are zero. */
     void (*pack_rows)(const float *src, size_t stride, size_t n, size_t k, fs_pair *ret_panel);
     /* A panel [fs_pairs(k)][16] of n <= 16 columns of k rows; row i is at src + (index ? index[i] : i) * stride. */

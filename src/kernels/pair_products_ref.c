@@ -50,6 +50,22 @@ static void gemm_add(const fs_mat *w, size_t panel_begin, size_t panel_end, cons
             y[t * ldy + o] = add_chunks(w, o, x + t * ldx, y[t * ldy + o]);
 }
 
+static void gemm_turned(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, const uint32_t *index, size_t m, float *y,
+                        size_t ldy, void *scratch)
+{
+    for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
+        fs_mat part = *w; /* a chunk */
+        float row[FS_CHAIN];
+        part.k = (uint32_t)(w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN);
+        part.data += k0 / 2 * FS_PANEL * sizeof(fs_pair);
+        for (size_t t = 0; t < m; t++) {
+            for (size_t k = 0; k < part.k; k++)
+                row[k] = x[(index ? index[k0 + k] : k0 + k) * ldx + t];
+            gemm_add(&part, panel_begin, panel_end, row, FS_CHAIN, 1, y + t * ldy, ldy, scratch);
+        }
+    }
+}
+
 static void pack_rows(const float *src, size_t stride, size_t n, size_t k, fs_pair *panel)
 {
     for (size_t i = 0; i < k; i += 2, panel += FS_PANEL)
@@ -66,4 +82,4 @@ static void pack_columns(const float *src, size_t stride, const uint32_t *index,
     }
 }
 
-const fs_pair_kernels fs_pair_ref = { gemm, gemm_add, pack_rows, pack_columns };
+const fs_pair_kernels fs_pair_ref = { gemm, gemm_add, gemm_turned, pack_rows, pack_columns };

@@ -395,4 +395,5 @@ void fs_product_kernels_init(fs_product_kernels *k, unsigned isa)
 {
     k->gemm = FS_BEST_OF(fs_gemm, isa);
     k->gemm_add = FS_BEST_OF(fs_gemm_add, isa);
+    k->gemm_turned = FS_BEST_OF(fs_gemm_turned, isa);
 }

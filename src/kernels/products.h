@@ -76,6 +76,9 @@ typedef struct fs_product_kernels {
      * comes in pieces, as tokens do in training, is a call a piece that ends where a chunk ends. */
     void (*gemm_add)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,
                      float *y, size_t ldy, void *scratch);
+    /* gemm_add of x turned: input k of x_t is x[(index ? index[k] : k) * ldx + t]. w is F32. */
+    void (*gemm_turned)(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, const uint32_t *index, size_t m,
+                        float *y, size_t ldy, void *scratch);
 } fs_product_kernels;
 
 #define FS_GEMM_SCRATCH_BYTES ((size_t)512 << 10)

@@ -100,3 +100,10 @@ void fs_gemm_add_avx2(const fs_mat *w, size_t panel_begin, size_t panel_end, con
     struct product g = { w, x, ldx, NULL, y, ldy, scratch, true };
     gemm(&g, panel_begin, panel_end, m);
 }
+
+void fs_gemm_turned_avx2(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, const uint32_t *index, size_t m,
+                        float *y, size_t ldy, void *scratch)
+{
+    struct product g = { w, x, ldx, NULL, y, ldy, scratch, true };
+    gemm_turned(&g, index, panel_begin, panel_end, m);
+}

@@ -33,5 +33,8 @@ fs_gemm_fn fs_gemm_ref, fs_gemm_avx2, fs_gemm_avx512, fs_gemm_neon;
 typedef void fs_gemm_add_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m, float *y,
                             size_t ldy, void *scratch);
 fs_gemm_add_fn fs_gemm_add_ref, fs_gemm_add_avx2, fs_gemm_add_avx512, fs_gemm_add_neon;
+typedef void fs_gemm_turned_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, const uint32_t *index, size_t m,
+                               float *y, size_t ldy, void *scratch);
+fs_gemm_turned_fn fs_gemm_turned_ref, fs_gemm_turned_avx2, fs_gemm_turned_avx512, fs_gemm_turned_neon;
 
 #endif

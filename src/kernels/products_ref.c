@@ -92,3 +92,20 @@ void fs_gemm_add_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, cons
     for (size_t p = panel_begin; p < panel_end; p++)
         add_chunks(w, p, x, ldx, m, y, ldy, scratch);
 }
+
+void fs_gemm_turned_ref(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, const uint32_t *index, size_t m,
+                        float *y, size_t ldy, void *scratch)
+{
+    assert(w->dtype == FS_DTYPE_F32);
+    for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
+        fs_mat part = *w; /* a chunk */
+        float row[FS_CHAIN];
+        part.k = (uint32_t)(w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN);
+        part.data += k0 * FS_PANEL * sizeof(float);
+        for (size_t t = 0; t < m; t++) {
+            for (size_t k = 0; k < part.k; k++)
+                row[k] = x[(index ? index[k0 + k] : k0 + k) * ldx + t];
+            fs_gemm_add_ref(&part, panel_begin, panel_end, row, FS_CHAIN, 1, y + t * ldy, ldy, scratch);
+        }
+    }
+}

@@ -18,9 +18,10 @@
 #define PANELS_MAX   8
 #define BLOCK_ROWS   ((size_t)192)
 #define BLOCK_STRIDE ((size_t)FS_CHAIN + 16)
+#define GROUP_FLOATS ((size_t)ROWS * FS_CHAIN + 16) /* of turned x, [FS_CHAIN][ROWS] */
 
 _Static_assert((PANELS_MAX * TILE_FLOATS + BLOCK_ROWS * BLOCK_STRIDE) * sizeof(float) <= FS_GEMM_SCRATCH_BYTES, "scratch");
-_Static_assert(BLOCK_ROWS % ROWS == 0 && PANELS <= PANELS_MAX, "blocks");
+_Static_assert(BLOCK_ROWS % ROWS == 0 && PANELS <= PANELS_MAX && BLOCK_ROWS / ROWS * GROUP_FLOATS <= BLOCK_ROWS * BLOCK_STRIDE, "blocks");
 
 /* How the values of a panel are read: as they are, or widened on the way. */
 enum read { READ_F32, READ_BF16, READ_F16, READ_E4M3 };
@@ -43,7 +44,7 @@ struct sink {
     bool first;
 };
 
-/* y = fl(y + s) for the sums of a chunk, s [rows][panels][16], then the bias. Not inlined: it runs once in 256 steps. */
+/* y = fl(y + s) for the sums of a chunk, s [rows][panels][16], then the bias: where chunk does not do so itself. */
 static __attribute__((noinline)) void add_up(const struct sink *to, size_t rows, size_t panels, const float *s)
 {
     for (size_t r = 0; r < rows; r++)
@@ -67,9 +68,9 @@ static __attribute__((noinline)) void add_up(const struct sink *to, size_t rows,
         }
 }
 
-/* One chunk for rows x panels, constants at every call. step: bytes from one panel to the next. */
+/* One chunk for rows x panels, constants at every call. step: bytes from one panel to the next; input k of row r is x[r * ldx + k * next]. */
 INLINE void chunk(const int rows, const int panels, const enum read kind, const uint8_t *w, size_t step,
-                  const float *x, size_t ldx, size_t n_k, const struct sink *to)
+                  const float *x, size_t ldx, size_t next, size_t n_k, const struct sink *to)
 {
     const size_t value_bytes = kind == READ_F32 ? 4 : 2;
     float sums[ROWS * PANELS_MAX * FS_PANEL] __attribute__((aligned(64)));
@@ -84,10 +85,20 @@ INLINE void chunk(const int rows, const int panels, const enum read kind, const 
             read_panel(kind, w + (size_t)p * step + k * FS_PANEL * value_bytes, v[p]);
         UNROLL for (int r = 0; r < rows; r++)
         {
-            VF a = vf_set1(x[(size_t)r * ldx + k]);
+            VF a = vf_set1(x[(size_t)r * ldx + k * next]);
             UNROLL for (int p = 0; p < panels; p++)
                 EACH_UNIT s[r][p][u] = vf_fma(a, v[p][u], s[r][p][u]);
         }
+    }
+    if (rows == ROWS && to->n >= (size_t)panels * FS_PANEL && !to->bias) { /* most of a large product, from the registers */
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int p = 0; p < panels; p++)
+                EACH_UNIT
+                {
+                    float *y = to->y + (size_t)r * to->ldy + (size_t)p * FS_PANEL + (size_t)u * LANES;
+                    vf_store(y, vf_add(to->first ? vf_zero() : vf_load(y), s[r][p][u]));
+                }
+        return;
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++)
@@ -199,7 +210,7 @@ INLINE void few(const struct product *g, const int rows, const int panels, const
             for (int p = 0; p < panels; p++)
                 tile(w, panel + (size_t)p, k0, k0 + n_k, g->scratch + (size_t)p * TILE_FLOATS);
         }
-        chunk(rows, panels, kind == READ_E4M3 ? READ_F32 : kind, src, step, g->x + k0, g->ldx, n_k, &to);
+        chunk(rows, panels, kind == READ_E4M3 ? READ_F32 : kind, src, step, g->x + k0, g->ldx, 1, n_k, &to);
     }
 }
 
@@ -227,21 +238,22 @@ INLINE void few_rows(const struct product *g, const int rows, const enum read ki
         else                                                                                   \
             few_rows(g, rows, READ_F32, panel_begin, panel_end);                               \
     }
-#define DEFINE_BLOCK(rows)                                                                                       \
-    static void block_##rows(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k,              \
-                             const struct sink *to)                                                              \
+/* Of rows brought together, those of a block or turned ones. */
+#define DEFINE_BLOCK(name, rows, ldx, next)                                                                      \
+    static void name(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to) \
     {                                                                                                            \
         if (panels == PANELS)                                                                                    \
-            chunk(rows, PANELS, READ_F32, w, step, x, BLOCK_STRIDE, n_k, to);                                    \
+            chunk(rows, PANELS, READ_F32, w, step, x, ldx, next, n_k, to);                                       \
         else                                                                                                     \
             for (int p = 0; p < panels; p++) {                                                                   \
                 struct sink one = *to;                                                                           \
                 one.y += (size_t)p * FS_PANEL;                                                                   \
                 one.n -= (size_t)p * FS_PANEL;                                                                   \
                 one.bias = to->bias ? to->bias + (size_t)p * FS_PANEL : NULL;                                    \
-                chunk(rows, 1, READ_F32, w + (size_t)p * step, step, x, BLOCK_STRIDE, n_k, &one);                \
+                chunk(rows, 1, READ_F32, w + (size_t)p * step, step, x, ldx, next, n_k, &one);                   \
             }                                                                                                    \
     }
+#define DEFINE_BLOCK_OF(rows) DEFINE_BLOCK(block_##rows, rows, BLOCK_STRIDE, 1)
 
 #if ROWS == 12
 #define EACH_ROWS(F) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12)
@@ -250,11 +262,12 @@ INLINE void few_rows(const struct product *g, const int rows, const enum read ki
 #endif
 
 EACH_ROWS(DEFINE_FEW)
-EACH_ROWS(DEFINE_BLOCK)
+EACH_ROWS(DEFINE_BLOCK_OF)
+DEFINE_BLOCK(turned, ROWS, 1, ROWS)
+typedef void block_fn(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to);
 
 static void many_rows(const struct product *g, size_t panel_begin, size_t panel_end, size_t m)
 {
-    typedef void block_fn(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to);
 #define NAME(rows) block_##rows,
     static block_fn *const blocks[] = { NULL, EACH_ROWS(NAME) };
 #undef NAME
@@ -281,6 +294,61 @@ static void many_rows(const struct product *g, size_t panel_begin, size_t panel_
                     size_t rows = n_t - t < ROWS ? n_t - t : ROWS;
                     struct sink to = sink_of(g, panel, t0 + t, k0);
                     blocks[rows](src, step, panels, x_block + t * BLOCK_STRIDE, n_k, &to);
+                }
+            }
+        }
+    }
+}
+
+/* x [n_k, n_t], its rows those of index, by groups of ROWS columns. */
+static void bring_together(const float *x, size_t ldx, const uint32_t *index, size_t n_k, size_t n_t, float *groups)
+{
+    for (size_t k = 0; k < n_k; k++) {
+        const float *src = x + (index ? index[k] : k) * ldx;
+        float *dst = groups + k * ROWS;
+        size_t t = 0;
+        for (; t + ROWS <= n_t; t += ROWS, dst += GROUP_FLOATS)
+            memcpy(dst, src + t, ROWS * sizeof *dst);
+        for (size_t i = 0; t < n_t && i < ROWS; i++) /* the last group has as many */
+            dst[i] = t + i < n_t ? src[t + i] : 0.0f;
+    }
+}
+
+/* A group of fewer than ROWS, through a block that holds what they add to. */
+static void turned_rest(size_t rows, const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to)
+{
+    size_t n = to->n < (size_t)panels * FS_PANEL ? to->n : (size_t)panels * FS_PANEL;
+    float y[ROWS][PANELS * FS_PANEL] = { 0 };
+    struct sink part = { .y = y[0], .ldy = PANELS * FS_PANEL, .n = n };
+
+    for (size_t r = 0; r < rows; r++)
+        memcpy(y[r], to->y + r * to->ldy, n * sizeof(float));
+    turned(w, step, panels, x, n_k, &part);
+    for (size_t r = 0; r < rows; r++)
+        memcpy(to->y + r * to->ldy, y[r], n * sizeof(float));
+}
+
+/* Many rows of x turned. */
+static void gemm_turned(const struct product *g, const uint32_t *index, size_t panel_begin, size_t panel_end, size_t m)
+{
+    const fs_mat *w = g->w;
+
+    assert(!w->codes && w->dtype == FS_DTYPE_F32);
+    for (size_t t0 = 0; t0 < m; t0 += BLOCK_ROWS) {
+        size_t n_t = m - t0 < BLOCK_ROWS ? m - t0 : BLOCK_ROWS;
+        for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
+            size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
+            bring_together(g->x + t0 + (index ? 0 : k0 * g->ldx), g->ldx, index ? index + k0 : NULL, n_k, n_t, g->scratch);
+            for (size_t panel = panel_begin; panel < panel_end; panel += PANELS) {
+                int panels = (int)(panel_end - panel < PANELS ? panel_end - panel : PANELS);
+                const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * sizeof(float);
+                for (size_t t = 0; t < n_t; t += ROWS) {
+                    struct sink to = sink_of(g, panel, t0 + t, k0);
+                    const float *x = g->scratch + t / ROWS * GROUP_FLOATS;
+                    if (n_t - t < ROWS)
+                        turned_rest(n_t - t, src, w->panel_bytes, panels, x, n_k, &to);
+                    else
+                        turned(src, w->panel_bytes, panels, x, n_k, &to);
                 }
             }
         }

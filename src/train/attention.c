@@ -208,14 +208,13 @@ size_t fs_attention_backward_bytes(size_t key_dim, size_t value_dim)
 {
     size_t dims = 2 * key_dim + value_dim + whole_panels(key_dim) * 2 + whole_panels(value_dim);
 
-    return (3 * (size_t)BLOCK * BLOCK + BLOCK * dims) * sizeof(float) + FS_GEMM_SCRATCH_BYTES + 4096;
+    return (2 * (size_t)BLOCK * BLOCK + BLOCK * dims) * sizeof(float) + FS_GEMM_SCRATCH_BYTES + 4096;
 }
 
 /* A thread's room. */
 struct room {
     void *gemm;
     float *p, *ds;            /* [256, 256]: scores, then p; dp, then ds */
-    float *turned;            /* [256, 256] */
     fs_mat keys, values;      /* outputs are positions */
     fs_mat key_cols;          /* outputs are dims, inputs positions of keys */
     fs_mat q_cols, d_o_cols;  /* outputs are dims, inputs positions of queries */
@@ -277,10 +276,8 @@ static void block_pair(const struct core_job *job, const struct head *h, struct 
     for (size_t j0 = 0; j0 < nk; j0 += step) {
         size_t n = nk - j0 < step ? nk - j0 : step, first = diagonal ? j0 : 0; /* earlier queries do not see these keys */
         fs_mat q_cols = inputs(&w->q_cols, first, nq), d_o_cols = inputs(&w->d_o_cols, first, nq);
-        fs_transpose(w->p + first * BLOCK + j0, BLOCK, NULL, nq - first, n, w->turned, BLOCK);
-        fs_mat_gemm_add(k, &d_o_cols, 0, panels_of(a->value_dim), w->turned, BLOCK, n, h->dv + (k0 + j0) * h->o_ld, h->o_ld, w->gemm);
-        fs_transpose(w->ds + first * BLOCK + j0, BLOCK, NULL, nq - first, n, w->turned, BLOCK);
-        fs_mat_gemm_add(k, &q_cols, 0, panels_of(a->key_dim), w->turned, BLOCK, n, h->dk + (k0 + j0) * h->q_ld, h->q_ld, w->gemm);
+        fs_mat_gemm_turned(k, &d_o_cols, 0, panels_of(a->value_dim), w->p + first * BLOCK + j0, BLOCK, NULL, n, h->dv + (k0 + j0) * h->o_ld, h->o_ld, w->gemm);
+        fs_mat_gemm_turned(k, &q_cols, 0, panels_of(a->key_dim), w->ds + first * BLOCK + j0, BLOCK, NULL, n, h->dk + (k0 + j0) * h->q_ld, h->q_ld, w->gemm);
     }
 }
 
@@ -296,7 +293,6 @@ static void head_piece(void *ud, size_t begin, size_t end, int thread)
 
     w.p = lay(&at, (size_t)BLOCK * BLOCK);
     w.ds = lay(&at, (size_t)BLOCK * BLOCK);
-    w.turned = lay(&at, (size_t)BLOCK * BLOCK);
     data[0] = lay(&at, BLOCK * kd);
     data[1] = lay(&at, BLOCK * vd);
     data[2] = lay(&at, BLOCK * whole_panels(kd));

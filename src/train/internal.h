@@ -174,7 +174,7 @@ struct fs_trainer {
     float *router_grad;                 /* [T, E] */
     float *expert_dw;                   /* [T * k] */
     float *frequency;                   /* [spans, E] f_i of the balance loss */
-    float *pack_x, *turned;             /* operands of dW: panels of x, dy transposed */
+    float *pack_x;                      /* operand of dW: panels of x */
     const float *packed_x;              /* what pack_x was made of; NULL: of something else since */
     bool packed_pairs;                  /* and how */
     uint32_t low_r;                     /* the largest of pairs; 0: there are none */
@@ -209,11 +209,6 @@ void fs_outer(fs_trainer *t, float *g, bool pairs, const float *dy, size_t lddy,
 enum fs_expert_part { FS_EXPERT_GATE, FS_EXPERT_UP, FS_EXPERT_DOWN };
 void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
                       size_t n_o, const float *x, size_t ldx, const uint32_t *x_index, size_t n_i, bool same_x);
-/* From one output of dy transposed to the next. */
-static inline size_t fs_turned_ld(size_t m)
-{
-    return ((m + 15) & ~(size_t)15) + 16;
-}
 /* dW and the bias of l from dy [T, n] and x, or its pair's gradients. */
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x);
 /* dx [m, k] = dy W, its pair's behind it; add: dx goes on by both. */

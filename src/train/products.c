@@ -1,5 +1,5 @@
 /* The products of a pass. Forward and dX go by blocks of rows, so that a thread's rows of x stay in its cache while the panels
- * pass by; dW goes by blocks of outputs over tokens packed once for all threads. How they are cut moves no bit. */
+ * pass by; dW goes by blocks of outputs over the columns of x, packed once for all threads. How they are cut moves no bit. */
 #include "train/internal.h"
 
 #include <assert.h>
@@ -88,10 +88,10 @@ struct outer_job {
     enum fs_expert_part part;
     const float *dy, *x;
     const uint32_t *dy_index, *x_index; /* NULL: row i is row i */
-    size_t lddy, ldx, n_o, n_i, m, ld; /* ld: of dy transposed */
+    size_t lddy, ldx, n_o, n_i, m;
     bool pairs;           /* every chain of x begins with a pair of its own, at t->chain_words */
     fs_mat mat;           /* columns of x */
-    size_t n_turns, blocks, pieces;
+    size_t blocks, pieces;
     const fs_chains *chains; /* all of them */
 };
 
@@ -109,23 +109,16 @@ static void pack_chains(const struct outer_job *job, size_t panel)
     }
 }
 
-/* Turns first, 16 rows each, then panels of x. */
-static void prepare_piece(void *ud, size_t begin, size_t end, int thread)
+static void pack_x_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct outer_job *job = ud;
-    fs_trainer *t = job->t;
 
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        if (i < job->n_turns) {
-            size_t row = i * 16, n = job->m - row < 16 ? job->m - row : 16;
-            fs_transpose(job->dy_index ? job->dy : job->dy + row * job->lddy, job->lddy, job->dy_index ? job->dy_index + row : NULL, n, job->n_o,
-                         t->turned + row, job->ld);
-        } else if (job->pairs) {
-            pack_chains(job, i - job->n_turns);
-        } else {
-            fs_mat_pack_columns(&job->mat, job->x, job->ldx, job->x_index, i - job->n_turns, i - job->n_turns + 1);
-        }
+        if (job->pairs)
+            pack_chains(job, i);
+        else
+            fs_mat_pack_columns(&job->mat, job->x, job->ldx, job->x_index, i, i + 1);
     }
 }
 
@@ -159,8 +152,9 @@ static void outer_piece(void *ud, size_t begin, size_t end, int thread)
                 ;
             part.k = at[next] - at[c];
             part.data += (size_t)(job->pairs ? t->chain_words[c] : at[c]) * FS_PANEL * sizeof(float);
-            fs_mat_gemm_add(t->kernels, &part, panels * piece / job->pieces, panels * (piece + 1) / job->pieces, t->turned + o * job->ld + at[c], job->ld,
-                            n_o, g, job->n_i, fs_trainer_scratch(t, thread));
+            fs_mat_gemm_turned(t->kernels, &part, panels * piece / job->pieces, panels * (piece + 1) / job->pieces,
+                               job->dy + o + (job->dy_index ? 0 : at[c] * job->lddy), job->lddy, job->dy_index ? job->dy_index + at[c] : NULL, n_o, g,
+                               job->n_i, fs_trainer_scratch(t, thread));
         }
     }
 }
@@ -202,9 +196,8 @@ static void outer(struct outer_job *job, size_t n_experts, bool same_x)
                          .data = (const uint8_t *)t->pack_x,
                          .panel_bytes = (job->pairs ? count_words(t, job->chains) : job->m) * FS_PANEL * sizeof(float) };
     panels = fs_mat_panels(&job->mat);
-    job->n_turns = (job->m + 15) / 16;
-    job->ld = fs_turned_ld(job->m);
-    fs_pool_for(t->pool, job->n_turns + (pack ? panels : 0), 4, prepare_piece, job);
+    if (pack)
+        fs_pool_for(t->pool, panels, 1, pack_x_piece, job);
     job->blocks = (job->n_o + OUT_BLOCK - 1) / OUT_BLOCK;
     job->pieces = 1;
     while (n_experts * job->blocks * job->pieces < want && panels / (job->pieces + 1) >= MIN_PANELS)

@@ -221,25 +221,23 @@ static void walk_layer(const fs_trainer *t, fs_train_layer *l, struct walk *w)
     }
 }
 
-/* Of all operands: the widest input, the widest output. */
-static void widths(const fs_trainer *t, size_t *ret_k, size_t *ret_n)
+/* Of all operands. */
+static size_t widest_input(const fs_trainer *t)
 {
-    *ret_k = *ret_n = t->config->hidden_size;
-    for (size_t i = 0; i < t->n_operands; i++) {
-        *ret_k = larger(*ret_k, t->operands[i]->k);
-        if (t->operands[i] != &t->head.w) /* whose outputs stand 256 tokens at a time */
-            *ret_n = larger(*ret_n, t->operands[i]->n);
-    }
+    size_t k = t->config->hidden_size;
+
+    for (size_t i = 0; i < t->n_operands; i++)
+        k = larger(k, t->operands[i]->k);
+    return k;
 }
 
 static void walk(fs_trainer *t, struct walk *w)
 {
     const fs_config *c = t->config;
     size_t m = t->options.tokens_max, d = c->hidden_size, heads = c->num_attention_heads, spans = t->options.sequences_max;
-    size_t k = c->n_routed_experts ? c->num_experts_per_tok : 0, e = c->n_routed_experts, rows = k ? m * k : 0, widest_k, widest_n;
+    size_t k = c->n_routed_experts ? c->num_experts_per_tok : 0, e = c->n_routed_experts, rows = k ? m * k : 0, widest_k = widest_input(t);
     size_t kv = c->kv_lora_rank ? t->key_dim : (size_t)c->num_key_value_heads * c->head_dim, ffn = m * c->intermediate_size;
 
-    widths(t, &widest_k, &widest_n);
     TAKE(t->spans, spans, 1);
     TAKE(t->tiles, m, 1);
     TAKE(t->ids, m, 1);
@@ -313,7 +311,6 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->low_tiles, (size_t)fs_pool_threads(t->pool), fs_low_rank_tile_floats(t));
     TAKE(t->logits, FS_CHAIN_TOKENS, c->vocab_size);
     TAKE(t->pack_x, larger(m, rows), (widest_k + FS_PANEL - 1) / FS_PANEL * FS_PANEL);
-    TAKE(t->turned, larger(fs_turned_ld(larger(m, rows)) * widest_n, fs_turned_ld(FS_CHAIN_TOKENS) * c->vocab_size), 1);
 }
 
 static fs_status plan(fs_trainer *t, fs_error *err)

@@ -250,6 +250,8 @@ static void product_of_tokens(unsigned isa, size_t n_t, size_t n_o, size_t n_i)
 {
     size_t ld = n_t + 3, panels = (n_i + 15) / 16, first = n_t > 256 ? 256 : n_t;
     float *x = row(n_t * n_i), *dy = row(n_t * n_o), *turned = row(n_o * ld), *whole = row(n_o * n_i), *parts = row(n_o * n_i);
+    float *other = row(n_t * n_o), *direct = row(n_o * n_i);
+    uint32_t *index = malloc(n_t * sizeof *index);
     float *pack = allocate(panels * n_t * 16 * sizeof *pack);
     void *scratch = allocate(FS_GEMM_SCRATCH_BYTES);
     fs_kernels k;
@@ -266,6 +268,18 @@ static void product_of_tokens(unsigned isa, size_t n_t, size_t n_o, size_t n_i)
     part.data += first * 64;
     k.products.gemm_add(&part, 0, panels / 2, turned + first, ld, n_o, parts, n_i, scratch);
     k.products.gemm_add(&part, panels / 2, panels, turned + first, ld, n_o, parts, n_i, scratch);
+    for (size_t t = 0; t < n_t; t++) /* rows in another order, each where index says */
+        index[t] = (uint32_t)(n_t - 1 - t);
+    for (size_t t = 0; t < n_t; t++)
+        memcpy(other + index[t] * n_o, dy + t * n_o, n_o * sizeof *dy);
+    memset(direct, 0, n_o * n_i * sizeof *direct);
+    part = mat;
+    part.k = (uint32_t)first;
+    k.products.gemm_turned(&part, 0, panels, dy, n_o, NULL, n_o, direct, n_i, scratch);
+    part.k = (uint32_t)(n_t - first);
+    part.data += first * 64;
+    k.products.gemm_turned(&part, 0, panels / 2, other, n_o, index + first, n_o, direct, n_i, scratch);
+    k.products.gemm_turned(&part, panels / 2, panels, dy + first * n_o, n_o, NULL, n_o, direct, n_i, scratch);
     for (size_t o = 0; o < n_o; o++)
         for (size_t i = 0; i < n_i; i++) {
             float y = 0, s = 0;
@@ -278,10 +292,14 @@ static void product_of_tokens(unsigned isa, size_t n_t, size_t n_o, size_t n_i)
             }
             assert_true(same(whole[o * n_i + i], y));
             assert_true(same(parts[o * n_i + i], y));
+            assert_true(same(direct[o * n_i + i], y));
         }
     free(x);
     free(dy);
     free(turned);
+    free(other);
+    free(direct);
+    free(index);
     free(whole);
     free(parts);
     fs_free_aligned(pack);

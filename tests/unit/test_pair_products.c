@@ -141,6 +141,34 @@ static void check(const fs_pair_isa *isa, const fs_mat *w, const float *x, size_
     free(scratch);
 }
 
+/* The same x turned, in rows of another order if by_index. */
+static void check_turned(const fs_pair_isa *isa, const fs_mat *w, const float *x, size_t m, bool by_index)
+{
+    size_t ldy = w->n + 2, n_y = (m - 1) * ldy + w->n, panels = fs_mat_panels(w), cut = panels > 1 ? random_u32() % panels : 0;
+    float *want = draw_row(n_y, EVEN), *got = malloc(n_y * sizeof *got), *turned = malloc(m * w->k * sizeof *turned);
+    uint32_t *index = malloc(w->k * sizeof *index);
+    void *scratch = aligned(FS_GEMM_SCRATCH_BYTES);
+
+    memcpy(got, want, n_y * sizeof *got);
+    for (uint32_t k = 0; k < w->k; k++) {
+        index[k] = by_index ? w->k - 1 - k : k;
+        for (size_t t = 0; t < m; t++)
+            turned[index[k] * m + t] = x[t * w->k + k];
+    }
+    fs_pair_ref.gemm_add(w, 0, panels, x, w->k, m, want, ldy, scratch);
+    isa->kernels->gemm_turned(w, 0, cut, turned, m, by_index ? index : NULL, m, got, ldy, scratch);
+    isa->kernels->gemm_turned(w, cut, panels, turned, m, by_index ? index : NULL, m, got, ldy, scratch);
+    for (size_t i = 0; i < n_y; i++)
+        if (!same(got[i], want[i]))
+            fail_msg("%s turned n %u k %u m %zu cut %zu: [%zu][%zu] is %a, reference %a", isa->name, w->n, w->k, m, cut, i / ldy, i % ldy,
+                     (double)got[i], (double)want[i]);
+    free(want);
+    free(got);
+    free(turned);
+    free(index);
+    free(scratch);
+}
+
 static void every_isa_equals_the_reference(void **state)
 {
     (void)state;
@@ -158,6 +186,8 @@ static void every_isa_equals_the_reference(void **state)
                     fs_mat_pack_pairs(&m, &fs_pair_ref, values, k, 0, fs_mat_panels(&m));
                     check(&fs_pair_isas[p], &m, x, rows[l], l % 2 ? bias : NULL, false);
                     check(&fs_pair_isas[p], &m, x, rows[l], NULL, true);
+                    check_turned(&fs_pair_isas[p], &m, x, rows[l], l % 2);
+                    check_turned(&fs_pair_isas[0], &m, x, rows[l], l % 2);
                     free(values);
                     free(x);
                     free(bias);
