@@ -189,7 +189,7 @@ static bool is_target(const fs_low_rank_options *o, const char *linear)
         size_t len = strlen(t);
         if (expert && !strstr(t, "experts"))
             continue;
-        if (strcmp(t, "all-linear") == 0 && strcmp(linear, "lm_head") != 0)
+        if (strcmp(t, "all-linear") == 0 && strcmp(linear, "lm_head") != 0 && !fs_ends_with(linear, ".mlp.gate"))
             return true;
         if (strcmp(t, linear) == 0 || (n > len && linear[n - len - 1] == '.' && strcmp(linear + n - len, t) == 0) ||
             (strpbrk(t, "*?[") && fnmatch(t, linear, 0) == 0))

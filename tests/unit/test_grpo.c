@@ -24,15 +24,20 @@ static fs_grpo_options options(void)
                               .temperature = 1, .updates = 1, .policy = { .kind = FS_POLICY_DR_GRPO, .epsilon_low = 0.2, .epsilon_high = 0.2 }, .seed = 3 };
 }
 
+static const fs_low_rank_options *low_rank; /* of trainers that are opened; NULL: none */
+static bool bf16;
+
 static fs_trainer *open_trainer(struct bed *b, const fs_grpo_options *o)
 {
-    fs_trainer_options room = { 0 };
+    fs_trainer_options room = { .bf16 = bf16, .low_rank = low_rank };
     fs_trainer *t = NULL;
     fs_error err;
 
     fs_grpo_trainer_room(o, &room);
     assert_ok(fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &room, &t, &err), err);
     assert_ok(fs_params_load(fs_trainer_params(t), b->weights, &err), err);
+    if (low_rank)
+        fs_params_init_pairs(fs_trainer_params(t), 5);
     fs_trainer_pack(t);
     return t;
 }
@@ -160,6 +165,62 @@ static void steps_are_the_same_everywhere(void **state)
     free(want);
 }
 
+/* In class RN1-bf16, pairs alone: what is drawn is what is trained, rewards rise, the model stays, and every way of running it ends alike. */
+static void pairs_learn_in_bf16(void **state)
+{
+    static const char *const all[] = { "all-linear" };
+    static const fs_low_rank_options pairs = { 4, 8, false, all, 1 };
+    static const struct {
+        int threads;
+        bool scalar;
+        uint32_t at_once, micro_tokens;
+    } ways[] = { { 2, false, 16, 512 }, { 3, true, 5, 256 } };
+    float *want = NULL;
+    fs_error err;
+
+    (void)state;
+    bf16 = true;
+    low_rank = &pairs;
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        fs_grpo_options o = options();
+        struct bed b;
+        fs_params *p;
+        float *before;
+        double first = 0, last = 0;
+        o.sequences_max = ways[w].at_once;
+        o.micro_tokens = ways[w].micro_tokens;
+        open_bed(&b, "ds_v3", &o, ways[w].threads, ways[w].scalar ? 0 : fs_isa_detect());
+        p = fs_trainer_params(b.t);
+        before = malloc(p->n_floats * sizeof *before);
+        memcpy(before, p->w, p->n_floats * sizeof *before);
+        fs_grpo_source source = { prompt, reward, &b };
+        for (uint64_t s = 0; s < N_STEPS; s++) {
+            fs_grpo_step r;
+            assert_ok(fs_grpo_run(b.g, s, &source, &b.optimizer, 3e-2, true, &r, &err), err);
+            if (!(r.off_policy == 0 && r.policy.mean_ratio == 1 && isfinite(r.grad_norm)))
+                fail_msg("step %u: off by %g, ratio %g, norm %g", (unsigned)s, r.off_policy, r.policy.mean_ratio, (double)r.grad_norm);
+            first += s < 3 ? r.reward / 3 : 0;
+            last += s >= N_STEPS - 3 ? r.reward / 3 : 0;
+        }
+        if (!(last > first + 0.1))
+            fail_msg("the reward was %.3f, is %.3f", first, last);
+        for (size_t i = 0; i < p->n; i++) {
+            const fs_param *q = &p->items[i];
+            assert_true(q->is_pair || memcmp(q->w, before + (q->w - p->w), q->n * sizeof *q->w) == 0);
+        }
+        if (!want) {
+            want = malloc(p->n_floats * sizeof *want);
+            memcpy(want, p->w, p->n_floats * sizeof *want);
+        }
+        assert_memory_equal(want, p->w, p->n_floats * sizeof *want);
+        free(before);
+        close_bed(&b);
+    }
+    free(want);
+    low_rank = NULL;
+    bf16 = false;
+}
+
 /* A group whose rewards are all equal teaches nothing; completions that were cut off need not count. */
 static fs_status same_reward(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
 {
@@ -280,7 +341,7 @@ static void a_nan_reward_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_rewarded_is_learnt), cmocka_unit_test(steps_are_the_same_everywhere),
-                                        cmocka_unit_test(what_teaches_nothing_moves_nothing),
+                                        cmocka_unit_test(what_teaches_nothing_moves_nothing), cmocka_unit_test(pairs_learn_in_bf16),
                                         cmocka_unit_test(groups_without_spread_are_given_up), cmocka_unit_test(flat_groups_are_skipped),
                                         cmocka_unit_test(a_nan_reward_stops) };
     return cmocka_run_group_tests(tests, NULL, NULL);
