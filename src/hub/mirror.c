@@ -207,6 +207,7 @@ static fs_status find_git(mirror *m, char ret[800], fs_error *err)
     char asked[900];
     const char *got;
     size_t n;
+    int status;
     fs_error ignored;
 
     snprintf(ret, 800, "%s/%s%s", m->o->url, fs_hub_type_prefix(m->o->type), m->o->id);
@@ -215,9 +216,12 @@ static fs_status find_git(mirror *m, char ret[800], fs_error *err)
         return FS_OK; /* git says what is wrong */
     got = fs_fetch_url(m->remote.fetch);
     n = strlen(got);
-    if (m->o->lazy && (fs_fetch_status(m->remote.fetch) == 401 || fs_fetch_status(m->remote.fetch) == 403 || fs_fetch_status(m->remote.fetch) == 404))
-        return fs_fail(err, FS_ERR_NOT_FOUND, "upstream has no '%s' for everybody", m->o->id);
-    if (fs_fetch_status(m->remote.fetch) != 200 || strcmp(got, asked) == 0)
+    status = fs_fetch_status(m->remote.fetch);
+    if (status == 401 || status == 403 || status == 404)
+        return m->o->lazy ? fs_fail(err, FS_ERR_NOT_FOUND, "upstream has no '%s' for everybody", m->o->id)
+                          : fs_fail(err, FS_ERR_NOT_FOUND, "git cannot fetch '%s': upstream answers %d, it is not there or not for %s", m->o->id, status,
+                                    m->o->token && *m->o->token ? "this token" : "who comes without a token (HF_TOKEN)");
+    if (status != 200 || strcmp(got, asked) == 0)
         return FS_OK;
     if (!fs_fetch_same_origin(got, m->o->url))
         return fs_fail(err, FS_ERR_IO, "upstream sends git on to another hub, %.200s: name that one, if it is meant", got);
