@@ -1,7 +1,8 @@
 /* See the header. Files: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of Linux. */
 #include "base/cgroup.h"
 
-#include <inttypes.h>
+#include "base/file.h"
+
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,23 +16,15 @@ typedef struct names {
 static const names v2 = { "", "memory.max", "memory.current", "inactive_file ", "active_file " };
 static const names v1 = { "/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ", "total_active_file " };
 
-/* The number behind key at the start of a line. "max" is none. */
+/* "max" is none. */
 static size_t read_number(const char *group, const char *file, const char *key, size_t otherwise)
 {
-    char path[PATH_MAX], line[256];
-    uint64_t n = 0;
-    size_t ret = otherwise;
-    FILE *f;
+    char path[PATH_MAX];
+    uint64_t n;
 
-    if (snprintf(path, sizeof path, "%s/%s", group, file) >= (int)sizeof path || !(f = fopen(path, "re")))
+    if (snprintf(path, sizeof path, "%s/%s", group, file) >= (int)sizeof path || !fs_file_number(path, key, &n))
         return otherwise;
-    while (fgets(line, sizeof line, f))
-        if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%" SCNu64, &n) == 1) {
-            ret = n > SIZE_MAX ? SIZE_MAX : (size_t)n;
-            break;
-        }
-    fclose(f);
-    return ret;
+    return n > SIZE_MAX ? SIZE_MAX : (size_t)n;
 }
 
 static size_t left_in(const names *v, const char *group)

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,25 +37,23 @@ static fs_status open_regular(const char *path, int *ret_fd, size_t *ret_bytes, 
 fs_status fs_map_open(fs_map *m, const char *path, fs_error *err)
 {
     size_t n;
-    void *p;
     int fd;
     fs_status rc = open_regular(path, &fd, &n, err);
 
     if (rc)
         return rc;
-    if (n == 0) {
-        close(fd);
-        m->bytes = (fs_bytes){ NULL, 0 };
-        return FS_OK;
-    }
-    p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (p == MAP_FAILED) {
-        int e = errno;
-        close(fd);
-        return fs_fail_errno(err, e, "cannot map '%s' (%zu bytes)", path, n);
-    }
+    rc = fs_map_fd(m, fd, n, path, err);
     close(fd);
-    m->bytes = (fs_bytes){ p, n };
+    return rc;
+}
+
+fs_status fs_map_fd(fs_map *m, int fd, size_t n_bytes, const char *what, fs_error *err)
+{
+    void *p = n_bytes ? mmap(NULL, n_bytes, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
+
+    if (p == MAP_FAILED)
+        return fs_fail_errno(err, errno, "cannot map '%s' (%zu bytes)", what, n_bytes);
+    m->bytes = (fs_bytes){ p, n_bytes };
     return FS_OK;
 }
 
@@ -137,6 +136,19 @@ fs_status fs_fd_write(int fd, const char *path, const void *data, size_t n_bytes
         }
     }
     return FS_OK;
+}
+
+bool fs_file_number(const char *path, const char *key, uint64_t *ret)
+{
+    char line[256];
+    bool found = false;
+    FILE *f = fopen(path, "re");
+
+    while (f && !found && fgets(line, sizeof line, f))
+        found = strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%" SCNu64, ret) == 1;
+    if (f)
+        fclose(f);
+    return found;
 }
 
 fs_status fs_folder_make(const char *folder, mode_t mode, fs_error *err)

@@ -13,6 +13,8 @@ typedef struct fs_map {
 } fs_map;
 
 fs_status fs_map_open(fs_map *m, const char *path, fs_error *err);
+/* The first n_bytes of what is open as fd, which stays open; what: its name, for the sentence. */
+fs_status fs_map_fd(fs_map *m, int fd, size_t n_bytes, const char *what, fs_error *err);
 void fs_map_close(fs_map *m);
 /* The process need not keep the whole pages of part, a piece of a map, in memory any more; reading them again works. */
 void fs_map_drop(fs_bytes part);
@@ -27,6 +29,9 @@ fs_status fs_file_write_atomic(const char *path, fs_bytes content, fs_error *err
 
 /* All of data to fd, however many pieces the kernel takes it in; path names it in the sentence. */
 fs_status fs_fd_write(int fd, const char *path, const void *data, size_t n_bytes, fs_error *err);
+
+/* The number behind key, the start of a line, in a small text file such as the kernel's; false: there is none. */
+bool fs_file_number(const char *path, const char *key, uint64_t *ret);
 
 /* Makes folder and its parents, those that are missing. */
 fs_status fs_folder_make(const char *folder, mode_t mode, fs_error *err);

@@ -21,31 +21,13 @@ const char *fs_version(void)
 }
 
 /* ---- memory ---- */
-static bool read_number(const char *path, const char *key, size_t *ret)
-{
-    char line[256];
-    FILE *f = fopen(path, "re");
-    unsigned long long n;
-    bool found = false;
-
-    if (!f)
-        return false;
-    while (!found && fgets(line, sizeof line, f)) {
-        if (strncmp(line, key, strlen(key)) == 0 && sscanf(line + strlen(key), "%llu", &n) == 1) {
-            *ret = (size_t)n;
-            found = true;
-        }
-    }
-    fclose(f);
-    return found;
-}
-
 size_t fs_memory_available(void)
 {
-    size_t free_kib, available = fs_cgroup_memory_left("/sys/fs/cgroup", "/proc/self/cgroup");
+    uint64_t free_kib;
+    size_t available = fs_cgroup_memory_left("/sys/fs/cgroup", "/proc/self/cgroup");
 
-    if (read_number("/proc/meminfo", "MemAvailable:", &free_kib) && free_kib * 1024 < available)
-        available = free_kib * 1024;
+    if (fs_file_number("/proc/meminfo", "MemAvailable:", &free_kib) && free_kib * 1024 < available)
+        available = (size_t)free_kib * 1024;
     return available;
 }
 
@@ -66,9 +48,9 @@ fs_memory_estimate fs_model_memory(const fs_model *m, int ctx_tokens)
 /* Resident memory of the process: tables of the files and of the tokenizer, mostly. */
 static size_t memory_now(void)
 {
-    size_t kib;
+    uint64_t kib;
 
-    return read_number("/proc/self/status", "VmRSS:", &kib) ? kib * 1024 : 0;
+    return fs_file_number("/proc/self/status", "VmRSS:", &kib) ? (size_t)kib * 1024 : 0;
 }
 
 /* What is known only when a conversation goes on: its logits, its tokens, what the program says. */
