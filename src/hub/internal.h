@@ -2,6 +2,7 @@
 #ifndef FS_HUB_INTERNAL_H
 #define FS_HUB_INTERNAL_H
 
+#include "base/file.h"
 #include "crypto/ed25519.h"
 #include "hub/db.h"
 #include "hub/emit.h"
@@ -305,6 +306,22 @@ fs_status fs_hub_file_read(git_repository *git, const git_oid *oid, fs_hub_file 
 /* Whether .gitattributes' text sends path to LFS. */
 bool fs_hub_attributes_lfs(fs_bytes text, const char *path);
 extern const char fs_hub_attributes_default[];
+
+/* ---- content.c: the bytes of files ---- */
+
+/* bytes belongs to one of the others; fs_hub_content_done ends it, after a failure too. */
+typedef struct fs_hub_content {
+    fs_bytes bytes;
+    git_blob *blob;
+    fs_map map;
+} fs_hub_content;
+
+fs_status fs_hub_object_map(const fs_hub *h, const char *sha256, fs_map *ret, fs_error *err); /* FS_ERR_NOT_FOUND */
+/* A file of c's repository. FS_ERR_NOT_FOUND: a large one that it does not hold. */
+fs_status fs_hub_content_open(fs_hub_call *c, const fs_hub_file *f, fs_hub_content *ret, fs_error *err);
+void fs_hub_content_done(fs_hub_content *x);
+/* The file at path of a tree. FS_ERR_NOT_FOUND: there is none, or a folder. */
+fs_status fs_hub_file_find(git_repository *git, const git_oid *tree, const char *path, fs_hub_file *ret, fs_error *err);
 
 /* ---- scans.c: what files do to whoever loads them ---- */
 

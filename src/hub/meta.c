@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define JSON_MAX     ((size_t)32 << 20)
 #define TEMPLATE_MAX ((size_t)256 << 10)
@@ -22,63 +20,26 @@ typedef struct revision {
     git_oid tree;
 } revision;
 
-/* A file's content: a blob's, or an object's mapped. */
-typedef struct content {
-    fs_bytes bytes;
-    git_blob *blob;
-    void *map;
-} content;
-
-static void content_done(content *x)
+/* False: it is not there. With fs_hub_content_done. */
+static bool open_file(const revision *r, const char *path, fs_hub_content *ret)
 {
-    git_blob_free(x->blob);
-    if (x->map)
-        munmap(x->map, x->bytes.n_bytes);
-    *x = (content){ 0 };
-}
-
-/* False: it is not there. */
-static bool open_file(const revision *r, const char *path, content *ret)
-{
-    git_oid oid;
-    git_object_t type;
     fs_hub_file f;
-    uint64_t n_bytes = 0;
-    bool held = false;
-    int fd;
 
-    *ret = (content){ 0 };
-    if (fs_hub_entry_find(r->c->git, &r->tree, path, &oid, &type, NULL) != FS_OK || type != GIT_OBJECT_BLOB || fs_hub_file_read(r->c->git, &oid, &f, NULL) != FS_OK)
-        return false;
-    if (!f.lfs) {
-        if (git_blob_lookup(&ret->blob, r->c->git, &oid) != 0)
-            return false;
-        ret->bytes = (fs_bytes){ git_blob_rawcontent(ret->blob), (size_t)git_blob_rawsize(ret->blob) };
-        return true;
-    }
-    if (fs_hub_object_of(r->c->hub, r->c->db, r->c->repo.id, f.sha256, &held, &n_bytes, NULL) != FS_OK || !held || n_bytes == 0 ||
-        fs_hub_object_open(r->c->hub, f.sha256, &fd, &n_bytes, NULL) != FS_OK)
-        return false;
-    ret->map = mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
-    if (ret->map == MAP_FAILED)
-        ret->map = NULL;
-    else
-        ret->bytes = (fs_bytes){ ret->map, n_bytes };
-    return ret->map != NULL;
+    *ret = (fs_hub_content){ 0 };
+    return fs_hub_file_find(r->c->git, &r->tree, path, &f, NULL) == FS_OK && fs_hub_content_open(r->c, &f, ret, NULL) == FS_OK && (!f.lfs || ret->bytes.n_bytes > 0);
 }
 
 /* A JSON object in a file; NULL: there is none. */
 static struct json_object *read_json(const revision *r, const char *path)
 {
     struct json_object *o = NULL;
-    content x;
+    fs_hub_content x;
 
     if (open_file(r, path, &x) && (x.bytes.n_bytes > JSON_MAX || fs_json_parse(x.bytes, path, &o, NULL) != FS_OK || !json_object_is_type(o, json_type_object))) {
         json_object_put(o);
         o = NULL;
     }
-    content_done(&x);
+    fs_hub_content_done(&x);
     return o;
 }
 
@@ -92,7 +53,7 @@ typedef struct count {
 static bool count_file(const revision *r, const char *path, count *n)
 {
     fs_safetensors *s = NULL;
-    content x;
+    fs_hub_content x;
     bool ok = open_file(r, path, &x) && fs_safetensors_open(x.bytes, path, &s, NULL) == FS_OK;
 
     for (size_t i = 0; ok && i < fs_safetensors_n_tensors(s); i++) {
@@ -102,7 +63,7 @@ static bool count_file(const revision *r, const char *path, count *n)
         n->any = true;
     }
     fs_safetensors_close(s);
-    content_done(&x);
+    fs_hub_content_done(&x);
     return ok;
 }
 
@@ -197,11 +158,11 @@ static void emit_gguf(const revision *r, fs_emit *e)
     uint64_t total = 0;
     int64_t context = 0;
     fs_gguf *g = NULL;
-    content x = { 0 };
+    fs_hub_content x = { 0 };
 
     fs_hub_walk(r->c->git, &r->tree, "", false, first_gguf, path, NULL);
     if (!*path || !open_file(r, path, &x) || fs_gguf_open(x.bytes, path, &g, NULL) != FS_OK) {
-        content_done(&x);
+        fs_hub_content_done(&x);
         return;
     }
     for (size_t i = 0; i < fs_gguf_n_tensors(g); i++)
@@ -223,7 +184,7 @@ static void emit_gguf(const revision *r, fs_emit *e)
     emit_token(e, g, "eos_token", "tokenizer.ggml.eos_token_id");
     fs_emit_end(e, '}');
     fs_gguf_close(g);
-    content_done(&x);
+    fs_hub_content_done(&x);
 }
 
 /* ---- the configuration ---- */

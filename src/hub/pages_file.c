@@ -8,8 +8,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define TENSORS_MAX         2000
 #define METADATA_HEADER_MAX ((uint64_t)8 << 20)
@@ -47,12 +45,9 @@ static void put_sum(fs_page *p, const void *file, size_t n, tensor_at *at)
 
     for (size_t i = 0; i < n; i++) {
         const fs_tensor *t = at(file, i);
-        uint64_t k = 1;
-        for (int d = 0; d < t->n_dims; d++)
-            k *= t->dims[d]; /* within the file, which the reader made sure of */
-        counts[t->dtype] += k;
+        counts[t->dtype] += fs_tensor_elems(t);
         bytes[t->dtype] += t->n_bytes;
-        all += k;
+        all += fs_tensor_elems(t);
     }
     fs_page_put(p, "<p>%" PRIu64 " parameters", all);
     for (int d = 0; d < FS_DTYPE_END; d++)
@@ -187,34 +182,13 @@ static void put_content(fs_page *p, const fs_hub_call *c, const char *rev, const
     }
 }
 
-/* A large file is mapped: only its header is touched. */
-static void put_large(fs_page *p, fs_hub_call *c, const char *rev, const char *path, const fs_hub_file *f)
-{
-    uint64_t n_bytes = 0;
-    bool held = false;
-    void *map;
-    int fd = -1;
-
-    if (fs_hub_object_of(c->hub, c->db, c->repo.id, f->sha256, &held, &n_bytes, NULL) != FS_OK || !held || fs_hub_object_open(c->hub, f->sha256, &fd, &n_bytes, NULL) != FS_OK) {
-        fs_page_put(p, "<p class=\"bad\">Its content is not in this hub.</p>");
-        return;
-    }
-    map = n_bytes ? mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    close(fd);
-    if (map == MAP_FAILED)
-        return;
-    put_content(p, c, rev, path, (fs_bytes){ map, n_bytes });
-    munmap(map, n_bytes);
-}
-
 void fs_hub_page_blob(fs_hub_call *c)
 {
     const char *rev;
     char id[220], *path = NULL;
     fs_page p = { .rc = FS_OK };
-    git_blob *blob = NULL;
-    git_oid commit, tree, oid;
-    git_object_t type = GIT_OBJECT_INVALID;
+    git_oid commit, tree;
+    fs_hub_content x = { 0 };
     fs_hub_file f;
     fs_status rc;
 
@@ -223,16 +197,15 @@ void fs_hub_page_blob(fs_hub_call *c)
     rev = fs_http_param(c->http, fs_http_n_params(c->http) - 2);
     if (!fs_hub_need_rev(c, rev, &commit, NULL) || fs_hub_failed(c, fs_hub_commit_tree(c->git, &commit, &tree, &c->err)))
         goto out;
-    rc = fs_hub_entry_find(c->git, &tree, path, &oid, &type, &c->err);
-    if (rc == FS_ERR_NOT_FOUND || (!rc && type != GIT_OBJECT_BLOB)) {
+    rc = fs_hub_file_find(c->git, &tree, path, &f, &c->err);
+    if (rc == FS_ERR_NOT_FOUND) {
         fs_hub_not_here(c);
         goto out;
     }
-    if (!rc)
-        rc = fs_hub_file_read(c->git, &oid, &f, &c->err);
-    if (!rc && !f.lfs && git_blob_lookup(&blob, c->git, &oid) != 0)
-        rc = fs_hub_git_fail(&c->err, "cannot read a file");
     if (fs_hub_failed(c, rc))
+        goto out;
+    rc = fs_hub_content_open(c, &f, &x, &c->err);
+    if (!f.lfs && fs_hub_failed(c, rc))
         goto out;
     fs_page_repo_id(c, id);
     fs_page_begin(&p, c, path);
@@ -255,13 +228,13 @@ void fs_hub_page_blob(fs_hub_call *c)
     fs_page_put(&p, "/");
     fs_page_path(&p, path);
     fs_page_put(&p, "\">history</a></p>");
-    if (f.lfs)
-        put_large(&p, c, rev, path, &f);
+    if (rc)
+        fs_page_put(&p, "<p class=\"bad\">Its content is not in this hub.</p>");
     else
-        put_content(&p, c, rev, path, (fs_bytes){ git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob) });
+        put_content(&p, c, rev, path, x.bytes); /* of a large file, which is mapped, the header alone is touched */
     fs_page_end(&p, c, 200);
 out:
-    git_blob_free(blob);
+    fs_hub_content_done(&x);
     fs_buf_done(&p.out);
     free(path);
 }

@@ -5,11 +5,8 @@
 #include "crypto/sha256.h"
 #include "net/url.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define IMPORTS_SHOWN 500
 
@@ -160,9 +157,7 @@ fs_status fs_hub_scan_bytes(sqlite3 *db, const git_oid *oid, fs_bytes content, c
 fs_status fs_hub_scan_object(const fs_hub *h, sqlite3 *db, const char *sha256, const char *path, fs_hub_scans *batch, fs_hub_scan *ret, fs_error *err)
 {
     uint8_t key[32];
-    uint64_t n_bytes = 0;
-    void *map = NULL;
-    int fd = -1;
+    fs_map map = { 0 };
     bool found = false;
     fs_status rc;
 
@@ -170,20 +165,14 @@ fs_status fs_hub_scan_object(const fs_hub *h, sqlite3 *db, const char *sha256, c
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", sha256);
     begin(ret, key, sizeof key, path);
     rc = find(db, (fs_bytes){ key, sizeof key }, ret->kind, ret, &found, err);
-    if (!rc && !found)
-        rc = fs_hub_object_open(h, sha256, &fd, &n_bytes, err);
-    if (!rc && !found && n_bytes > 0 && (map = mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED) {
-        map = NULL;
-        rc = fs_fail_errno(err, errno, "cannot map an object");
+    if (!rc && !found) {
+        rc = fs_hub_object_map(h, sha256, &map, err);
+        if (!rc)
+            rc = look(map.bytes, ret->kind, ret, err);
+        if (!rc)
+            rc = put(db, batch, ret, err);
+        fs_map_close(&map);
     }
-    if (!rc && !found)
-        rc = look((fs_bytes){ map, n_bytes }, ret->kind, ret, err);
-    if (!rc && !found)
-        rc = put(db, batch, ret, err);
-    if (map)
-        munmap(map, n_bytes);
-    if (fd >= 0)
-        close(fd);
     if (rc)
         fs_hub_scan_done(ret);
     return rc;

@@ -32,67 +32,40 @@ typedef struct look {
     uint64_t n_hashed;
 } look;
 
-/* A file of at most max bytes, or FS_ERR_NOT_FOUND. */
-static fs_status read_file(const look *l, const char *path, size_t max, fs_buf *ret)
+/* A file of at most max bytes. FS_ERR_NOT_FOUND. With fs_hub_content_done. */
+static fs_status read_file(const look *l, const char *path, size_t max, fs_hub_content *ret)
 {
-    git_oid oid;
-    git_object_t type;
-    git_blob *blob = NULL;
     fs_hub_file f;
-    uint64_t n = 0, got = 0;
-    bool held = false;
-    int fd = -1;
-    fs_status rc = fs_hub_entry_find(l->c->git, l->tree, path, &oid, &type, NULL);
+    fs_status rc = fs_hub_file_find(l->c->git, l->tree, path, &f, NULL);
 
-    if (rc || type != GIT_OBJECT_BLOB)
-        return FS_ERR_NOT_FOUND;
-    rc = fs_hub_file_read(l->c->git, &oid, &f, NULL);
-    if (rc || f.n_bytes > max)
-        return rc ? rc : FS_ERR_ARGUMENT;
-    if (!f.lfs) {
-        if (git_blob_lookup(&blob, l->c->git, &oid) != 0)
-            return FS_ERR_IO;
-        rc = fs_buf_append(ret, git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob), NULL);
-        git_blob_free(blob);
-        return rc;
-    }
-    if (fs_hub_object_of(l->c->hub, l->c->db, l->c->repo.id, f.sha256, &held, &n, NULL) != FS_OK || !held || fs_hub_object_open(l->c->hub, f.sha256, &fd, &n, NULL) != FS_OK)
-        return FS_ERR_NOT_FOUND;
-    while (!rc && got < n) {
-        char part[65536];
-        ssize_t k = read(fd, part, sizeof part);
-        rc = k <= 0 ? FS_ERR_IO : fs_buf_append(ret, part, (size_t)k, NULL);
-        got += k > 0 ? (uint64_t)k : 0;
-    }
-    close(fd);
-    return rc;
+    if (!rc && f.n_bytes > max)
+        rc = FS_ERR_ARGUMENT;
+    return rc ? rc : fs_hub_content_open(l->c, &f, ret, NULL);
 }
 
 /* Whether the file at path has that SHA-256; *ret_known false: too much would have to be hashed. */
 static bool file_is(look *l, const char *path, const char *sha256, bool *ret_known)
 {
-    git_oid oid;
-    git_object_t type;
-    git_blob *blob = NULL;
+    fs_hub_content x;
     fs_hub_file f;
     uint8_t hash[32];
-    char hex[65];
-    bool same;
+    char hex[65] = "";
 
     *ret_known = true;
-    if (!fs_hub_path_is_valid(path) || fs_hub_entry_find(l->c->git, l->tree, path, &oid, &type, NULL) != FS_OK || type != GIT_OBJECT_BLOB ||
-        fs_hub_file_read(l->c->git, &oid, &f, NULL) != FS_OK)
+    if (!fs_hub_path_is_valid(path) || fs_hub_file_find(l->c->git, l->tree, path, &f, NULL) != FS_OK)
         return false;
     if (f.lfs)
         return strcmp(f.sha256, sha256) == 0;
     *ret_known = f.n_bytes <= HASHED_MAX - l->n_hashed;
-    if (!*ret_known || git_blob_lookup(&blob, l->c->git, &oid) != 0)
+    if (!*ret_known)
         return false;
-    l->n_hashed += f.n_bytes;
-    same = fs_sha256_of((fs_bytes){ git_blob_rawcontent(blob), (size_t)git_blob_rawsize(blob) }, hash, NULL) == FS_OK;
-    fs_hex(hash, sizeof hash, hex);
-    git_blob_free(blob);
-    return same && strcmp(hex, sha256) == 0;
+    if (fs_hub_content_open(l->c, &f, &x, NULL) == FS_OK) {
+        l->n_hashed += f.n_bytes;
+        if (fs_sha256_of(x.bytes, hash, NULL) == FS_OK)
+            fs_hex(hash, sizeof hash, hex);
+    }
+    fs_hub_content_done(&x);
+    return strcmp(hex, sha256) == 0;
 }
 
 /* ---- the owner's keys ---- */
@@ -182,7 +155,7 @@ static bool find_others(const look *l, others *o)
 
 static void put_oms(look *l)
 {
-    fs_buf text = { 0 };
+    fs_hub_content text = { 0 };
     fs_oms *oms = NULL;
     others o = { .n = 0 };
     fs_error err = { 0 };
@@ -190,9 +163,11 @@ static void put_oms(look *l)
     uint64_t n_wrong = 0, n_unknown = 0;
     fs_status rc = read_file(l, "model.sig", FS_OMS_BYTES_MAX, &text);
 
-    if (rc == FS_ERR_NOT_FOUND)
+    if (rc == FS_ERR_NOT_FOUND) {
+        fs_hub_content_done(&text);
         return;
-    if (rc || fs_oms_open(fs_buf_bytes(&text), &oms, &err) != FS_OK) {
+    }
+    if (rc || fs_oms_open(text.bytes, &oms, &err) != FS_OK) {
         put_badge(l->p, "bad", "Signature not verified", "model.sig");
         fs_page_text(l->p, rc ? "cannot be read" : err.message);
         fs_page_put(l->p, "</p>");
@@ -230,7 +205,7 @@ static void put_oms(look *l)
         fs_page_put(l->p, n_wrong || o.n || n_unknown ? ".</p>" : ", which are all that are here.</p>");
     }
     fs_oms_close(oms);
-    fs_buf_done(&text);
+    fs_hub_content_done(&text);
 }
 
 /* ---- farseek.rec ---- */
@@ -249,7 +224,7 @@ static bool minisign_by(void *ud, fs_bytes key)
 
 static void put_record(look *l)
 {
-    fs_buf text = { 0 }, signature = { 0 };
+    fs_hub_content text = { 0 }, signature = { 0 };
     fs_record record = { 0 };
     uint8_t id[8];
     char key[97], key_id[17], first[200] = "";
@@ -262,7 +237,7 @@ static void put_record(look *l)
         fs_page_put(l->p, "says how it was made, and nobody vouches for it.</p>");
         goto out;
     }
-    signed_text s = { fs_buf_bytes(&text), fs_buf_bytes(&signature) };
+    signed_text s = { text.bytes, signature.bytes };
     if (fs_minisign_signer(s.signature, "it", id, NULL) != FS_OK || fs_record_read(s.text, "farseek.rec", &record, NULL) != FS_OK) {
         put_badge(l->p, "bad", "Signature not verified", "farseek.rec");
         fs_page_put(l->p, "or its signature cannot be read.</p>");
@@ -299,8 +274,8 @@ static void put_record(look *l)
     }
 out:
     fs_record_done(&record);
-    fs_buf_done(&text);
-    fs_buf_done(&signature);
+    fs_hub_content_done(&text);
+    fs_hub_content_done(&signature);
 }
 
 void fs_page_signatures(fs_page *p, fs_hub_call *c, const git_oid *tree)

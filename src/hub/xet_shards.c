@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define FILE_CHUNKS_MAX ((size_t)1 << 25) /* 2 TiB of chunks of the mean length; 1.3 GiB of hashes while they are checked */
@@ -17,41 +16,33 @@ typedef struct ingest {
     uint64_t verified, total; /* files */
     fs_xet_xorbs xorbs;
     fs_xet_hash mapped;
-    void *map;
-    uint64_t map_bytes;
+    fs_map map;
 } ingest;
 
 static fs_status map_xorb(ingest *g, const fs_xet_hash *hash, fs_bytes *ret, fs_error *err)
 {
-    if (!g->map || !fs_xet_hash_equal(&g->mapped, hash)) {
+    if (!g->map.bytes.data || !fs_xet_hash_equal(&g->mapped, hash)) {
         uint64_t n_bytes = 0;
         int fd = -1;
         fs_status rc;
-        if (g->map)
-            munmap(g->map, g->map_bytes);
-        g->map = NULL;
+        fs_map_close(&g->map);
         rc = fs_xet_xorb_open(g->c->hub, hash, &fd, &n_bytes, err);
         if (rc)
             return rc;
-        g->map = n_bytes ? mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+        rc = fs_map_fd(&g->map, fd, (size_t)n_bytes, "a xorb", err);
         close(fd);
-        if (g->map == MAP_FAILED) {
-            g->map = NULL;
-            return fs_fail_errno(err, errno, "cannot map a xorb");
-        }
-        g->map_bytes = n_bytes;
+        if (rc)
+            return rc;
         g->mapped = *hash;
     }
-    *ret = (fs_bytes){ g->map, g->map_bytes };
+    *ret = g->map.bytes;
     return FS_OK;
 }
 
 static void ingest_done(ingest *g)
 {
     fs_xet_xorbs_done(&g->xorbs);
-    if (g->map)
-        munmap(g->map, g->map_bytes);
-    g->map = NULL;
+    fs_map_close(&g->map);
 }
 
 /* The terms name chunks that are here, prove that the client knows them, and together have the file's hash. */

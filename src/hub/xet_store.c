@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,16 +59,12 @@ fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err)
 
 fs_status fs_xet_xorb_read_fd(int fd, uint64_t n_bytes, fs_xorb *ret, fs_error *err)
 {
-    void *map;
-    fs_status rc;
+    fs_map map = { 0 };
+    fs_status rc = n_bytes ? fs_map_fd(&map, fd, (size_t)n_bytes, "a xorb", err) : fs_fail(err, FS_ERR_FORMAT, "xorb: no chunk");
 
-    if (n_bytes == 0)
-        return fs_fail(err, FS_ERR_FORMAT, "xorb: no chunk");
-    map = mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return fs_fail_errno(err, errno, "cannot map a xorb");
-    rc = fs_xorb_read((fs_bytes){ map, n_bytes }, ret, err);
-    munmap(map, n_bytes);
+    if (!rc)
+        rc = fs_xorb_read(map.bytes, ret, err);
+    fs_map_close(&map);
     return rc;
 }
 
