@@ -86,7 +86,7 @@ static fs_status copy_folder(const char *from, const char *to, const copy *c, in
         rc = fs_fail_errno(err, errno, "cannot make '%s'", to);
     while (!rc && (e = readdir(dir)) != NULL) {
         char *a, *b;
-        struct stat st;
+        struct stat st = { 0 }; /* it may have gone */
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || is_passing(e->d_name))
             continue;
         a = fs_path_join(from, e->d_name);

@@ -145,8 +145,6 @@ static fs_status put_repo(fs_hub *h, sqlite3 *db, const char *type, const char *
         rc = fs_hub_open_stored(temp, &fd, &n, err);
     if (!rc)
         rc = fs_sha256_of_file(fd, temp, n, NULL, hex, err);
-    if (!rc && lseek(fd, 0, SEEK_SET) != 0)
-        rc = fs_fail_errno(err, errno, "cannot read '%s'", temp);
     if (!rc) {
         fs_emit_begin(&e, '{');
         fs_emit_str(&e, "entry", "git");
@@ -406,8 +404,6 @@ static fs_status take_git(import *m, const char *sha256, uint64_t n, fs_error *e
     if (fd < 0)
         return fs_fail_errno(err, errno, "cannot make '%s'", temp);
     rc = take_bytes(m, n, NULL, fd, err);
-    if (!rc && lseek(fd, 0, SEEK_SET) != 0)
-        rc = fs_fail_errno(err, errno, "cannot read '%s'", temp);
     if (!rc)
         rc = fs_sha256_of_file(fd, temp, n, NULL, got, err);
     close(fd);

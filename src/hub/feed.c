@@ -301,7 +301,7 @@ static void end_waiting(fs_hub *h)
     pthread_mutex_unlock(&h->feed.lock);
 }
 
-/* Until something is marked or there is an entry behind since. The connection to the database is given back meanwhile. */
+/* Until something is marked or there is an entry behind since. */
 static void wait_for_more(fs_hub_call *c, int64_t since, int64_t seconds)
 {
     double until = fs_seconds_now() + (double)seconds;

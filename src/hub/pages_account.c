@@ -59,6 +59,19 @@ static fs_status put_profile(fs_page *p, fs_hub_call *c)
     return rc;
 }
 
+/* Its date, and the button that takes it away: columns 3 and, its number, 0. */
+static void end_row(fs_page *p, const fs_hub_call *c, sqlite3_stmt *st, const char *action, const char *label)
+{
+    fs_page_put(p, "</td><td>");
+    fs_page_date(p, sqlite3_column_int64(st, 3));
+    fs_page_put(p, "</td><td>");
+    if (c->user.may_write) {
+        fs_page_form(p, c, "inline", action);
+        fs_page_put(p, "<input type=\"hidden\" name=\"id\" value=\"%lld\"><button class=\"danger\">%s</button></form>", (long long)sqlite3_column_int64(st, 0), label);
+    }
+    fs_page_put(p, "</td></tr>");
+}
+
 static fs_status put_tokens(fs_page *p, fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
@@ -72,14 +85,7 @@ static fs_status put_tokens(fs_page *p, fs_hub_call *c)
         fs_page_text(p, fs_db_text(st, 1));
         fs_page_put(p, "</td><td>");
         fs_page_text(p, fs_db_text(st, 2));
-        fs_page_put(p, "</td><td>");
-        fs_page_date(p, sqlite3_column_int64(st, 3));
-        fs_page_put(p, "</td><td>");
-        if (c->user.may_write) {
-            fs_page_form(p, c, "inline", "/settings/tokens/revoke");
-            fs_page_put(p, "<input type=\"hidden\" name=\"id\" value=\"%lld\"><button class=\"danger\">Revoke</button></form>", (long long)sqlite3_column_int64(st, 0));
-        }
-        fs_page_put(p, "</td></tr>");
+        end_row(p, c, st, "/settings/tokens/revoke", "Revoke");
     }
     fs_page_put(p, "</table></div>");
     if (c->user.may_write) {
@@ -107,6 +113,18 @@ static fs_status put_orgs(fs_page *p, fs_hub_call *c)
     return fs_db_end(st, &c->err);
 }
 
+/* Who may be chosen: the user, and the organisations of st. */
+static void put_owners(fs_page *p, const fs_hub_call *c, sqlite3_stmt *st)
+{
+    const char *name = c->user.name;
+
+    do {
+        fs_page_put(p, "<option>");
+        fs_page_text(p, name);
+        fs_page_put(p, "</option>");
+    } while (fs_db_next(st) && (name = fs_db_text(st, 0)));
+}
+
 /* Public keys, of the user and of the organisations that the user administers. */
 static fs_status put_keys(fs_page *p, fs_hub_call *c)
 {
@@ -125,14 +143,7 @@ static fs_status put_keys(fs_page *p, fs_hub_call *c)
         fs_page_text(p, fs_db_text(st, 1));
         fs_page_put(p, "</td><td>of ");
         fs_page_text(p, fs_db_text(st, 2));
-        fs_page_put(p, "</td><td>");
-        fs_page_date(p, sqlite3_column_int64(st, 3));
-        fs_page_put(p, "</td><td>");
-        if (c->user.may_write) {
-            fs_page_form(p, c, "inline", "/settings/keys/remove");
-            fs_page_put(p, "<input type=\"hidden\" name=\"id\" value=\"%lld\"><button class=\"danger\">Remove</button></form>", (long long)sqlite3_column_int64(st, 0));
-        }
-        fs_page_put(p, "</td></tr>");
+        end_row(p, c, st, "/settings/keys/remove", "Remove");
     }
     fs_page_put(p, "</table></div>");
     rc = fs_db_end(st, &c->err);
@@ -143,14 +154,8 @@ static fs_status put_keys(fs_page *p, fs_hub_call *c)
         return rc;
     fs_page_put(p, "<details><summary>Add a key</summary>");
     fs_page_form(p, c, "stack", "/settings/keys");
-    fs_page_put(p, "<label>Name<input name=\"name\" required maxlength=\"96\"></label><label>Whose it is<select name=\"owner\"><option>");
-    fs_page_text(p, c->user.name);
-    fs_page_put(p, "</option>");
-    while (fs_db_next(st)) {
-        fs_page_put(p, "<option>");
-        fs_page_text(p, fs_db_text(st, 0));
-        fs_page_put(p, "</option>");
-    }
+    fs_page_put(p, "<label>Name<input name=\"name\" required maxlength=\"96\"></label><label>Whose it is<select name=\"owner\">");
+    put_owners(p, c, st);
     fs_page_put(p, "</select></label><label>Public key: minisign's, or PEM (P-256, P-384, P-521, Ed25519)<textarea name=\"text\" required maxlength=\"8000\"></textarea></label>"
                    "<button class=\"main\">Add it</button></form></details>");
     return fs_db_end(st, &c->err);
@@ -271,14 +276,8 @@ void fs_hub_page_new(fs_hub_call *c)
     fs_page_put(&p, "<h1>New repository</h1>");
     fs_page_form(&p, c, "stack", "/new");
     fs_page_put(&p, "<label>Kind<select name=\"type\"><option value=\"model\">model</option><option value=\"dataset\">dataset</option><option value=\"space\">space</option></select></label>"
-                    "<label>Owner<select name=\"organization\"><option>");
-    fs_page_text(&p, c->user.name);
-    fs_page_put(&p, "</option>");
-    while (fs_db_next(st)) {
-        fs_page_put(&p, "<option>");
-        fs_page_text(&p, fs_db_text(st, 0));
-        fs_page_put(&p, "</option>");
-    }
+                    "<label>Owner<select name=\"organization\">");
+    put_owners(&p, c, st);
     fs_page_put(&p, "</select></label><label>Name<input name=\"name\" required maxlength=\"96\" pattern=\"[A-Za-z0-9_.\\-]+\"></label>"
                     "<label>Who sees it<select name=\"visibility\"><option value=\"public\">everybody</option><option value=\"private\">only who owns it</option></select></label>"
                     "<button class=\"main\">Make it</button></form>");

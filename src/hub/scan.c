@@ -140,7 +140,7 @@ static void scan_config(fs_bytes text, fs_scan *s)
     json_object_put(o);
 }
 
-static fs_status scan_zip(fs_bytes file, fs_zip *z, fs_scan *s, fs_error *err)
+static fs_status scan_zip(fs_zip *z, fs_scan *s, fs_error *err)
 {
     fs_zip_entry e;
     fs_error why = { 0 };
@@ -149,7 +149,6 @@ static fs_status scan_zip(fs_bytes file, fs_zip *z, fs_scan *s, fs_error *err)
     int n = 0;
     fs_status rc = FS_OK, read;
 
-    (void)file;
     while (!rc && (read = fs_zip_next(z, &e, &more, &why)) == FS_OK && more && n++ < ENTRIES_MAX) {
         char name[300];
         const char *kind;
@@ -188,7 +187,7 @@ static fs_status scan_checkpoint(fs_bytes file, bool array, fs_scan *s, fs_error
     fs_status rc = fs_zip_open(file, &z, &why);
 
     if (rc == FS_OK)
-        rc = scan_zip(file, &z, s, err);
+        rc = scan_zip(&z, s, err);
     else if (rc == FS_ERR_FORMAT || begins(file, "PK\3\4", 4))
         say(s, FS_SCAN_CAUTION, "%.200s", rc == FS_ERR_FORMAT ? why.message : "zip: it has no directory");
     if (rc == FS_ERR_FORMAT || rc == FS_ERR_NOT_FOUND)

@@ -287,7 +287,6 @@ INLINE void add_scaled(float *y, const VF factor[UNITS], const VI i[UNITS])
     EACH_UNIT vf_store(y + u * LANES, vf_fma(factor[u], vf_of(i[u]), vf_load(y + u * LANES)));
 }
 
-/* A block of 32 inputs: codes [8][16][4], signed, times block b of every row. d, m: of its sub-blocks. */
 /* acc = the high parts of the top group, if that is in part h. */
 INLINE void dot_top(const fs_dtype t, const fs_quants_block *x, const uint8_t *codes, const int h, VI acc[UNITS])
 {
@@ -311,6 +310,7 @@ INLINE void add_part(const fs_dtype t, float *y, const fs_quants_block *x, const
     }
 }
 
+/* A block of 32 inputs: codes [8][16][4], signed, times block b of every row. d, m: of its sub-blocks. */
 INLINE void sweep_block(const fs_dtype t, struct sweep *s, const uint8_t *codes, size_t b, VF (*d)[UNITS], VF (*m)[UNITS])
 {
     const int n_subs = 32 / sub_of(t), groups = 8 / n_subs;
