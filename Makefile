@@ -61,7 +61,7 @@ LDLIBS_PROGRAM := $(shell $(PKG_CONFIG) --libs $(PROGRAM_PACKAGES)) $(if $(HUB),
 ALL_ISA  := avx2 avx512 vnni bf16 neon dotprod i8mm
 SKIP_ISA := $(filter-out $(ISA_SUFFIXES),$(ALL_ISA))
 SRC      := $(foreach m,$(MODULES),$(sort $(wildcard src/$(m)/*.c)))
-SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c) $(if $(HUB),,src/cli/cmd_hub% src/cli/cmd_pull.c src/cli/cmd_push.c src/cli/pull_cli.c),$(SRC))
+SRC      := $(filter-out $(foreach s,$(SKIP_ISA),%_$(s).c) $(if $(HUB),,src/cli/cmd_hub% src/cli/cmd_pull.c src/cli/cmd_push.c src/cli/hub_cli.c src/cli/pull_cli.c),$(SRC))
 PROGRAM_SRC := $(filter $(PROGRAM_MODULES:%=src/%/%),$(SRC))
 LIB_SRC  := $(filter-out $(PROGRAM_SRC),$(SRC))
 LIB_OBJ  := $(LIB_SRC:src/%.c=$(BUILD)/%.o)
@@ -87,7 +87,8 @@ $(BUILD)/libfarseek.a: $(LIB_OBJ)
 	ar rcs $@ $^
 
 $(BUILD)/farseek: $(PROGRAM_OBJ) $(BUILD)/libfarseek.a
-	$(CC) $(LDSAN) $(LDFLAGS) $^ $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@
+	$(CC) $(LDSAN) $(LDFLAGS) $^ $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@.new
+	@mv $@.new $@ # at once: the old one may be in use
 
 # Unit tests: tests/unit/test_X.c tests src/*/X.c and links only the modules up to X's own.
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))

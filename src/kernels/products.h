@@ -24,6 +24,7 @@ typedef struct fs_mat {
     const float *scales;
     uint32_t scale_rows, scale_cols;
     size_t panel_bytes; /* from one panel to the next */
+    size_t ahead;       /* from any byte of a panel to one that the thread reads a while later, modulo 2^64: few rows fetch it meanwhile; 0: not known */
     bool finite;        /* F8_E4M3: fs_mat_is_finite of all of it, which makes few rows faster; false where nobody has looked */
     bool pairs;         /* BF16 whose panels are [fs_pairs(k)][16] pairs, for products of RN1-bf16 (pair_products.h) */
     bool codes;         /* the panels hold codes, and x is quantised (quants.h); else x is f32 */

@@ -82,6 +82,8 @@ static inline void bits_of_fours(const uint8_t *src, VF v[4][2])
     }
 }
 
+#define bits_of_fours_within bits_of_fours
+
 #define ROWS            6
 #define PANELS          1
 #define PANELS_OF(rows) ((rows) == 1 ? 4 : (rows) <= 3 ? 2 : 1)

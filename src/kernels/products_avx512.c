@@ -60,15 +60,27 @@ static inline void bits_of_e4m3(const uint8_t *src, VF *v)
     *v = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(wide, 20), _mm512_set1_epi32((int)0x87f00000u)));
 }
 
-static inline void bits_of_fours(const uint8_t *src, VF v[4][1])
+static inline void codes_of_fours(__m512i even, __m512i odd, VF v[4][1])
 {
-    const __m512i mask = _mm512_set1_epi32((int)0x87f00000u), codes = _mm512_loadu_si512(src);
-    const __m512i odd = _mm512_srai_epi16(codes, 4), even = _mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 4);
+    const __m512i mask = _mm512_set1_epi32((int)0x87f00000u);
 
     v[0][0] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(even, 16), mask));
     v[1][0] = _mm512_castsi512_ps(_mm512_and_si512(_mm512_slli_epi32(odd, 16), mask));
     v[2][0] = _mm512_castsi512_ps(_mm512_and_si512(even, mask));
     v[3][0] = _mm512_castsi512_ps(_mm512_and_si512(odd, mask));
+}
+
+static inline void bits_of_fours(const uint8_t *src, VF v[4][1])
+{
+    __m512i codes = _mm512_loadu_si512(src);
+
+    codes_of_fours(_mm512_srai_epi16(_mm512_slli_epi16(codes, 8), 4), _mm512_srai_epi16(codes, 4), v);
+}
+
+/* The byte before src is read too, which saves a shift: shifts and multiplications share a port. */
+static inline void bits_of_fours_within(const uint8_t *src, VF v[4][1])
+{
+    codes_of_fours(_mm512_srai_epi16(_mm512_loadu_si512(src - 1), 4), _mm512_srai_epi16(_mm512_loadu_si512(src), 4), v);
 }
 
 #define ROWS           12

@@ -12,19 +12,23 @@
  * k1 = k or a multiple of 256, so that a tile holds whole blocks. This is the definition of a panel's values. */
 void fs_mat_tile_ref(const fs_mat *w, size_t p, size_t k0, size_t k1, float *dst);
 
+/* The scales of panel p, one for every *ret_cols inputs. */
+static inline const float *fs_mat_scales(const fs_mat *w, size_t p, size_t *ret_cols)
+{
+    static const float one = 1.0f;
+
+    *ret_cols = w->scales ? w->scale_cols : w->k;
+    return w->scales ? w->scales + p * FS_PANEL / w->scale_rows * (((size_t)w->k + w->scale_cols - 1) / w->scale_cols) : &one;
+}
+
 /* The scale of the inputs from k0 on in panel p, and in *ret_end the first input that has another. */
 static inline float fs_mat_scale(const fs_mat *w, size_t p, size_t k0, size_t *ret_end)
 {
-    size_t per_row, c;
+    size_t cols;
+    const float *scales = fs_mat_scales(w, p, &cols);
 
-    if (!w->scales) {
-        *ret_end = w->k;
-        return 1.0f;
-    }
-    per_row = ((size_t)w->k + w->scale_cols - 1) / w->scale_cols;
-    c = k0 / w->scale_cols;
-    *ret_end = (c + 1) * w->scale_cols;
-    return w->scales[p * FS_PANEL / w->scale_rows * per_row + c];
+    *ret_end = (k0 / cols + 1) * cols;
+    return scales[k0 / cols];
 }
 
 typedef void fs_gemm_fn(const fs_mat *w, size_t panel_begin, size_t panel_end, const float *x, size_t ldx, size_t m,

@@ -68,28 +68,51 @@ static __attribute__((noinline)) void add_up(const struct sink *to, size_t rows,
         }
 }
 
-/* One chunk for rows x panels, constants at every call. step: bytes from one panel to the next; input k of row r is x[r * ldx + k * next]. */
-INLINE void chunk(const int rows, const int panels, const enum read kind, const uint8_t *w, size_t step,
-                  const float *x, size_t ldx, size_t next, size_t n_k, const struct sink *to)
+/* Asks for the bytes that lie ahead of some of a panel's: the hardware does not look over the end of a page, and a chunk of a panel is
+ * hardly more than one. */
+INLINE void fetch_ahead(const uint8_t *src, size_t n_bytes, size_t ahead)
 {
-    const size_t value_bytes = kind == READ_F32 ? 4 : 2;
+    UNROLL for (size_t i = 0; i < n_bytes; i += 64)
+        __builtin_prefetch((const void *)((uintptr_t)src + i + ahead), 0, 2);
+}
+
+/* One input of a chunk: w its values in the first panel, x that of the first row. */
+INLINE void one_input(const int rows, const int panels, const enum read kind, const uint8_t *w, size_t step, const float *x, size_t ldx,
+                      VF s[ROWS][PANELS_MAX][UNITS])
+{
+    VF v[PANELS_MAX][UNITS];
+
+    UNROLL for (int p = 0; p < panels; p++)
+        read_panel(kind, w + (size_t)p * step, v[p]);
+    UNROLL for (int r = 0; r < rows; r++)
+    {
+        VF a = vf_set1(x[(size_t)r * ldx]);
+        UNROLL for (int p = 0; p < panels; p++)
+            EACH_UNIT s[r][p][u] = vf_fma(a, v[p][u], s[r][p][u]);
+    }
+}
+
+/* One chunk for rows x panels, constants at every call. step: bytes from one panel to the next; input k of row r is x[r * ldx + k * next].
+ * ahead: from the bytes of this chunk to those that are read next, 0 where nothing is to be fetched. */
+INLINE void chunk(const int rows, const int panels, const enum read kind, const uint8_t *w, size_t step,
+                  const float *x, size_t ldx, size_t next, size_t n_k, size_t ahead, const struct sink *to)
+{
+    const size_t bytes = FS_PANEL * (kind == READ_F32 ? 4 : 2);
     float sums[ROWS * PANELS_MAX * FS_PANEL] __attribute__((aligned(64)));
     VF s[ROWS][PANELS_MAX][UNITS];
+    size_t k = 0;
 
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++)
             EACH_UNIT s[r][p][u] = vf_zero();
-    for (size_t k = 0; k < n_k; k++) {
-        VF v[PANELS_MAX][UNITS];
+    for (; ahead && k + 4 <= n_k; k += 4) {
         UNROLL for (int p = 0; p < panels; p++)
-            read_panel(kind, w + (size_t)p * step + k * FS_PANEL * value_bytes, v[p]);
-        UNROLL for (int r = 0; r < rows; r++)
-        {
-            VF a = vf_set1(x[(size_t)r * ldx + k * next]);
-            UNROLL for (int p = 0; p < panels; p++)
-                EACH_UNIT s[r][p][u] = vf_fma(a, v[p][u], s[r][p][u]);
-        }
+            fetch_ahead(w + (size_t)p * step + k * bytes, 4 * bytes, ahead);
+        UNROLL for (size_t j = k; j < k + 4; j++)
+            one_input(rows, panels, kind, w + j * bytes, step, x + j * next, ldx, s);
     }
+    for (; k < n_k; k++)
+        one_input(rows, panels, kind, w + k * bytes, step, x + k * next, ldx, s);
     if (rows == ROWS && to->n >= (size_t)panels * FS_PANEL && !to->bias) { /* most of a large product, from the registers */
         UNROLL for (int r = 0; r < rows; r++)
             UNROLL for (int p = 0; p < panels; p++)
@@ -106,57 +129,87 @@ INLINE void chunk(const int rows, const int panels, const enum read kind, const 
     add_up(to, (size_t)rows, (size_t)panels, sums);
 }
 
-/* A chunk straight from finite e4m3, whose bits, moved into an f32's, are the value times 2^-120, denormals included: one exact
- * scaling of the scale makes up for it, w = fl(q * scale) is one multiplication. False, and nothing done, where a scale
- * is too large for that or changes within four inputs. */
-INLINE bool chunk_e4m3(const int rows, const int panels, const fs_mat *w, size_t panel, size_t k0, const float *x, size_t ldx, size_t n_k,
-                       const struct sink *to)
+/* Of each panel, one for every cols inputs. */
+struct scales {
+    const float *of[PANELS_MAX];
+    size_t cols;
+};
+
+static inline struct scales scales_of(const fs_mat *w, size_t panel, int panels)
 {
-    const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL;
-    float sums[ROWS * PANELS_MAX * FS_PANEL] __attribute__((aligned(64)));
+    struct scales s = { .cols = 0 };
+
+    for (int p = 0; p < panels; p++)
+        s.of[p] = fs_mat_scales(w, panel + (size_t)p, &s.cols);
+    return s;
+}
+
+/* A chunk straight from finite e4m3, whose bits, moved into an f32's, are the value times 2^-120, denormals included: one exact
+ * scaling of the scale makes up for it, w = fl(q * scale) is one multiplication. */
+struct e4m3 {
+    const uint8_t *src; /* of the first panel */
+    size_t step;        /* bytes to the next one */
+    size_t ahead;       /* fetch_ahead */
+    const float *x;
+    size_t ldx, k0, n_k;
+    const struct scales *scales;
+};
+
+/* Four inputs. within: bytes of the panel lie before src. */
+INLINE void four_e4m3(const int rows, const int panels, const bool within, const struct e4m3 *e, const uint8_t *src, const float *x,
+                      const VF factor[PANELS_MAX], VF s[ROWS][PANELS_MAX][UNITS])
+{
+    UNROLL for (int p = 0; p < panels; p++)
+    {
+        VF v[4][UNITS];
+        fetch_ahead(src + (size_t)p * e->step, 4 * FS_PANEL, e->ahead);
+        if (within)
+            bits_of_fours_within(src + (size_t)p * e->step, v);
+        else
+            bits_of_fours(src + (size_t)p * e->step, v);
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            EACH_UNIT v[j][u] = vf_mul(v[j][u], factor[p]);
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                VF a = vf_set1(x[(size_t)r * e->ldx + (size_t)j]);
+                EACH_UNIT s[r][p][u] = vf_fma(a, v[j][u], s[r][p][u]);
+            }
+        }
+    }
+}
+
+INLINE void sums_e4m3(const int rows, const int panels, const struct e4m3 *in, float *sums)
+{
+    const struct e4m3 here = *in, *e = &here; /* in registers: sums may not be where *in is */
     VF s[ROWS][PANELS_MAX][UNITS];
 
-    if (w->scales && w->scale_cols % 4)
-        return false;
-    for (int p = 0; p < panels; p++)
-        for (size_t k = k0, end; k < k0 + n_k; k = end) {
-            float scale = fs_mat_scale(w, panel + (size_t)p, k, &end);
-            if (!(scale > -128.0f && scale < 128.0f))
-                return false;
-        }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++)
             EACH_UNIT s[r][p][u] = vf_zero();
-    for (size_t k = 0, end; k < n_k; k = end) {
+    for (size_t k = 0, c = e->k0 / e->scales->cols, end; k < e->n_k; k = end, c++) {
+        const uint8_t *src = e->src + k * FS_PANEL;
+        const float *x = e->x + k;
         VF factor[PANELS_MAX];
-        size_t i = k;
+        size_t n;
         UNROLL for (int p = 0; p < panels; p++)
-            factor[p] = vf_set1(fs_mat_scale(w, panel + (size_t)p, k0 + k, &end) * 0x1p120f);
-        end = end - k0 < n_k ? end - k0 : n_k;
-        for (; i + 4 <= end; i += 4)
-            UNROLL for (int p = 0; p < panels; p++)
-            {
-                VF v[4][UNITS];
-                bits_of_fours(src + (size_t)p * w->panel_bytes + i * FS_PANEL, v);
-                UNROLL for (int j = 0; j < 4; j++)
-                {
-                    EACH_UNIT v[j][u] = vf_mul(v[j][u], factor[p]);
-                    UNROLL for (int r = 0; r < rows; r++)
-                    {
-                        VF a = vf_set1(x[(size_t)r * ldx + i + (size_t)j]);
-                        EACH_UNIT s[r][p][u] = vf_fma(a, v[j][u], s[r][p][u]);
-                    }
-                }
-            }
-        for (; i < end; i++)
+            factor[p] = vf_set1(e->scales->of[p][c] * 0x1p120f);
+        end = (c + 1) * e->scales->cols - e->k0 < e->n_k ? (c + 1) * e->scales->cols - e->k0 : e->n_k;
+        n = end - k;
+        if (n >= 4) {
+            four_e4m3(rows, panels, false, e, src, x, factor, s);
+            for (n -= 4, src += 4 * FS_PANEL, x += 4; n >= 4; n -= 4, src += 4 * FS_PANEL, x += 4)
+                four_e4m3(rows, panels, true, e, src, x, factor, s);
+        }
+        for (; n; n--, src += FS_PANEL, x++)
             UNROLL for (int p = 0; p < panels; p++)
             {
                 VF v[UNITS];
-                bits_of_e4m3(src + (size_t)p * w->panel_bytes + i * FS_PANEL, v);
+                bits_of_e4m3(src + (size_t)p * e->step, v);
                 EACH_UNIT v[u] = vf_mul(v[u], factor[p]);
                 UNROLL for (int r = 0; r < rows; r++)
                 {
-                    VF a = vf_set1(x[(size_t)r * ldx + i]);
+                    VF a = vf_set1(x[(size_t)r * e->ldx]);
                     EACH_UNIT s[r][p][u] = vf_fma(a, v[u], s[r][p][u]);
                 }
             }
@@ -164,6 +217,36 @@ INLINE bool chunk_e4m3(const int rows, const int panels, const fs_mat *w, size_t
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int p = 0; p < panels; p++)
             EACH_UNIT vf_store(sums + (r * panels + p) * FS_PANEL + u * LANES, s[r][p][u]);
+}
+
+/* Functions of their own: among the rest of a product their loops would find no registers. */
+typedef void e4m3_fn(const struct e4m3 *e, float *sums);
+#define E4M3_ROWS   4
+#define E4M3_PANELS PANELS_OF(1)
+#define DEFINE_E4M3_OF(rows, panels)                                                                \
+    static __attribute__((noinline)) void e4m3_##rows##_##panels(const struct e4m3 *e, float *sums) \
+    {                                                                                               \
+        sums_e4m3(rows, panels <= PANELS_OF(rows) ? panels : 1, e, sums);                           \
+    }
+#define DEFINE_E4M3(rows) DEFINE_E4M3_OF(rows, 1) DEFINE_E4M3_OF(rows, 2) DEFINE_E4M3_OF(rows, 4) DEFINE_E4M3_OF(rows, 8)
+DEFINE_E4M3(1) DEFINE_E4M3(2) DEFINE_E4M3(3) DEFINE_E4M3(4)
+#define NAMES(rows) { [1] = e4m3_##rows##_1, [2] = e4m3_##rows##_2, [4] = e4m3_##rows##_4, [8] = e4m3_##rows##_8 }
+static e4m3_fn *const e4m3_of[E4M3_ROWS + 1][PANELS_MAX + 1] = { [1] = NAMES(1), [2] = NAMES(2), [3] = NAMES(3), [4] = NAMES(4) };
+#undef NAMES
+
+/* False, and nothing done, where a scale is too large for that or changes within four inputs. */
+static bool chunk_e4m3(int rows, int panels, const struct e4m3 *e, const struct sink *to)
+{
+    float sums[E4M3_ROWS * E4M3_PANELS * FS_PANEL] __attribute__((aligned(64)));
+    size_t c0 = e->k0 / e->scales->cols, c1 = (e->k0 + e->n_k - 1) / e->scales->cols;
+
+    if (c0 != c1 && e->scales->cols % 4)
+        return false;
+    for (int p = 0; p < panels; p++)
+        for (size_t c = c0; c <= c1; c++)
+            if (!(e->scales->of[p][c] > -128.0f && e->scales->of[p][c] < 128.0f))
+                return false;
+    e4m3_of[rows][panels](e, sums);
     add_up(to, (size_t)rows, (size_t)panels, sums);
     return true;
 }
@@ -188,42 +271,64 @@ static inline struct sink sink_of(const struct product *g, size_t panel, size_t 
                           .bias = last && g->bias ? g->bias + o : NULL };
 }
 
+/* From the chunk of panels at k0 to what few reads then; 0: nothing. */
+static inline size_t next_chunk(const fs_mat *w, size_t panel, size_t panel_end, size_t panels, size_t k0, size_t value_bytes)
+{
+    if (k0 + FS_CHAIN < w->k)
+        return FS_CHAIN * FS_PANEL * value_bytes;
+    return panel + panels < panel_end ? panels * w->panel_bytes - k0 * FS_PANEL * value_bytes : 0;
+}
+
 /* rows rows, panels panels from panel on, all chunks. */
-INLINE void few(const struct product *g, const int rows, const int panels, const enum read kind, size_t panel)
+INLINE void few(const struct product *g, const int rows, const int panels, const enum read kind, size_t panel, size_t panel_end)
 {
     const fs_mat *w = g->w;
+    const size_t value_bytes = kind == READ_F32 ? 4 : kind == READ_E4M3 ? 1 : 2;
     const bool direct = kind == READ_BF16 || kind == READ_F16 || w->dtype == FS_DTYPE_F32;
 
+    struct scales scales;
+
+    if (kind == READ_E4M3)
+        scales = scales_of(w, panel, panels);
     for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
         size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
+        size_t here = k0 * FS_PANEL * value_bytes;
+        size_t ahead = w->ahead ? w->ahead : next_chunk(w, panel, panel_end, (size_t)panels, k0, value_bytes);
         struct sink to = sink_of(g, panel, 0, k0);
-
         const uint8_t *src = (const uint8_t *)g->scratch;
         size_t step = TILE_FLOATS * sizeof(float);
 
-        if (kind == READ_E4M3 && chunk_e4m3(rows, panels, w, panel, k0, g->x + k0, g->ldx, n_k, &to))
-            continue;
+        if (kind == READ_E4M3) {
+            struct e4m3 e = { w->data + panel * w->panel_bytes + here, w->panel_bytes, ahead, g->x + k0, g->ldx, k0, n_k, &scales };
+            if (chunk_e4m3(rows, panels, &e, &to))
+                continue;
+        }
         if (direct) {
-            src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * (kind == READ_F32 ? 4 : 2);
+            src = w->data + panel * w->panel_bytes + here;
             step = w->panel_bytes;
         } else {
             for (int p = 0; p < panels; p++)
                 tile(w, panel + (size_t)p, k0, k0 + n_k, g->scratch + (size_t)p * TILE_FLOATS);
         }
-        chunk(rows, panels, kind == READ_E4M3 ? READ_F32 : kind, src, step, g->x + k0, g->ldx, 1, n_k, &to);
+        chunk(rows, panels, kind == READ_E4M3 ? READ_F32 : kind, src, step, g->x + k0, g->ldx, 1, n_k, direct ? ahead : 0, &to);
     }
 }
 
+/* As many panels at once as fit, then half as many, and so on: one alone would wait for its own sums. */
 INLINE void few_rows(const struct product *g, const int rows, const enum read kind, size_t panel, size_t panel_end)
 {
     for (; panel + PANELS_OF(rows) <= panel_end; panel += PANELS_OF(rows))
-        few(g, rows, PANELS_OF(rows), kind, panel);
-    if (PANELS_OF(rows) >= 4 && panel + PANELS_OF(rows) / 2 <= panel_end) {
-        few(g, rows, PANELS_OF(rows) / 2, kind, panel);
-        panel += PANELS_OF(rows) / 2;
+        few(g, rows, PANELS_OF(rows), kind, panel, panel_end);
+    if (PANELS_OF(rows) > 4 && panel + 4 <= panel_end) {
+        few(g, rows, 4, kind, panel, panel_end);
+        panel += 4;
     }
-    for (; panel < panel_end; panel++)
-        few(g, rows, 1, kind, panel);
+    if (PANELS_OF(rows) > 2 && panel + 2 <= panel_end) {
+        few(g, rows, 2, kind, panel, panel_end);
+        panel += 2;
+    }
+    if (panel < panel_end)
+        few(g, rows, 1, kind, panel, panel_end);
 }
 
 #define DEFINE_FEW(rows)                                                                       \
@@ -233,7 +338,7 @@ INLINE void few_rows(const struct product *g, const int rows, const enum read ki
             few_rows(g, rows, READ_BF16, panel_begin, panel_end);                              \
         else if (g->w->dtype == FS_DTYPE_F16)                                                  \
             few_rows(g, rows, READ_F16, panel_begin, panel_end);                               \
-        else if (g->w->dtype == FS_DTYPE_F8_E4M3 && g->w->finite && (rows) <= 4)               \
+        else if (g->w->dtype == FS_DTYPE_F8_E4M3 && g->w->finite && (rows) <= E4M3_ROWS)       \
             few_rows(g, rows, READ_E4M3, panel_begin, panel_end);                              \
         else                                                                                   \
             few_rows(g, rows, READ_F32, panel_begin, panel_end);                               \
@@ -243,14 +348,14 @@ INLINE void few_rows(const struct product *g, const int rows, const enum read ki
     static void name(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to) \
     {                                                                                                            \
         if (panels == PANELS)                                                                                    \
-            chunk(rows, PANELS, READ_F32, w, step, x, ldx, next, n_k, to);                                       \
+            chunk(rows, PANELS, READ_F32, w, step, x, ldx, next, n_k, 0, to);                                    \
         else                                                                                                     \
             for (int p = 0; p < panels; p++) {                                                                   \
                 struct sink one = *to;                                                                           \
                 one.y += (size_t)p * FS_PANEL;                                                                   \
                 one.n -= (size_t)p * FS_PANEL;                                                                   \
                 one.bias = to->bias ? to->bias + (size_t)p * FS_PANEL : NULL;                                    \
-                chunk(rows, 1, READ_F32, w + (size_t)p * step, step, x, ldx, next, n_k, &one);                   \
+                chunk(rows, 1, READ_F32, w + (size_t)p * step, step, x, ldx, next, n_k, 0, &one);                   \
             }                                                                                                    \
     }
 #define DEFINE_BLOCK_OF(rows) DEFINE_BLOCK(block_##rows, rows, BLOCK_STRIDE, 1)

@@ -7,6 +7,7 @@
  *   from_bf16 from_f16 from_e4m3 (const uint8_t *, VF *)   sixteen stored values to sixteen floats
  *   bits_of_e4m3 (const uint8_t *, VF *)           sixteen e4m3 to sixteen floats that are 2^120 smaller, NaN apart
  *   bits_of_fours (const uint8_t *, VF [4][UNITS]) the same of [16][4] e4m3: v[j] holds the j-th of every four
+ *   bits_of_fours_within                           the same, where the byte before may be read too
  *   lookup(table, index)                           sixteen bytes out of sixteen, index < 16
  *
  * Blocks of 16 rows stand side by side. Sixteen bytes of each are transposed, so that a vector holds byte j of

@@ -118,6 +118,7 @@ static fs_mat pack(const fs_tensor *t, uint64_t row0, uint32_t n)
     for (size_t p = fs_mat_panels(&m); p-- > 0;) /* any order */
         fs_mat_pack(&m, t, row0, p, p + 1);
     m.finite = dtype == FS_DTYPE_F8_E4M3 && fs_mat_is_finite(&m, 0, fs_mat_panels(&m));
+    m.ahead = n % 3 ? (size_t)1 << 20 : 0; /* wherever that is: it is only fetched */
     return m;
 }
 
