@@ -104,6 +104,8 @@ void fs_http_reply_buf(fs_http_request *r, int status, const char *type, fs_buf 
 void fs_http_reply_fd(fs_http_request *r, int status, const char *type, int fd, uint64_t offset, uint64_t n_bytes);
 /* A body of unknown length, sent as it is written; it ends when the handler returns. */
 void fs_http_stream_begin(fs_http_request *r, int status, const char *type);
+/* The same of a body that will have n_bytes, which are announced. */
+void fs_http_stream_begin_sized(fs_http_request *r, int status, const char *type, uint64_t n_bytes);
 /* Waits while the client is slow; FS_ERR_IO when it went away or is too slow. */
 fs_status fs_http_stream_write(fs_http_request *r, const void *data, size_t n_bytes, fs_error *err);
 /* The stream will not be whole: the connection breaks instead of ending it. */

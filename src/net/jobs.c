@@ -4,23 +4,10 @@
 #include "base/clock.h"
 #include "base/pool.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define WORKER_IDLE_SECONDS 20
 #define STACK_BYTES         ((size_t)2 << 20)
-
-struct timespec fs_http_seconds_from_now(double seconds)
-{
-    struct timespec t;
-    int64_t ns;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    ns = t.tv_nsec + (int64_t)(seconds * 1e9);
-    t.tv_sec += ns / 1000000000;
-    t.tv_nsec = ns % 1000000000;
-    return t;
-}
 
 void fs_http_lanes_init(fs_http_server *s)
 {
@@ -88,13 +75,13 @@ static fs_http_request *take_job(fs_http_server *s)
 static void *worker(void *ud)
 {
     fs_http_server *s = ud;
-    struct timespec until;
 
     fs_fp_environment();
     pthread_mutex_lock(&s->lock);
     for (;;) {
         fs_http_request *r = take_job(s);
-        int rc, lane;
+        bool called;
+        int lane;
         if (r) {
             pthread_mutex_unlock(&s->lock);
             lane = run_job(r);
@@ -107,10 +94,9 @@ static void *worker(void *ud)
         if (s->aborting)
             break;
         s->n_idle++;
-        until = fs_http_seconds_from_now(WORKER_IDLE_SECONDS);
-        rc = pthread_cond_timedwait(&s->changed, &s->lock, &until);
+        called = fs_cond_wait_until(&s->changed, &s->lock, fs_seconds_now() + WORKER_IDLE_SECONDS);
         s->n_idle--;
-        if (rc == ETIMEDOUT && !s->lanes[LANE_PLAIN].jobs && !s->lanes[LANE_STREAMS].jobs)
+        if (!called && !s->lanes[LANE_PLAIN].jobs && !s->lanes[LANE_STREAMS].jobs)
             break;
     }
     s->n_workers--;
@@ -171,15 +157,12 @@ void fs_http_become_stream(fs_http_request *r)
 {
     fs_http_server *s = r->server;
     fs_http_lane *to = &s->lanes[LANE_STREAMS];
-    struct timespec until;
 
     if (r->lane == LANE_STREAMS)
         return;
     pthread_mutex_lock(&s->lock);
-    while (to->n_running >= to->n_max && !s->aborting) {
-        until = fs_http_seconds_from_now(1);
-        pthread_cond_timedwait(&s->left, &s->lock, &until);
-    }
+    while (to->n_running >= to->n_max && !s->aborting)
+        fs_cond_wait_until(&s->left, &s->lock, fs_seconds_now() + 1);
     s->lanes[r->lane].n_running--;
     to->n_running++;
     r->lane = LANE_STREAMS;
@@ -218,7 +201,6 @@ static void comment(fs_http_request *r, double before)
 static void *ticker(void *ud)
 {
     fs_http_server *s = ud;
-    struct timespec until;
     double pause = s->options.keep_alive_seconds / 4.0;
 
     pthread_mutex_lock(&s->lock);
@@ -229,8 +211,7 @@ static void *ticker(void *ud)
                 comment(r, before);
                 pthread_mutex_unlock(&r->lock);
             }
-        until = fs_http_seconds_from_now(pause);
-        pthread_cond_timedwait(&s->tick, &s->lock, &until);
+        fs_cond_wait_until(&s->tick, &s->lock, fs_seconds_now() + pause);
     }
     s->n_workers--;
     pthread_cond_broadcast(&s->left);

@@ -6,11 +6,11 @@
 #define FS_NET_REQUEST_H
 
 #include "net/http.h"
+#include "net/listener.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #define RING_BYTES ((size_t)1 << 20)
 
@@ -50,7 +50,8 @@ struct fs_http_server {
     fs_http_options options;
     fs_http_mount mounts[MOUNTS_MAX];
     size_t n_mounts;
-    struct MHD_Daemon *daemon;
+    struct MHD_Daemon *daemon; /* without a socket of its own */
+    fs_listener *listener;
     char url[96];
 
     pthread_mutex_t lock;
@@ -96,7 +97,7 @@ struct fs_http_request {
     uint64_t n_moved;
     bool too_slow, writing, events;
     double written;              /* when a stream of events last said something */
-    bool too_large, out_of_memory;
+    bool too_large, out_of_memory, broken;
     fs_http_ring in, out;
     bool out_ended, out_broken;
     struct MHD_Response *response; /* until it is queued */
@@ -132,6 +133,5 @@ void fs_http_become_stream(fs_http_request *r);
 uint64_t fs_http_rate_floor(fs_http_server *s);
 /* Whether the comments in streams of events are kept going; starts the thread that does. */
 void fs_http_tick(fs_http_server *s);
-struct timespec fs_http_seconds_from_now(double seconds);
 
 #endif

@@ -16,9 +16,9 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-#include <unistd.h>
 
 #define HEADER_BYTES_MAX  ((size_t)16 << 10) /* a connection's memory, idle ones' too: request line, headers, and what a read takes at once */
+#define SPARE_CONNECTIONS 64u /* a thread: connections handed over that its thread has not counted yet */
 #define DISCARD_BYTES_MAX ((uint64_t)64 << 20) /* of a body that nobody wants, before the connection is closed */
 
 /* ---- requests ---- */
@@ -37,7 +37,7 @@ static void *on_uri(void *ud, const char *uri, struct MHD_Connection *connection
     r->started = fs_seconds_now();
     r->n_refs = 1;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->changed, NULL);
+    fs_cond_init(&r->changed);
     pthread_mutex_lock(&s->lock);
     r->next = s->requests;
     if (r->next)
@@ -143,13 +143,28 @@ static void on_completed(void *ud, struct MHD_Connection *connection, void **req
 
 /* ---- what libmicrohttpd calls ---- */
 
+/* A header's name (RFC 9110 section 5.6.2): with a space in it, before the colon say, another reader may take it for another. */
+static bool is_token(const char *name)
+{
+    for (const char *p = name; *p; p++)
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || strchr("!#$%&'*+-.^_`|~", *p)))
+            return false;
+    return *name;
+}
+
+/* Says where the request ends or for whom it is: of two one must be wrong. */
+static bool is_once(const char *name)
+{
+    return strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0 || strcasecmp(name, "Host") == 0;
+}
+
 static enum MHD_Result on_header(void *ud, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     fs_http_request *r = ud;
 
     (void)kind;
-    if (strcasecmp(name, "Content-Length") == 0 && fs_http_header(r, name))
-        r->out_of_memory = true; /* two of them: refused with the sentence of a bad request below */
+    if (!is_token(name) || (is_once(name) && fs_http_header(r, name)))
+        r->broken = true;
     if (fs_http_pairs_add(&r->headers, name, value ? value : "") != FS_OK)
         r->out_of_memory = true;
     return MHD_YES;
@@ -222,7 +237,7 @@ static void begin(fs_http_request *r, const char *method)
     coding = fs_http_header(r, "Transfer-Encoding");
     r->has_length = length && number_read(length, &r->content_length);
     /* What two readers could cut differently is no request (RFC 9112 section 6.3). */
-    if (r->out_of_memory || (length && coding) || (length && !r->has_length) || (coding && strcasecmp(coding, "chunked") != 0) ||
+    if (r->out_of_memory || r->broken || (length && coding) || (length && !r->has_length) || (coding && strcasecmp(coding, "chunked") != 0) ||
         strlen(method) >= sizeof r->method || !fs_http_request_parse(r)) {
         refuse(r, 400, "a bad request\n");
         return;
@@ -419,9 +434,9 @@ fs_status fs_http_server_new(const fs_http_options *options, fs_http_server **re
     if (s->options.keep_alive_seconds == 0)
         s->options.keep_alive_seconds = 15;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, NULL);
-    pthread_cond_init(&s->left, NULL);
-    pthread_cond_init(&s->tick, NULL);
+    fs_cond_init(&s->changed);
+    fs_cond_init(&s->left);
+    fs_cond_init(&s->tick);
     fs_http_lanes_init(s);
     *ret = s;
     return FS_OK;
@@ -482,17 +497,21 @@ static fs_status check_tls(const fs_http_options *o, fs_error *err)
 fs_status fs_http_server_start(fs_http_server *s, fs_error *err)
 {
     struct addrinfo *address = NULL;
-    const union MHD_DaemonInfo *info;
+    unsigned n_threads = (unsigned)(s->options.n_threads < 2 ? 2 : s->options.n_threads), n_connections = (unsigned)s->options.n_connections_max;
     struct MHD_OptionItem tls[4] = { { MHD_OPTION_END, 0, NULL } };
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET;
     fs_status rc = s->options.tls_cert ? check_tls(&s->options, err) : FS_OK;
 
     if (!rc)
         rc = address_of(s, &address, err);
     if (rc)
         return rc;
-    if (address->ai_family == AF_INET6)
-        flags |= MHD_USE_IPv6;
+    rc = fs_listener_new(address, s->options.address ? s->options.address : "127.0.0.1", s->options.port, &s->listener, err);
+    if (!rc)
+        set_url(s, address->ai_addr, fs_listener_port(s->listener));
+    freeaddrinfo(address);
+    if (rc)
+        return rc;
     if (s->options.tls_cert) {
         flags |= MHD_USE_TLS;
         tls[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)s->options.tls_cert };
@@ -501,27 +520,20 @@ fs_status fs_http_server_start(fs_http_server *s, fs_error *err)
         tls[3] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
     }
     errno = 0;
-    s->daemon = MHD_start_daemon(flags, (uint16_t)s->options.port, NULL, NULL, on_access, s,
-                                 MHD_OPTION_SOCK_ADDR, address->ai_addr,
+    s->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_access, s,
                                  MHD_OPTION_URI_LOG_CALLBACK, on_uri, s,
                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_BYTES_MAX,
                                  MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)4 << 10,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.n_connections_max,
+                                 MHD_OPTION_CONNECTION_LIMIT, n_connections + n_threads * SPARE_CONNECTIONS,
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->options.idle_seconds,
-                                 MHD_OPTION_THREAD_POOL_SIZE, (unsigned)(s->options.n_threads < 2 ? 2 : s->options.n_threads),
-                                 MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u,
+                                 MHD_OPTION_THREAD_POOL_SIZE, n_threads,
                                  MHD_OPTION_STRICT_FOR_CLIENT, 1,
                                  MHD_OPTION_ARRAY, tls,
                                  MHD_OPTION_END);
-    if (!s->daemon) {
-        rc = fs_fail_errno(err, errno, "cannot listen at %s port %d", s->options.address ? s->options.address : "127.0.0.1", s->options.port);
-    } else {
-        info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_BIND_PORT);
-        set_url(s, address->ai_addr, info ? info->port : s->options.port);
-    }
-    freeaddrinfo(address);
-    return rc;
+    if (!s->daemon)
+        return fs_fail_errno(err, errno, "cannot start the HTTP server's threads");
+    return fs_listener_start(s->listener, s->daemon, n_connections, err);
 }
 
 const char *fs_http_server_url(const fs_http_server *s)
@@ -550,26 +562,20 @@ static bool all_told_gone(fs_http_server *s)
 
 void fs_http_server_stop(fs_http_server *s, double drain_seconds)
 {
-    struct timespec until;
     double end = fs_seconds_now() + drain_seconds;
-    int listening;
 
     if (!s)
         return;
-    if (s->daemon && (listening = MHD_quiesce_daemon(s->daemon)) >= 0)
-        close(listening);
+    fs_listener_stop(s->listener);
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
-    while (s->n_requests > 0 && fs_seconds_now() < end) {
-        until = fs_http_seconds_from_now(1);
-        pthread_cond_timedwait(&s->left, &s->lock, &until);
-    }
+    while (s->n_requests > 0 && fs_seconds_now() < end)
+        fs_cond_wait_until(&s->left, &s->lock, fs_seconds_now() + 1);
     s->aborting = true;
     while (!all_told_gone(s) || s->n_workers > 0) {
         pthread_cond_broadcast(&s->changed);
         pthread_cond_broadcast(&s->tick);
-        until = fs_http_seconds_from_now(0.05);
-        pthread_cond_timedwait(&s->left, &s->lock, &until);
+        fs_cond_wait_until(&s->left, &s->lock, fs_seconds_now() + 0.05);
     }
     pthread_mutex_unlock(&s->lock);
     if (s->daemon)
