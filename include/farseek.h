@@ -97,9 +97,10 @@ void fs_session_truncate(fs_session *s, int n_tokens);
 typedef enum fs_speculation { FS_SPECULATE_OFF, FS_SPECULATE_LOOKUP, FS_SPECULATE_MTP } fs_speculation;
 #define FS_DRAFT_MAX 32
 /* How the session's generations guess tokens ahead, so that one step checks several: what followed the last tokens where
- * they stood before, or what the model's multi-token-prediction layer says (FS_ERR_UNSUPPORTED where none is loaded).
- * n_draft tokens a step at most, up to FS_DRAFT_MAX; 0: 8 looked up, 1 by the layer. A guess counts only where it is the
- * very token that is drawn, so that answers are the same, token for token. */
+ * they stood before, or what the model's multi-token-prediction layer says (FS_ERR_UNSUPPORTED where none is loaded), as
+ * far as it is sure; it is left alone for a while where it is wrong again and again. n_draft tokens a step at most, up to
+ * FS_DRAFT_MAX; 0: 8 looked up, 1 by the layer. A guess counts only where it is the very token that is drawn, so that
+ * answers are the same, token for token. */
 fs_status fs_session_speculate(fs_session *s, fs_speculation how, int n_draft, fs_error *err);
 
 typedef struct fs_sampling {

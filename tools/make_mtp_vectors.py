@@ -35,7 +35,8 @@ class Norm(torch.nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-def main():
+def build():
+    """The model with its MTP layer as one more decoder layer, and that layer's own norms and eh_proj."""
     folder = VECTORS / "ds_v3"
     config = AutoConfig.from_pretrained(folder)
     n = config.num_hidden_layers
@@ -45,8 +46,12 @@ def main():
     file = safe_open(folder / "model.safetensors", "pt")
     own = {name: file.get_tensor(f"model.layers.{n}.{name}.weight").double() for name in ("enorm", "hnorm", "eh_proj", "shared_head.norm")}
     norms = {name: Norm(w, config.rms_norm_eps) for name, w in own.items() if "norm" in name}
-    eh_proj = torch.nn.Parameter(own["eh_proj"])
-    body, ids = model.model, torch.tensor([ids_of(config.vocab_size)])
+    return model, n, norms, torch.nn.Parameter(own["eh_proj"])
+
+
+def losses(model, n, norms, eh_proj, ids):
+    """Cross entropy of the model and of its MTP layer."""
+    body = model.model
 
     def layers(x, which):
         positions = torch.arange(x.shape[1])[None]
@@ -61,7 +66,13 @@ def main():
     loss = torch.nn.functional.cross_entropy(model.lm_head(h)[0, :-1], ids[0, 1:])
     both = torch.cat([norms["enorm"](body.embed_tokens(ids[:, 1:])), norms["hnorm"](h[:, :-1])], -1)
     x = norms["shared_head.norm"](layers(both @ eh_proj.T, body.layers[n:]))
-    mtp = torch.nn.functional.cross_entropy(model.lm_head(x)[0, :-1], ids[0, 2:])
+    return loss, torch.nn.functional.cross_entropy(model.lm_head(x)[0, :-1], ids[0, 2:])
+
+
+def main():
+    model, n, norms, eh_proj = build()
+    ids = torch.tensor([ids_of(model.config.vocab_size)])
+    loss, mtp = losses(model, n, norms, eh_proj, ids)
     (loss + WEIGHT * mtp).backward()
 
     grads = {}

@@ -53,6 +53,8 @@ static const fs_option options[] = {
 #define READ_BYTES_MAX   ((size_t)1 << 30)
 #define READ_BYTES_MIN   ((size_t)64 << 20)
 #define LIMIT_RUNS       7
+#define PROBE_BYTES  ((uint64_t)128 << 20) /* of the disk, each fourth token */
+#define PROBE_TOKENS 4
 #define KV_SAMPLE_TOKENS 4096
 
 typedef struct bench {
@@ -68,7 +70,9 @@ typedef struct bench {
     fs_tallies tallies;
     bool streamed;
     fs_stream_stats prompt_stream, tokens_stream; /* of all runs */
+    double disk_bytes, disk_s; /* what the disk gave when it was asked for nothing else; the seconds are in no run's */
     double disk_bytes_s;
+    double could_read[RUNS_MAX]; /* bytes, in the time of each run, of weights that take a GiB and more */
     double read_bytes_s, f32_ops_s, int8_ops_s; /* of the machine; 0: not measured */
 } bench;
 
@@ -107,6 +111,17 @@ static fs_status read_tokens(bench *b, int sequence, int n, fs_error *err)
     return fs_session_eval(b->sessions[sequence], b->ids, (size_t)n, (size_t)opt.chunk, NULL, logits_of(b, sequence), NULL, err);
 }
 
+/* The rate of a disk may change from second to second: it is measured between the tokens. */
+static void probe_disk(bench *b)
+{
+    double seconds;
+
+    if (!opt.limits)
+        return;
+    b->disk_bytes += (double)fs_model_probe_disk(b->model, PROBE_BYTES, &seconds);
+    b->disk_s += seconds;
+}
+
 /* n steps of one token in every sequence. */
 static fs_status write_tokens(bench *b, int n, fs_error *err)
 {
@@ -120,6 +135,8 @@ static fs_status write_tokens(bench *b, int n, fs_error *err)
             items[i] = (fs_batch_item){ .session = b->sessions[i], .ids = &ids[i], .n = 1, .n_logits = 1, .ret_logits = logits_of(b, i) };
         }
         rc = fs_interrupted() ? fs_fail(err, FS_ERR_INTERRUPTED, "stopped") : fs_batch_eval(items, (size_t)opt.n_batch, err);
+        if (!rc && t % PROBE_TOKENS == 0)
+            probe_disk(b);
     }
     return rc;
 }
@@ -217,12 +234,24 @@ static void count_stream(const bench *b, fs_stream_stats *look, fs_stream_stats 
     sum->wait_s += d.wait_s;
 }
 
+/* What reading the packed weights gives now; 0: they are few, and would come from a cache. The memory of a virtual machine may give half as
+ * much from one second to the next, so that this is asked on both sides of each run. */
+static double reading_now(const bench *b)
+{
+    fs_bytes weights = fs_network_memory(fs_model_network(b->model));
+
+    if (!opt.limits || !opt.n_tokens || weights.n_bytes < READ_BYTES_MAX)
+        return 0;
+    return fs_limit_read_bytes_s(fs_model_pool(b->model), fs_model_kernels(b->model)->isa, weights.data,
+                                 weights.n_bytes / FS_LIMITS_READ_ALIGN * FS_LIMITS_READ_ALIGN, 3);
+}
+
 /* Once what is before the measured part, and once that part without a clock; then n_runs times each. */
 static fs_status measure(bench *b, fs_error *err)
 {
     fs_stream_stats look = { 0 };
     fs_status rc = FS_OK;
-    double start;
+    double start, probed, before;
 
     fs_model_pack_all(b->model);
     for (int i = 0; i < opt.n_batch && !rc; i++)
@@ -240,35 +269,18 @@ static fs_status measure(bench *b, fs_error *err)
         b->prompt_s[i] = fs_seconds_now() - start;
         count_stream(b, &look, &b->prompt_stream);
         rewind_to_depth(b);
+        probe_disk(b);
+        probed = b->disk_s;
+        before = reading_now(b);
         start = fs_seconds_now();
         if (!rc)
             rc = b->speculation ? write_guessing(b, opt.n_tokens, err) : write_tokens(b, opt.n_tokens, err);
-        b->tokens_s[i] = fs_seconds_now() - start;
+        b->tokens_s[i] = fs_seconds_now() - start - (b->disk_s - probed);
         count_stream(b, &look, &b->tokens_stream);
+        b->could_read[i] = b->tokens_s[i] * (before + reading_now(b)) / 2;
     }
     return rc;
 }
-
-/* Where there is little memory, reading is measured over less of it, or not at all. */
-static void measure_limits(bench *b)
-{
-    size_t free_bytes = fs_memory_available(), left = opt.memory > b->rss_mib * 1048576 ? (size_t)(opt.memory - b->rss_mib * 1048576) : 0;
-    size_t available = (opt.memory && left < free_bytes ? left : free_bytes) / 4, n = available < READ_BYTES_MAX ? available / FS_LIMITS_READ_ALIGN * FS_LIMITS_READ_ALIGN : READ_BYTES_MAX;
-    fs_pool *pool = fs_model_pool(b->model);
-    unsigned isa = fs_model_kernels(b->model)->isa;
-    uint8_t *memory = n >= READ_BYTES_MIN ? fs_alloc_lazy(n) : NULL;
-
-    if (memory) {
-        memset(memory, 1, n);
-        b->read_bytes_s = fs_limit_read_bytes_s(pool, isa, memory, n, LIMIT_RUNS);
-        fs_free_lazy(memory, n);
-    }
-    b->disk_bytes_s = fs_model_disk_bytes_s(b->model);
-    b->f32_ops_s = fs_limit_f32_ops_s(pool, isa, LIMIT_RUNS);
-    b->int8_ops_s = fs_limit_int8_ops_s(pool, isa, LIMIT_RUNS);
-}
-
-/* ---- what it comes to ---- */
 
 typedef struct rate {
     double median, min, max; /* tokens a second */
@@ -282,6 +294,39 @@ static rate rate_of(double n_tokens, double *times)
     fs_sort_f64(times, (size_t)n);
     return (rate){ n_tokens / (n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2), n_tokens / times[n - 1], n_tokens / times[0] };
 }
+
+/* Where the runs have not told: of a GiB, or less of it where there is little memory, or not at all. */
+static void measure_reading(bench *b, fs_pool *pool, unsigned isa)
+{
+    size_t free_bytes = fs_memory_available(), left = opt.memory > b->rss_mib * 1048576 ? (size_t)(opt.memory - b->rss_mib * 1048576) : 0;
+    size_t available = (opt.memory && left < free_bytes ? left : free_bytes) / 4, n = available < READ_BYTES_MAX ? available / FS_LIMITS_READ_ALIGN * FS_LIMITS_READ_ALIGN : READ_BYTES_MAX;
+    uint8_t *memory = NULL;
+
+    if (b->could_read[0] > 0) {
+        fs_sort_f64(b->could_read, (size_t)opt.n_runs);
+        b->read_bytes_s = rate_of(b->could_read[opt.n_runs / 2], b->tokens_s).median;
+        return;
+    }
+    memory = n >= READ_BYTES_MIN ? fs_alloc_lazy(n) : NULL;
+    if (memory) {
+        memset(memory, 1, n);
+        b->read_bytes_s = fs_limit_read_bytes_s(pool, isa, memory, n, LIMIT_RUNS);
+        fs_free_lazy(memory, n);
+    }
+}
+
+static void measure_limits(bench *b)
+{
+    fs_pool *pool = fs_model_pool(b->model);
+    unsigned isa = fs_model_kernels(b->model)->isa;
+
+    measure_reading(b, pool, isa);
+    b->disk_bytes_s = b->disk_s > 0 ? b->disk_bytes / b->disk_s : 0;
+    b->f32_ops_s = fs_limit_f32_ops_s(pool, isa, LIMIT_RUNS);
+    b->int8_ops_s = fs_limit_int8_ops_s(pool, isa, LIMIT_RUNS);
+}
+
+/* ---- what it comes to ---- */
 
 /* Multiplications plus additions with weights that reading the prompt takes; attention's own are not counted. */
 static double prompt_ops(const bench *b)

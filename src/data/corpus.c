@@ -299,7 +299,7 @@ bool fs_eval_grams_meet(const fs_eval_grams *g, const uint64_t *words, size_t n)
 
 /* ---- quality ---- */
 
-const fs_quality fs_quality_none = { 0, 1e300, 0, 1e300, 0, 1e300, 1, 1, 1, 1, 0 };
+const fs_quality fs_quality_none = { 0, 1e12, 0, 1e12, 0, 1e12, 1, 1, 1, 1, 0 };
 const fs_quality fs_quality_gopher = { 50, 100000, 3, 10, 0.8, 0.1, 0.3, 0.9, 0.3, 1, 2 };
 
 typedef struct counts {

@@ -12,6 +12,7 @@
 #define STREAM      0x7461736bu /* "task": plus the task's number */
 #define DRAWS_MAX   10000
 #define DIGITS_MAX  9
+#define CARRIES_MAX 5 /* digits of a factor: 25 letters */
 #define NUMBER_MAX  1000000
 #define SPACES      " \t\r\n" /* around an answer */
 
@@ -46,6 +47,8 @@ fs_status fs_task_options_check(fs_task t, const fs_task_options *o, fs_error *e
     if (o->level_min < levels[t][0] || o->level_max > levels[t][1] || o->level_min > o->level_max)
         return fs_fail(err, FS_ERR_ARGUMENT, "%s: levels %d to %d, possible are %d to %d", names[t], o->level_min, o->level_max, levels[t][0],
                        levels[t][1]);
+    if (o->carries && (t != FS_TASK_MULTIPLY || o->level_max > CARRIES_MAX))
+        return fs_fail(err, FS_ERR_ARGUMENT, "%s: carries are written of multiply, of at most %d digits", names[t], CARRIES_MAX);
     if (!(o->traced >= 0 && o->traced <= 1) || !(o->test_share >= 0 && o->test_share <= 1))
         return fs_fail(err, FS_ERR_ARGUMENT, "%s: shares %g and %g must be from 0 to 1", names[t], o->traced, o->test_share);
     if (o->number_max < 1 || o->number_max > NUMBER_MAX || o->target_max < 1)
@@ -219,17 +222,33 @@ static uint64_t draw_digits(fs_random *r, int n)
     return v;
 }
 
-static void make_multiply(maker *m)
+/* a has n digits: each of its digits by each of b's, into the places of the result. */
+static void put_carries(maker *m, uint64_t a, uint64_t b, int n)
 {
-    uint64_t a = draw_digits(&m->r, m->item->level), b = draw_digits(&m->r, m->item->level), total = 0, rest = b;
+    int places[2 * CARRIES_MAX] = { 0 };
+    char step[] = "a....";
+
+    for (int row = 0; row < n; row++, b /= 10) {
+        uint64_t rest = a;
+        for (int i = 0; i < n; i++, rest /= 10, step[0]++) {
+            int product = (int)(rest % 10) * (int)(b % 10), sum = product + places[row + i] + places[row + n];
+            step[1] = (char)('0' + product % 10);
+            step[2] = (char)('0' + product / 10);
+            places[row + i] = sum % 10;
+            places[row + n] = sum / 10; /* the carry, and in the end the row's highest digit */
+            step[3] = (char)('0' + sum % 10);
+            step[4] = (char)('0' + sum / 10);
+            put(m, &m->item->trace, step);
+        }
+    }
+}
+
+static void put_partial_products(maker *m, uint64_t a, uint64_t b)
+{
+    uint64_t total = 0, rest = b;
     fs_buf *trace = &m->item->trace;
 
-    put_reversed(m, &m->item->prompt, a);
-    put(m, &m->item->prompt, "*");
-    put_reversed(m, &m->item->prompt, b);
-    put(m, &m->item->prompt, "=");
-    begin_trace(m);
-    for (int i = 0; rest && m->traced; i++, rest /= 10) {
+    for (int i = 0; rest; i++, rest /= 10) {
         uint64_t part = a * (rest % 10);
         for (int k = 0; k < i; k++)
             part *= 10;
@@ -244,8 +263,23 @@ static void make_multiply(maker *m)
         put_reversed(m, trace, part);
         total += part;
     }
+}
+
+static void make_multiply(maker *m)
+{
+    uint64_t a = draw_digits(&m->r, m->item->level), b = draw_digits(&m->r, m->item->level);
+
+    put_reversed(m, &m->item->prompt, a);
+    put(m, &m->item->prompt, "*");
+    put_reversed(m, &m->item->prompt, b);
+    put(m, &m->item->prompt, "=");
+    begin_trace(m);
+    if (m->traced && m->o->carries)
+        put_carries(m, a, b, m->item->level);
+    else if (m->traced)
+        put_partial_products(m, a, b);
     if (m->traced)
-        put(m, trace, ">");
+        put(m, &m->item->trace, ">");
     put_reversed(m, &m->item->answer, a * b);
 }
 

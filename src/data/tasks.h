@@ -6,6 +6,8 @@
  *   facts      12+25=             37                    one operation, + - or *, nothing below zero; no trace
  *   chain      3+4*2-1=           >7>4>3                operations from left to right, modulo 10
  *   multiply   74*68=             >282+0673>2404        numbers with their lowest digit first; partial products, their sums
+ *   --carries                     >a2424b4282c6546d2304>2404   a step for each two digits, the first number's from the lowest on within the second's:
+ *              its letter, their product, and, added to it what stood in the place and the row's carry, the place's digit and the carry
  *   sort       5 31 9=            >5,5 31,>5 9 31       insertion, one number after the other
  *   countdown  3 7 12 25=104      <think>3+7=10,10*12=120,120-25=95;12+25=37,37*3=111,111-7=104</think><answer>(12+25)*3-7
  *              each number once, with + - *; tries, given up with ';', until one is right or the budget is used up. Then the answer
@@ -26,12 +28,13 @@ fs_task fs_task_from_name(const char *name);
 typedef enum fs_task_split { FS_TASK_ANY, FS_TASK_TRAIN, FS_TASK_TEST } fs_task_split;
 
 #define FS_TASK_BUDGETS_MAX 16
-#define FS_TASK_LEVEL_MAX   64 /* chain and sort; 9 for facts and multiply, 6 for countdown */
+#define FS_TASK_LEVEL_MAX   64 /* chain and sort; 9 for facts and multiply (5 with carries, a letter a step), 6 for countdown */
 
 typedef struct fs_task_options {
     uint64_t seed;
     int level_min, level_max;  /* digits of a fact's numbers (at most), operations of a chain, digits of a factor, numbers to sort or to use; each as likely as another */
     double traced;             /* share of items with a trace (the long form), 0 to 1 */
+    bool carries;              /* multiply: the trace goes digit by digit */
     int budgets[FS_TASK_BUDGETS_MAX], n_budgets; /* countdown: tries, each budget as likely as another */
     int number_max, target_max; /* countdown: the given numbers are 1 to number_max; sort: 0 to number_max */
     fs_task_split split;

@@ -52,7 +52,7 @@ bool fs_model_is_stop(const fs_model *m, int32_t id);
 
 /* What streaming of experts has done since the model was opened; false where all are in memory. See models/network.h. */
 bool fs_model_stream_stats(const fs_model *m, fs_stream_stats *ret);
-double fs_model_disk_bytes_s(const fs_model *m);
+uint64_t fs_model_probe_disk(const fs_model *m, uint64_t n_bytes, double *ret_s);
 
 /* Bytes a model takes with one session of ctx_tokens. Of streamed experts, the slots and what reads them. */
 typedef struct fs_memory_estimate {

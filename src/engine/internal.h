@@ -38,6 +38,10 @@ typedef struct fs_draft {
     float *hidden;                   /* [FS_STEP_TOKENS, hidden_floats] of the last step; NULL: no MTP layer is asked */
     uint32_t hidden_first, n_hidden; /* positions that stand there */
     float *mtp_hidden, *mtp_logits;  /* [hidden_floats], [V] */
+    float likely;                    /* the least probability that a draft of the MTP layer is to have */
+    bool asked;                      /* it, for the last step */
+    uint32_t n_misses;               /* of its drafts, one after another, that brought nothing */
+    uint32_t pause, n_paused;        /* steps it is left alone for that, and those of them still to come */
     int n_drafted, n_accepted;       /* of the generation */
 } fs_draft;
 

@@ -436,9 +436,9 @@ bool fs_model_stream_stats(const fs_model *m, fs_stream_stats *ret)
     return fs_network_stream_stats(m->network, ret);
 }
 
-double fs_model_disk_bytes_s(const fs_model *m)
+uint64_t fs_model_probe_disk(const fs_model *m, uint64_t n_bytes, double *ret_s)
 {
-    return fs_network_disk_bytes_s(m->network);
+    return fs_network_probe_disk(m->network, n_bytes, ret_s);
 }
 
 bool fs_model_has_mtp(const fs_model *m)

@@ -5,6 +5,8 @@
  * which is fed its own output again for those further ahead (DeepSeek-V3, arXiv 2412.19437, sections 2.2 and 5.4.3). */
 #include "engine/internal.h"
 
+#include "kernels/math.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +14,12 @@
 #define DRAFT_MTP    1
 #define NGRAM_MAX    4
 #define NGRAM_MIN    2
+
+/* A row that is less likely than this to be wanted costs more than it saves. */
+#define DRAFT_LIKELY 0.5f
+/* So many of the MTP layer's drafts that brought nothing, one after another, and it is left alone for a while, longer each time. */
+#define MISSES_MAX 4
+#define PAUSE_MAX  16
 
 _Static_assert(FS_DRAFT_MAX <= FS_CACHE_REWIND, "a cache takes a whole draft back");
 
@@ -26,7 +34,7 @@ void fs_draft_done(fs_draft *d)
 fs_status fs_session_speculate(fs_session *s, fs_speculation how, int n_draft, fs_error *err)
 {
     size_t v = (size_t)fs_model_vocab_size(s->model), floats = fs_model_hidden_floats(s->model);
-    fs_draft d = { .how = how };
+    fs_draft d = { .how = how, .likely = DRAFT_LIKELY };
     float *logits;
 
     if (how == FS_SPECULATE_MTP && !fs_model_has_mtp(s->model))
@@ -102,19 +110,31 @@ static fs_status feed(fs_session *s, int32_t next, uint32_t n_last, fs_error *er
                                s->tokens + at + 1, n, n_last, d->mtp_logits, d->mtp_hidden, err);
 }
 
+/* Hidden states that the MTP layer has still to read are moved to the buffer's front, where n more fit behind them; others are forgotten. */
+static void keep_unread(fs_session *s, size_t n)
+{
+    fs_draft *d = &s->draft;
+    size_t floats = fs_model_hidden_floats(s->model);
+    uint32_t from = s->cache.n_mtp_tokens, unread = s->n_tokens - from;
+
+    if (!d->hidden || from >= s->n_tokens || !holds(d, from, s->n_tokens) || unread + n > FS_STEP_TOKENS)
+        from = s->n_tokens;
+    else if (from > d->hidden_first)
+        memmove(d->hidden, d->hidden + (from - d->hidden_first) * floats, unread * floats * sizeof *d->hidden);
+    d->hidden_first = from;
+    d->n_hidden = s->n_tokens - from;
+}
+
 /* One step, its hidden states kept where a draft needs them. */
 static fs_status run(fs_session *s, const int32_t *ids, size_t n, float *ret_logits, float *ret_last, fs_error *err)
 {
     fs_draft *d = &s->draft;
-    uint32_t at = s->n_tokens;
     fs_status rc;
 
-    d->n_hidden = 0;
-    rc = fs_session_eval(s, ids, n, 0, ret_logits, ret_last, d->hidden, err);
-    if (!rc && d->hidden) {
-        d->hidden_first = at;
-        d->n_hidden = (uint32_t)n;
-    }
+    keep_unread(s, n);
+    rc = fs_session_eval(s, ids, n, 0, ret_logits, ret_last, d->hidden ? d->hidden + d->n_hidden * fs_model_hidden_floats(s->model) : NULL, err);
+    if (!rc && d->hidden)
+        d->n_hidden += (uint32_t)n;
     return rc;
 }
 
@@ -134,8 +154,10 @@ fs_status fs_draft_prompt(fs_session *s, const int32_t *ids, size_t n, fs_error 
     d->first = s->n_tokens ? s->n_tokens - 1 : 0;
     d->n_rows = 1;
     d->row = 0;
-    d->n_next = d->n_max;
+    d->n_next = d->how == FS_SPECULATE_MTP ? 1 : d->n_max;
     d->n_drafted = d->n_accepted = 0;
+    d->asked = false;
+    d->n_misses = d->pause = d->n_paused = 0;
     return rc;
 }
 
@@ -174,22 +196,25 @@ static uint32_t look_up(const int32_t *t, size_t n_tokens, uint32_t n, int32_t *
 }
 
 /* With the random numbers of the draw that will judge it, so that a layer that knows the distribution meets the token. */
-static int32_t pick(fs_session *s, const fs_sampling *o, uint32_t position)
+static int32_t pick(fs_session *s, const fs_sampling *o, uint32_t position, float *ret_logprob)
 {
-    return fs_sampler_draw(s->sampler, o, 0, position, s->draft.mtp_logits, s->tokens, position, NULL);
+    return fs_sampler_draw(s->sampler, o, 0, position, s->draft.mtp_logits, s->tokens, position, ret_logprob);
 }
 
+/* As far as the layer believes in all of it. */
 static uint32_t ask_mtp(fs_session *s, const fs_sampling *o, int32_t id, uint32_t n, int32_t *ret)
 {
     fs_draft *d = &s->draft;
     uint32_t made = 0, rows;
+    float logprob, sum = 0, least = fs_logf(d->likely);
     fs_error ignored;
     fs_status rc = feed(s, id, 1, &ignored);
 
     rows = s->cache.n_mtp_tokens;
     while (!rc) {
-        ret[made] = pick(s, o, s->n_tokens + 1 + made);
-        if (++made == n)
+        ret[made] = pick(s, o, s->n_tokens + 1 + made, &logprob);
+        sum += logprob;
+        if (sum < least || ++made == n)
             break;
         s->tokens[s->n_tokens + made] = ret[made - 1];
         rc = fs_network_mtp_step(s->model->network, s->model->workspace, &s->cache, d->mtp_hidden, &ret[made - 1], 1, 1, d->mtp_logits,
@@ -199,6 +224,18 @@ static uint32_t ask_mtp(fs_session *s, const fs_sampling *o, int32_t id, uint32_
     return made;
 }
 
+/* True where the layer has brought nothing for a while, as long as what it has to read later fits the buffer. */
+static bool is_paused(fs_session *s)
+{
+    fs_draft *d = &s->draft;
+    uint32_t unread = s->n_tokens - s->cache.n_mtp_tokens;
+
+    if (d->n_paused == 0 || unread + 1 > FS_STEP_TOKENS)
+        return false;
+    d->n_paused--;
+    return true;
+}
+
 /* Tokens behind id, which was drawn and goes to s->n_tokens, that are worth a row: not beyond the last one to be drawn or
  * the context. */
 static uint32_t make_draft(fs_session *s, const fs_sampling *o, int32_t id, int n_left, int32_t *ret)
@@ -206,16 +243,38 @@ static uint32_t make_draft(fs_session *s, const fs_sampling *o, int32_t id, int 
     fs_draft *d = &s->draft;
     uint32_t n = d->n_next, room = s->cache.ctx_limit - s->n_tokens;
 
+    d->asked = false;
     if (n_left < 1 || room < 2)
         return 0;
     n = n < (uint32_t)n_left - 1 ? n : (uint32_t)n_left - 1;
     n = n < room - 1 ? n : room - 1;
     if (n == 0 || d->how == FS_SPECULATE_OFF)
         return 0;
-    if (d->how == FS_SPECULATE_MTP)
-        return ask_mtp(s, o, id, n, ret);
+    if (d->how == FS_SPECULATE_MTP) {
+        d->asked = !is_paused(s);
+        return d->asked ? ask_mtp(s, o, id, n, ret) : 0;
+    }
     s->tokens[s->n_tokens] = id;
     return look_up(s->tokens, (size_t)s->n_tokens + 1, n, ret);
+}
+
+/* After a step of the MTP layer's draft: one more token where the whole of it held, no more than held where it did not, for a layer that is fed its
+ * own guesses is surer than it should be. */
+static void judge_mtp(fs_draft *d)
+{
+    uint32_t n_draft = d->n_rows - 1;
+
+    if (!d->asked)
+        return;
+    if (n_draft && d->row == n_draft)
+        d->n_next = n_draft < d->n_next || d->n_next == d->n_max ? d->n_next : d->n_next + 1;
+    else if (n_draft)
+        d->n_next = d->row ? d->row : 1;
+    d->n_misses = d->row ? 0 : d->n_misses + 1;
+    if (d->n_misses == 0)
+        d->pause = 0;
+    else if (d->n_misses >= MISSES_MAX)
+        d->n_paused = d->pause = d->pause == 0 ? 1 : d->pause < PAUSE_MAX ? 2 * d->pause : PAUSE_MAX;
 }
 
 /* Longer drafts while they hold, shorter ones where they do not. */
@@ -223,7 +282,9 @@ static void adapt(fs_draft *d)
 {
     uint32_t n_draft = d->n_rows - 1;
 
-    if (n_draft && d->row == n_draft)
+    if (d->how == FS_SPECULATE_MTP)
+        judge_mtp(d);
+    else if (n_draft && d->row == n_draft)
         d->n_next = d->n_next + 2 < d->n_max ? d->n_next + 2 : d->n_max;
     else if (n_draft && d->n_next > 1)
         d->n_next--;

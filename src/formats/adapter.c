@@ -38,6 +38,7 @@ struct fs_adapter {
     double r, alpha;
     patterns ranks, alphas;
     struct json_object *saved; /* modules_to_save, or NULL */
+    char *base;                /* base_model_name_or_path, or NULL */
     bool rslora;
     uint8_t *columns; /* of one expert's B */
     size_t columns_bytes;
@@ -164,7 +165,7 @@ static fs_status match(const patterns *p, const char *name, double otherwise, do
 
 static fs_status read_config(fs_adapter *a, struct json_object *json, fs_error *err)
 {
-    fs_bytes type = { 0 };
+    fs_bytes type = { 0 }, base = { 0 };
     int64_t r = 0;
     bool found_r, found_alpha;
     fs_status rc;
@@ -181,6 +182,8 @@ static fs_status read_config(fs_adapter *a, struct json_object *json, fs_error *
     if (!rc && !init_is_harmless(fs_json_member(json, "init_lora_weights")))
         rc = fs_fail(err, FS_ERR_UNSUPPORTED, "init_lora_weights is '%.40s', which changes the base model and is not supported",
                      json_object_get_string(fs_json_member(json, "init_lora_weights")));
+    if (!rc && json_object_is_type(fs_json_member(json, "base_model_name_or_path"), json_type_string))
+        rc = fs_json_string(json, "base_model_name_or_path", &base, NULL, err);
     if (!rc)
         rc = fs_json_int(json, "r", 1, INT32_MAX, &r, &found_r, err);
     if (!rc)
@@ -196,6 +199,8 @@ static fs_status read_config(fs_adapter *a, struct json_object *json, fs_error *
     if (!found_r || !found_alpha)
         return fs_fail(err, FS_ERR_FORMAT, "there is no %s", found_r ? "lora_alpha" : "r");
     a->r = (double)r;
+    if (base.n_bytes > 0 && !(a->base = strndup((const char *)base.data, base.n_bytes)))
+        return fs_fail_memory(err, base.n_bytes);
     a->saved = json_object_get(fs_json_member(json, "modules_to_save"));
     if (!is_nothing(a->saved) && !json_object_is_type(a->saved, json_type_array))
         return fs_fail(err, FS_ERR_FORMAT, "modules_to_save is no list of names");
@@ -330,7 +335,21 @@ void fs_adapter_close(fs_adapter *a)
     patterns_done(&a->alphas);
     free(a->columns);
     free(a->used);
+    free(a->base);
     free(a);
+}
+
+const char *fs_adapter_base(const fs_adapter *a)
+{
+    return a->base;
+}
+
+const char *fs_adapter_whole(const fs_adapter *a)
+{
+    for (size_t i = 0; i < fs_safetensors_n_tensors(a->tensors); i++)
+        if (!is_pair(fs_safetensors_tensor_at(a->tensors, i)))
+            return fs_safetensors_tensor_at(a->tensors, i)->name;
+    return NULL;
 }
 
 /* ---- names ---- */
@@ -406,7 +425,11 @@ static fs_status replace_one(fs_adapter *a, fs_weights *w, const fs_tensor *old,
 {
     bool tied = fs_weights_config(w)->tie_word_embeddings;
     fs_tensor t = *new;
+    uint64_t offset;
+    size_t file;
 
+    if (!fs_weights_locate(w, old->data, &file, &offset))
+        return fs_fail(err, FS_ERR_UNSUPPORTED, "adapter tensor '%s' takes the place of one that another adapter has replaced", new->name);
     if (tied && (fs_ends_with(old->name, "embed_tokens.weight") || strcmp(old->name, "lm_head.weight") == 0))
         return fs_fail(err, FS_ERR_UNSUPPORTED, "adapter tensor '%s' is one of two that the model ties", new->name);
     if (new->n_dims != old->n_dims || memcmp(new->dims, old->dims, (size_t)old->n_dims * sizeof *old->dims) != 0)
@@ -573,6 +596,13 @@ fs_status fs_adapter_get(fs_adapter *a, const char *linear, uint64_t out, uint64
     ret->b = *tb;
     *ret_found = true;
     return FS_OK;
+}
+
+void fs_adapter_pass_over(fs_adapter *a, const char *prefix)
+{
+    for (size_t i = 0; i < fs_safetensors_n_tensors(a->tensors); i++)
+        if (strncmp(fs_safetensors_tensor_at(a->tensors, i)->name + strlen(PREFIX), prefix, strlen(prefix)) == 0)
+            a->used[i] = true;
 }
 
 fs_status fs_adapter_check_used(const fs_adapter *a, fs_error *err)

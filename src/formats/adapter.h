@@ -34,13 +34,21 @@ fs_status fs_adapter_open(const char *folder, fs_adapter **ret, fs_error *err);
 fs_status fs_adapter_open_memory(fs_bytes config, fs_bytes file, fs_adapter **ret, fs_error *err);
 void fs_adapter_close(fs_adapter *a);
 
+/* The model that it says it was trained on; NULL: it says none. */
+const char *fs_adapter_base(const fs_adapter *a);
+/* The name of its first whole tensor; NULL: it has none. */
+const char *fs_adapter_whole(const fs_adapter *a);
+
 /* Puts the adapter's whole tensors in the place of the model's, once, before anything is loaded. One that the model has
- * not, or has with another shape, is refused by name, as is one of two that are tied. w borrows from a. */
+ * not, or has with another shape, is refused by name, as is one of two that are tied, and one that stands there from
+ * another adapter. w borrows from a. */
 fs_status fs_adapter_replace(fs_adapter *a, fs_weights *w, fs_error *err);
 /* The pair of a linear [out, in], called as in the Hub's files, checked against its shape, and marked as used. Absent:
  * *ret_found false, FS_OK. */
 fs_status fs_adapter_get(fs_adapter *a, const char *linear, uint64_t out, uint64_t in, bool *ret_found, fs_adapter_pair *ret,
                          fs_error *err);
+/* The tensors of modules whose names begin so count as used: of a part of the model that is not loaded. */
+void fs_adapter_pass_over(fs_adapter *a, const char *prefix);
 /* A sentence when a tensor was never asked for: leaving it out would run another model. */
 fs_status fs_adapter_check_used(const fs_adapter *a, fs_error *err);
 

@@ -225,6 +225,11 @@ static fs_status check_rope(const fs_config *c, const char *what, fs_error *err)
     return FS_OK;
 }
 
+bool fs_config_layer_is_moe(const fs_config *c, uint32_t index)
+{
+    return c->n_routed_experts > 0 && index >= c->first_k_dense_replace && index % c->moe_layer_freq == 0;
+}
+
 fs_status fs_config_check(const fs_config *c, const char *what, fs_error *err)
 {
     fs_status rc = check_sizes(c, what, err);

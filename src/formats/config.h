@@ -76,6 +76,8 @@ void fs_config_done(fs_config *c);
 /* Sizes and the relations between fields that every architecture relies on (heads divide, groups divide experts,
  * ...). The functions above call it. */
 fs_status fs_config_check(const fs_config *c, const char *what, fs_error *err);
+/* Whether layer index routes to experts; not of V4, all of whose layers do. */
+bool fs_config_layer_is_moe(const fs_config *c, uint32_t index);
 /* The values before anything is read: what transformers takes for a key that is absent. model_type, of at most 31
  * bytes, decides some of them. */
 fs_status fs_config_init(fs_config *ret, fs_bytes model_type, const char *what, fs_error *err);

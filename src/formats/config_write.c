@@ -2,13 +2,16 @@
  * blocks) is derived here too. */
 #include "formats/config_write.h"
 
+#include "base/file.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PI 3.14159265358979323846
+#define PI               3.14159265358979323846
+#define CONFIG_BYTES_MAX ((size_t)16 << 20)
 
 typedef struct out {
     fs_gguf_writer *w;
@@ -526,4 +529,26 @@ const char *fs_config_differs(const fs_config *a, const fs_config *b)
         if (a->eos_token_ids[i] != b->eos_token_ids[i])
             return "eos_token_id";
     return v4 && memcmp(a->compress_ratios, b->compress_ratios, a->n_compress_ratios * sizeof *a->compress_ratios) != 0 ? "compress_ratios" : NULL;
+}
+
+fs_status fs_config_edited(const char *folder, fs_config_edit *edit, void *ud, fs_buf *out, fs_error *err)
+{
+    char *path = fs_path_join(folder, "config.json");
+    struct json_object *json = NULL;
+    const char *text;
+    fs_buf old = { 0 };
+    fs_status rc = path ? fs_file_read(path, CONFIG_BYTES_MAX, &old, err) : fs_fail_memory(err, strlen(folder) + 16);
+
+    if (!rc)
+        rc = fs_json_parse(fs_buf_bytes(&old), "config.json", &json, err);
+    if (!rc)
+        rc = edit(ud, json, err);
+    if (!rc) {
+        text = json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+        rc = text ? fs_buf_printf(out, err, "%s\n", text) : fs_fail_memory(err, old.n_bytes);
+    }
+    json_object_put(json);
+    fs_buf_done(&old);
+    free(path);
+    return rc;
 }

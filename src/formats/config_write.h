@@ -2,6 +2,7 @@
 #ifndef FS_FORMATS_CONFIG_WRITE_H
 #define FS_FORMATS_CONFIG_WRITE_H
 
+#include "base/json.h"
 #include "formats/config.h"
 #include "formats/gguf_write.h"
 
@@ -25,6 +26,9 @@ typedef struct fs_config_storage {
 
 /* Appends config.json. */
 fs_status fs_config_to_json(const fs_config *c, const fs_config_storage *s, fs_buf *out, fs_error *err);
+/* Appends config.json of the folder as edit leaves it; every other key stays. */
+typedef fs_status fs_config_edit(void *ud, struct json_object *json, fs_error *err);
+fs_status fs_config_edited(const char *folder, fs_config_edit *edit, void *ud, fs_buf *out, fs_error *err);
 /* The first field, by its name in config.json, that would make b another model than a; NULL: none. */
 const char *fs_config_differs(const fs_config *a, const fs_config *b);
 

@@ -1,12 +1,15 @@
-/* One model, the other form: the Hub's layout into one GGUF file, and GGUF into the Hub's layout. Numbers keep their
- * type, or take the smallest plain one that holds them; FP4 and MXFP4 become one another. Asked for a type, those that it
- * cannot hold exactly are rounded to nearest even. Vectors, routers and V4's small matrices are F32 in both forms, as
- * llama.cpp needs them. What the other form cannot express is refused by name before data is written. */
+/* One model, the other form: the Hub's layout into one GGUF file, and GGUF into the Hub's layout; with adapters, which
+ * become part of it (merge.h), also the Hub's layout into itself. Numbers keep their type, or take the smallest plain one
+ * that holds them; FP4 and MXFP4 become one another. Asked for a type, those that it cannot hold exactly are rounded to
+ * nearest even, and so are sums with an adapter's. Vectors, routers and V4's small matrices are F32 in both forms, as
+ * llama.cpp needs them; from the Hub's layout into itself they keep their type. What the other form cannot express is
+ * refused by name before data is written. */
 #ifndef FS_FORMATS_CONVERT_H
 #define FS_FORMATS_CONVERT_H
 
 #include "base/pool.h"
 #include "formats/gguf_write.h"
+#include "formats/merge.h"
 #include "formats/weights.h"
 
 /* What makes a conversion to GGUF a quantisation (quantize.h). */
@@ -26,6 +29,7 @@ typedef struct fs_convert_options {
     bool no_mtp;              /* leave out the layers that predict ahead */
     uint64_t shard_bytes_max; /* of safetensors; 0: one file */
     const fs_convert_quant *quant; /* of GGUF; may be NULL */
+    fs_merge *merge;          /* adapters, whose whole tensors stand in w already; not with quant; may be NULL */
     /* More metadata for a GGUF, e.g. the tokenizer; may be NULL. */
     fs_status (*metadata)(void *ud, fs_gguf_writer *w, fs_error *err);
     /* Called now and then; false stops with FS_ERR_INTERRUPTED. May be NULL. */
@@ -35,8 +39,8 @@ typedef struct fs_convert_options {
 
 /* w holds safetensors. The file appears at path, whole. */
 fs_status fs_convert_to_gguf(const fs_weights *w, const char *path, const fs_convert_options *o, fs_error *err);
-/* w holds GGUF. Writes safetensors, config.json and generation_config.json into folder, which exists; files of a
- * conversion that fails are removed. */
+/* w holds GGUF, or safetensors where there are adapters. Writes safetensors, config.json and, if it is not there,
+ * generation_config.json into folder, which exists; files of a conversion that fails are removed. */
 fs_status fs_convert_to_hub(const fs_weights *w, const char *folder, const fs_convert_options *o, fs_error *err);
 
 #endif

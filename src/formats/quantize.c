@@ -1,4 +1,4 @@
-/* The choice of types, and GGUF to GGUF; the Hub's layout to GGUF is a conversion (convert.c) with that choice. The Hub's
+/* The choice of types, and GGUF to GGUF; the Hub's layout to GGUF is a conversion (convert_gguf.c) with that choice. The Hub's
  * own formats are in quantize_hub.c. */
 #include "formats/quantize_impl.h"
 

@@ -4,7 +4,6 @@
 #include "formats/quantize_impl.h"
 
 #include "base/file.h"
-#include "base/json.h"
 #include "formats/config_write.h"
 #include "formats/safetensors_write.h"
 #include "tensor/blocks.h"
@@ -18,7 +17,6 @@
 #include <unistd.h>
 
 #define NAME_BYTES_MAX   256
-#define CONFIG_BYTES_MAX ((size_t)16 << 20)
 #define RAW_BYTES        ((size_t)4 << 20)
 #define FP4_COLS         32
 
@@ -249,33 +247,32 @@ static fs_status put_item(job *j, const item *it, fs_error *err)
 }
 
 /* ---- config.json ---- */
-static fs_status write_config(const job *j, const char *folder, fs_error *err)
+static fs_status say_storage(void *ud, struct json_object *json, fs_error *err)
 {
-    char *from = fs_path_join(fs_weights_folder(j->w), "config.json"), *to = fs_path_join(folder, "config.json"), text[256];
-    struct json_object *json = NULL, *quantization;
-    bool powers = j->v4 || j->q->ue8m0;
+    const job *j = ud;
+    struct json_object *quantization;
+    char text[256];
+    fs_status rc;
+
+    snprintf(text, sizeof text, "{\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"activation_scheme\": \"dynamic\", %s\"weight_block_size\": [%d, %d]}",
+             j->v4 || j->q->ue8m0 ? "\"scale_fmt\": \"ue8m0\", " : "", FS_FP8_BLOCK, FS_FP8_BLOCK);
+    rc = fs_json_parse(fs_bytes_str(text), "quantization_config", &quantization, err);
+    if (rc)
+        return rc;
+    json_object_object_add(json, "quantization_config", quantization);
+    if (j->v4)
+        json_object_object_add(json, "expert_dtype", json_object_new_string(j->q->base == FS_DTYPE_FP4_E2M1 ? "fp4" : "fp8"));
+    return FS_OK;
+}
+
+static fs_status write_config(job *j, const char *folder, fs_error *err)
+{
+    char *to = fs_path_join(folder, "config.json");
     fs_buf b = { 0 };
-    fs_status rc = from && to ? fs_file_read(from, CONFIG_BYTES_MAX, &b, err) : fs_fail_memory(err, strlen(folder) + 16);
+    fs_status rc = to ? fs_config_edited(fs_weights_folder(j->w), say_storage, j, &b, err) : fs_fail_memory(err, strlen(folder) + 16);
 
     if (!rc)
-        rc = fs_json_parse(fs_buf_bytes(&b), "config.json", &json, err);
-    snprintf(text, sizeof text, "{\"quant_method\": \"fp8\", \"fmt\": \"e4m3\", \"activation_scheme\": \"dynamic\", %s\"weight_block_size\": [%d, %d]}",
-             powers ? "\"scale_fmt\": \"ue8m0\", " : "", FS_FP8_BLOCK, FS_FP8_BLOCK);
-    if (!rc)
-        rc = fs_json_parse(fs_bytes_str(text), "quantization_config", &quantization, err);
-    if (!rc) {
-        json_object_object_add(json, "quantization_config", quantization);
-        if (j->v4)
-            json_object_object_add(json, "expert_dtype", json_object_new_string(j->q->base == FS_DTYPE_FP4_E2M1 ? "fp4" : "fp8"));
-        fs_buf_clear(&b);
-        rc = fs_buf_append_str(&b, json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE), err);
-    }
-    if (!rc)
-        rc = fs_buf_append_str(&b, "\n", err);
-    if (!rc)
         rc = fs_file_write_atomic(to, fs_buf_bytes(&b), err);
-    json_object_put(json);
-    free(from);
     free(to);
     fs_buf_done(&b);
     return rc;

@@ -7,6 +7,7 @@
 #include "models/internal.h"
 
 #include <assert.h>
+#include <string.h>
 
 static uint8_t *layer_at(const fs_network *net, const fs_cache *c, uint32_t layer)
 {
@@ -68,6 +69,27 @@ uint32_t fs_cache_rewind(const fs_network *net, fs_cache *c, uint32_t n_tokens)
     else
         c->n_tokens = n_tokens;
     return c->n_tokens;
+}
+
+bool fs_cache_copy(const fs_network *net, const fs_cache *from, uint32_t n_tokens, fs_cache *to)
+{
+    size_t n = ((size_t)n_tokens + FS_PANEL - 1) / FS_PANEL * FS_PANEL; /* panels and pairs are whole */
+
+    assert(n_tokens <= from->n_tokens && to->ctx_tokens == from->ctx_tokens && from != to);
+    if (net->arch->cache_restore)
+        return false;
+    for (uint32_t l = 0; l < net->n_cache_layers; l++) {
+        for (uint32_t h = 0; h < net->n_cache_heads; h++) {
+            memcpy(fs_cache_k(net, to, l, h), fs_cache_k(net, from, l, h), n * net->k_bytes);
+            if (net->v_bytes)
+                memcpy(fs_cache_v(net, to, l, h), fs_cache_v(net, from, l, h), n * net->v_bytes);
+        }
+        if (net->index_dim)
+            memcpy(fs_cache_index(net, to, l), fs_cache_index(net, from, l), n * net->index_dim * sizeof(float));
+    }
+    to->n_tokens = n_tokens;
+    to->n_mtp_tokens = 0;
+    return true;
 }
 
 void *fs_cache_k(const fs_network *net, const fs_cache *c, uint32_t layer, uint32_t kv_head)

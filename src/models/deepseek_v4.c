@@ -422,7 +422,7 @@ static void run_layer(fs_network *net, fs_workspace *ws, const fs_layer *layer)
     fs_hc_post(net, ws);
     fs_hc_pre(net, ws, &layer->v4.hc_ffn, layer->post_attention_norm);
     fs_h_in(net, ws, layer->moe.takes, ws->n_tokens);
-    fs_moe_run(net, ws, &layer->moe, ws->n_tokens, ws->y);
+    fs_moe_run(net, ws, &layer->moe, ws->n_tokens, ws->y, NULL);
     fs_hc_post(net, ws);
 }
 

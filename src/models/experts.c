@@ -18,7 +18,6 @@
 #define N_READERS     8          /* requests that a disk is given at once */
 #define AHEAD_READERS 4          /* of them, for guesses */
 #define HEAT_TOKENS   64.0f      /* the share of tokens is over about so many */
-#define PROBE_BYTES   ((uint64_t)512 << 20)
 
 enum { WANTED = 1, TAKEN = 2, AHEAD = 4 };
 
@@ -599,21 +598,20 @@ void fs_experts_stats(fs_experts *x, fs_stream_stats *ret)
     pthread_mutex_unlock(&x->lock);
 }
 
-double fs_experts_disk_bytes_s(fs_experts *x)
+uint64_t fs_experts_probe(fs_experts *x, uint64_t n_bytes, double *ret_s)
 {
-    double begin = fs_seconds_now(), seconds;
-    uint64_t n_bytes;
+    double begin = fs_seconds_now();
 
     pthread_mutex_lock(&x->lock);
     x->probe_first = (uint64_t)(begin * 1e6);
     x->probe_next = x->probe_done = x->probe_bytes = 0;
-    x->probe_n = PROBE_BYTES >> 20;
+    x->probe_n = (n_bytes >> 20) + 1;
     pthread_cond_broadcast(&x->work);
     while (x->probe_done < x->probe_n)
         pthread_cond_wait(&x->done, &x->lock);
     x->probe_n = x->probe_next = 0;
     n_bytes = x->probe_bytes;
     pthread_mutex_unlock(&x->lock);
-    seconds = fs_seconds_now() - begin;
-    return seconds > 0 ? (double)n_bytes / seconds : 0;
+    *ret_s = fs_seconds_now() - begin;
+    return n_bytes;
 }

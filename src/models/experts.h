@@ -39,8 +39,8 @@ void fs_experts_ahead(fs_experts *x, uint32_t layer, const uint32_t *guess, uint
 uint32_t fs_experts_take(fs_experts *x, bool wait, uint32_t *ret);
 
 void fs_experts_stats(fs_experts *x, fs_stream_stats *ret);
-/* Bytes a second that the readers get from the files when they only read. */
-double fs_experts_disk_bytes_s(fs_experts *x);
+/* The readers only read, about n_bytes, between steps: how many bytes they got, and in how many seconds. */
+uint64_t fs_experts_probe(fs_experts *x, uint64_t n_bytes, double *ret_s);
 
 /* ---- experts_read.c: one matrix in pieces of whole panels and whole rows of scales ---- */
 uint32_t fs_piece_rows(const fs_tensor *t);

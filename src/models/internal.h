@@ -173,6 +173,7 @@ struct fs_network {
     const fs_kernels *kernels;
     fs_network_options options;
     fs_network_plan plan;
+    const fs_activations *activations; /* that steps keep; NULL: none */
 
     uint8_t *memory; /* every packed weight, plan.weights_bytes: first those that are packed at once */
     size_t late_bytes, late_used; /* of those that steps pack, in the order in which they do */
@@ -227,9 +228,7 @@ fs_status fs_loader_linear(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k,
                            const char *name, fs_error *err);
 /* What prefix + name (and other) are given, a number of options.importance; 0 without one. */
 fs_status fs_loader_input(fs_loader *l, uint32_t *ret, const char *prefix, const char *name, const char *other, uint64_t n, uint64_t k, fs_error *err);
-/* The head's input is counted for every token by the step, not where it is multiplied. */
-void fs_loader_head_input(fs_loader *l);
-/* The same, always by section 1 of RN1: routers, and what is multiplied by hand. */
+/* Like fs_loader_linear, always by section 1 of RN1: routers, and what is multiplied by hand. */
 fs_status fs_loader_exact(fs_loader *l, fs_linear *ret, uint64_t n, uint64_t k, const char *prefix, const char *name, fs_error *err);
 /* prefix + name, as f32. */
 fs_status fs_loader_vector(fs_loader *l, const float **ret, uint64_t n, const char *prefix, const char *name, fs_error *err);
@@ -245,13 +244,17 @@ fs_status fs_loader_rows(fs_loader *l, const float **ret, uint64_t n, uint64_t k
 /* prefix + name, I64 (GGUF: I32) [n, k] of ids below limit, each row sorted. */
 fs_status fs_loader_ids(fs_loader *l, const int32_t **ret, uint64_t n, uint64_t k, uint32_t limit, const char *prefix,
                         const char *name, fs_error *err);
+/* The per-head absorbed matrices, from kv_b_proj or from k_b_proj and v_b_proj. */
+fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
+
+/* ---- layers.c ---- */
 /* prefix + names[0 .. 2] are gate, up and down. */
 fs_status fs_loader_ffn(fs_loader *l, fs_ffn *f, uint64_t intermediate, bool bias, const char *prefix,
                         const char *const names[3], fs_error *err);
 /* The routed experts prefix + "experts.N." and, with n_shared_experts, prefix + "shared_experts.". */
 fs_status fs_loader_experts(fs_loader *l, fs_moe *moe, const char *prefix, const char *const names[3], fs_error *err);
-/* The per-head absorbed matrices, from kv_b_proj or from k_b_proj and v_b_proj. */
-fs_status fs_loader_mla_up(fs_loader *l, fs_mla *mla, const char *prefix, fs_error *err);
+/* The head's input is counted for every token by the step, not where it is multiplied. */
+void fs_loader_head_input(fs_loader *l);
 /* The whole model, by net->arch. */
 fs_status fs_loader_run(fs_loader *l, fs_error *err);
 void fs_layer_done(fs_layer *layer);
@@ -312,6 +315,8 @@ struct fs_workspace {
     int32_t *ids;        /* [T] */
     uint32_t *positions; /* [T] */
     uint32_t *row_of;    /* [T] sequence of a token */
+    float **kept;        /* [T] where a token's activations go; NULL: nowhere */
+    bool keeps;          /* some do */
     float *cs;           /* [T, rope dim] */
     float *x;            /* [T, D] residual stream */
     float *h;            /* [T, D] normed input */
@@ -343,6 +348,7 @@ struct fs_workspace {
     int32_t *top_ids;       /* [T, k] ascending */
     float *top_weights;     /* [T, k] */
     uint32_t *slot;         /* [T, k] row of the gathered matrices */
+    uint32_t *slot_of_row;  /* [T * k] its inverse; where activations are kept */
     uint32_t *expert_begin; /* [E + 1] */
     uint32_t *active;       /* [E + 1] experts with rows; E is the shared one */
     uint32_t n_active;
@@ -378,9 +384,15 @@ fs_input fs_input_make(const float *x, size_t ldx, uint8_t *codes, size_t k, uns
 void fs_input_quantize(const fs_network *net, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end);
 /* The same, only what l takes. */
 void fs_input_quantize_for(const fs_network *net, const fs_linear *l, const fs_input *in, size_t row, size_t n_rows, size_t begin, size_t end);
-/* Outputs of panels [panel_begin, panel_end) for rows [row, row + m) of the input, by the calling thread; y is row's. */
+/* Outputs of panels [panel_begin, panel_end) for rows [row, row + m) of the input, by the calling thread; y is row's. next: where
+ * panels of the same layout lie that it is likely to read then, which are fetched meanwhile where that helps; NULL: not known. */
 void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end,
-                      const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread);
+                      const uint8_t *next, const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread);
+/* Where panel of l's lies; NULL: where the file has it. */
+static inline const uint8_t *fs_linear_panel(const fs_linear *l, size_t panel)
+{
+    return l->mat.data ? l->mat.data + panel * l->mat.panel_bytes : NULL;
+}
 
 typedef struct fs_product {
     const fs_linear *linear;
@@ -416,8 +428,13 @@ void fs_norm_rows(fs_network *net, const float *x, size_t ldx, const float *w, d
 void fs_norm_in(fs_network *net, fs_workspace *ws, const float *x, const float *w, unsigned takes, size_t m);
 /* x = fl(x + y) over m rows of D, then fs_norm_in of it in the same pass; w NULL: only the sum. */
 void fs_add_norm_in(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m);
+/* The same, x kept at float `at` of the tokens' activations. */
+void fs_add_norm_kept(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m, size_t at);
+/* Columns [col, col + cols) of token t's gate and up [.., n], before SwiGLU, kept at those floats. */
+void fs_keep_gate_up(const fs_workspace *ws, size_t t, size_t gate_at, size_t up_at, const float *gate, const float *up, size_t col, size_t cols);
 /* y = down(silu(gate h) * up h) of ws->in. */
-void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y);
+/* kept: where gate and up stand in the tokens' activations; NULL: they are not kept. */
+void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y, const fs_layer_activations *kept);
 /* The same of ws->h as it is. */
 void fs_h_in(fs_network *net, fs_workspace *ws, unsigned takes, size_t m);
 /* Panels a piece: a few pieces a thread, none too small to hide the latency of the fma chains. */
@@ -441,7 +458,7 @@ void fs_stored_experts(fs_network *net, const fs_moe *moe, const uint32_t *exper
 
 /* ---- moe.c ---- */
 /* Of ws->in, which must have the codes that the layer takes. */
-void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y);
+void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y, const fs_layer_activations *kept);
 
 /* ---- step.c ---- */
 /* From ws->x and ws->in to ws->x after the layer, and ws->in for the next: its norm and its first products' forms. */

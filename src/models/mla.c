@@ -94,7 +94,7 @@ static fs_quants head_codes(const struct mla_job *job, const fs_mat *w)
     return fs_quants_init(w->k, job->ws->stage);
 }
 
-/* y = W x of one head's matrix over all tokens: x [T, ldx]. quantized: so are its codes already. */
+/* y = W x of the matrix of head h, behind which those of the next ones are, over all tokens: x [T, ldx]. quantized: so are its codes already. */
 static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, const float *x, size_t ldx, bool quantized, float *y,
                          size_t ldy, int thread)
 {
@@ -110,7 +110,11 @@ static void head_product(const struct mla_job *job, const fs_mat *w, size_t h, c
             k->quants.quantize(&q, 0, ws->n_tokens, 0, w->k / FS_QUANTS_BLOCK, x, ldx);
         k->quants.gemm(w, 0, fs_mat_panels(w), &q, 0, ws->n_tokens, NULL, y, ldy, scratch);
     } else {
-        fs_mat_gemm(k, w, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);
+        size_t threads = (size_t)fs_pool_threads(job->net->pool); /* heads are taken one by one */
+        fs_mat head = *w;
+        if (h + threads < job->net->config->num_attention_heads)
+            head.ahead = (size_t)((uintptr_t)w[threads].data - (uintptr_t)w->data);
+        fs_mat_gemm(k, &head, 0, fs_mat_panels(w), x, ldx, ws->n_tokens, NULL, y, ldy, scratch);
     }
 }
 

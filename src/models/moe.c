@@ -14,7 +14,17 @@ struct route_job {
     const fs_moe *moe;
     int32_t *ids;   /* [T, k] */
     float *weights; /* [T, k]; NULL: only a guess */
+    const fs_layer_activations *kept; /* NULL: nothing is */
 };
+
+static void keep_route(const struct route_job *job, float *row, const float *s, const int32_t *ids, const float *weights)
+{
+    uint32_t n = job->net->config->n_routed_experts, k = job->net->config->num_experts_per_tok;
+
+    memcpy(row + job->kept->scores, s, n * sizeof *s);
+    memcpy(row + job->kept->top_ids, ids, k * sizeof *ids);
+    memcpy(row + job->kept->top_weights, weights, k * sizeof *weights);
+}
 
 static void route_token(const struct route_job *job, size_t t, int thread)
 {
@@ -31,6 +41,8 @@ static void route_token(const struct route_job *job, size_t t, int thread)
         fs_route_choose(c, rows, s, job->moe->correction_bias, ids, job->ws->biased + (size_t)thread * 2 * n);
     if (job->weights)
         fs_route_weigh(c, s, ids, job->weights + t * k);
+    if (job->kept && job->ws->kept[t])
+        keep_route(job, job->ws->kept[t], s, ids, job->weights + t * k);
 }
 
 static void route_piece(void *ud, size_t begin, size_t end, int thread)
@@ -55,6 +67,8 @@ static void group_tokens(const fs_network *net, fs_workspace *ws, size_t m)
     }
     for (size_t i = 0; i < m * k; i++)
         ws->slot[i] = begin[ws->top_ids[i]]++;
+    for (size_t i = 0; ws->keeps && i < m * k; i++)
+        ws->slot_of_row[ws->slot[i]] = (uint32_t)i;
     for (uint32_t e = n; e > 0; e--) /* the walk above moved every start to its end */
         begin[e] = begin[e - 1];
     begin[0] = 0;
@@ -73,6 +87,7 @@ struct experts_job {
     uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, then the shared expert's */
     size_t n_items;
     bool shared, down;
+    const fs_layer_activations *kept; /* NULL: nothing is */
 };
 
 /* What item i works on: an expert, its rows, and a range of panels. */
@@ -85,10 +100,14 @@ struct expert_item {
     int slot; /* of ws->lora: gate's (and down's); up's is the next */
 };
 
-/* Panels of one piece are cut here: whole blocks of down's input. */
+/* Panels of one piece are cut here: whole blocks of down's input, and as many as a product of f32 takes side by side. */
+#define UNIT_PANELS 8
 static size_t unit_panels(const struct experts_job *job, const fs_ffn *f)
 {
-    return job->down ? 1 : fs_down_align(&f->down);
+    size_t align = job->down ? 1 : fs_down_align(&f->down);
+    bool codes = job->down ? f->down.mat.codes : f->gate.mat.codes && f->up.mat.codes;
+
+    return codes || align % UNIT_PANELS == 0 ? align : align * UNIT_PANELS;
 }
 
 static struct expert_item item_at(const struct experts_job *job, size_t i)
@@ -154,33 +173,48 @@ static void clamp(float *gate, float *up, float limit, size_t n)
     }
 }
 
-/* The hardware fetches a stream ahead once it has seen it begin: the first bytes of the next one are asked for here. */
+/* The hardware fetches a stream ahead once it has seen it begin: the first bytes of the next codes are asked for here. */
 #define FETCH_BYTES 4096
-static void fetch(const fs_mat *m, size_t panel)
+static void fetch(const fs_linear *l, const uint8_t *panels)
 {
-    const uint8_t *p = m->data ? m->data + panel * m->panel_bytes : NULL; /* else where the file has it */
-
-    for (size_t i = 0; p && i < FETCH_BYTES; i += 64)
-        __builtin_prefetch((const void *)((uintptr_t)p + i), 0, 2);
+    for (size_t i = 0; l->mat.codes && panels && i < FETCH_BYTES; i += 64)
+        __builtin_prefetch((const void *)((uintptr_t)panels + i), 0, 2);
 }
 
-/* Those of the item that this thread is likely to take next. */
-static void fetch_next(const struct experts_job *job, size_t i)
+/* Where the item begins that this thread is likely to take next; NULL: there is none, or it is where the file has it. */
+static const uint8_t *next_panels(const struct experts_job *job, size_t i)
 {
     size_t next = i + (size_t)fs_pool_threads(job->net->pool);
+    struct expert_item it;
 
-    if (next < job->n_items) {
-        struct expert_item it = item_at(job, next);
-        fetch(job->down ? &it.f->down.mat : &it.f->gate.mat, it.panel_begin);
-    }
+    if (next >= job->n_items)
+        return NULL;
+    it = item_at(job, next);
+    return fs_linear_panel(job->down ? &it.f->down : &it.f->gate, it.panel_begin);
 }
 
-static void down_item(const struct experts_job *job, const struct expert_item *it, int thread)
+static void down_item(const struct experts_job *job, const struct expert_item *it, size_t i, int thread)
 {
     size_t d = job->net->config->hidden_size;
+    const uint8_t *next = next_panels(job, i);
 
-    fs_linear_panels(job->net, job->ws, &it->f->down, it->panel_begin, it->panel_end, it->mid, it->mid_row, it->m, it->out, d, thread);
+    fetch(&it->f->down, next);
+    fs_linear_panels(job->net, job->ws, &it->f->down, it->panel_begin, it->panel_end, next, it->mid, it->mid_row, it->m, it->out, d, thread);
     fs_lora_up(job->net, job->ws, &it->f->down, it->panel_begin, it->panel_end, lora_rows(job, it, it->slot), it->m, it->out, d, thread);
+}
+
+/* Gate and up of the item's row t, of whatever token it is, before SwiGLU. */
+static void keep_row(const struct experts_job *job, const struct expert_item *it, size_t t, size_t col, size_t cols)
+{
+    size_t n = it->f->gate.mat.n, k = job->net->config->num_experts_per_tok, i;
+    const float *gate = it->gate + t * n, *up = it->up + t * n;
+
+    if (it->f == &job->moe->shared) {
+        fs_keep_gate_up(job->ws, t, job->kept->gate, job->kept->up, gate, up, col, cols);
+        return;
+    }
+    i = job->ws->slot_of_row[it->mid_row + t];
+    fs_keep_gate_up(job->ws, i / k, job->kept->expert_gate + i % k * n, job->kept->expert_up + i % k * n, gate, up, col, cols);
 }
 
 static void gate_up_item(const struct experts_job *job, const struct expert_item *it, size_t i, int thread)
@@ -189,14 +223,17 @@ static void gate_up_item(const struct experts_job *job, const struct expert_item
     size_t n = it->f->gate.mat.n, p0 = it->panel_begin, p1 = it->panel_end, col = p0 * FS_PANEL;
     size_t cols = p1 * FS_PANEL < n ? p1 * FS_PANEL - col : n - col;
     float limit = (float)net->config->swiglu_limit;
+    const uint8_t *up = fs_linear_panel(&it->f->up, p0), *next = next_panels(job, i);
 
-    fetch(&it->f->up.mat, p0);
-    fs_linear_panels(net, job->ws, &it->f->gate, p0, p1, it->in, it->in_row, it->m, it->gate, n, thread);
-    fetch_next(job, i);
-    fs_linear_panels(net, job->ws, &it->f->up, p0, p1, it->in, it->in_row, it->m, it->up, n, thread);
+    fetch(&it->f->up, up);
+    fs_linear_panels(net, job->ws, &it->f->gate, p0, p1, up, it->in, it->in_row, it->m, it->gate, n, thread);
+    fetch(&it->f->gate, next);
+    fs_linear_panels(net, job->ws, &it->f->up, p0, p1, next, it->in, it->in_row, it->m, it->up, n, thread);
     fs_lora_up(net, job->ws, &it->f->gate, p0, p1, lora_rows(job, it, it->slot), it->m, it->gate, n, thread);
     fs_lora_up(net, job->ws, &it->f->up, p0, p1, lora_rows(job, it, it->slot + 1), it->m, it->up, n, thread);
     for (size_t t = 0; t < it->m; t++) {
+        if (job->kept)
+            keep_row(job, it, t, col, cols);
         if (limit > 0)
             clamp(it->gate + t * n + col, it->up + t * n + col, limit, cols);
         net->kernels->rows.swiglu(it->gate + t * n + col, it->up + t * n + col, it->gate + t * n + col, cols);
@@ -212,22 +249,21 @@ static void experts_piece(void *ud, size_t begin, size_t end, int thread)
         struct expert_item it = item_at(job, i);
         if (it.panel_begin == it.panel_end)
             continue;
-        if (job->down) {
-            fetch_next(job, i);
-            down_item(job, &it, thread);
-        } else {
+        if (job->down)
+            down_item(job, &it, i, thread);
+        else
             gate_up_item(job, &it, i, thread);
-        }
     }
 }
 
-/* Pieces of an expert: each about PIECE_BYTES of weights, so that the threads end together. */
-#define PIECE_BYTES ((size_t)224 << 10)
+/* Pieces of an expert: each about as many bytes of weights, so that the threads end together; values are read more slowly than codes. */
+#define PIECE_BYTES ((size_t)96 << 10)
+#define PIECE_CODES ((size_t)224 << 10)
 static uint32_t pieces_of(const struct experts_job *job, const fs_ffn *f)
 {
     const fs_mat *m = job->down ? &f->down.mat : &f->gate.mat;
     size_t unit = unit_panels(job, f), n_units = (fs_mat_panels(m) + unit - 1) / unit;
-    size_t want = fs_mat_panels(m) * m->panel_bytes * (job->down ? 1 : 2) / PIECE_BYTES;
+    size_t want = fs_mat_panels(m) * m->panel_bytes * (job->down ? 1 : 2) / (m->codes ? PIECE_CODES : PIECE_BYTES);
 
     return (uint32_t)(want < 1 ? 1 : want < n_units ? want : n_units);
 }
@@ -288,7 +324,7 @@ static void look_ahead(fs_network *net, fs_workspace *ws, const fs_moe *next, co
 {
     const fs_config *c = net->config;
     uint32_t n = 0, k = c->num_experts_per_tok, n_max = k < GUESS_MAX ? GUESS_MAX : k, *votes = ws->votes;
-    struct route_job route = { net, ws, next, ws->guess_ids, NULL };
+    struct route_job route = { net, ws, next, ws->guess_ids, NULL, NULL };
     fs_product router = { &next->router, ws->router, c->n_routed_experts };
     fs_input in = { .x = ws->in.x, .ldx = ws->in.ldx };
 
@@ -349,11 +385,11 @@ static void see_inputs(const struct experts_job *job)
     fs_importance_see(imp, net->pool, moe->shared.down.input, 0, ws->shared_gate, width * net->config->n_shared_experts, job->m);
 }
 
-void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y)
+void fs_moe_run(fs_network *net, fs_workspace *ws, const fs_moe *moe, size_t m, float *y, const fs_layer_activations *kept)
 {
     size_t d = net->config->hidden_size, width = net->config->moe_intermediate_size, shared = width * net->config->n_shared_experts;
-    struct route_job route = { net, ws, moe, ws->top_ids, ws->top_weights };
-    struct experts_job job = { .net = net, .ws = ws, .moe = moe, .y = y, .m = m, .routed = ws->active, .shared = moe->has_shared };
+    struct route_job route = { net, ws, moe, ws->top_ids, ws->top_weights, kept };
+    struct experts_job job = { .net = net, .ws = ws, .kept = kept, .moe = moe, .y = y, .m = m, .routed = ws->active, .shared = moe->has_shared };
     fs_product router = { &moe->router, ws->router, net->config->n_routed_experts };
 
     fs_products_run_in(net, ws, &router, 1, &ws->in, m);

@@ -2,6 +2,7 @@
 #include "models/experts.h"
 
 #include <stdlib.h>
+#include <assert.h>
 #include <string.h>
 
 const fs_config *fs_network_config(const fs_network *net)
@@ -22,6 +23,17 @@ size_t fs_network_hidden_floats(const fs_network *net)
 const char *fs_network_activations(const fs_network *net)
 {
     return net->options.bf16 ? "bf16" : net->takes & FS_TAKES_CODES ? "q8" : "exact";
+}
+
+fs_bytes fs_network_memory(const fs_network *net)
+{
+    return (fs_bytes){ net->memory, net->memory ? net->plan.weights_bytes : 0 };
+}
+
+void fs_network_keep(fs_network *net, const fs_activations *a)
+{
+    assert(!net->arch->run);
+    net->activations = a;
 }
 
 const char *fs_network_kv_type(const fs_network *net)
@@ -177,9 +189,10 @@ bool fs_network_stream_stats(const fs_network *net, fs_stream_stats *ret)
     return net->experts != NULL;
 }
 
-double fs_network_disk_bytes_s(const fs_network *net)
+uint64_t fs_network_probe_disk(const fs_network *net, uint64_t n_bytes, double *ret_s)
 {
-    return net->experts ? fs_experts_disk_bytes_s(net->experts) : 0;
+    *ret_s = 0;
+    return net->experts ? fs_experts_probe(net->experts, n_bytes, ret_s) : 0;
 }
 
 /* Who looks ahead at whom. */

@@ -9,6 +9,7 @@
 #include "formats/adapter.h"
 #include "formats/weights.h"
 #include "kernels/kernels.h"
+#include "models/activations.h"
 #include "models/importance.h"
 
 typedef struct fs_network fs_network;
@@ -66,8 +67,9 @@ typedef struct fs_stream_stats {
 } fs_stream_stats;
 /* False: nothing is streamed. */
 bool fs_network_stream_stats(const fs_network *net, fs_stream_stats *ret);
-/* What the files give the readers when nothing else is done: half a GiB is read. 0: nothing is streamed. */
-double fs_network_disk_bytes_s(const fs_network *net);
+/* The readers of streamed experts only read, about n_bytes, between steps: how many bytes they got (0: nothing is streamed), in how
+ * many seconds. */
+uint64_t fs_network_probe_disk(const fs_network *net, uint64_t n_bytes, double *ret_s);
 
 /* Packs the weights, but for linears of block types, which the first steps pack. A NaN in a weight is a
  * sentence; that of a block, or of a linear that stays in the map, shows in the results. Again, between steps, after stored
@@ -78,6 +80,8 @@ void fs_network_pack_all(fs_network *net);
 void fs_network_free(fs_network *net);
 /* A config whose model the code could not run is refused by name; fs_network_new does it too. */
 fs_status fs_network_check(const fs_config *c, fs_error *err);
+/* Where its packed weights stand, those of streamed experts aside; for measuring what reading them can be at most. */
+fs_bytes fs_network_memory(const fs_network *net);
 const fs_config *fs_network_config(const fs_network *net);
 bool fs_network_has_mtp(const fs_network *net);
 size_t fs_network_hidden_floats(const fs_network *net); /* of a token's hidden state */
@@ -107,6 +111,12 @@ void fs_cache_done(fs_cache *c);
  * only their open windows and what FS_CACHE_REWIND tokens back were those: further back it is the multiple of 128 at or
  * below n_tokens. The same tokens run again give the same bits. */
 uint32_t fs_cache_rewind(const fs_network *net, fs_cache *c, uint32_t n_tokens);
+/* to, of as much room, stands where from stood behind its first n_tokens, which it has. False: a cache that is not of rows by position (V4's);
+ * nothing is done. */
+bool fs_cache_copy(const fs_network *net, const fs_cache *from, uint32_t n_tokens, fs_cache *to);
+
+/* Steps keep the activations of rows that ask for it, laid out by a (borrowed), from here on. Not V4. */
+void fs_network_keep(fs_network *net, const fs_activations *a);
 
 /* ---- step ---- */
 /* Room for the activations of one step; planned once, so that a step allocates nothing. */
@@ -125,6 +135,7 @@ typedef struct fs_step_rows {
     float *ret_logits; /* [n_logits, vocab_size] of the last n_logits rows; may be NULL when n_logits is 0 */
     uint32_t n_logits;
     float *ret_hidden; /* [n, fs_network_hidden_floats] what the MTP layer reads; may be NULL */
+    float *ret_kept;   /* [n, row] as fs_network_keep says, without logits; may be NULL */
 } fs_step_rows;
 
 /* Appends the rows of several sequences in one forward pass. The same rows give the same bits whatever stands

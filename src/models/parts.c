@@ -2,10 +2,12 @@
 #include "models/internal.h"
 
 #include <assert.h>
+#include <string.h>
 
 size_t fs_panel_grain(const fs_network *net, size_t n_panels)
 {
-    size_t threads = (size_t)fs_pool_threads(net->pool), pieces = threads == 1 ? 1 : n_panels >= 64 * threads ? 4 * threads : 2 * threads;
+    size_t threads = (size_t)fs_pool_threads(net->pool);
+    size_t each = n_panels >= 1024 * threads ? 32 : n_panels >= 64 * threads ? 4 : 2, pieces = threads == 1 ? 1 : each * threads;
     size_t grain = (n_panels + pieces - 1) / pieces;
 
     return grain > 4 ? (grain + 3) & ~(size_t)3 : grain ? grain : 1;
@@ -76,17 +78,20 @@ void fs_h_in(fs_network *net, fs_workspace *ws, unsigned takes, size_t m)
 }
 
 void fs_linear_panels(const fs_network *net, const fs_workspace *ws, const fs_linear *l, size_t panel_begin, size_t panel_end,
-                      const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread)
+                      const uint8_t *next, const fs_input *in, size_t row, size_t m, float *y, size_t ldy, int thread)
 {
     const fs_kernels *k = net->kernels;
     void *scratch = fs_ws_scratch(ws, thread);
 
-    if (l->stored)
+    if (l->stored) {
         fs_stored_panels(net, ws, l, panel_begin, panel_end, in, row, m, y, ldy, thread);
-    else if (l->mat.codes)
+    } else if (l->mat.codes) {
         k->quants.gemm(&l->mat, panel_begin, panel_end, &in->codes, row, m, l->bias, y, ldy, scratch);
-    else
-        fs_mat_gemm(k, &l->mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
+    } else {
+        fs_mat mat = l->mat;
+        mat.ahead = next ? (size_t)((uintptr_t)next - (uintptr_t)fs_linear_panel(l, panel_begin)) : 0;
+        fs_mat_gemm(k, &mat, panel_begin, panel_end, in->x + row * in->ldx, in->ldx, m, l->bias, y, ldy, scratch);
+    }
 }
 
 /* ---- low-rank products of an adapter ---- */
@@ -179,7 +184,7 @@ static void products_piece(void *ud, size_t begin, size_t end, int thread)
             continue;
         lo -= job->first[i];
         hi -= job->first[i];
-        fs_linear_panels(job->net, job->ws, p->linear, lo, hi, job->in, 0, job->m, p->y, p->ldy, thread);
+        fs_linear_panels(job->net, job->ws, p->linear, lo, hi, NULL, job->in, 0, job->m, p->y, p->ldy, thread);
         fs_lora_up(job->net, job->ws, p->linear, lo, hi, fs_lora_slot(job->net, job->ws, i), job->m, p->y, p->ldy, thread);
     }
 }
@@ -232,6 +237,8 @@ struct norm_job {
     size_t ldx, ldy, n;
     float eps;
     const fs_input *in; /* y, whose codes are made too; NULL: nobody takes them */
+    float **kept;       /* where x goes too, at float kept_at of each; NULL: nowhere */
+    size_t kept_at;
 };
 
 static void norm_piece(void *ud, size_t begin, size_t end, int thread)
@@ -244,6 +251,8 @@ static void norm_piece(void *ud, size_t begin, size_t end, int thread)
         float *x = job->x + i * job->ldx;
         if (job->add)
             rows->add(x, job->add + i * job->ldx, x, job->n);
+        if (job->kept && job->kept[i])
+            memcpy(job->kept[i] + job->kept_at, x, job->n * sizeof *x);
         if (job->w)
             rows->rmsnorm(x, job->w, job->eps, job->y + i * job->ldy, job->n);
         if (job->in)
@@ -255,7 +264,7 @@ void fs_norm_rows(fs_network *net, const float *x, size_t ldx, const float *w, d
                   size_t m)
 {
     /* Without a summand x is only read. */
-    struct norm_job job = { net, (float *)(uintptr_t)x, NULL, w, y, ldx, ldy, n, (float)eps, NULL };
+    struct norm_job job = { net, (float *)(uintptr_t)x, NULL, w, y, ldx, ldy, n, (float)eps, NULL, NULL, 0 };
     fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
 }
 
@@ -264,13 +273,33 @@ void fs_norm_in(fs_network *net, fs_workspace *ws, const float *x, const float *
     fs_add_norm_in(net, ws, (float *)(uintptr_t)x, NULL, w, takes, m);
 }
 
-void fs_add_norm_in(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m)
+static void add_norm(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m, float **kept, size_t at)
 {
     size_t d = net->config->hidden_size;
-    struct norm_job job = { net, x, y, w, ws->h, d, d, d, (float)net->config->rms_norm_eps, w ? &ws->in : NULL };
+    struct norm_job job = { net, x, y, w, ws->h, d, d, d, (float)net->config->rms_norm_eps, w ? &ws->in : NULL, kept, at };
 
     ws->in = fs_input_make(ws->h, d, ws->h_codes, d, takes);
     fs_pool_for(net->pool, m, fs_row_grain(net, m), norm_piece, &job);
+}
+
+void fs_add_norm_in(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m)
+{
+    add_norm(net, ws, x, y, w, takes, m, NULL, 0);
+}
+
+void fs_add_norm_kept(fs_network *net, fs_workspace *ws, float *x, const float *y, const float *w, unsigned takes, size_t m, size_t at)
+{
+    add_norm(net, ws, x, y, w, takes, m, ws->keeps ? ws->kept : NULL, at);
+}
+
+void fs_keep_gate_up(const fs_workspace *ws, size_t t, size_t gate_at, size_t up_at, const float *gate, const float *up, size_t col, size_t cols)
+{
+    float *row = ws->kept[t];
+
+    if (!row)
+        return;
+    memcpy(row + gate_at + col, gate + col, cols * sizeof *gate);
+    memcpy(row + up_at + col, up + col, cols * sizeof *up);
 }
 
 /* ---- SwiGLU feed-forward ---- */
@@ -280,6 +309,7 @@ struct ffn_job {
     const fs_ffn *f;
     fs_input mid; /* the input of down */
     size_t m;
+    const fs_layer_activations *kept; /* NULL: nothing is */
 };
 
 static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
@@ -288,19 +318,22 @@ static void gate_up_piece(void *ud, size_t begin, size_t end, int thread)
     float *gate = job->ws->gate, *up = job->ws->up;
     size_t n = job->f->gate.mat.n, col = begin * FS_PANEL, cols = (end * FS_PANEL < n ? end * FS_PANEL : n) - col;
 
-    fs_linear_panels(job->net, job->ws, &job->f->gate, begin, end, &job->ws->in, 0, job->m, gate, n, thread);
-    fs_linear_panels(job->net, job->ws, &job->f->up, begin, end, &job->ws->in, 0, job->m, up, n, thread);
+    fs_linear_panels(job->net, job->ws, &job->f->gate, begin, end, fs_linear_panel(&job->f->up, begin), &job->ws->in, 0, job->m, gate, n, thread);
+    fs_linear_panels(job->net, job->ws, &job->f->up, begin, end, NULL, &job->ws->in, 0, job->m, up, n, thread);
     fs_lora_up(job->net, job->ws, &job->f->gate, begin, end, fs_lora_slot(job->net, job->ws, 0), job->m, gate, n, thread);
     fs_lora_up(job->net, job->ws, &job->f->up, begin, end, fs_lora_slot(job->net, job->ws, 1), job->m, up, n, thread);
-    for (size_t t = 0; t < job->m; t++)
+    for (size_t t = 0; t < job->m; t++) {
+        if (job->kept)
+            fs_keep_gate_up(job->ws, t, job->kept->gate, job->kept->up, gate + t * n, up + t * n, col, cols);
         job->net->kernels->rows.swiglu(gate + t * n + col, up + t * n + col, gate + t * n + col, cols);
+    }
     fs_input_quantize_for(job->net, &job->f->down, &job->mid, 0, job->m, col, col + cols);
 }
 
-void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y)
+void fs_ffn_run(fs_network *net, fs_workspace *ws, const fs_ffn *f, size_t m, float *y, const fs_layer_activations *kept)
 {
     size_t n = f->gate.mat.n, n_panels = fs_mat_panels(&f->gate.mat);
-    struct ffn_job job = { net, ws, f, fs_input_make(ws->gate, n, ws->gate_codes, n, fs_linear_takes(&f->down)), m };
+    struct ffn_job job = { net, ws, f, fs_input_make(ws->gate, n, ws->gate_codes, n, fs_linear_takes(&f->down)), m, kept };
     struct lora_job lora = { .net = net, .ws = ws, .linears = { &f->gate, &f->up }, .n_linears = 2, .x = ws->in.x, .ldx = ws->in.ldx };
     fs_product down = { &f->down, y, net->config->hidden_size };
 

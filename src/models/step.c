@@ -42,13 +42,16 @@ static void embed_piece(void *ud, size_t begin, size_t end, int thread)
 
 void fs_layer_run(fs_network *net, fs_workspace *ws, const fs_layer *layer, uint32_t index, const float *next_norm, unsigned next_takes)
 {
+    const fs_activations *a = ws->keeps ? net->activations : NULL;
+    const fs_layer_activations *kept = a ? &a->layers[index] : NULL;
+
     net->arch->attention(net, ws, layer, index);
-    fs_add_norm_in(net, ws, ws->x, ws->y, layer->post_attention_norm, layer->ffn_takes, ws->n_tokens);
+    fs_add_norm_kept(net, ws, ws->x, ws->y, layer->post_attention_norm, layer->ffn_takes, ws->n_tokens, kept ? kept->x_mid : 0);
     if (layer->is_moe)
-        fs_moe_run(net, ws, &layer->moe, ws->n_tokens, ws->y);
+        fs_moe_run(net, ws, &layer->moe, ws->n_tokens, ws->y, kept);
     else
-        fs_ffn_run(net, ws, &layer->ffn, ws->n_tokens, ws->y);
-    fs_add_norm_in(net, ws, ws->x, ws->y, next_norm, next_takes, ws->n_tokens);
+        fs_ffn_run(net, ws, &layer->ffn, ws->n_tokens, ws->y, kept);
+    fs_add_norm_kept(net, ws, ws->x, ws->y, next_norm, next_takes, ws->n_tokens, !a ? 0 : index + 1 < a->n_layers ? a->layers[index + 1].x : a->x);
 }
 
 /* Takes the rows into the workspace; ids and room are checked before anything is written. */
@@ -59,6 +62,7 @@ static fs_status take_rows(fs_network *net, fs_workspace *ws, const fs_step_rows
     assert(n_rows > 0 && n_rows <= ws->sequences_max);
     ws->rows = rows;
     ws->n_rows = n_rows;
+    ws->keeps = false;
     for (size_t r = 0; r < n_rows; r++) {
         uint32_t pos = mtp ? rows[r].cache->n_mtp_tokens : rows[r].cache->n_tokens;
         assert(rows[r].n > 0 && rows[r].n <= ws->tokens_max - t && rows[r].n_logits <= rows[r].n);
@@ -72,6 +76,8 @@ static fs_status take_rows(fs_network *net, fs_workspace *ws, const fs_step_rows
             ws->ids[t] = rows[r].ids[i];
             ws->positions[t] = pos + i;
             ws->row_of[t] = (uint32_t)r;
+            ws->kept[t] = !mtp && rows[r].ret_kept ? rows[r].ret_kept + i * net->activations->row : NULL;
+            ws->keeps = ws->keeps || ws->kept[t];
         }
     }
     ws->n_tokens = t;
@@ -160,7 +166,7 @@ static void run_layers(fs_network *net, fs_workspace *ws)
 
     plan_tiles(net, ws);
     fs_pool_for(net->pool, ws->n_tokens, fs_row_grain(net, ws->n_tokens), embed_piece, &embed);
-    fs_norm_in(net, ws, ws->x, net->layers[0].input_norm, net->layers[0].attention_takes, ws->n_tokens);
+    fs_add_norm_kept(net, ws, ws->x, NULL, net->layers[0].input_norm, net->layers[0].attention_takes, ws->n_tokens, 0);
     for (uint32_t i = 0; i < c->num_hidden_layers; i++) {
         const fs_layer *next = i + 1 < c->num_hidden_layers ? &net->layers[i + 1] : NULL;
         fs_layer_run(net, ws, &net->layers[i], i, next ? next->input_norm : NULL, next ? next->attention_takes : 0);

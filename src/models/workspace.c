@@ -58,6 +58,7 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
     ARRAY(ids, t, 1);
     ARRAY(positions, t, 1);
     ARRAY(row_of, t, 1);
+    ARRAY(kept, t, 1);
     ARRAY(cs, t, net->rope.dim);
     ARRAY(x, t, d);
     ARRAY(h, t, d);
@@ -97,6 +98,7 @@ static void walk(const fs_network *net, fs_workspace *ws, fs_ws_walk *w)
         ARRAY(top_ids, t, k);
         ARRAY(top_weights, t, k);
         ARRAY(slot, t, k);
+        ARRAY(slot_of_row, t, k);
         ARRAY(expert_begin, e + 1, 1);
         ARRAY(active, e + 1, 1);
         ARRAY(guess_ids, t, k);

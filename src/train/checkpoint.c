@@ -148,21 +148,28 @@ static fs_status copy_file(const char *from, const char *to, const char *name, f
     return rc;
 }
 
-/* PEFT takes names and ends of names; what it would not take is given by the names of the linears. */
-static void list_targets(const fs_params *p, struct json_object *ret)
+#define ROUTER_A ".mlp.gate.lora_A.weight"
+
+/* PEFT takes names and ends of names; what it would not take is given by the names of the linears. A router is no linear of
+ * transformers', but a module with a weight: a target parameter. */
+static void list_targets(const fs_params *p, struct json_object *ret, struct json_object *ret_parameters)
 {
     const fs_low_rank_options *o = p->low_rank;
     bool plain = o != NULL;
 
     for (int i = 0; o && i < o->n_targets; i++)
         plain = plain && !strpbrk(o->targets[i], "*?[") && strcmp(o->targets[i], "all-linear") != 0;
+    for (size_t i = 0; i < p->n; i++)
+        plain = plain && !(p->items[i].is_pair && fs_ends_with(p->items[i].name, ROUTER_A));
     for (int i = 0; plain && i < o->n_targets; i++)
         json_object_array_add(ret, json_object_new_string(o->targets[i]));
     for (size_t i = 0; !plain && i < p->n; i++) {
-        const char *name = p->items[i].name;
-        if (p->items[i].is_pair && fs_ends_with(name, ".lora_A.weight"))
-            json_object_array_add(ret, json_object_new_string_len(name + strlen(FS_PAIR_PREFIX),
-                                                                  (int)(strlen(name) - strlen(FS_PAIR_PREFIX) - strlen(".lora_A.weight"))));
+        char name[256];
+        int n = (int)(strlen(p->items[i].name) - strlen(FS_PAIR_PREFIX) - strlen(".lora_A.weight"));
+        if (!p->items[i].is_pair || !fs_ends_with(p->items[i].name, ".lora_A.weight"))
+            continue;
+        snprintf(name, sizeof name, "%.*s%s", n, p->items[i].name + strlen(FS_PAIR_PREFIX), fs_ends_with(p->items[i].name, ROUTER_A) ? ".weight" : "");
+        json_object_array_add(fs_ends_with(name, ".weight") ? ret_parameters : ret, json_object_new_string(name));
     }
 }
 
@@ -180,7 +187,8 @@ static void list_saved(const fs_params *p, struct json_object *ret)
 static fs_status write_adapter_config(const char *folder, const fs_params *p, fs_error *err)
 {
     const fs_low_rank_options *o = p->low_rank;
-    struct json_object *json = json_object_new_object(), *targets = json_object_new_array(), *saved = json_object_new_array();
+    struct json_object *json = json_object_new_object(), *targets = json_object_new_array(), *saved = json_object_new_array(),
+                       *parameters = json_object_new_array();
     double alpha = o ? o->alpha : 1;
     const char *written;
     fs_buf text = { 0 };
@@ -200,7 +208,10 @@ static fs_status write_adapter_config(const char *folder, const fs_params *p, fs
     json_object_object_add(json, "task_type", json_object_new_string("CAUSAL_LM"));
     json_object_object_add(json, "use_dora", json_object_new_boolean(false));
     json_object_object_add(json, "use_rslora", json_object_new_boolean(o && o->rslora));
-    list_targets(p, targets);
+    list_targets(p, targets, parameters);
+    if (json_object_array_length(parameters) > 0)
+        json_object_object_add(json, "target_parameters", json_object_get(parameters));
+    json_object_put(parameters);
     list_saved(p, saved);
     written = json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
     rc = written ? fs_buf_printf(&text, err, "%s\n", written) : fs_fail_memory(err, 1024);

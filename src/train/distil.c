@@ -1,7 +1,10 @@
 /* See the header. */
 #include "train/distil.h"
 
+#include "base/philox.h"
 #include "kernels/math.h"
+
+#define LAMBDA_STREAM 0x676b6420u /* "gkd " */
 
 /* The cross entropy and, where c is not 0, its gradient in g. */
 static float cross_entropy(const fs_kernels *k, const float *z, size_t n, int32_t target, float c, float *g)
@@ -98,4 +101,12 @@ float fs_distil_row(const fs_distil_options *o, const fs_kernels *k, float *z, f
     for (size_t i = 0; i < n && rest != 0.0f; i++)
         z[i] = z[i] + ce[i];
     return d;
+}
+
+bool fs_distil_samples(double lambda, uint64_t seed, uint64_t step)
+{
+    fs_random r;
+
+    fs_random_init(&r, seed, LAMBDA_STREAM, step);
+    return fs_random_unit(&r) < lambda;
 }

@@ -18,11 +18,16 @@
  *                 D = beta * sum of t_i (b_i - n_i) + (1 - beta) * G;     dz_i = fl(fl(fl(k * fl(1 - beta)) * s_i) * fl(g_i - G))
  *
  * Sums are binary64 chains over rising i of binary64 terms, rounded once (G too); where s_i is 0 g_i is 0, where t_i is 0 its term is.
- * With a weight under 1 the gradient of the cross entropy with the coefficient fl(c * fl(1 - weight)) is added. */
+ * With a weight under 1 the gradient of the cross entropy with the coefficient fl(c * fl(1 - weight)) is added.
+ *
+ * On-policy, a share lambda of the steps learns from what the student samples, the others from data (GKD, algorithm 1): step i samples where
+ * u(seed, i) < lambda, u uniform in [0, 1). */
 #ifndef FS_TRAIN_DISTIL_H
 #define FS_TRAIN_DISTIL_H
 
 #include "kernels/kernels.h"
+
+#include <stdbool.h>
 
 typedef struct fs_distil_options {
     double beta, temperature, weight;
@@ -31,5 +36,7 @@ typedef struct fs_distil_options {
 /* z [n]: the student's logits, which become the gradient by them. q [n]: the teacher's, which are lost. scratch: 3 n floats. Returns D; *ret_nll is the
  * cross entropy. */
 float fs_distil_row(const fs_distil_options *o, const fs_kernels *k, float *z, float *q, size_t n, int32_t target, float c, float *scratch, float *ret_nll);
+/* Whether step, from 0, samples: a function of these three alone. */
+bool fs_distil_samples(double lambda, uint64_t seed, uint64_t step);
 
 #endif

@@ -15,7 +15,7 @@ struct experts_job {
     fs_trainer *t;
     fs_train_layer *l;
     const float *dy;
-    float *y;
+    float *y; /* NULL: gate and up are all that is wanted */
     size_t d, width, k, n;
     size_t blocks; /* of the expert with most rows */
 };
@@ -48,7 +48,7 @@ static void group_rows(struct experts_job *job)
 {
     const fs_kept *kept = &job->l->kept;
     uint32_t *begin = kept->expert_begin;
-    size_t m = job->t->n_tokens, most = 0;
+    size_t m = job->t->n_tokens;
 
     memset(begin, 0, (job->n + 1) * sizeof *begin);
     for (size_t i = 0; i < m * job->k; i++) {
@@ -57,7 +57,6 @@ static void group_rows(struct experts_job *job)
     }
     for (size_t e = 0; e < job->n; e++) {
         job->l->load[e] += begin[e + 1];
-        most = begin[e + 1] > most ? begin[e + 1] : most;
         begin[e + 1] += begin[e];
     }
     for (size_t i = 0; i < m * job->k; i++) {
@@ -67,6 +66,15 @@ static void group_rows(struct experts_job *job)
     for (size_t e = job->n; e > 0; e--) /* the walk above moved every start to its end */
         begin[e] = begin[e - 1];
     begin[0] = 0;
+}
+
+static void count_blocks(struct experts_job *job)
+{
+    const uint32_t *begin = job->l->kept.expert_begin;
+    size_t most = 0;
+
+    for (size_t e = 0; e < job->n; e++)
+        most = begin[e + 1] - begin[e] > most ? begin[e + 1] - begin[e] : most;
     job->blocks = (most + ROW_BLOCK - 1) / ROW_BLOCK;
 }
 
@@ -90,6 +98,20 @@ static void gather(const struct experts_job *job, const float *from, size_t row,
         memcpy(job->t->gathered + r * job->d, from + job->l->kept.row_token[r] * job->d, job->d * sizeof(float));
 }
 
+/* Gate and up of an expert's rows. */
+static void enter(const struct experts_job *job, const fs_lin_ffn *f, size_t row, size_t m, float *gate, float *up, int thread)
+{
+    fs_trainer *t = job->t;
+    size_t d = job->d, n = job->width;
+    void *scratch = fs_trainer_scratch(t, thread);
+
+    gather(job, t->h, row, m);
+    fs_mat_gemm(t->kernels, &f->gate.w.rows, 0, fs_mat_panels(&f->gate.w.rows), t->gathered + row * d, d, m, NULL, gate, n, scratch);
+    fs_mat_gemm(t->kernels, &f->up.w.rows, 0, fs_mat_panels(&f->up.w.rows), t->gathered + row * d, d, m, NULL, up, n, scratch);
+    fs_low_rank_forward_on(t, &f->gate.low, t->gathered + row * d, d, m, gate, n, thread);
+    fs_low_rank_forward_on(t, &f->up.low, t->gathered + row * d, d, m, up, n, thread);
+}
+
 static void forward_piece(void *ud, size_t begin, size_t end, int thread)
 {
     const struct experts_job *job = ud;
@@ -106,12 +128,10 @@ static void forward_piece(void *ud, size_t begin, size_t end, int thread)
         f = &job->l->experts[e];
         gate = job->l->kept.expert_gate + row * n;
         up = job->l->kept.expert_up + row * n;
+        enter(job, f, row, m, gate, up, thread);
+        if (!job->y)
+            continue;
         mid = t->mid + row * n;
-        gather(job, t->h, row, m);
-        fs_mat_gemm(k, &f->gate.w.rows, 0, fs_mat_panels(&f->gate.w.rows), t->gathered + row * d, d, m, NULL, gate, n, scratch);
-        fs_mat_gemm(k, &f->up.w.rows, 0, fs_mat_panels(&f->up.w.rows), t->gathered + row * d, d, m, NULL, up, n, scratch);
-        fs_low_rank_forward_on(t, &f->gate.low, t->gathered + row * d, d, m, gate, n, thread);
-        fs_low_rank_forward_on(t, &f->up.low, t->gathered + row * d, d, m, up, n, thread);
         t->kernels->rows.swiglu(gate, up, mid, m * n);
         fs_mat_gemm(k, &f->down.w.rows, 0, fs_mat_panels(&f->down.w.rows), mid, n, m, NULL, t->by_expert + row * d, d, scratch);
         fs_low_rank_forward_on(t, &f->down.low, mid, n, m, t->by_expert + row * d, d, thread);
@@ -150,12 +170,70 @@ void fs_experts_forward(fs_trainer *t, fs_train_layer *l, float *y)
     fs_lin_forward(t, &l->router, t->h, job.d, m, l->kept.scores, job.n);
     fs_pool_for(t->pool, m, grain, route_piece, &job);
     group_rows(&job);
+    count_blocks(&job);
     fs_pool_for(t->pool, job.n * job.blocks, 1, forward_piece, &job);
     fs_pool_for(t->pool, m, grain, combine_piece, &job);
     if (l->has_shared) {
         fs_ffn_forward(t, &l->ffn, l->kept.gate, l->kept.up, t->tmp);
         fs_add_rows(t, y, t->tmp, y, m * job.d);
     }
+}
+
+void fs_experts_again(fs_trainer *t, fs_train_layer *l)
+{
+    struct experts_job job = job_of(t, l);
+
+    count_blocks(&job);
+    fs_pool_for(t->pool, job.n * job.blocks, 1, forward_piece, &job);
+    if (l->has_shared)
+        fs_ffn_again(t, &l->ffn, l->kept.gate, l->kept.up);
+}
+
+/* ---- brought ---- */
+struct bring_job {
+    const fs_trainer *t;
+    const fs_kept *to;
+    const fs_layer_activations *from;
+    size_t n, k, width;
+};
+
+static void choice_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct bring_job *job = ud;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++) {
+        const float *row = job->t->brought[i];
+        memcpy(job->to->scores + i * job->n, row + job->from->scores, job->n * sizeof *row);
+        memcpy(job->to->top_weights + i * job->k, row + job->from->top_weights, job->k * sizeof *row);
+        memcpy(job->to->top_ids + i * job->k, row + job->from->top_ids, job->k * sizeof(int32_t));
+    }
+}
+
+static void gates_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct bring_job *job = ud;
+    size_t width = job->width;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++)
+        for (size_t j = 0; j < job->k; j++) {
+            const float *row = job->t->brought[i];
+            size_t slot = job->to->slot[i * job->k + j];
+            memcpy(job->to->expert_gate + slot * width, row + job->from->expert_gate + j * width, width * sizeof *row);
+            memcpy(job->to->expert_up + slot * width, row + job->from->expert_up + j * width, width * sizeof *row);
+        }
+}
+
+void fs_experts_bring(fs_trainer *t, fs_train_layer *l, const fs_layer_activations *from)
+{
+    struct experts_job job = job_of(t, l);
+    struct bring_job bring = { t, &l->kept, from, job.n, job.k, job.width };
+    size_t m = t->n_tokens, grain = fs_train_row_grain(t, m);
+
+    fs_pool_for(t->pool, m, grain, choice_piece, &bring);
+    group_rows(&job);
+    fs_pool_for(t->pool, m, grain, gates_piece, &bring);
 }
 
 /* ---- backward ---- */
@@ -352,12 +430,10 @@ void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
 {
     struct experts_job job = job_of(t, l);
     const fs_kept *kept = &l->kept;
-    size_t m = t->n_tokens, grain = fs_train_row_grain(t, m), most = 0;
+    size_t m = t->n_tokens, grain = fs_train_row_grain(t, m);
 
     job.dy = dy;
-    for (size_t e = 0; e < job.n; e++)
-        most = kept->expert_begin[e + 1] - kept->expert_begin[e] > most ? kept->expert_begin[e + 1] - kept->expert_begin[e] : most;
-    job.blocks = (most + ROW_BLOCK - 1) / ROW_BLOCK;
+    count_blocks(&job);
     list_chains(&job);
     if (t->options.balance_weight > 0)
         balance(&job);
@@ -369,7 +445,7 @@ void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
         pair_gradients(&job);
     fs_pool_for(t->pool, m, grain, route_back_piece, &job);
     fs_lin_grad(t, &l->router, t->router_grad, job.n, t->h, job.d, false);
-    fs_product_set(t, &l->router.w.cols, t->router_grad, job.n, m, t->dh, job.d);
+    fs_lin_back(t, &l->router, t->router_grad, job.n, m, t->dh, job.d, false);
     fs_pool_for(t->pool, m, grain, scatter_piece, &job);
     if (l->has_shared)
         fs_ffn_backward(t, &l->ffn, kept->gate, kept->up, dy, true);

@@ -30,12 +30,19 @@ static void swiglu(fs_trainer *t, const float *gate, const float *up, size_t n, 
     fs_pool_for(t->pool, t->n_tokens, fs_train_row_grain(t, t->n_tokens), swiglu_piece, &job);
 }
 
-void fs_ffn_forward(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up, float *y)
+void fs_ffn_again(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up)
 {
     size_t d = t->config->hidden_size, m = t->n_tokens, n = f->gate.w.n;
 
     fs_lin_forward(t, &f->gate, t->h, d, m, gate, n);
     fs_lin_forward(t, &f->up, t->h, d, m, up, n);
+}
+
+void fs_ffn_forward(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up, float *y)
+{
+    size_t d = t->config->hidden_size, m = t->n_tokens, n = f->gate.w.n;
+
+    fs_ffn_again(t, f, gate, up);
     swiglu(t, gate, up, n, false);
     fs_lin_forward(t, &f->down, t->mid, n, m, y, d);
 }

@@ -55,7 +55,8 @@ void fs_gqa_forward(fs_trainer *t, fs_train_layer *l, float *y)
     fs_lin_forward(t, &l->v, t->h, d, m, l->kept.v, nkv);
     fs_pool_for(t->pool, m, fs_train_row_grain(t, m), turn_piece, &job);
     fs_attention_forward(t, &a);
-    fs_lin_forward(t, &l->o, l->kept.att, nq, m, y, d);
+    if (y)
+        fs_lin_forward(t, &l->o, l->kept.att, nq, m, y, d);
 }
 
 static void turn_back_piece(void *ud, size_t begin, size_t end, int thread)

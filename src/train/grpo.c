@@ -16,6 +16,9 @@ struct fs_grpo {
     const fs_kernels *kernels;
     fs_grpo_options o;
     fs_rollout *rollout;
+    fs_activations activations;    /* that sampling keeps */
+    float *kept;                   /* [n, row] of them; NULL: none */
+    size_t kept_bytes;
     size_t n, row; /* completions of a step; ids of one with its prompt */
     uint32_t micro_tokens;
     int32_t *ids, *targets;        /* [n, row] */
@@ -93,6 +96,28 @@ static fs_status take_memory(fs_grpo *g, fs_error *err)
     return FS_OK;
 }
 
+/* Room for what sampling keeps, if there is enough. */
+static fs_status keep(fs_grpo *g, const fs_config *c, fs_error *err)
+{
+    fs_status rc = FS_OK;
+
+    for (int logits = 1; logits >= 0 && !rc && !g->kept_bytes && g->o.keep_bytes_max; logits--) {
+        size_t rows;
+        fs_activations_done(&g->activations);
+        rc = fs_activations_init(&g->activations, c, logits, err);
+        if (!rc && fs_mul_size(g->n * g->row, g->activations.row * sizeof(float), &rows) && rows <= g->o.keep_bytes_max)
+            g->kept_bytes = rows;
+    }
+    if (rc || !g->kept_bytes)
+        return rc;
+    g->kept = fs_alloc_lazy(g->kept_bytes);
+    if (!g->kept)
+        return fs_fail_memory(err, g->kept_bytes);
+    fs_rollout_keep(g->rollout, &g->activations);
+    fs_trainer_bring(g->t, &g->activations);
+    return FS_OK;
+}
+
 fs_status fs_grpo_new(fs_trainer *t, fs_trainer *reference, const fs_config *c, fs_pool *pool, const fs_kernels *kernels, const fs_grpo_options *o,
                       fs_grpo **ret, fs_error *err)
 {
@@ -117,6 +142,8 @@ fs_status fs_grpo_new(fs_trainer *t, fs_trainer *reference, const fs_config *c, 
     rc = take_memory(g, err);
     if (!rc)
         rc = fs_rollout_new(c, fs_trainer_params(t), pool, kernels, &rollout, &g->rollout, err);
+    if (!rc)
+        rc = keep(g, c, err);
     if (rc) {
         fs_grpo_free(g);
         return rc;
@@ -152,12 +179,14 @@ void fs_grpo_free(fs_grpo *g)
     free(g->ref);
     free(g->gradient);
     free(g->mask);
+    fs_free_lazy(g->kept, g->kept_bytes);
+    fs_activations_done(&g->activations);
     free(g);
 }
 
 size_t fs_grpo_bytes(const fs_grpo *g)
 {
-    return fs_rollout_bytes(g->rollout) + g->n * g->row * 16 + g->n * g->o.max_tokens * 24;
+    return fs_rollout_bytes(g->rollout) + g->kept_bytes + g->n * g->row * 16 + g->n * g->o.max_tokens * 24;
 }
 
 /* ---- sampling ---- */
@@ -172,7 +201,7 @@ static fs_status ask(fs_grpo *g, uint64_t step, uint32_t round, size_t group, co
     for (size_t i = first; i < first + g->o.group && !rc; i++) {
         fs_sampled *c = &g->items[i];
         int32_t *ids = g->ids + i * g->row;
-        *c = (fs_sampled){ .prompt = ids, .stream = (uint32_t)(round * g->n + i), .logp = g->drawn + i * g->o.max_tokens, .n_max = g->o.max_tokens };
+        *c = (fs_sampled){ .kept = g->kept ? g->kept + i * g->row * g->activations.row : NULL, .prompt = ids, .stream = (uint32_t)(round * g->n + i), .logp = g->drawn + i * g->o.max_tokens, .n_max = g->o.max_tokens };
         if (i == first) {
             rc = source->prompt(source->ud, g->numbers[group], ids, g->o.prompt_max, &c->n_prompt, err);
         } else {
@@ -264,7 +293,7 @@ static void make_sequences(fs_grpo *g, uint64_t *ret_n_targets)
             targets[k] = k + 1 >= c->n_prompt && k + 1 < n ? ids[k + 1] : -1;
         if (index / packed != (index + n - 1) / packed)
             index = (index / packed + 1) * packed;
-        g->sequences[i] = (fs_train_sequence){ .ids = ids, .targets = targets, .slopes = g->slopes + i * g->row, .n = n, .index = index };
+        g->sequences[i] = (fs_train_sequence){ .ids = ids, .targets = targets, .slopes = g->slopes + i * g->row, .n = n, .index = index, .kept = c->kept };
         index += n;
         *ret_n_targets += c->n;
     }
@@ -426,6 +455,8 @@ fs_status fs_grpo_run(fs_grpo *g, uint64_t step, const fs_grpo_source *source, f
             s.off_policy = largest_difference(g->logp, g->old, g->begin[g->n]);
         if (!rc)
             rc = update(g, n_targets, optimizer, lr, &s, err);
+        for (size_t i = 0; i < g->n; i++)
+            g->sequences[i].kept = NULL; /* the weights have moved */
     }
     if (rc)
         return fs_fail_prefix(err, "step %" PRIu64, step + 1);

@@ -24,6 +24,8 @@ typedef struct fs_grpo_options {
     bool skip_flat;               /* nor do groups whose rewards are all equal: they are not in a mean over tokens */
     uint32_t resamples;           /* how often groups whose rewards are all equal are given up for other prompts (dynamic sampling of DAPO); what
                                      is flat then stays */
+    size_t keep_bytes_max;        /* of activations that sampling may keep for the first update, which then need not make them again;
+                                     without logits where those would be too many, none where even that is; 0: none. Moves no bit */
     bool distil;                  /* completions are learnt from the trainer's teacher, rewards only watched */
     double bias_rate;             /* fs_trainer_move_biases */
     uint64_t seed;

@@ -46,7 +46,7 @@ typedef struct fs_lin_ffn {
     fs_lin gate, up, down;
 } fs_lin_ffn;
 
-/* What a layer's forward keeps for its backward. */
+/* What a layer's forward keeps for its backward. With options.recompute all layers but for x and the router's part have one place for it. */
 typedef struct fs_kept {
     float *x, *x_mid; /* [T, D] before attention, before the feed-forward */
     float *q, *k, *v; /* gqa: rope applied; mla: q [T, H, nope + rope] before rope, k [T, lora + rope] the cached rows */
@@ -128,6 +128,8 @@ struct fs_trainer {
     fs_lin eh_proj;
     float *embed_scatter;  /* [V, D] where embed and head are one tensor: the main scatter's own sum */
     float *mtp_head_grad, *mtp_scatter; /* [V, D] the MTP layer's own sums */
+    fs_low_rank mtp_head_low;           /* the head's pair, with gradients of its own: the MTP layer's */
+    fs_param mtp_pair[2];
     float *grad_memory;
     size_t grad_memory_bytes;
 
@@ -149,6 +151,9 @@ struct fs_trainer {
     int32_t *ids, *targets, *next_ids, *next_targets; /* [T]; the latter are the MTP layer's */
     float *coefficients; /* [T] of each target's -log p in the loss */
     uint32_t *positions, *span_of; /* [T] */
+    const fs_activations *activations; /* that sequences may bring; NULL: none */
+    const float **brought; /* [T] of each token */
+    bool brings;           /* of all tokens of this micro-batch */
     uint64_t *index;     /* [T] token index */
     uint32_t *chain_at;  /* [T + 1] */
     fs_chains chains;
@@ -158,6 +163,7 @@ struct fs_trainer {
     float *cs, *cs_back; /* [positions, rope dim]: cos and sin, and with the sine negated */
     uint32_t cs_positions;
 
+    const fs_train_layer *made; /* whose activations stand in the place that all layers have; of recompute */
     float *memory; /* the activations */
     size_t memory_bytes;
     uint8_t *scratch; /* a thread's */
@@ -263,15 +269,22 @@ void fs_attention_forward(fs_trainer *t, const fs_heads *a);
 /* dq [T, H, key_dim]; dk [T, KV, key_dim], of latent rows with their values' part; dv [T, KV, value_dim]. */
 void fs_attention_backward(fs_trainer *t, const fs_heads *a, const float *d_o, float *dq, float *dk, float *dv);
 
-/* ---- the sublayers: y = f(t->h); from dy, t->dh = its input's gradient, with t->h as it was ---- */
+/* ---- bring.c: what fs_trainer_run's forward leaves, of tokens that bring it ---- */
+void fs_forward_brought(fs_trainer *t);
+
+/* ---- the sublayers: y = f(t->h), of attention NULL: all but the output is wanted; from dy, t->dh = its input's gradient, with t->h as it was ---- */
 void fs_gqa_forward(fs_trainer *t, fs_train_layer *l, float *y);
 void fs_gqa_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
 void fs_latent_forward(fs_trainer *t, fs_train_layer *l, float *y);
 void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
 void fs_ffn_forward(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up, float *y);
+/* What of the forward the backward reads, once more. */
+void fs_ffn_again(fs_trainer *t, const fs_lin_ffn *f, float *gate, float *up);
 /* add: t->dh goes on. */
 void fs_ffn_backward(fs_trainer *t, const fs_lin_ffn *f, const float *gate, const float *up, const float *dy, bool add);
 void fs_experts_forward(fs_trainer *t, fs_train_layer *l, float *y);
+void fs_experts_again(fs_trainer *t, fs_train_layer *l); /* by the choice that was made: nothing is counted twice */
+void fs_experts_bring(fs_trainer *t, fs_train_layer *l, const fs_layer_activations *from); /* what the forward keeps, from t->brought */
 void fs_experts_backward(fs_trainer *t, fs_train_layer *l, const float *dy);
 
 /* ---- teacher.c ---- */
@@ -281,8 +294,8 @@ void fs_distilling_free(fs_distilling *d);
 
 /* ---- loss.c ---- */
 /* Cross entropy of h [T, D]: nll [T] is filled and added to sum; with d_h the gradient of the sum of coefficients [T] * nll, or
- * where that is NULL of coefficient * nll, and that of the head in head_grad. */
+ * where that is NULL of coefficient * nll, and those of the head and its pair in head_grad and head_low. */
 fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const float *coefficients, float coefficient, float *nll, double *sum, float *d_h,
-                  float *head_grad, fs_error *err);
+                  float *head_grad, const fs_low_rank *head_low, fs_error *err);
 
 #endif

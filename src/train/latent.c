@@ -74,7 +74,8 @@ void fs_latent_forward(fs_trainer *t, fs_train_layer *l, float *y)
     fs_attention_forward(t, &a);
     for (size_t h = 0; h < heads; h++)
         fs_product_set(t, &l->uv[h].rows, k->o_lat + h * lora, heads * lora, m, k->att + h * v, heads * v);
-    fs_lin_forward(t, &l->o, k->att, heads * v, m, y, d);
+    if (y)
+        fs_lin_forward(t, &l->o, k->att, heads * v, m, y, d);
 }
 
 /* Of dq_lat the roped tail goes back to dq, whose first part the products give; of a key row the latent waits for its norm. */

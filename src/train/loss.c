@@ -1,5 +1,6 @@
 /* Cross entropy: logits of 256 tokens at a time, which become their own gradient, are multiplied into dX and dW at once, and
- * never stand for the whole micro-batch.
+ * never stand for the whole micro-batch. Two neighbours without targets, as in a prompt, take no part: their gradients are zeros, which
+ * no chain of sums feels, and the other pairs of class RN1-bf16 stay pairs.
  *
  * A token with a target: M = max, L = order B of exp(z - M); nll = fl(log(L) - fl(z_target - M));
  * dz = fl(fl(exp / L) * c), of the target fl(fl(fl(exp / L) - 1) * c), c = the loss's weight / targets of the step, rounded once,
@@ -76,28 +77,112 @@ static double sum_by_index(const fs_trainer *t, const float *nll, double sum)
     return sum;
 }
 
+/* The rows of a chain that take part, in order: those of pairs with a target. */
+struct taking {
+    uint32_t rows[FS_CHAIN_TOKENS], n;
+    int32_t targets[FS_CHAIN_TOKENS];
+    float coefficients[FS_CHAIN_TOKENS], nll[FS_CHAIN_TOKENS];
+};
+
+static void find_rows(struct taking *k, const int32_t *targets, const float *coefficients, uint32_t m)
+{
+    k->n = 0;
+    for (uint32_t i = 0; i < m; i++) {
+        uint32_t other = i ^ 1;
+        if (targets[i] < 0 && (other >= m || targets[other] < 0))
+            continue;
+        k->rows[k->n] = i;
+        k->targets[k->n] = targets[i];
+        k->coefficients[k->n++] = coefficients ? coefficients[i] : 0;
+    }
+}
+
+static void gather(const struct taking *k, const float *x, size_t d, float *ret)
+{
+    for (uint32_t i = 0; i < k->n; i++)
+        memcpy(ret + i * d, x + k->rows[i] * d, d * sizeof *ret);
+}
+
+static void spread(const struct taking *k, uint32_t m, const float *x, size_t d, float *ret)
+{
+    for (uint32_t i = 0, at = 0; i < m; i++) {
+        bool takes = at < k->n && k->rows[at] == i;
+        if (takes)
+            memcpy(ret + i * d, x + at++ * d, d * sizeof *ret);
+        else
+            memset(ret + i * d, 0, d * sizeof *ret);
+    }
+}
+
+/* Logits of n rows, those of taken (NULL: all) from the micro-batch's row on: of the ones without a target none are needed. */
+struct logits_job {
+    const fs_trainer *t;
+    const uint32_t *taken;
+    const int32_t *targets;
+    size_t row;
+};
+
+static void logits_piece(void *ud, size_t begin, size_t end, int thread)
+{
+    const struct logits_job *job = ud;
+    const fs_trainer *t = job->t;
+    size_t v = t->config->vocab_size;
+
+    (void)thread;
+    for (size_t i = begin; i < end; i++)
+        if (job->targets[i] >= 0)
+            memcpy(t->logits + i * v, t->brought[job->row + (job->taken ? job->taken[i] : i)] + t->activations->logits, v * sizeof(float));
+}
+
 fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const float *coefficients, float coefficient, float *nll, double *sum, float *d_h,
-                  float *head_grad, fs_error *err)
+                  float *head_grad, const fs_low_rank *head_low, fs_error *err)
 {
     fs_distilling *soft = t->distil && d_h && targets == t->targets ? t->distil : NULL;
+    bool brought = t->brings && t->activations->has_logits && targets == t->targets;
     size_t d = t->config->hidden_size, v = t->config->vocab_size, nan;
     fs_status rc;
 
     for (uint32_t c = 0; c < t->chains.n; c++) {
         uint32_t row = t->chains.at[c], m = t->chains.at[c + 1] - row, own[2] = { 0, m };
+        const float *x = h + row * d;
+        float *dx = d_h ? d_h + row * d : NULL;
         fs_chains one = { own, 1 };
         struct loss_job job = { t, targets + row, nll + row, coefficients ? coefficients + row : NULL, coefficient, d_h != NULL, soft ? soft->logits : NULL,
                                 soft ? soft->divergences + row : NULL };
+        struct logits_job logits = { t, NULL, NULL, row };
+        struct taking some;
         if (soft && (rc = fs_teacher_logits(soft->teacher, t, row, m, soft->logits, err)))
             return rc;
-        fs_lin_forward(t, &t->head, h + row * d, d, m, t->logits, v);
-        fs_pool_for(t->pool, m, 1, rows_piece, &job);
-        if (!d_h)
-            continue;
-        fs_outer(t, head_grad, t->head.w.pairs, t->logits, v, v, h + row * d, d, d, &one, false);
-        if (t->head.low.r)
-            fs_low_rank_grad(t, &t->head.low, t->logits, v, h + row * d, d, &one, true);
-        fs_lin_back(t, &t->head, t->logits, v, m, d_h + row * d, d, false);
+        find_rows(&some, job.targets, job.coefficients, m);
+        if (!soft && some.n < m) {
+            gather(&some, x, d, t->tmp);
+            x = t->tmp;
+            dx = d_h ? t->y : NULL;
+            own[1] = some.n;
+            job.targets = some.targets;
+            job.coefficients = coefficients ? some.coefficients : NULL;
+            job.nll = some.nll;
+            logits.taken = some.rows;
+        }
+        logits.targets = job.targets;
+        if (own[1]) {
+            if (brought)
+                fs_pool_for(t->pool, own[1], fs_train_row_grain(t, own[1]), logits_piece, &logits);
+            else
+                fs_lin_forward(t, &t->head, x, d, own[1], t->logits, v);
+            fs_pool_for(t->pool, own[1], 1, rows_piece, &job);
+        }
+        if (d_h && own[1]) {
+            fs_outer(t, head_grad, t->head.w.pairs, t->logits, v, v, x, d, d, &one, false);
+            if (head_low->r)
+                fs_low_rank_grad(t, head_low, t->logits, v, x, d, &one, true);
+            fs_lin_back(t, &t->head, t->logits, v, own[1], dx, d, false);
+        }
+        if (job.nll == some.nll) {
+            spread(&some, m, some.nll, 1, nll + row);
+            if (d_h)
+                spread(&some, m, dx, d, d_h + row * d);
+        }
     }
     nan = t->kernels->rows.find_nan(nll, t->n_tokens);
     if (nan)

@@ -123,7 +123,7 @@ static void add_layer(struct list *l, const fs_config *c, uint32_t index)
     add_norm(l, c->hidden_size, "input_layernorm");
     add_attention(l, c);
     add_norm(l, c->hidden_size, "post_attention_layernorm");
-    if (!(c->n_routed_experts && index >= c->first_k_dense_replace && index % c->moe_layer_freq == 0)) {
+    if (!fs_config_layer_is_moe(c, index)) {
         add_ffn(l, c, c->intermediate_size, c->mlp_bias, "mlp");
         return;
     }
@@ -225,11 +225,7 @@ static void add_pairs(struct list *l, const fs_config *c, const fs_low_rank_opti
         if (item.n_dims != 2 || strcmp(item.name, "model.embed_tokens.weight") == 0)
             continue;
         snprintf(linear, sizeof linear, "%.*s", (int)(length - strlen(".weight")), item.name);
-        if (!is_target(o, linear))
-            continue;
-        if (fs_ends_with(linear, ".mlp.gate"))
-            l->rc = fs_fail(l->err, FS_ERR_UNSUPPORTED, "a pair of '%s' cannot be trained", linear);
-        else
+        if (is_target(o, linear))
             add_pair(l, linear, item.rows, item.cols);
     }
     if (!l->rc && c->tie_word_embeddings && is_target(o, "lm_head"))

@@ -26,6 +26,7 @@ static fs_status take_token(fs_trainer *t, const fs_train_sequence *s, uint32_t 
     /* A position whose next token is not known predicts nothing: its stand-in id changes nothing. */
     t->next_ids[at] = i + 1 < s->n ? s->ids[i + 1] : t->targets[at] >= 0 ? t->targets[at] : 0;
     t->next_targets[at] = i + 1 < s->n && s->targets && t->targets[at] >= 0 ? s->targets[i + 1] : -1;
+    t->brought[at] = t->activations && s->kept ? s->kept + i * t->activations->row : NULL;
     t->positions[at] = i;
     t->index[at] = s->index + i;
     return FS_OK;
@@ -38,6 +39,7 @@ static fs_status take_sequences(fs_trainer *t, const fs_train_sequence *sequence
     assert(n > 0 && n <= t->options.sequences_max);
     t->n_spans = n;
     t->n_tiles = 0;
+    t->brings = false;
     for (uint32_t s = 0; s < n; s++) {
         if (sequences[s].n > t->config->max_position_embeddings)
             return fs_fail(err, FS_ERR_CONTEXT_FULL, "a sequence of %" PRIu32 " tokens, the model's context is %" PRIu32, sequences[s].n,
@@ -53,6 +55,7 @@ static fs_status take_sequences(fs_trainer *t, const fs_train_sequence *sequence
             if (rc)
                 return rc;
             assert(at == 0 || t->index[at] > t->index[at - 1]);
+            assert(!t->brought[at] == !t->brought[0]);
             if (at == 0 || t->index[at] / FS_CHAIN_TOKENS != t->index[at - 1] / FS_CHAIN_TOKENS)
                 t->chain_at[chains++] = at;
         }
@@ -69,17 +72,31 @@ static fs_status take_sequences(fs_trainer *t, const fs_train_sequence *sequence
     return FS_OK;
 }
 
+void fs_trainer_bring(fs_trainer *t, const fs_activations *a)
+{
+    t->activations = a;
+}
+
 /* ---- layers ---- */
-/* y = the output of the layer whose input is kept.x. */
-static void layer_forward(fs_trainer *t, fs_train_layer *l, float *y)
+/* kept.x_mid, and its norm in t->h. */
+static void attention_forward(fs_trainer *t, fs_train_layer *l)
 {
     size_t d = t->config->hidden_size, m = t->n_tokens;
 
     fs_norm_forward(t, l->input_norm, t->norm_eps, l->kept.x, d, t->h, d, d, m);
     (t->config->kv_lora_rank ? fs_latent_forward : fs_gqa_forward)(t, l, t->y);
-    fs_clip_see(t, l);
     fs_add_rows(t, l->kept.x, t->y, l->kept.x_mid, m * d);
     fs_norm_forward(t, l->post_norm, t->norm_eps, l->kept.x_mid, d, t->h, d, d, m);
+    t->made = l;
+}
+
+/* y = the output of the layer whose input is kept.x. */
+static void layer_forward(fs_trainer *t, fs_train_layer *l, float *y)
+{
+    size_t d = t->config->hidden_size, m = t->n_tokens;
+
+    attention_forward(t, l);
+    fs_clip_see(t, l);
     if (l->is_moe)
         fs_experts_forward(t, l, t->y);
     else
@@ -87,12 +104,25 @@ static void layer_forward(fs_trainer *t, fs_train_layer *l, float *y)
     fs_add_rows(t, l->kept.x_mid, t->y, y, m * d);
 }
 
+/* What the forward made of kept.x, again. */
+static void layer_again(fs_trainer *t, fs_train_layer *l)
+{
+    attention_forward(t, l);
+    if (l->is_moe)
+        fs_experts_again(t, l);
+    else
+        fs_ffn_again(t, &l->ffn, l->kept.gate, l->kept.up);
+}
+
 /* t->dx: the gradient of the layer's output becomes that of its input. */
 static void layer_backward(fs_trainer *t, fs_train_layer *l)
 {
     size_t d = t->config->hidden_size, m = t->n_tokens;
 
-    fs_norm_forward(t, l->post_norm, t->norm_eps, l->kept.x_mid, d, t->h, d, d, m);
+    if (t->options.recompute && t->made != l)
+        layer_again(t, l);
+    else
+        fs_norm_forward(t, l->post_norm, t->norm_eps, l->kept.x_mid, d, t->h, d, d, m);
     if (l->is_moe)
         fs_experts_backward(t, l, t->dx);
     else
@@ -140,7 +170,7 @@ static void mtp_backward(fs_trainer *t)
     memcpy(t->dx, t->tmp, m * d * sizeof *t->dx);
     layer_backward(t, l);
     fs_lin_grad(t, &t->eh_proj, t->dx, d, t->mtp_cat, 2 * d, false);
-    fs_product_set(t, &t->eh_proj.w.cols, t->dx, d, m, t->d_mtp_cat, 2 * d);
+    fs_lin_back(t, &t->eh_proj, t->dx, d, m, t->d_mtp_cat, 2 * d, false);
     fs_embed(t, t->next_ids, t->y);
     memset(t->dh, 0, m * d * sizeof *t->dh);
     fs_norm_backward(t, t->enorm, t->norm_eps, t->y, d, t->d_mtp_cat, 2 * d, t->dh, d, d, 1);
@@ -199,14 +229,15 @@ fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint
     if (rc)
         return rc;
     m = t->n_tokens;
-    forward(t);
-    rc = fs_loss(t, t->final_h, t->targets, t->coefficients, 0, t->nll, &t->loss_sum, t->d_final, t->head.w.p->g, err);
+    t->brings = t->brought[0] != NULL;
+    (t->brings ? fs_forward_brought : forward)(t);
+    rc = fs_loss(t, t->final_h, t->targets, t->coefficients, 0, t->nll, &t->loss_sum, t->d_final, t->head.w.p->g, &t->head.low, err);
     if (!rc)
         give_logp(t, sequences);
     if (!rc && t->options.mtp) {
         mtp_forward(t);
         rc = fs_loss(t, t->h, t->next_targets, NULL, coefficient(t->options.mtp_weight, t->totals.n_mtp_targets), t->mtp_nll, &t->mtp_sum, t->dh,
-                     t->head.w.p->g ? t->mtp_head_grad : NULL, err);
+                     t->head.w.p->g ? t->mtp_head_grad : NULL, &t->mtp_head_low, err);
         if (!rc)
             mtp_backward(t);
     }
@@ -231,6 +262,11 @@ void fs_trainer_end(fs_trainer *t, fs_train_loss *ret)
         fs_add_rows(t, t->head.w.p->g, t->mtp_head_grad, t->head.w.p->g, t->head.w.p->n);
     if (t->options.mtp && t->embed->g)
         fs_add_rows(t, t->embed->g, t->mtp_scatter, t->embed->g, t->embed->n);
+    for (int i = 0; t->mtp_head_low.r && i < 2; i++) {
+        fs_param *p = i == 0 ? t->head.low.a.p : t->head.low.b.p;
+        if (p->g)
+            fs_add_rows(t, p->g, t->mtp_pair[i].g, p->g, p->n);
+    }
     for (uint32_t i = 0; i < t->n_layers; i++)
         if (t->layers[i].kv_b)
             fs_merged_end(t, t->layers[i].kv_b);
@@ -249,13 +285,13 @@ fs_status fs_trainer_evaluate(fs_trainer *t, const fs_train_sequence *sequences,
     if (rc)
         return rc;
     forward(t);
-    rc = fs_loss(t, t->final_h, t->targets, NULL, 0, t->nll, &t->loss_sum, NULL, NULL, err);
+    rc = fs_loss(t, t->final_h, t->targets, NULL, 0, t->nll, &t->loss_sum, NULL, NULL, NULL, err);
     if (!rc)
         give_logp(t, sequences);
     if (rc || !t->options.mtp)
         return rc;
     mtp_forward(t);
-    return fs_loss(t, t->h, t->next_targets, NULL, 0, t->mtp_nll, &t->mtp_sum, NULL, NULL, err);
+    return fs_loss(t, t->h, t->next_targets, NULL, 0, t->mtp_nll, &t->mtp_sum, NULL, NULL, NULL, err);
 }
 
 fs_status fs_trainer_logits(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, float *ret_logits, float *ret_mtp,

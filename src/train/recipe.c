@@ -19,6 +19,8 @@ enum kind { INTEGER, NUMBER, FLAG, PATH, WORD, GLOB, GLOBS, PATHS, GROUPS };
 #define PRE    (1u << FS_STAGE_PRETRAIN | 1u << FS_STAGE_SFT | 1u << FS_STAGE_DISTIL)
 #define GRPO   (1u << FS_STAGE_GRPO)
 #define RL     (GRPO | 1u << FS_STAGE_ON_POLICY_DISTIL)
+#define OWN    (1u << FS_STAGE_ON_POLICY_DISTIL)
+#define DATA   (PRE | OWN)
 #define TAUGHT (1u << FS_STAGE_DISTIL | 1u << FS_STAGE_ON_POLICY_DISTIL)
 #define BOTH   (PRE | RL)
 
@@ -213,15 +215,20 @@ bool fs_recipe_samples(const fs_recipe *r)
     return 1u << r->stage & RL;
 }
 
+bool fs_recipe_reads(const fs_recipe *r)
+{
+    return !fs_recipe_samples(r) || r->lambda < 1;
+}
+
 static const char *missing(const fs_recipe *r)
 {
     if (!r->steps || !r->out)
         return r->steps ? "out" : "steps";
     if ((1u << r->stage & TAUGHT) && !r->teacher)
         return "teacher.from";
-    if (fs_recipe_samples(r))
-        return r->grpo.prompts && r->grpo.group ? NULL : r->grpo.prompts ? "policy.group" : "policy.prompts";
-    return !r->n_files ? "data.files" : !r->length ? "data.length" : !r->rows ? "batch.rows" : NULL;
+    if (fs_recipe_samples(r) && (!r->grpo.prompts || !r->grpo.group))
+        return r->grpo.prompts ? "policy.group" : "policy.prompts";
+    return !fs_recipe_reads(r) ? NULL : !r->n_files ? "data.files" : !r->length ? "data.length" : !r->rows ? "batch.rows" : NULL;
 }
 
 static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
@@ -248,8 +255,6 @@ static fs_status check(const fs_recipe *r, const char *path, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "%s: esft needs model.from and no lora", path);
     if (r->lora.r && !r->from)
         return fs_fail(err, FS_ERR_FORMAT, "%s: lora needs model.from", path);
-    if (r->lora.r && r->mtp_weight > 0)
-        return fs_fail(err, FS_ERR_FORMAT, "%s: lora and loss.mtp_weight exclude each other", path);
     if (r->rewards.overlong > 0 && (r->rewards.overlong_tokens == 0 || r->rewards.overlong_tokens > r->grpo.max_tokens))
         return fs_fail(err, FS_ERR_FORMAT, "%s: rewards.overlong needs overlong_tokens from 1 to policy.max_tokens", path);
     if (r->schedule.lr <= 0)
@@ -281,7 +286,8 @@ static fs_status choose(const char *path, const char *key, const char *word, con
 static const char *const stages[] = { "pretrain", "sft", "grpo", "distil", "on_policy_distil", NULL }, *const packs[] = { "cut", "whole", NULL },
                          *const kinds[] = { "text", "ids", "shards", NULL }, *const esft_scores[] = { "token", "gate", NULL },
                          *const esft_saves[] = { "adapter", "model", NULL }, *const optimizers[] = { "adamw", "muon", NULL },
-                         *const scales[] = { "none", "group", "batch", NULL }, *const precisions[] = { "f32", "bf16", NULL };
+                         *const scales[] = { "none", "group", "batch", NULL }, *const precisions[] = { "f32", "bf16", NULL },
+                         *const recomputes[] = { "none", "layer", NULL };
 
 static fs_status find_stage(struct json_object *json, const char *path, fs_recipe_stage *ret, fs_error *err)
 {
@@ -317,10 +323,10 @@ static fs_status find_task(fs_recipe *r, struct json_object *json, const char *p
 /* Numbers as the recipe spells them, before they go where they belong. */
 struct numbers {
     uint64_t length, rows, micro_rows, lora_r, task_seed, level_min, level_max, number_max, target_max;
-    uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens, resamples;
+    uint64_t prompts, group, max_tokens, prompt_max, updates, sequences, micro_tokens, keep_mib, resamples;
     uint64_t overlong_tokens, repetition_ngram, program_memory_mib;
     double temperature;
-    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *judge, *loss, *scale, *precision;
+    const char *stage, *kind, *optimizer, *esft_score, *esft_save, *pack, *schedule, *task, *judge, *loss, *scale, *precision, *recompute;
 };
 
 /* What is not said of long completions is as of short ones. */
@@ -338,7 +344,7 @@ static void settle_rewards(fs_recipe *r, const struct numbers *n)
 
 static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path, fs_error *err)
 {
-    int kind = 0, pack = 0, scale = 0, optimizer = 0, precision = 0, esft_score = 0, esft_save = 0;
+    int kind = 0, pack = 0, scale = 0, optimizer = 0, precision = 0, recompute = 0, esft_score = 0, esft_save = 0;
     fs_status rc = choose(path, "data.kind", n->kind, kinds, &kind, err);
 
     if (!rc)
@@ -353,6 +359,8 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
         rc = choose(path, "policy.scale", n->scale, scales, &scale, err);
     if (!rc)
         rc = choose(path, "precision", n->precision, precisions, &precision, err);
+    if (!rc)
+        rc = choose(path, "recompute", n->recompute, recomputes, &recompute, err);
     if (!rc && !fs_policy_kind_of(n->loss, &r->grpo.policy.kind))
         rc = fs_fail(err, FS_ERR_FORMAT, "%s: policy.loss '%.60s' is none of grpo, bnpo, dr_grpo, dapo, gspo, cispo", path, n->loss);
     if (!rc && !fs_schedule_kind_named(n->schedule, &r->schedule.kind))
@@ -367,6 +375,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
     r->lora.r = (uint32_t)n->lora_r;
     r->optimizer.muon = optimizer == 1;
     r->bf16 = precision == 1;
+    r->recompute = recompute == 1;
     r->esft.gate = esft_score == 1;
     r->esft_model = esft_save == 1;
     r->whole = pack == 1;
@@ -385,6 +394,7 @@ static fs_status settle(fs_recipe *r, const struct numbers *n, const char *path,
         g->updates = (uint32_t)n->updates;
         g->sequences_max = (uint32_t)n->sequences;
         g->micro_tokens = (uint32_t)n->micro_tokens;
+        g->keep_bytes_max = (size_t)n->keep_mib << 20;
         g->temperature = (float)n->temperature;
         g->resamples = (uint32_t)n->resamples;
         settle_rewards(r, n);
@@ -436,12 +446,19 @@ static fs_status complete_program(fs_recipe *r, const fs_recipe_place *place, fs
 /* What changes no bit; trace_every is told as it turns out. */
 static bool is_free(const struct field *f)
 {
-    static const char *const names[][2] = { { "", "out" }, { "", "trace_every" }, { "batch", "micro_rows" }, { "policy", "sequences" }, { "policy", "micro_tokens" } };
+    static const char *const names[][2] = { { "", "out" }, { "", "trace_every" }, { "", "recompute" }, { "batch", "micro_rows" },
+                                             { "policy", "sequences" }, { "policy", "micro_tokens" }, { "policy", "keep_mib" } };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i][0], f->section) == 0 && strcmp(names[i][1], f->key) == 0)
             return true;
     return false;
+}
+
+/* What has no meaning where every step learns from samples. */
+static bool is_of_rows(const struct field *f)
+{
+    return strcmp(f->section, "data") == 0 || strcmp(f->section, "batch") == 0 || strcmp(f->key, "lambda") == 0;
 }
 
 /* The shortest spelling that reads as v. */
@@ -525,7 +542,8 @@ static fs_status put_canonical(fs_recipe *r, const struct field *fields, fs_erro
 
     for (const struct field *f = fields; f->key && !rc; f++) {
         if (!(f->stages & 1u << r->stage) || is_free(f) || (strcmp(f->section, "lora") == 0 && !r->lora.r) ||
-            (strcmp(f->section, "validation") == 0 && !r->validation_files.n) || (strcmp(f->section, "esft") == 0 && r->esft.p == 0))
+            (strcmp(f->section, "validation") == 0 && !r->validation_files.n) || (strcmp(f->section, "esft") == 0 && r->esft.p == 0) ||
+            (is_of_rows(f) && !fs_recipe_reads(r)))
             continue;
         fs_buf_clear(&value);
         rc = put_value(&value, r, f, err);
@@ -550,7 +568,7 @@ static void give_task(struct numbers *n, const fs_recipe *r)
 static fs_status read_all(fs_recipe *r, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
     struct numbers n = { .kind = "text", .optimizer = "adamw", .esft_score = "token", .esft_save = "adapter", .pack = "cut", .schedule = "wsd", .loss = "dr_grpo",
-                         .scale = "none", .precision = "f32", .max_tokens = 64, .prompt_max = 64, .updates = 1, .sequences = 64, .micro_tokens = 4096, .temperature = 1,
+                         .scale = "none", .precision = "f32", .recompute = "none", .max_tokens = 64, .prompt_max = 64, .updates = 1, .sequences = 64, .micro_tokens = 4096, .keep_mib = 512, .temperature = 1,
                          .repetition_ngram = 3 };
     const struct field fields[] = {
         { "", "stage", WORD, &n.stage, 0, 0, BOTH },
@@ -559,10 +577,11 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "out", PATH, &r->out, 0, 0, BOTH },
         { "", "checkpoint_every", INTEGER, &r->checkpoint_every, 0, 1e9, BOTH },
         { "", "precision", WORD, &n.precision, 0, 0, BOTH },
+        { "", "recompute", WORD, &n.recompute, 0, 0, BOTH },
         { "", "trace_every", INTEGER, &r->trace_every, 1, 1e9, BOTH },
         { "", "model", WORD, NULL, 0, 0, BOTH },
-        { "", "data", WORD, NULL, 0, 0, PRE },
-        { "", "batch", WORD, NULL, 0, 0, PRE },
+        { "", "data", WORD, NULL, 0, 0, DATA },
+        { "", "batch", WORD, NULL, 0, 0, DATA },
         { "", "optimizer", WORD, NULL, 0, 0, BOTH },
         { "", "schedule", WORD, NULL, 0, 0, BOTH },
         { "", "loss", WORD, NULL, 0, 0, PRE },
@@ -590,13 +609,13 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "model", "from", PATH, &r->from, 0, 0, BOTH },
         { "model", "tokenizer", PATH, &r->tokenizer, 0, 0, RL },
         { "model", "init_std", NUMBER, &r->init_std, 0, 10, BOTH },
-        { "data", "files", WORD, NULL, 0, 0, PRE },
-        { "data", "kind", WORD, &n.kind, 0, 0, PRE },
-        { "data", "pack", WORD, &n.pack, 0, 0, PRE },
+        { "data", "files", WORD, NULL, 0, 0, DATA },
+        { "data", "kind", WORD, &n.kind, 0, 0, DATA },
+        { "data", "pack", WORD, &n.pack, 0, 0, DATA },
         { "data", "tokenizer", PATH, &r->tokenizer, 0, 0, PRE },
-        { "data", "length", INTEGER, &n.length, 256, 1 << 20, PRE },
-        { "batch", "rows", INTEGER, &n.rows, 1, 1 << 20, PRE },
-        { "batch", "micro_rows", INTEGER, &n.micro_rows, 1, 1 << 20, PRE },
+        { "data", "length", INTEGER, &n.length, 256, 1 << 20, DATA },
+        { "batch", "rows", INTEGER, &n.rows, 1, 1 << 20, DATA },
+        { "batch", "micro_rows", INTEGER, &n.micro_rows, 1, 1 << 20, DATA },
         { "optimizer", "beta1", NUMBER, &r->optimizer.beta1, 0, 0.999999, BOTH },
         { "optimizer", "beta2", NUMBER, &r->optimizer.beta2, 0, 0.999999, BOTH },
         { "optimizer", "eps", NUMBER, &r->optimizer.eps, 0, 1, BOTH },
@@ -619,6 +638,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "teacher", "beta", NUMBER, &r->distil.beta, 0, 1, TAUGHT },
         { "teacher", "temperature", NUMBER, &r->distil.temperature, 0.01, 100, TAUGHT },
         { "teacher", "weight", NUMBER, &r->distil.weight, 0, 1, TAUGHT },
+        { "teacher", "lambda", NUMBER, &r->lambda, 0, 1, OWN },
         { "task", "name", WORD, &n.task, 0, 0, RL },
         { "task", "file", PATH, &r->task_file, 0, 0, RL },
         { "task", "format", GLOB, &r->task_format, 0, 0, RL },
@@ -669,6 +689,7 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "policy", "bias_rate", NUMBER, &r->grpo.bias_rate, 0, 1, RL },
         { "policy", "sequences", INTEGER, &n.sequences, 1, 4096, RL },
         { "policy", "micro_tokens", INTEGER, &n.micro_tokens, 256, 1 << 24, RL },
+        { "policy", "keep_mib", INTEGER, &n.keep_mib, 0, 1 << 20, RL },
         { "", NULL, WORD, NULL, 0, 0, 0 },
     };
     struct reader reader = { 0, path, place, fields, "", err };
@@ -689,6 +710,8 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         rc = complete_tokenizer(r, err);
     if (!rc)
         rc = complete_program(r, place, err);
+    if (!rc && !fs_recipe_reads(r) && (fs_json_member(json, "data") || fs_json_member(json, "batch")))
+        rc = fs_fail(err, FS_ERR_FORMAT, "%s: data and batch are of steps that do not sample, and with teacher.lambda 1 every step does", path);
     if (!rc)
         rc = settle(r, &n, path, err);
     if (!rc && fs_recipe_samples(r))
@@ -723,7 +746,7 @@ fs_status fs_recipe_hash(fs_recipe *r, fs_bytes text, fs_error *err)
 
 fs_status fs_recipe_of(fs_recipe *ret, struct json_object *json, const char *path, const fs_recipe_place *place, fs_error *err)
 {
-    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006,
+    *ret = (fs_recipe){ .seed = place->seed, .optimizer = fs_optimizer_default(), .init_std = 0.006, .lambda = 1,
                         .rewards = { .right = 1, .right_long = NAN, .wrong_long = NAN, .program_weight = 1, .program = { .seconds_max = 60 } },
                         .grpo = { .policy = { .epsilon_low = 0.2, .epsilon_high = 0.2 } } };
     return read_all(ret, json, path, place, err);

@@ -6,6 +6,7 @@
  *   out: runs/a                      checkpoints, trace
  *   checkpoint_every: 50             steps; 0: at the end only
  *   precision: f32                   or bf16: products of class RN1-bf16, masters stay f32
+ *   recompute: none                  or layer: a layer's activations are made again on the way back; less memory, the same bits
  *   trace_every: 10                  steps between roots of weights and state in the trace; by default so that they cost less than 2 %
  *   model:
  *     config: config.json            a model from nothing, or
@@ -44,13 +45,14 @@
  *              program: [./judge.py], program_weight: 1, program_seconds: 60, program_memory_mib: 0 }
  *   policy: { loss: dr_grpo, epsilon_low: 0.2, epsilon_high: 0.2, delta: 0, beta: 0, kl_unbiased: false, off_policy: 0, scale: none,
  *             prompts: 16, group: 16, max_tokens: 32, prompt_max: 64, updates: 1, temperature: 1, mask_truncated: false,
- *             skip_flat: false, resamples: 0, bias_rate: 0, sequences: 64, micro_tokens: 4096 }
+ *             skip_flat: false, resamples: 0, bias_rate: 0, sequences: 64, micro_tokens: 4096, keep_mib: 512 }
  *
  * stage: distil is pretrain or sft with
  *
  *   teacher: { from: FOLDER, beta: 0, temperature: 1, weight: 1 }      whose distribution is learnt (distil.h)
  *
- * and stage: on_policy_distil is grpo without rewards' part in it: task, policy, and a teacher whose beta is 1.
+ * and stage: on_policy_distil is grpo without rewards' part in it: task, policy, and a teacher whose beta is 1. teacher.lambda under 1 is the share of
+ * steps that learn from the model's own samples; the others take their rows of data and batch, which are pretrain's.
  *
  * Paths are relative to the recipe's folder. */
 #ifndef FS_TRAIN_RECIPE_H
@@ -84,6 +86,7 @@ typedef struct fs_recipe {
     int n_files;
     fs_recipe_stage stage;
     bool bf16; /* class RN1-bf16, else RN1 */
+    bool recompute;
     enum fs_recipe_data { FS_RECIPE_TEXT, FS_RECIPE_IDS, FS_RECIPE_SHARDS } data;
     bool whole; /* documents of shards are not cut */
     double init_std;
@@ -102,6 +105,7 @@ typedef struct fs_recipe {
     double mtp_weight, balance_weight, bias_rate;
     char *teacher; /* of the two stages of distillation */
     fs_distil_options distil;
+    double lambda; /* share of steps that learn from samples; 1 but in on-policy distillation */
     /* Of grpo. */
     char *task_file, *task_format; /* problems of a file instead of a task; the format NULL: what the tokenizer's files say */
     fs_judging judging;
@@ -139,6 +143,8 @@ bool fs_recipe_stage_of(const char *word, fs_recipe_stage *ret);
 const char *fs_recipe_stage_word(fs_recipe_stage stage);
 /* Whether it learns from what the model itself samples. */
 bool fs_recipe_samples(const fs_recipe *r);
+/* Whether it learns from rows of data; both where lambda is under 1. */
+bool fs_recipe_reads(const fs_recipe *r);
 /* A path of a recipe as it is to be opened; *ret, which is freed first, is a new string. */
 fs_status fs_recipe_path(const fs_recipe_place *place, const char *text, char **ret, fs_error *err);
 /* Zeroed recipes, and ones whose reading stopped, are fine. */

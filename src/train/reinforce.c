@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "train/asker.h"
+#include "train/dataset.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -20,6 +21,7 @@ struct run {
     fs_grpo_source source;
     fs_trainer *reference; /* NULL: beta is 0 */
     fs_grpo *grpo;
+    fs_dataset data; /* of steps that do not sample */
 };
 
 /* What ends a completion: the configuration's end tokens. */
@@ -82,7 +84,11 @@ static fs_status make(struct run *u, fs_error *err)
     if (u->problems)
         u->source = fs_problems_source(u->problems);
     fs_grpo_trainer_room(&u->options, &room);
-    return fs_stage_trainer(&u->s, &room, err);
+    if (fs_recipe_reads(r))
+        rc = fs_dataset_open(&u->data, &u->s, err);
+    if (!rc && fs_recipe_reads(r))
+        rc = fs_dataset_room(&u->data, &room, err);
+    return rc ? rc : fs_stage_trainer(&u->s, &room, err);
 }
 
 /* The weights that the recipe begins with, whatever is resumed. */
@@ -97,6 +103,7 @@ static fs_status make_reference(struct run *u, fs_error *err)
         return fs_fail(err, FS_ERR_ARGUMENT, "policy.beta wants a reference: give model.from");
     fs_grpo_trainer_room(&u->options, &room);
     room.bf16 = u->r->bf16;
+    room.recompute = true; /* it goes no way back */
     rc = fs_trainer_new(u->s.config, u->s.pool, u->s.kernels, &room, &u->reference, err);
     if (!rc && u->s.weights)
         rc = fs_params_load(fs_trainer_params(u->reference), u->s.weights, err);
@@ -110,6 +117,11 @@ static void tell_plan(struct run *u)
     const fs_grpo_options *o = &u->options;
     fs_stage_plan plan = { .n_rows = (uint64_t)o->prompts * o->group, .tokens_step = (uint64_t)o->prompts * o->group * (o->prompt_max + o->max_tokens) };
 
+    if (fs_recipe_reads(u->r)) {
+        uint64_t tokens = (uint64_t)u->r->rows * u->r->length;
+        fs_dataset_plan(&u->data, &plan);
+        plan.tokens_step = tokens > plan.tokens_step ? tokens : plan.tokens_step;
+    }
     plan.bytes = fs_grpo_bytes(u->grpo) + (u->reference ? fs_trainer_bytes(u->reference) : 0);
     fs_stage_plan_of(&u->s, &plan);
     u->events->plan(u->events->ud, &plan);
@@ -149,14 +161,53 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
     return fs_stage_metrics(&u->s, s->step, items, sizeof items / sizeof *items, err);
 }
 
+static bool samples(const struct run *u, uint64_t i)
+{
+    return fs_distil_samples(u->r->lambda, u->r->seed, i);
+}
+
+/* Whether step i is the first of its VERIFY_EVERY that samples. */
+static bool is_first(const struct run *u, uint64_t i)
+{
+    while (i % VERIFY_EVERY != 0 && !samples(u, i - 1))
+        i--;
+    return i % VERIFY_EVERY == 0;
+}
+
+/* A step on rows of data: the loss is the divergence, as of one on samples. */
+static fs_status read_step(struct run *u, fs_stage_step *s, fs_error *err)
+{
+    const fs_train_loss *loss = &s->pretrain.loss;
+    double start = fs_seconds_now(), norm, speed;
+    const fs_metric items[] = { { "loss", &loss->divergence, 1 }, { "loss/cross_entropy", &loss->loss, 1 }, { "grad_norm", &norm, 1 }, { "lr", &s->lr, 1 },
+                                { "tokens_s", &speed, 1 } };
+    fs_buf fields = { 0 };
+    fs_status rc;
+
+    s->read = true;
+    s->pretrain.start = s->pretrain.validation = NAN;
+    rc = fs_dataset_step(&u->data, &u->s, s->lr, u->options.bias_rate, &s->pretrain.loss, &s->pretrain.grad_norm, err);
+    s->seconds = fs_seconds_now() - start;
+    norm = s->pretrain.grad_norm;
+    speed = (double)u->r->rows * u->r->length / s->seconds;
+    if (!rc)
+        rc = fs_buf_printf(&fields, err, ",\"read\":true,\"cross_entropy\":\"%a\",\"lr\":\"%a\"", loss->loss, s->lr);
+    if (!rc)
+        rc = fs_stage_trace(&u->s, s, loss->divergence, s->pretrain.grad_norm, fields.data, err);
+    fs_buf_done(&fields);
+    return rc ? rc : fs_stage_metrics(&u->s, s->step, items, sizeof items / sizeof *items, err);
+}
+
 static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
 {
     struct run *u = ud;
     uint64_t i = u->s.optimizer.step;
-    bool verify = i % VERIFY_EVERY == 0 && u->options.temperature == 1;
+    bool verify = u->options.temperature == 1 && is_first(u, i);
     double start = fs_seconds_now();
     fs_status rc;
 
+    if (!samples(u, i))
+        return read_step(u, s, err);
     rc = fs_grpo_run(u->grpo, i, &u->source, &u->s.optimizer, s->lr, verify, &s->grpo, err);
     if (!rc && s->grpo.off_policy != 0)
         rc = fs_fail(err, FS_ERR_NUMERIC, "step %" PRIu64 ": a token was drawn with a log-probability that is %g off the trained one", i + 1,
@@ -186,6 +237,8 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
         rc = fs_stage_tell_tokenizer(&u.s, err);
     if (!rc && !dry_run && r->task_file)
         rc = fs_stage_tell_source(&u.s, "source", r->task_file, false, err);
+    if (!rc && !dry_run && fs_recipe_reads(r))
+        rc = fs_dataset_tell(&u.data, &u.s, err);
     if (!rc)
         tell_plan(&u);
     if (!rc && !dry_run)
@@ -193,6 +246,7 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
     fs_grpo_free(u.grpo);
     fs_trainer_free(u.reference);
     fs_problems_free(u.problems);
+    fs_dataset_close(&u.data);
     fs_stage_close(&u.s);
     return rc;
 }

@@ -1,4 +1,5 @@
-/* See the header. A step takes one token of each running sequence and whole pieces of new prompts, then all threads draw. */
+/* See the header. A step takes one token of each running sequence and whole pieces of new prompts, then all threads draw. A prompt that is
+ * another sequence's too, as in a group, runs once: its rows of the cache and its logits are copied. */
 #include "train/rollout.h"
 
 #include "engine/sampler.h"
@@ -11,12 +12,15 @@
 
 #define STEP_TOKENS 512 /* of prompts and drawn tokens together, at least */
 
-typedef struct slot {
+typedef struct slot slot;
+struct slot {
     fs_cache cache;
     fs_sampled *item; /* NULL: free */
-    uint32_t done;       /* tokens of the prompt that have run */
-    float *logits;       /* [V] */
-} slot;
+    uint32_t done;    /* tokens of the prompt that have run, or are in the step */
+    bool last;        /* nothing more is drawn, the last token's activations are wanted */
+    slot *waits;      /* for that one's prompt, which is the same; NULL: runs by itself */
+    float *logits;    /* [V] */
+};
 
 struct fs_rollout {
     fs_tensor *tensors; /* views of the masters */
@@ -38,6 +42,7 @@ struct fs_rollout {
     float *logits;          /* [sequences_max, V] */
     uint32_t vocab_size;
     const fs_progress *progress;
+    const fs_activations *activations; /* that completions may keep; NULL: none */
 };
 
 static fs_status view_params(fs_rollout *r, const fs_config *c, const fs_params *p, fs_error *err)
@@ -176,6 +181,12 @@ void fs_rollout_watch(fs_rollout *r, const fs_progress *progress)
     r->progress = progress;
 }
 
+void fs_rollout_keep(fs_rollout *r, const fs_activations *a)
+{
+    r->activations = a;
+    fs_network_keep(r->network, a);
+}
+
 fs_status fs_rollout_new(const fs_config *c, const fs_params *p, fs_pool *pool, const fs_kernels *kernels, const fs_rollout_options *o, fs_rollout **ret,
                          fs_error *err)
 {
@@ -250,6 +261,66 @@ typedef struct drawing {
     size_t n_stop_ids, n_rows;
 } drawing;
 
+static bool is_same_prompt(const fs_sampled *a, const fs_sampled *b)
+{
+    return a->n_prompt == b->n_prompt && memcmp(a->prompt, b->prompt, a->n_prompt * sizeof *a->prompt) == 0;
+}
+
+/* Where the activations of token at of the completion go. */
+static float *kept_at(const fs_rollout *r, const fs_sampled *c, uint32_t at)
+{
+    return c->kept ? c->kept + at * r->activations->row : NULL;
+}
+
+/* The first n tokens, as another completion's with the same prompt kept them. */
+static void copy_kept(const fs_rollout *r, const fs_sampled *from, fs_sampled *to, uint32_t n)
+{
+    if (to->kept)
+        memcpy(to->kept, from->kept, n * r->activations->row * sizeof *to->kept);
+}
+
+static bool can_share(const fs_sampled *from, const fs_sampled *to)
+{
+    return is_same_prompt(from, to) && (from->kept || !to->kept);
+}
+
+/* A prompt that is under way is waited for; of one that is behind another sequence's tokens all but the last is taken, which must give logits. */
+static void share_prompt(fs_rollout *r, slot *s)
+{
+    s->waits = NULL;
+    for (uint32_t i = 0; i < r->options.sequences_max; i++) {
+        slot *other = &r->slots[i];
+        if (other == s || !other->item || other->waits || !can_share(other->item, s->item))
+            continue;
+        if (other->cache.n_tokens < other->item->n_prompt)
+            s->waits = other;
+        else if (s->item->n_prompt > 1 && fs_cache_copy(r->network, &other->cache, s->item->n_prompt - 1, &s->cache)) {
+            s->done = s->item->n_prompt - 1;
+            copy_kept(r, other->item, s->item, s->done);
+        }
+        return;
+    }
+}
+
+/* Behind a step: whoever waits for a prompt that has run stands behind it too, and draws. */
+static size_t take_prompts(fs_rollout *r, size_t n_rows)
+{
+    for (uint32_t i = 0; i < r->options.sequences_max; i++) {
+        slot *s = &r->slots[i], *from = s->waits;
+        if (!from || from->cache.n_tokens < from->item->n_prompt)
+            continue;
+        s->waits = NULL;
+        if (!fs_cache_copy(r->network, &from->cache, s->item->n_prompt, &s->cache))
+            continue; /* runs by itself from here on */
+        s->done = s->item->n_prompt;
+        copy_kept(r, from->item, s->item, s->done);
+        memcpy(s->logits, from->logits, r->vocab_size * sizeof *s->logits);
+        r->row_slots[n_rows] = i;
+        r->rows[n_rows++] = (fs_step_rows){ .n_logits = 1 };
+    }
+    return n_rows;
+}
+
 /* The rows of the next step: running sequences first, then as much of the prompts as there is room for. */
 static size_t gather(fs_rollout *r, fs_sampled *items, size_t n, size_t *next)
 {
@@ -260,7 +331,8 @@ static size_t gather(fs_rollout *r, fs_sampled *items, size_t n, size_t *next)
         slot *s = &r->slots[i];
         if (s->item && s->done == s->item->n_prompt) {
             r->row_slots[n_rows] = i;
-            r->rows[n_rows++] = (fs_step_rows){ &s->cache, s->item->ids + s->item->n - 1, 1, s->logits, 1, NULL };
+            r->rows[n_rows++] = (fs_step_rows){ &s->cache, s->item->ids + s->item->n - 1, 1, s->logits, !s->last, NULL,
+                                                kept_at(r, s->item, s->item->n_prompt + s->item->n - 1) };
             room--;
         }
     }
@@ -270,15 +342,17 @@ static size_t gather(fs_rollout *r, fs_sampled *items, size_t n, size_t *next)
         if (!s->item && *next < n) {
             s->item = &items[(*next)++];
             s->item->n = s->done = 0;
-            s->item->stopped = false;
+            s->item->stopped = s->last = false;
             s->cache.n_tokens = s->cache.n_mtp_tokens = 0;
+            share_prompt(r, s);
         }
-        if (!s->item || s->done == s->item->n_prompt)
+        if (!s->item || s->waits || s->done == s->item->n_prompt)
             continue;
         left = s->item->n_prompt - s->done;
         left = left < room ? left : room;
         r->row_slots[n_rows] = i;
-        r->rows[n_rows++] = (fs_step_rows){ &s->cache, s->item->prompt + s->done, left, s->logits, s->done + left == s->item->n_prompt, NULL };
+        r->rows[n_rows++] = (fs_step_rows){ &s->cache, s->item->prompt + s->done, left, s->logits, s->done + left == s->item->n_prompt, NULL,
+                                            kept_at(r, s->item, s->done) };
         s->done += left;
         room -= left;
     }
@@ -294,15 +368,21 @@ static void draw(void *ud, size_t begin, size_t end, int thread)
         fs_sampled *c = s->item;
         float logp;
         int32_t id;
-        if (!d->r->rows[i].n_logits)
+        if (!d->r->rows[i].n_logits) {
+            if (s->last)
+                s->item = NULL;
             continue;
+        }
+        if (c->kept && d->r->activations->has_logits)
+            memcpy(kept_at(d->r, c, c->n_prompt + c->n - 1) + d->r->activations->logits, s->logits, d->r->vocab_size * sizeof *s->logits);
         id = fs_sampler_draw(d->r->samplers[thread], d->sampling, c->stream, c->n, s->logits, c->ids, c->n, &logp);
         if (c->logp)
             c->logp[c->n] = logp;
         c->ids[c->n++] = id;
         for (size_t k = 0; k < d->n_stop_ids; k++)
             c->stopped = c->stopped || id == d->stop_ids[k];
-        if (c->stopped || c->n == c->n_max)
+        s->last = c->stopped || c->n == c->n_max;
+        if (s->last && !c->kept)
             s->item = NULL;
     }
 }
@@ -318,8 +398,9 @@ static size_t n_running(const fs_rollout *r)
 
 static fs_status check(const fs_rollout *r, const fs_sampled *c, fs_error *err)
 {
-    /* The last drawn token is not run any more. */
-    if (c->n_prompt == 0 || c->n_max == 0 || c->n_prompt > r->options.ctx_tokens || c->n_max - 1 > r->options.ctx_tokens - c->n_prompt)
+    uint32_t runs = c->n_max - !c->kept; /* the last drawn token is not run any more */
+
+    if (c->n_prompt == 0 || c->n_max == 0 || c->n_prompt > r->options.ctx_tokens || runs > r->options.ctx_tokens - c->n_prompt)
         return fs_fail(err, FS_ERR_CONTEXT_FULL, "a prompt of %u tokens and %u to draw, %u fit", c->n_prompt, c->n_max, r->options.ctx_tokens);
     return FS_OK;
 }
@@ -336,11 +417,12 @@ fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *sto
     while (!rc && (d.n_rows = gather(r, items, n, &next)) > 0) {
         rc = fs_network_step(r->network, r->workspace, r->rows, d.n_rows, err);
         if (!rc) {
+            d.n_rows = take_prompts(r, d.n_rows);
             fs_pool_for(r->pool, d.n_rows, 1, draw, &d);
             rc = fs_progress_tell(r->progress, next - n_running(r), n, err);
         }
     }
     for (uint32_t i = 0; i < r->options.sequences_max; i++)
-        r->slots[i].item = NULL;
+        r->slots[i] = (slot){ .cache = r->slots[i].cache, .logits = r->slots[i].logits };
     return rc;
 }

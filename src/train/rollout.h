@@ -24,6 +24,7 @@ typedef struct fs_sampled {
     uint32_t stream;       /* of random numbers: another one gives another completion */
     int32_t *ids;          /* [n_max] what was drawn, a stop token too */
     float *logp;           /* [n_max] of each; NULL: not wanted */
+    float *kept;           /* [n_prompt + n_max, row] the activations of every token (fs_rollout_keep); NULL: not wanted */
     uint32_t n_max, n;     /* n is filled in */
     bool stopped;          /* by a stop token, not for want of room */
 } fs_sampled;
@@ -40,6 +41,9 @@ size_t fs_rollout_bytes(const fs_rollout *r);
 
 /* progress (may be NULL) is told of every run: completions that are done, of n. */
 void fs_rollout_watch(fs_rollout *r, const fs_progress *progress);
+/* Completions that ask for it keep the activations of their tokens from here on, laid out by a, which is borrowed: logits, if a has
+ * them, of tokens behind which something was drawn. The last token, which gives no logits, is run too then. */
+void fs_rollout_keep(fs_rollout *r, const fs_activations *a);
 /* Fills ids, logp, n and stopped of n completions; of their positions in random numbers 0 is the first drawn token. A prompt that
  * leaves no room is FS_ERR_CONTEXT_FULL; a NaN FS_ERR_NUMERIC. */
 fs_status fs_rollout_run(fs_rollout *r, const fs_sampling *s, const int32_t *stop_ids, size_t n_stop_ids, fs_sampled *items, size_t n,

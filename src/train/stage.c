@@ -89,7 +89,7 @@ fs_status fs_stage_tokenizer(fs_stage *u, fs_stage_reading how, fs_error *err)
 static fs_status add_teacher(fs_stage *u, fs_error *err)
 {
     const fs_recipe *r = u->r;
-    uint32_t longest = fs_recipe_samples(r) ? r->grpo.prompt_max + r->grpo.max_tokens : r->length;
+    uint32_t sampled = fs_recipe_samples(r) ? r->grpo.prompt_max + r->grpo.max_tokens : 0, longest = sampled > r->length ? sampled : r->length;
     fs_status rc;
 
     if (!r->teacher || r->teacher_later)
@@ -104,6 +104,7 @@ fs_status fs_stage_trainer(fs_stage *u, const fs_trainer_options *o, fs_error *e
     fs_status rc;
 
     options.bf16 = u->r->bf16;
+    options.recompute = u->r->recompute;
     if (u->r->lora.r) {
         u->low_rank = u->r->lora;
         u->low_rank.targets = (const char *const *)u->r->lora_targets.items;

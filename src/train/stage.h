@@ -23,6 +23,7 @@ typedef struct fs_stage_plan {
 typedef struct fs_stage_step {
     uint64_t step, steps; /* step counts from 1 */
     double lr, seconds;   /* seconds: of the step */
+    bool read;            /* of on-policy distillation: it learnt rows of data, which pretrain tells of */
     union {
         struct {
             fs_train_loss loss;

@@ -135,7 +135,7 @@ fs_status fs_teacher_logits(fs_teacher *t, const fs_trainer *of, uint32_t row, u
             if (at == s->token0)
                 c->n_tokens = c->n_mtp_tokens = 0;
             assert(c->n_tokens == at - s->token0);
-            rows[n++] = (fs_step_rows){ c, of->ids + at, stop - at, ret + (size_t)(at - row) * v, stop - at, NULL };
+            rows[n++] = (fs_step_rows){ c, of->ids + at, stop - at, ret + (size_t)(at - row) * v, stop - at, NULL, NULL };
             at = stop;
         }
         rc = fs_network_step(t->network, t->workspace, rows, n, err);

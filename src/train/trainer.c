@@ -108,7 +108,7 @@ static fs_status init_layer(fs_trainer *t, fs_train_layer *l, uint32_t index, fs
         rc = find(t, &l->post_norm, prefix, "post_attention_layernorm.weight", err);
     if (rc)
         return rc;
-    l->is_moe = c->n_routed_experts && index >= c->first_k_dense_replace && index % c->moe_layer_freq == 0;
+    l->is_moe = fs_config_layer_is_moe(c, index);
     if (!l->is_moe)
         return init_ffn(t, &l->ffn, prefix, "mlp", err);
     l->has_shared = c->n_shared_experts > 0;
@@ -179,13 +179,30 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static void walk_layer(const fs_trainer *t, fs_train_layer *l, struct walk *w)
+/* What is kept whether the rest is made again or not. */
+static void walk_input(const fs_trainer *t, fs_train_layer *l, struct walk *w)
 {
     const fs_config *c = t->config;
-    size_t m = t->options.tokens_max, heads = c->num_attention_heads, k = c->num_experts_per_tok, e = c->n_routed_experts;
+    size_t m = t->options.tokens_max, k = c->num_experts_per_tok, e = c->n_routed_experts;
     fs_kept *kept = &l->kept;
 
     TAKE(kept->x, m, c->hidden_size);
+    if (!l->is_moe)
+        return;
+    TAKE(kept->scores, m, e);
+    TAKE(kept->top_weights, m, k);
+    TAKE(kept->top_ids, m, k);
+    TAKE(kept->slot, m, k);
+    TAKE(kept->row_token, m, k);
+    TAKE(kept->expert_begin, e + 1, 1);
+}
+
+static void walk_layer(const fs_trainer *t, fs_train_layer *l, struct walk *w)
+{
+    const fs_config *c = t->config;
+    size_t m = t->options.tokens_max, heads = c->num_attention_heads, rows = m * c->num_experts_per_tok;
+    fs_kept *kept = &l->kept;
+
     TAKE(kept->x_mid, m, c->hidden_size);
     TAKE(kept->q, m, l->q.w.n);
     TAKE(kept->m, m, heads);
@@ -210,15 +227,26 @@ static void walk_layer(const fs_trainer *t, fs_train_layer *l, struct walk *w)
         TAKE(kept->up, m, l->ffn.gate.w.n);
     }
     if (l->is_moe) {
-        TAKE(kept->scores, m, e);
-        TAKE(kept->top_weights, m, k);
-        TAKE(kept->top_ids, m, k);
-        TAKE(kept->slot, m, k);
-        TAKE(kept->row_token, m, k);
-        TAKE(kept->expert_begin, e + 1, 1);
-        TAKE(kept->expert_gate, m * k, c->moe_intermediate_size);
-        TAKE(kept->expert_up, m * k, c->moe_intermediate_size);
+        TAKE(kept->expert_gate, rows, c->moe_intermediate_size);
+        TAKE(kept->expert_up, rows, c->moe_intermediate_size);
     }
+}
+
+/* What is made again lies in one place, of all layers. */
+static void walk_layers(const fs_trainer *t, struct walk *w)
+{
+    size_t begin, end;
+
+    for (uint32_t i = 0; i < t->n_layers; i++)
+        walk_input(t, &t->layers[i], w);
+    begin = end = w->n_bytes;
+    for (uint32_t i = 0; i < t->n_layers; i++) {
+        if (t->options.recompute)
+            w->n_bytes = begin;
+        walk_layer(t, &t->layers[i], w);
+        end = larger(end, w->n_bytes);
+    }
+    w->n_bytes = end;
 }
 
 /* Of all operands. */
@@ -247,13 +275,13 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->next_targets, m, 1);
     TAKE(t->positions, m, 1);
     TAKE(t->span_of, m, 1);
+    TAKE(t->brought, m, 1);
     TAKE(t->index, m, 1);
     TAKE(t->chain_at, m + 1, 1);
     TAKE(t->chain_words, larger(m, rows), 1);
     TAKE(t->cs, c->max_position_embeddings < m ? c->max_position_embeddings : m, t->rope.dim);
     TAKE(t->cs_back, c->max_position_embeddings < m ? c->max_position_embeddings : m, t->rope.dim);
-    for (uint32_t i = 0; i < t->n_layers; i++)
-        walk_layer(t, &t->layers[i], w);
+    walk_layers(t, w);
     t->scratch_bytes = larger(fs_attention_backward_bytes(t->key_dim, t->value_dim),
                               FS_ATTENTION_QUERIES_MAX * t->value_dim * sizeof(float) + fs_attention_scratch_bytes(t->key_dim, t->value_dim));
     t->scratch_bytes = (larger(t->scratch_bytes, 2 * e * sizeof(float)) + 4095) & ~(size_t)4095;
@@ -313,11 +341,25 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->pack_x, larger(m, rows), (widest_k + FS_PANEL - 1) / FS_PANEL * FS_PANEL);
 }
 
+/* The MTP layer's sums of the head's pair begin at g. */
+static void share_head_pair(fs_trainer *t, float *g)
+{
+    t->mtp_head_low = t->head.low;
+    t->mtp_pair[0] = *t->head.low.a.p;
+    t->mtp_pair[1] = *t->head.low.b.p;
+    t->mtp_pair[0].g = g;
+    t->mtp_pair[1].g = g + t->mtp_pair[0].n;
+    t->mtp_head_low.a.p = &t->mtp_pair[0];
+    t->mtp_head_low.b.p = &t->mtp_pair[1];
+}
+
 static fs_status plan(fs_trainer *t, fs_error *err)
 {
     const fs_config *c = t->config;
     struct walk w = { 0 };
-    size_t n = (size_t)c->vocab_size * c->hidden_size, sets = (c->tie_word_embeddings ? 1 : 0) + (t->options.mtp ? 2 : 0);
+    bool frozen = t->options.low_rank != NULL;
+    size_t n = (size_t)c->vocab_size * c->hidden_size, sets = frozen ? 0 : (c->tie_word_embeddings ? 1 : 0) + (t->options.mtp ? 2 : 0);
+    size_t pair = t->options.mtp && t->head.low.r ? t->head.low.a.p->n + t->head.low.b.p->n : 0, floats;
 
     walk(t, &w);
     if (w.overflow)
@@ -328,18 +370,20 @@ static fs_status plan(fs_trainer *t, fs_error *err)
         return fs_fail_memory(err, w.n_bytes);
     w = (struct walk){ .base = (uint8_t *)t->memory };
     walk(t, &w);
-    if (!sets)
+    if (!sets && !pair)
         return FS_OK;
-    if (!fs_mul_size(n, sets * sizeof(float), &t->grad_memory_bytes))
+    if (!fs_mul_size(n, sets, &floats) || !fs_add_size(floats, pair, &floats) || !fs_mul_size(floats, sizeof(float), &t->grad_memory_bytes))
         return fs_fail(err, FS_ERR_MEMORY, "the gradients of the embedding would not fit in the address space");
     t->grad_memory = fs_alloc_lazy(t->grad_memory_bytes);
     if (!t->grad_memory)
         return fs_fail_memory(err, t->grad_memory_bytes);
-    if (t->options.mtp) {
+    if (pair)
+        share_head_pair(t, t->grad_memory + sets * n);
+    if (t->options.mtp && sets) {
         t->mtp_head_grad = t->grad_memory;
         t->mtp_scatter = t->grad_memory + n;
     }
-    if (c->tie_word_embeddings)
+    if (c->tie_word_embeddings && sets)
         t->embed_scatter = t->grad_memory + (sets - 1) * n;
     return FS_OK;
 }
@@ -360,8 +404,6 @@ static fs_status check(const fs_config *c, const fs_trainer_options *o, fs_error
                        c->model_type);
     if (c->rope_type == FS_ROPE_LONGROPE)
         return fs_fail(err, FS_ERR_UNSUPPORTED, "longrope cannot be trained: its frequencies change with the context");
-    if (o->mtp && o->low_rank)
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "low-rank pairs and a multi-token-prediction loss together are not supported");
     if (o->mtp && !c->num_nextn_predict_layers)
         return fs_fail(err, FS_ERR_ARGUMENT, "the model has no multi-token-prediction layer");
     if (!o->tokens_max || !o->sequences_max)

@@ -8,6 +8,7 @@
 #ifndef FS_TRAIN_TRAINER_H
 #define FS_TRAIN_TRAINER_H
 
+#include "models/activations.h"
 #include "train/distil.h"
 #include "train/params.h"
 
@@ -21,18 +22,24 @@ typedef struct fs_train_sequence {
     const int32_t *targets; /* [n] the token that follows; -1: not learnt */
     const float *slopes;    /* [n] d loss / d log p of each target, e.g. a policy's; NULL: -1 / targets of the step */
     float *ret_logp;        /* [n] log p of each target, 0 where there is none; NULL: not wanted */
+    const float *kept;      /* [n, row] its activations, as the engine made them of these tokens with these weights (fs_trainer_bring); NULL: none */
     uint32_t n;
     uint64_t index; /* the token index of its first token in the step: rows are packed to a length that is a multiple of 256 */
 } fs_train_sequence;
 
 typedef struct fs_trainer_options {
     bool bf16;             /* products and attention in class RN1-bf16 (section 8a), else in RN1; masters and gradients are f32 in both */
+    bool recompute;        /* of each layer only the input and the router's choice are kept, the rest is made again on the way back; moves no bit */
     bool mtp;
     double mtp_weight;     /* of its loss */
     const fs_low_rank_options *low_rank; /* pairs are trained, the model is frozen; NULL: none; borrowed for the life of the trainer */
     double balance_weight; /* alpha of the sequence-wise balance loss (DeepSeek-V3, eq. 17-20); 0: none */
     uint32_t tokens_max, sequences_max; /* of a micro-batch */
 } fs_trainer_options;
+
+/* Sequences that fs_trainer_run is given may bring activations, laid out by a (borrowed), of all tokens of a micro-batch or of none, with
+ * logits, if a has them, of those with a target: the forward pass takes them. That moves no bit. */
+void fs_trainer_bring(fs_trainer *t, const fs_activations *a);
 
 /* What a whole step adds up to. The means are over the targets of the step; 0 where there are none. */
 typedef struct fs_train_totals {

@@ -1,4 +1,4 @@
-/* Gradients against another program's: {"NAME": {"l2": 1.5, "at": [0, 7], "values": [..]}} for every parameter that has one. */
+/* Gradients against the loss they are of; and against another program's: {"NAME": {"l2": 1.5, "at": [0, 7], "values": [..]}} for every parameter that has one. */
 #ifndef FS_TESTS_UNIT_GRADIENTS_H
 #define FS_TESTS_UNIT_GRADIENTS_H
 
@@ -7,8 +7,55 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "train/params.h"
+#include "train/trainer.h"
 
 #include <math.h>
+
+/* A step's loss with the weights as they are packed; it leaves gradients. */
+typedef double loss_fn(void *ud);
+
+/* Along each parameter's gradient the loss changes by its norm. How many were long enough to be seen, *ret_counted of them with counted (may
+ * be NULL) in their name. */
+static inline int assert_slopes(fs_trainer *t, loss_fn *loss, void *ud, const char *what, const char *counted, int *ret_counted)
+{
+    static const double scales[5] = { 2e-3, 5e-4, 1e-4, 3e-5, 1e-5 }; /* a step over the border of an expert's choice is no slope */
+    fs_params *p = fs_trainer_params(t);
+    float *direction = malloc(p->n_floats * sizeof *direction), *kept = malloc(p->n_floats * sizeof *kept);
+    int n_checked = 0;
+
+    loss(ud);
+    memcpy(direction, p->g, p->n_floats * sizeof *direction);
+    memcpy(kept, p->w, p->n_floats * sizeof *kept);
+    for (size_t i = 0; i < p->n; i++) {
+        fs_param *item = &p->items[i];
+        double norm = 0, h = 0, up = 0, down = 0;
+        bool agree = false;
+        for (size_t j = 0; item->g && j < item->n; j++)
+            norm += (double)direction[item->offset + j] * (double)direction[item->offset + j];
+        norm = sqrt(norm);
+        if (norm < 0.05) /* too little to be seen in an f32 loss */
+            continue;
+        for (int scale = 0; scale < 5 && !agree; scale++) {
+            h = (norm < 1 ? 1 / norm : 1) * scales[scale];
+            for (int sign = 1; sign >= -1; sign -= 2) {
+                for (size_t j = 0; j < item->n; j++)
+                    item->w[j] = (float)((double)kept[item->offset + j] + sign * h * (double)direction[item->offset + j] / norm);
+                fs_trainer_pack(t);
+                *(sign > 0 ? &up : &down) = loss(ud);
+            }
+            agree = fabs((up - down) / (2 * h) - norm) < 0.02 * norm;
+        }
+        memcpy(item->w, kept + item->offset, item->n * sizeof *kept);
+        if (!agree)
+            fail_msg("%s: %s: the loss moves by %g, the gradient's norm is %g", what, item->name, (up - down) / (2 * h), norm);
+        n_checked++;
+        if (counted && strstr(item->name, counted))
+            ++*ret_counted;
+    }
+    free(direction);
+    free(kept);
+    return n_checked;
+}
 
 static inline struct json_object *read_vectors(const char *path)
 {

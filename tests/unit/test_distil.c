@@ -134,6 +134,34 @@ static void far_apart(void **state)
     }
 }
 
+/* Steps that sample: a function of lambda, seed and step; those of a smaller lambda are among those of a larger one. */
+static void which_steps_sample(void **state)
+{
+    static const double lambdas[] = { 0, 0.1, 0.5, 0.9, 1 };
+    enum { N_LAMBDAS = 5, N_STEPS = 10000 };
+    size_t counts[N_LAMBDAS] = { 0 }, n_other = 0, n_runs = 1;
+
+    (void)state;
+    for (uint64_t i = 0; i < N_STEPS; i++) {
+        for (size_t k = 0; k < N_LAMBDAS; k++) {
+            bool samples = fs_distil_samples(lambdas[k], 7, i);
+            assert_true(samples == fs_distil_samples(lambdas[k], 7, i));
+            assert_true(k == 0 || samples || !fs_distil_samples(lambdas[k - 1], 7, i));
+            counts[k] += samples;
+        }
+        n_other += fs_distil_samples(0.5, 7, i) != fs_distil_samples(0.5, 8, i);
+        n_runs += i > 0 && fs_distil_samples(0.5, 7, i) != fs_distil_samples(0.5, 7, i - 1);
+    }
+    assert_int_equal(counts[0], 0);
+    assert_int_equal(counts[N_LAMBDAS - 1], N_STEPS);
+    for (size_t k = 1; k + 1 < N_LAMBDAS; k++) {
+        double deviation = sqrt(N_STEPS * lambdas[k] * (1 - lambdas[k]));
+        assert_true(fabs((double)counts[k] - N_STEPS * lambdas[k]) < 4 * deviation);
+    }
+    assert_true(n_other > 4800 && n_other < 5200); /* another seed, other steps */
+    assert_true(n_runs > 4800 && n_runs < 5200);   /* and of one seed each by itself */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +169,7 @@ int main(void)
         cmocka_unit_test(the_same_bits_on_every_isa),
         cmocka_unit_test(equal_distributions),
         cmocka_unit_test(far_apart),
+        cmocka_unit_test(which_steps_sample),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,10 +26,12 @@ static fs_grpo_options options(void)
 
 static const fs_low_rank_options *low_rank; /* of trainers that are opened; NULL: none */
 static bool bf16;
+static fs_trainer_options more; /* of trainers that are opened: recompute, mtp, balance_weight */
 
 static fs_trainer *open_trainer(struct bed *b, const fs_grpo_options *o)
 {
-    fs_trainer_options room = { .bf16 = bf16, .low_rank = low_rank };
+    fs_trainer_options room = { .bf16 = bf16, .low_rank = low_rank, .recompute = more.recompute, .mtp = more.mtp, .mtp_weight = more.mtp_weight,
+                                .balance_weight = more.balance_weight };
     fs_trainer *t = NULL;
     fs_error err;
 
@@ -221,6 +223,105 @@ static void pairs_learn_in_bf16(void **state)
     bf16 = false;
 }
 
+/* Prompts of an odd number give groups without spread, one and the same reward; they are given up for others, round by round. */
+static fs_status odd_is_flat(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+{
+    fs_status rc = reward(ud, numbers, items, n, ret_rewards, ret_right, err);
+
+    for (size_t i = 0; i < n; i++) /* of the others the rewards are told apart by their places */
+        ret_rewards[i] = numbers[i / 8] % 2 ? 0.5 : ret_rewards[i] + (double)(i % 8) * 1e-3;
+    return rc;
+}
+
+/* What steps of two updates end in, of completions that may stop early, in groups that are given up. */
+static float *end_of_steps(const char *fixture, size_t keep_bytes, uint32_t at_once, unsigned isa, size_t *ret_n)
+{
+    fs_grpo_options o = options();
+    float *end;
+    struct bed b;
+    fs_params *p;
+    fs_error err;
+
+    o.keep_bytes_max = keep_bytes;
+    o.sequences_max = at_once;
+    o.micro_tokens = at_once == 16 ? 512 : 256;
+    o.updates = 2;
+    o.resamples = 1;
+    o.bias_rate = 0.001;
+    o.n_stop_ids = 8;
+    for (int i = 0; i < 8; i++)
+        o.stop_ids[i] = i * 5;
+    open_bed(&b, fixture, &o, 2, isa);
+    fs_grpo_source source = { prompt, odd_is_flat, &b };
+    for (uint64_t s = 0; s < 3; s++) {
+        fs_grpo_step r;
+        assert_ok(fs_grpo_run(b.g, s, &source, &b.optimizer, 1e-3, s == 2, &r, &err), err);
+        assert_true(r.truncated > 0 && r.off_policy == 0);
+    }
+    p = fs_trainer_params(b.t);
+    *ret_n = p->n_floats;
+    end = malloc(p->n_floats * sizeof *end);
+    memcpy(end, p->w, p->n_floats * sizeof *end);
+    close_bed(&b);
+    return end;
+}
+
+static size_t kept_bytes(const char *fixture, bool logits)
+{
+    fs_weights *w;
+    fs_activations a;
+    fs_error err;
+    char path[128];
+    size_t n;
+
+    snprintf(path, sizeof path, "tests/vectors/%s", fixture);
+    assert_ok(fs_weights_open(path, &w, &err), err);
+    assert_ok(fs_activations_init(&a, fs_weights_config(w), logits, &err), err);
+    n = 4 * 8 * (N_PROMPT + 6) * a.row * sizeof(float);
+    fs_activations_done(&a);
+    fs_weights_close(w);
+    return n;
+}
+
+static void assert_keeping_moves_no_bit(const char *fixture, const char *what, int n_ways)
+{
+    size_t with = kept_bytes(fixture, true), without = kept_bytes(fixture, false), n, n_again;
+    float *want = end_of_steps(fixture, 0, 16, fs_isa_detect(), &n);
+
+    assert_true(without < with);
+    for (int way = 0; way < n_ways; way++) {
+        float *end = end_of_steps(fixture, way == 0 ? with : way == 1 ? without : with - 1, way == 2 ? 5 : 16, way == 1 ? 0 : fs_isa_detect(), &n_again);
+        if (n != n_again || memcmp(want, end, n * sizeof *want) != 0)
+            fail_msg("%s, %s, way %d: what sampling kept moves the weights", fixture, what, way);
+        free(end);
+    }
+    free(want);
+}
+
+static void what_sampling_kept_moves_no_bit(void **state)
+{
+    static const char *const all[] = { "all-linear" };
+    static const fs_low_rank_options pairs = { 4, 8, false, all, 1 };
+    static const char *const fixtures[] = { "qwen2_tied", "qwen3", "ds_v2_lite", "ds_v2_group", "deepseek_moe" };
+
+    (void)state;
+    for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++)
+        assert_keeping_moves_no_bit(fixtures[f], "f32", 1);
+    assert_keeping_moves_no_bit("ds_v3", "f32", 3);
+    bf16 = true;
+    assert_keeping_moves_no_bit("ds_v3", "bf16", 2);
+    assert_keeping_moves_no_bit("qwen3", "bf16", 1);
+    bf16 = false;
+    more = (fs_trainer_options){ .mtp = true, .mtp_weight = 0.3, .balance_weight = 0.01 };
+    assert_keeping_moves_no_bit("ds_v3", "MTP and balance", 1);
+    more = (fs_trainer_options){ .recompute = true, .balance_weight = 0.01 };
+    assert_keeping_moves_no_bit("ds_v3", "recompute", 1);
+    more = (fs_trainer_options){ 0 };
+    low_rank = &pairs;
+    assert_keeping_moves_no_bit("ds_v3", "pairs", 1);
+    low_rank = NULL;
+}
+
 /* A group whose rewards are all equal teaches nothing; completions that were cut off need not count. */
 static fs_status same_reward(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
 {
@@ -258,16 +359,6 @@ static void what_teaches_nothing_moves_nothing(void **state)
         free(before);
         close_bed(&b);
     }
-}
-
-/* Prompts of an odd number give groups without spread, one and the same reward; they are given up for others, round by round. */
-static fs_status odd_is_flat(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
-{
-    fs_status rc = reward(ud, numbers, items, n, ret_rewards, ret_right, err);
-
-    for (size_t i = 0; i < n; i++) /* of the others the rewards are told apart by their places */
-        ret_rewards[i] = numbers[i / 8] % 2 ? 0.5 : ret_rewards[i] + (double)(i % 8) * 1e-3;
-    return rc;
 }
 
 static void groups_without_spread_are_given_up(void **state)
@@ -341,7 +432,7 @@ static void a_nan_reward_stops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_rewarded_is_learnt), cmocka_unit_test(steps_are_the_same_everywhere),
-                                        cmocka_unit_test(what_teaches_nothing_moves_nothing), cmocka_unit_test(pairs_learn_in_bf16),
+                                        cmocka_unit_test(what_teaches_nothing_moves_nothing), cmocka_unit_test(pairs_learn_in_bf16), cmocka_unit_test(what_sampling_kept_moves_no_bit),
                                         cmocka_unit_test(groups_without_spread_are_given_up), cmocka_unit_test(flat_groups_are_skipped),
                                         cmocka_unit_test(a_nan_reward_stops) };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -163,7 +163,7 @@ static void bombs_are_refused(void **state)
             assert_sentence(err, cases[i].word);
             assert_sentence(err, "line 1");
         }
-        assert_true((double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec) < 10);
+        assert_true((double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec) < 100); /* without an end it would be days */
         fs_buf_done(&out);
     }
 }

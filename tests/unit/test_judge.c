@@ -96,12 +96,12 @@ static void time_is_limited(void **state)
     assert_int_not_equal(judge("sleep 1000", 0.2, three, 3, r, &err), FS_OK);
     assert_sentence(err, "longer than 0.2 s");
     snprintf(script, sizeof script, "sleep 1000 <&- >&- & echo $! > %s; cat > /dev/null; echo 1; echo 2; echo 3", path);
-    assert_ok(judge(script, 20, three, 3, r, &err), err);
-    assert_true(fs_seconds_now() - start < 15);
+    assert_ok(judge(script, 200, three, 3, r, &err), err);
+    assert_true(fs_seconds_now() - start < 150);
     assert_true(read(fd, pid_text, sizeof pid_text - 1) > 0);
     pid = (pid_t)atoi(pid_text);
     assert_true(pid > 1);
-    for (int i = 0; i < 200 && kill(pid, 0) == 0; i++) {
+    for (int i = 0; i < 6000 && kill(pid, 0) == 0; i++) {
         char status[64], line[256] = "";
         FILE *f;
         snprintf(status, sizeof status, "/proc/%d/stat", (int)pid);
@@ -113,7 +113,7 @@ static void time_is_limited(void **state)
         }
         fclose(f);
         usleep(10000);
-        assert_true(i < 199);
+        assert_true(i < 5999);
     }
     close(fd);
     unlink(path);

@@ -189,6 +189,42 @@ static void neighbours_change_nothing(void **state)
     }
 }
 
+/* A prompt that several have is run once, at any moment that one of them comes; each gets what it gets alone. */
+static void a_shared_prompt_changes_nothing(void **state)
+{
+    static const char *const names[] = { "ds_v3", "qwen3", "qwen2_tied", "deepseek_moe" };
+    static struct batch b, alone;
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < 2 * sizeof names / sizeof *names; f++) {
+        static const uint32_t rooms[3] = { N_ITEMS, 4, 2 };
+        struct bed bed;
+        bf16 = f % 2;
+        for (int turn = -1; turn < 3; turn++) {
+            open_bed(&bed, names[f / 2], 2, fs_isa_detect(), turn < 0 ? 1 : rooms[turn]);
+            make_prompts(&b, fs_weights_config(bed.weights)->vocab_size);
+            for (int i = 0; i < N_ITEMS; i++) { /* of three prompts, one of them of one token; completions end one after the other */
+                int of = i % 3 == 2 ? 0 : 1 + i % 3;
+                memcpy(b.ids[i], b.ids[of], sizeof b.ids[i]);
+                b.items[i].n_prompt = b.items[of].n_prompt;
+                b.items[i].ids = b.ids[i] + b.items[i].n_prompt;
+            }
+            if (turn < 0)
+                for (int i = 0; i < N_ITEMS; i++)
+                    assert_ok(fs_rollout_run(bed.r, &sampling, NULL, 0, &b.items[i], 1, &err), err);
+            else
+                assert_ok(fs_rollout_run(bed.r, &sampling, NULL, 0, b.items, N_ITEMS, &err), err);
+            if (turn < 0)
+                memcpy(&alone, &b, sizeof b);
+            assert_memory_equal(alone.ids, b.ids, sizeof b.ids);
+            assert_memory_equal(alone.logp, b.logp, sizeof b.logp);
+            close_bed(&bed);
+        }
+    }
+    bf16 = false;
+}
+
 static void stop_tokens_stop(void **state)
 {
     static struct batch a, b;
@@ -339,7 +375,8 @@ int main(void)
                                         cmocka_unit_test_setup_teardown(pairs_are_sampled_with, in_bf16, in_f32),
                                         cmocka_unit_test_setup_teardown(neighbours_change_nothing, in_bf16, in_f32),
                                         cmocka_unit_test_setup_teardown(refreshed_weights_are_the_trainers, in_bf16, in_f32),
-                                        cmocka_unit_test(sampled_is_trained), cmocka_unit_test(pairs_are_sampled_with), cmocka_unit_test(neighbours_change_nothing),
+                                        cmocka_unit_test(sampled_is_trained), cmocka_unit_test(pairs_are_sampled_with),
+                                        cmocka_unit_test(neighbours_change_nothing), cmocka_unit_test(a_shared_prompt_changes_nothing),
                                         cmocka_unit_test(stop_tokens_stop), cmocka_unit_test(refreshed_weights_are_the_trainers),
                                         cmocka_unit_test(slopes_are_the_losses) };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -220,6 +220,7 @@ static void compare(fs_session *plain, fs_session *guessing, const int32_t *ids,
 static void run_prompts(fs_model *m, int n_prompts, const char *what, struct tally tallies[3])
 {
     static const int drafts[] = { 1, 2, 3, 5, 8, FS_DRAFT_MAX };
+    static const float likely[] = { 0, 0, 0.01f, 0.4f }; /* mostly guesses that fail too */
     size_t v = (size_t)fs_model_vocab_size(m), room;
     int n_hows = fs_model_has_mtp(m) ? 3 : 2, ctx = fs_model_ctx_tokens_max(m) < CTX ? fs_model_ctx_tokens_max(m) : CTX;
     fs_session *s[3] = { 0 };
@@ -235,8 +236,10 @@ static void run_prompts(fs_model *m, int n_prompts, const char *what, struct tal
         room = (size_t)ctx - (random_below(8) ? ANSWER_MAX : 2); /* some answers fill the context */
         n = make_prompt(s[0], v, room, ids);
         for (int how = 1; how < n_hows; how++) {
-            if (i % 5 == 0) /* otherwise as it was for the prompt before */
+            if (i % 5 == 0) { /* otherwise as it was for the prompt before */
                 assert_ok(fs_session_speculate(s[how], (fs_speculation)how, drafts[random_below(6)], &err), err);
+                s[how]->draft.likely = likely[random_below(4)];
+            }
             compare(s[0], s[how], ids, n, o, max_tokens, stop_after, what, &tallies[how]);
         }
     }
@@ -292,6 +295,46 @@ static void guesses_change_nothing_in_any_cache(void **state)
     }
     for (int how = 1; how < 3; how++) /* kept ones, and ones to take back */
         assert_true(all[how].accepted > 100 && all[how].drafted > all[how].accepted + 100);
+}
+
+static fs_generation answer_with(fs_session *s, float likely, int n_draft, int32_t *ret_ids)
+{
+    static const int32_t prompt[] = { 5, 9, 5, 9, 5 };
+    struct answer a = { 0 };
+    fs_generation g;
+    fs_error err;
+
+    assert_ok(fs_session_speculate(s, FS_SPECULATE_MTP, n_draft, &err), err);
+    s->draft.likely = likely;
+    assert_ok(fs_generate_tokens(s, prompt, 5, NULL, ANSWER_MAX, take, &a, &g, &err), err);
+    memcpy(ret_ids, a.ids, sizeof a.ids);
+    return g;
+}
+
+/* What the layer does not believe in is no guess, and a layer that is always wrong is asked less and less, but goes on reading. */
+static void a_layer_is_asked_where_it_pays(void **state)
+{
+    int32_t want[ANSWER_MAX], got[ANSWER_MAX];
+    fs_generation g;
+    fs_session *s;
+    fs_error err;
+
+    (void)state;
+    for (int tamed = 0; tamed < 2; tamed++) {
+        fs_model *m = open_model("ds_v4_mtp", tamed);
+        assert_ok(fs_session_new(m, CTX, &s, &err), err);
+        g = answer_with(s, 2, 4, want); /* nothing is that likely */
+        assert_int_equal(g.n_drafted, 0);
+        g = answer_with(s, 0, 1, got);
+        assert_memory_equal(got, want, sizeof want);
+        printf("%s: %d of %d right\n", tamed ? "tamed" : "as it is", g.n_accepted, g.n_drafted);
+        if (tamed)
+            assert_true(g.n_accepted > 5);
+        else /* four, then one behind pauses of 1, 2, 4, 8, 16 and so on */
+            assert_true(g.n_accepted == 0 && g.n_drafted >= 8 && g.n_drafted <= 10);
+        fs_session_free(s);
+        fs_model_close(m);
+    }
 }
 
 /* The MTP layer behind a prompt and the token that follows it, fed its own streams again: numpy's tokens. */
@@ -395,6 +438,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(guesses_change_nothing),
         cmocka_unit_test(guesses_change_nothing_in_any_cache),
+        cmocka_unit_test(a_layer_is_asked_where_it_pays),
         cmocka_unit_test(a_chain_equals_the_reference),
         cmocka_unit_test(guesses_cost_no_allocation),
         cmocka_unit_test(what_cannot_be_is_a_sentence),

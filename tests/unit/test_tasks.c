@@ -90,6 +90,39 @@ static void no_prompt_of_an_empty_split_is_a_sentence(void **state)
     assert_sentence(err, "3 to 65");
 }
 
+static void a_product_with_carries_is_right_step_by_step(void **state)
+{
+    fs_task_options o = fs_task_defaults(FS_TASK_MULTIPLY);
+    fs_task_item a = { 0 }, plain = { 0 };
+    fs_buf out = { 0 };
+    fs_error err;
+
+    (void)state;
+    o.level_min = 1;
+    o.level_max = 5;
+    for (uint64_t i = 0; i < 300; i++) {
+        o.carries = false;
+        assert_ok(fs_task_make(FS_TASK_MULTIPLY, &o, i, &plain, &err), err);
+        o.carries = true;
+        assert_ok(fs_task_options_check(FS_TASK_MULTIPLY, &o, &err), err);
+        assert_ok(fs_task_make(FS_TASK_MULTIPLY, &o, i, &a, &err), err);
+        assert_string_equal(a.prompt.data, plain.prompt.data);
+        assert_int_equal(a.trace.n_bytes, 2 + 5 * a.level * a.level);
+        outputs(&a, &out);
+        assert_int_equal(fs_task_verify(FS_TASK_MULTIPLY, fs_buf_bytes(&a.prompt), fs_buf_bytes(&out)), FS_VERDICT_RIGHT);
+    }
+    fs_task_item_done(&a);
+    fs_task_item_done(&plain);
+    fs_buf_done(&out);
+    o.level_max = 6;
+    assert_int_equal(fs_task_options_check(FS_TASK_MULTIPLY, &o, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "at most 5 digits");
+    o = fs_task_defaults(FS_TASK_CHAIN);
+    o.carries = true;
+    assert_int_equal(fs_task_options_check(FS_TASK_CHAIN, &o, &err), FS_ERR_ARGUMENT);
+    assert_sentence(err, "chain: carries are written of multiply");
+}
+
 static void verdicts(void **state)
 {
     static const struct {
@@ -196,6 +229,7 @@ int main(void)
         cmocka_unit_test(what_is_made_is_right),
         cmocka_unit_test(train_and_test_prompts_differ),
         cmocka_unit_test(no_prompt_of_an_empty_split_is_a_sentence),
+        cmocka_unit_test(a_product_with_carries_is_right_step_by_step),
         cmocka_unit_test(verdicts),
         cmocka_unit_test(a_whole_search_finds_what_there_is),
         cmocka_unit_test(deep_brackets_are_no_expression),

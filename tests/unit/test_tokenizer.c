@@ -149,7 +149,7 @@ static void a_long_piece_is_merged_as_a_short_one_and_in_time(void **state)
         }
         start = cpu_seconds();
         encode_str(t, text, n, 0, &ids);
-        assert_true(cpu_seconds() - start < 20); /* quadratic would be hours */
+        assert_true(cpu_seconds() - start < 100); /* quadratic would be hours */
         fs_buf_clear(&out);
         assert_ok(fs_tokenizer_decode(t, ids.data, ids.n, false, &out, &err), err);
         assert_int_equal(out.n_bytes, n);

@@ -1,6 +1,6 @@
 /* WRAP_ALLOC. Training passes over the fixtures: logits are the engine's to the bit, gradients foretell what the loss does,
  * and no cut, thread or instruction set changes them. Run from the tree's root. */
-#include "unit.h"
+#include "gradients.h"
 
 #include "alloc_fail.h"
 #include "engine/internal.h"
@@ -145,6 +145,11 @@ static double step(fs_trainer *t, uint32_t rows, uint32_t per_run)
     return step_of(t, N_IDS, rows, per_run);
 }
 
+static double loss_of_few(void *ud)
+{
+    return step_of(ud, FEW, 2, 2);
+}
+
 /* Along each tensor's gradient the loss changes by its norm: the whole backward against central differences. Few tokens: each
  * has its expert choices, and one that stands near a border makes a step where a slope is measured. */
 static void gradients_foretell_the_loss(void **state)
@@ -161,45 +166,9 @@ static void gradients_foretell_the_loss(void **state)
         fs_trainer_options o = { .mtp = cases[c].mtp, .mtp_weight = cases[c].mtp ? 0.7 : 0, .balance_weight = cases[c].balance,
                                  .tokens_max = N_IDS, .sequences_max = 6 };
         struct bed b;
-        fs_params *p;
-        float *kept, *direction;
-        int n_checked = 0;
         assert_ok(open_bed(&b, cases[c].fixture, 2, fs_isa_detect(), o, &err), err);
-        p = fs_trainer_params(b.t);
         make_ids(fs_weights_config(b.weights)->vocab_size, 3);
-        direction = malloc(p->n_floats * sizeof *direction);
-        kept = malloc(p->n_floats * sizeof *kept);
-        step_of(b.t, FEW, 2, 2);
-        memcpy(direction, p->g, p->n_floats * sizeof *direction);
-        memcpy(kept, p->w, p->n_floats * sizeof *kept);
-        for (size_t i = 0; i < p->n; i++) {
-            fs_param *item = &p->items[i];
-            static const double scales[5] = { 2e-3, 5e-4, 1e-4, 3e-5, 1e-5 }; /* a step over the border of an expert's choice is no slope */
-            double norm = 0, h = 0, up = 0, down = 0;
-            bool agree = false;
-            for (size_t j = 0; j < item->n; j++)
-                norm += (double)direction[item->offset + j] * (double)direction[item->offset + j];
-            norm = sqrt(norm);
-            if (norm < 0.05) /* too little to be seen in an f32 loss */
-                continue;
-            for (int scale = 0; scale < 5 && !agree; scale++) {
-                h = (norm < 1 ? 1 / norm : 1) * scales[scale];
-                for (int sign = 1; sign >= -1; sign -= 2) {
-                    for (size_t j = 0; j < item->n; j++)
-                        item->w[j] = (float)((double)kept[item->offset + j] + sign * h * (double)direction[item->offset + j] / norm);
-                    fs_trainer_pack(b.t);
-                    *(sign > 0 ? &up : &down) = step_of(b.t, FEW, 2, 2);
-                }
-                agree = fabs((up - down) / (2 * h) - norm) < 0.02 * norm;
-            }
-            memcpy(item->w, kept + item->offset, item->n * sizeof *kept);
-            if (!agree)
-                fail_msg("%s: %s: the loss moves by %g, the gradient's norm is %g", cases[c].fixture, item->name, (up - down) / (2 * h), norm);
-            n_checked++;
-        }
-        assert_true(n_checked > 20);
-        free(direction);
-        free(kept);
+        assert_true(assert_slopes(b.t, loss_of_few, b.t, cases[c].fixture, NULL, NULL) > 20);
         close_bed(&b);
     }
 }
@@ -303,6 +272,91 @@ static void no_cut_changes_a_bit_in_bf16(void **state)
 {
     (void)state;
     check_cuts(true);
+}
+
+/* Activations that are made again are those that were: loss, log-probabilities, gradients, counts of experts and largest logits are the same. */
+static void making_again_changes_no_bit(void **state)
+{
+    static const char *const names[] = { "ds_v3", "ds_v2_lite", "deepseek_moe", "qwen3", "qwen2_tied", "llama3" };
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < 2 * sizeof names / sizeof *names; f++) {
+        bool mtp = f / 2 == 0;
+        fs_trainer_options o = { .bf16 = f % 2, .mtp = mtp, .mtp_weight = mtp ? 0.3 : 0, .balance_weight = mtp ? 1e-3 : 0, .tokens_max = N_IDS, .sequences_max = 6 };
+        struct bed want, got;
+        fs_params *p, *q;
+        double loss;
+        assert_ok(open_bed(&want, names[f / 2], 2, fs_isa_detect(), o, &err), err);
+        p = fs_trainer_params(want.t);
+        make_ids(fs_weights_config(want.weights)->vocab_size, 3);
+        loss = step(want.t, 6, 6);
+        o.recompute = true;
+        for (int turn = 0; turn < 4; turn++) {
+            static const int threads[4] = { 1, 2, 3, 2 }, cuts[4] = { 6, 6, 2, 1 };
+            const fs_config *c = fs_weights_config(want.weights);
+            assert_ok(open_bed(&got, names[f / 2], threads[turn], turn ? fs_isa_detect() : 0, o, &err), err);
+            assert_true(got.t->memory_bytes - got.t->scratch_bytes * (size_t)threads[turn] < want.t->memory_bytes - want.t->scratch_bytes * 2);
+            q = fs_trainer_params(got.t);
+            for (int again = 0; again < 2; again++) { /* the second has another micro-batch's activations at first */
+                assert_true(step(got.t, 6, (uint32_t)cuts[turn]) == loss);
+                assert_memory_equal(p->g, q->g, p->n_floats * sizeof *p->g);
+                for (uint32_t l = 0; l < got.t->n_layers; l++) {
+                    assert_memory_equal(fs_trainer_qk_max(want.t, l), fs_trainer_qk_max(got.t, l), c->num_attention_heads * sizeof(float));
+                    if (fs_trainer_expert_load(want.t, l)) {
+                        assert_memory_equal(fs_trainer_expert_load(want.t, l), fs_trainer_expert_load(got.t, l), c->n_routed_experts * sizeof(uint64_t));
+                        assert_memory_equal(fs_trainer_expert_gates(want.t, l), fs_trainer_expert_gates(got.t, l), c->n_routed_experts * sizeof(double));
+                    }
+                }
+            }
+            close_bed(&got);
+        }
+        close_bed(&want);
+    }
+}
+
+/* Tokens without targets are left out of the head: the same as tokens whose targets have a slope of zero. */
+static void what_is_not_learnt_is_left_out(void **state)
+{
+    static const char *const names[] = { "ds_v3", "qwen2_tied", "llama3" };
+    static const uint32_t learnt[][2] = { { 0, N_IDS }, { 9, 60 }, { 37, 38 }, { 130, 131 }, { 256, 290 }, { 255, 257 }, { 299, N_IDS } };
+    static float slopes[N_IDS], logp[2][N_IDS];
+    fs_error err;
+
+    (void)state;
+    for (size_t f = 0; f < 2 * sizeof names / sizeof *names; f++) {
+        fs_trainer_options o = { .bf16 = f % 2, .tokens_max = N_IDS, .sequences_max = 1 };
+        struct bed b;
+        fs_params *p;
+        float *want;
+        assert_ok(open_bed(&b, names[f / 2], 2, fs_isa_detect(), o, &err), err);
+        p = fs_trainer_params(b.t);
+        want = malloc(p->n_floats * sizeof *want);
+        for (size_t c = 0; c < sizeof learnt / sizeof *learnt; c++) {
+            make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+            targets[N_IDS - 1] = 5;
+            for (uint32_t i = 0; i < N_IDS; i++)
+                slopes[i] = i >= learnt[c][0] && i < learnt[c][1] ? -0.01f * (float)(1 + i % 7) : 0.0f;
+            for (int turn = 0; turn < 2; turn++) {
+                fs_train_sequence seq = { .ids = ids, .targets = targets, .slopes = slopes, .ret_logp = logp[turn], .n = N_IDS };
+                fs_train_totals totals = { .n_sequences = 1, .n_targets = 1 };
+                fs_train_loss loss;
+                for (uint32_t i = 0; i < N_IDS && turn; i++)
+                    targets[i] = slopes[i] == 0 ? -1 : targets[i];
+                fs_trainer_begin(b.t, &totals);
+                assert_ok(fs_trainer_run(b.t, &seq, 1, &err), err);
+                fs_trainer_end(b.t, &loss);
+                if (turn == 0)
+                    memcpy(want, p->g, p->n_floats * sizeof *want);
+            }
+            assert_memory_equal(want, p->g, p->n_floats * sizeof *want);
+            assert_memory_equal(logp[0] + learnt[c][0], logp[1] + learnt[c][0], (learnt[c][1] - learnt[c][0]) * sizeof(float));
+            for (uint32_t i = 0; i < N_IDS; i++)
+                assert_true(slopes[i] != 0 || logp[1][i] == 0);
+        }
+        free(want);
+        close_bed(&b);
+    }
 }
 
 static double cosine(const float *a, const float *b, size_t n, double *ret_norm)
@@ -489,6 +543,7 @@ int main(void)
         cmocka_unit_test(logits_are_the_engines), cmocka_unit_test(logits_are_the_engines_in_bf16),      cmocka_unit_test(gradients_foretell_the_loss),
         cmocka_unit_test(single_weights_foretell_the_loss), cmocka_unit_test(no_cut_changes_a_bit),
         cmocka_unit_test(no_cut_changes_a_bit_in_bf16), cmocka_unit_test(bf16_is_near_f32),
+        cmocka_unit_test(making_again_changes_no_bit), cmocka_unit_test(what_is_not_learnt_is_left_out),
         cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(freezing_changes_no_other_gradient),
         cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
     };

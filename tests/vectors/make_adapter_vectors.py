@@ -39,6 +39,7 @@ CASES = [
     ("ds_v4_all", "ds_v4", ["q_a_proj", "q_b_proj", "kv_proj", "o_b_proj", "gate_proj", "up_proj", "down_proj", "weights_proj"], dict(
         r=2, lora_alpha=3, modules_to_save=["lm_head", "input_layernorm", "gate"],
         target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]), torch.bfloat16),
+    ("ds_v3_router", "ds_v3", ["q_a_proj", "kv_b_proj"], dict(r=3, lora_alpha=6, target_parameters=["mlp.gate.weight"]), torch.float32),
 ]
 
 
