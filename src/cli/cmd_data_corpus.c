@@ -2,6 +2,7 @@
  * counts. The work is in data/corpus.c. */
 #include "cli/cli.h"
 #include "cli/data_cli.h"
+#include "cli/derive.h"
 
 #include "base/philox.h"
 #include "base/pool.h"
@@ -22,7 +23,7 @@ static struct {
     uint64_t seed;
     double threshold;
     int ngram, n, n_threads;
-    bool near, json;
+    bool near, no_record, json;
 } opt = { .threshold = 0.8, .ngram = 0, .rules = "none" };
 
 /* ---- what the steps share ---- */
@@ -32,7 +33,14 @@ typedef struct step {
     fs_counts counts;
     fs_buf words; /* of one record */
     fs_hashes hashes;
+    fs_derive derive;
 } step;
+
+/* Before the work; options are as they are meant. */
+static fs_status step_begin(step *s, const char *stage, const fs_args *args, fs_error *err)
+{
+    return opt.no_record ? FS_OK : fs_derive_begin(&s->derive, stage, args, args->items[args->n - 1], err);
+}
 
 static fs_status step_end(step *s, fs_status rc, const char *out, fs_error *err)
 {
@@ -41,6 +49,9 @@ static fs_status step_end(step *s, fs_status rc, const char *out, fs_error *err)
     fs_writer_close(&s->w);
     fs_buf_done(&s->words);
     fs_hashes_done(&s->hashes);
+    if (!rc)
+        rc = fs_derive_end(&s->derive, err);
+    fs_derive_done(&s->derive);
     return rc ? rc : fs_counts_print(&s->counts, out, opt.json, err);
 }
 
@@ -196,6 +207,8 @@ static fs_status dedup(const fs_args *args, fs_error *err)
     if (!rc && opt.near)
         rc = fs_near_new(opt.threshold, &d.near, err);
     if (!rc)
+        rc = step_begin(&d.s, "dedup", args, err);
+    if (!rc)
         rc = fs_writer_open(&d.s.w, out, err);
     for (int i = 0; i + 1 < args->n && !rc; i++)
         rc = dedup_file(&d, args->items[i], err);
@@ -276,10 +289,12 @@ static fs_status look_for_items(void *ud, const fs_data_record *r, const char *p
 static fs_status decontaminate(const fs_args *args, fs_error *err)
 {
     const char *out = args->items[args->n - 1];
-    decontamination d = { .s.w.fd = -1, .grams.ngram = (size_t)(opt.ngram ? opt.ngram : 13) };
+    decontamination d = { .s.w.fd = -1 };
     char *list, *next;
-    fs_status rc = FS_OK;
+    fs_status rc;
 
+    opt.ngram = opt.ngram ? opt.ngram : 13;
+    d.grams.ngram = (size_t)opt.ngram;
     if (!opt.against || !*opt.against)
         return fs_fail(err, FS_ERR_ARGUMENT, "--against names no evaluation set");
     for (int i = 0; i < 4; i++)
@@ -287,6 +302,7 @@ static fs_status decontaminate(const fs_args *args, fs_error *err)
     list = strdup(opt.against);
     if (!list)
         return fs_fail_memory(err, strlen(opt.against) + 1);
+    rc = step_begin(&d.s, "decontaminate", args, err);
     for (char *path = strtok_r(list, ";", &next); path && !rc; path = strtok_r(NULL, ";", &next))
         rc = fs_records_walk((const char *const[]){ path }, 1, "reading", add_item, &d, err);
     free(list);
@@ -334,7 +350,9 @@ static fs_status filter(const fs_args *args, fs_error *err)
     complete(&quality, strcmp(opt.rules, "gopher") == 0 ? &fs_quality_gopher : &fs_quality_none);
     fs_counts_of(&s.counts, "read");
     fs_counts_of(&s.counts, "kept");
-    rc = fs_writer_open(&s.w, out, err);
+    rc = step_begin(&s, "filter", args, err);
+    if (!rc)
+        rc = fs_writer_open(&s.w, out, err);
     if (!rc)
         rc = fs_records_walk(args->items, (size_t)args->n - 1, "filtering", filter_record, &s, err);
     return step_end(&s, rc, out, err);
@@ -451,6 +469,8 @@ static fs_status mix(const fs_args *args, fs_error *err)
     for (size_t i = 0; i < n && !rc; i++)
         rc = open_source(&sources[i], err);
     if (!rc)
+        rc = step_begin(&s, "mix", args, err);
+    if (!rc)
         rc = fs_writer_open(&s.w, out, err);
     if (!rc)
         rc = mix_all(sources, n, &s, err);
@@ -471,6 +491,7 @@ static const fs_option dedup_options[] = {
     FS_OPT_FLOAT("threshold", 0, opt.threshold, 0.1, 1, "SIMILARITY", "of their n-grams, from which on two are near (default 0.8)"),
     FS_OPT_INT("ngram", 0, opt.ngram, 0, FS_NGRAM_MAX, "N", "words of an n-gram (default 5)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -478,6 +499,7 @@ static const fs_option dedup_options[] = {
 static const fs_option decontaminate_options[] = {
     FS_OPT_STR("against", 0, opt.against, "FILE;FILE", "evaluation sets, records"),
     FS_OPT_INT("ngram", 0, opt.ngram, 0, FS_NGRAM_MAX, "N", "words of an n-gram (default 13)"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -495,6 +517,7 @@ static const fs_option filter_options[] = {
     FS_OPT_FLOAT("repeated-lines-max", 0, quality.repeated_lines_max, -1, 1, "SHARE", "of lines that stood before (gopher 0.3)"),
     FS_OPT_FLOAT("repeated-grams-max", 0, quality.repeated_grams_max, -1, 1, "SHARE", "of 5-grams of words that stood before (default: any)"),
     FS_OPT_FLOAT("stop-words-min", 0, quality.stop_words_min, -1, 8, "N", "how many of the, be, to, of, and, that, have, with (gopher 2)"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -502,6 +525,7 @@ static const fs_option filter_options[] = {
 static const fs_option mix_options[] = {
     FS_OPT_INT("count", 'n', opt.n, 1, 1 << 30, "N", "records (needed)"),
     FS_OPT_U64("seed", 's', opt.seed, "N", "of the draws (default 0)"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };

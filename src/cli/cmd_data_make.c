@@ -2,6 +2,7 @@
  * data/tasks.c. */
 #include "cli/cli.h"
 #include "cli/data_cli.h"
+#include "cli/derive.h"
 
 #include "base/json.h"
 #include "data/maths.h"
@@ -18,7 +19,7 @@ static struct {
     uint64_t seed, first;
     int n, level_min, level_max, number_max, target_max;
     double traced, test_share;
-    bool distinct, json;
+    bool carries, distinct, no_record, json;
 } opt = { .split = "any", .n = 1000, .traced = 1, .test_share = 0.1 };
 
 static const fs_option make_options[] = {
@@ -28,17 +29,20 @@ static const fs_option make_options[] = {
     FS_OPT_INT("min", 0, opt.level_min, 0, FS_TASK_LEVEL_MAX, "N", "least operations, digits, numbers (default: 3; facts 1, multiply 2)"),
     FS_OPT_INT("max", 0, opt.level_max, 0, FS_TASK_LEVEL_MAX, "N", "most (default: facts 2, chain 6, multiply 3, sort 8, countdown 4)"),
     FS_OPT_FLOAT("traced", 0, opt.traced, 0, 1, "SHARE", "share of records with a trace (default 1)"),
+    FS_OPT_FLAG("carries", 0, opt.carries, "multiply: traces go digit by digit, with the carries (at most 5 digits)"),
     FS_OPT_STR("budgets", 0, opt.budgets, "N,N", "countdown: tries, one of these a record (default 2,4,8,16)"),
     FS_OPT_INT("number-max", 0, opt.number_max, 0, 1000000, "N", "largest given number (default: countdown 25, sort 99)"),
     FS_OPT_INT("target-max", 0, opt.target_max, 0, 1 << 30, "N", "countdown: largest target (default 200)"),
     FS_OPT_STR("split", 0, opt.split, "any|train|test", "which prompts, by their hash (default any)"),
     FS_OPT_FLOAT("test-share", 0, opt.test_share, 0, 1, "SHARE", "of all prompts, that are test prompts (default 0.1)"),
     FS_OPT_FLAG("distinct", 0, opt.distinct, "leave out prompts that stood before, and make more"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
 
 static const fs_option check_options[] = {
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -74,6 +78,7 @@ static fs_status read_options(fs_task t, fs_task_options *o, fs_error *err)
     o->number_max = opt.number_max ? opt.number_max : o->number_max;
     o->target_max = opt.target_max ? opt.target_max : o->target_max;
     o->traced = opt.traced;
+    o->carries = opt.carries;
     o->test_share = opt.test_share;
     o->split = strcmp(opt.split, "train") == 0 ? FS_TASK_TRAIN : strcmp(opt.split, "test") == 0 ? FS_TASK_TEST : FS_TASK_ANY;
     return opt.budgets ? read_budgets(o, err) : FS_OK;
@@ -140,8 +145,24 @@ static fs_status make_all(fs_task t, const fs_task_options *o, fs_writer *w, fs_
     return rc;
 }
 
+/* What the record says of options that were not given. */
+static void write_back(fs_task t, const fs_task_options *o, char budgets[FS_TASK_BUDGETS_MAX * 8 + 1])
+{
+    size_t n = 0;
+
+    opt.level_min = o->level_min;
+    opt.level_max = o->level_max;
+    opt.number_max = o->number_max;
+    opt.target_max = o->target_max;
+    for (int i = 0; i < o->n_budgets && t == FS_TASK_COUNTDOWN; i++)
+        n += (size_t)snprintf(budgets + n, 9, "%s%d", i ? "," : "", o->budgets[i]);
+    opt.budgets = n ? budgets : NULL;
+}
+
 static fs_status make(const fs_args *args, fs_error *err)
 {
+    char budgets[FS_TASK_BUDGETS_MAX * 8 + 1];
+    fs_derive d = { 0 };
     fs_task_options o;
     fs_counts counts = { 0 };
     fs_writer w = { .fd = -1 };
@@ -153,12 +174,20 @@ static fs_status make(const fs_args *args, fs_error *err)
     if (!rc)
         rc = fs_task_options_check(t, &o, err);
     if (!rc)
+        write_back(t, &o, budgets);
+    if (!rc && !opt.no_record)
+        rc = fs_derive_begin(&d, "make", args, args->items[1], err);
+    if (!rc)
         rc = fs_writer_open(&w, args->items[1], err);
     if (!rc)
         rc = make_all(t, &o, &w, &counts, err);
     if (!rc)
         rc = fs_writer_commit(&w, err);
     fs_writer_close(&w);
+    if (!rc)
+        rc = fs_derive_end(&d, err);
+    fs_derive_done(&d);
+    opt.budgets = NULL;
     return rc ? rc : fs_counts_print(&counts, args->items[1], opt.json, err);
 }
 
@@ -212,10 +241,13 @@ static fs_status check(const fs_args *args, fs_error *err)
     const char *out = args->n > 2 ? args->items[2] : NULL;
     fs_writer w = { .fd = -1 };
     checking c = { .task = MATHS, .w = out ? &w : NULL };
+    fs_derive d = { 0 };
     fs_status rc = strcmp(args->items[0], "maths") == 0 ? FS_OK : find_task(args->items[0], &c.task, err);
 
     for (int i = 0; i < 4; i++)
         fs_counts_of(&c.counts, ((const char *const[]){ "records", "right", "well-formed", "wrong" })[i]);
+    if (!rc && out && !opt.no_record)
+        rc = fs_derive_begin(&d, "check", args, out, err);
     if (!rc && out)
         rc = fs_writer_open(&w, out, err);
     if (!rc)
@@ -223,6 +255,9 @@ static fs_status check(const fs_args *args, fs_error *err)
     if (!rc && out)
         rc = fs_writer_commit(&w, err);
     fs_writer_close(&w);
+    if (!rc)
+        rc = fs_derive_end(&d, err);
+    fs_derive_done(&d);
     fs_buf_done(&c.prompt);
     fs_buf_done(&c.output);
     return rc ? rc : fs_counts_print(&c.counts, args->items[1], opt.json, err);

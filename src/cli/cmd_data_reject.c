@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/derive.h"
 #include "cli/interrupt.h"
 #include "cli/solver.h"
 #include "crypto/sha256.h"
@@ -28,7 +29,7 @@ static struct {
     double temperature, top_p, shortest, rate_min, rate_max;
     uint64_t seed, memory;
     int samples, keep, max_tokens, n_items, batch, n_threads;
-    bool thinking, exact_activations, repeats, json;
+    bool thinking, exact_activations, repeats, no_record, json;
 } opt = { .judge = "auto", .temperature = 1, .top_p = 1, .shortest = 1, .rate_max = 1, .samples = 4, .batch = 32 };
 
 static const fs_option options[] = {
@@ -51,6 +52,7 @@ static const fs_option options[] = {
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -330,6 +332,7 @@ static fs_status run(const fs_args *args, fs_error *err)
                             .judge = opt.judge, .n_items = (size_t)opt.n_items, .samples = (uint32_t)opt.samples, .max_tokens = (uint32_t)opt.max_tokens,
                             .batch = (uint32_t)opt.batch, .thinking = opt.thinking, .sampling = fs_sampling_default() };
     rejection r = { .fd = -1 };
+    fs_derive d = { 0 };
     fs_status rc;
 
     o.sampling.temperature = (float)opt.temperature;
@@ -340,12 +343,20 @@ static fs_status run(const fs_args *args, fs_error *err)
     fs_interrupt_catch();
     rc = r.order && r.kept ? fs_solver_open(&r.solver, args->items[0], args->items[1], &o, BLOCK_COMPLETIONS / o.samples + 1, err)
                            : fs_fail_memory(err, o.samples * sizeof *r.order);
+    if (!rc && !opt.no_record)
+        rc = fs_derive_begin(&d, "reject", args, out, err);
     if (!rc)
         rc = begin(&r, out, args->items[1], err);
     if (!rc)
         rc = work(&r, err);
     if (!rc)
         rc = end(&r, out, err);
+    if (!rc) {
+        opt.kv_type = fs_model_kv_type(r.solver.model);
+        opt.max_tokens = (int)r.solver.o.max_tokens;
+        rc = fs_derive_end(&d, err);
+    }
+    fs_derive_done(&d);
     if (!rc)
         print_counts(&r, out);
     if (r.fd >= 0)

@@ -2,6 +2,7 @@
  * data/tokens.c, data/shards.c and data/pack.c. */
 #include "cli/cli.h"
 #include "cli/data_cli.h"
+#include "cli/derive.h"
 #include "cli/tokens.h"
 
 #include "data/pack.h"
@@ -16,7 +17,7 @@ static struct {
     uint64_t seed, first;
     double shard_mib;
     int length, n;
-    bool bos, thinking, marks, json;
+    bool bos, thinking, marks, no_record, json;
 } opt = { .pack = "cut", .length = 256, .n = 1, .shard_mib = 64, .bos = true, .thinking = true };
 
 static const fs_option tokenize_options[] = {
@@ -26,6 +27,7 @@ static const fs_option tokenize_options[] = {
     FS_OPT_FLAG("thinking", 0, opt.thinking, "of chat formats that have the switch (default true)"),
     FS_OPT_FLAG("marks", 0, opt.marks, "special tokens spelled in traces and answers are those tokens, as <think> of countdown (not with a chat format)"),
     FS_OPT_FLOAT("shard-size", 0, opt.shard_mib, 0.001, 1e6, "MIB", "of tokens in one file (default 64)"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -124,8 +126,11 @@ static fs_status tokenize(const fs_args *args, fs_error *err)
     const char *out = args->items[args->n - 1];
     tokenizing t = { .form = { .bos = opt.bos, .thinking = opt.thinking, .marks = opt.marks } };
     chat c = { .config = { .add_bos = -1 } };
+    fs_derive d = { 0 };
     fs_status rc = fs_tokens_open(args->items[0], &c.tokenizer, &c.config, err);
 
+    if (!rc && !opt.no_record)
+        rc = fs_derive_begin(&d, "tokenize", args, out, err);
     if (!rc) {
         fs_chat_config_set_bos(&c.config, c.tokenizer);
         rc = read_format(&c, &t.form, err);
@@ -140,6 +145,9 @@ static fs_status tokenize(const fs_args *args, fs_error *err)
         rc = fs_records_walk(args->items + 1, (size_t)args->n - 2, "tokenizing", put_record, &t, err);
     if (!rc)
         rc = fs_shards_writer_commit(t.w, err);
+    if (!rc)
+        rc = fs_derive_end(&d, err);
+    fs_derive_done(&d);
     if (!rc)
         rc = print_counts(&t, out, err);
     fs_shards_writer_close(t.w);

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/writer.h"
+#include "cli/derive.h"
 #include "cli/interrupt.h"
 #include "cli/likelihood.h"
 #include "cli/solver.h"
@@ -19,7 +20,7 @@ static struct {
     double temperature, top_p;
     uint64_t seed;
     int samples, k, max_tokens, n_items, batch, n_threads;
-    bool thinking, exact_activations, json;
+    bool thinking, exact_activations, no_record, json;
 } opt = { .judge = "auto", .temperature = -1, .top_p = -1, .samples = 1, .batch = 32 };
 
 static const fs_option options[] = {
@@ -40,6 +41,7 @@ static const fs_option options[] = {
     FS_OPT_SIZE("memory", 0, opt.memory, "SIZE", "take no more than this, as 4GiB: experts that do not fit stay on disk (default: what is free)"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "restrict the instruction set"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where --out comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
@@ -141,7 +143,7 @@ static void print_score(const evaluation *e)
            100 * (double)e->n_truncated / all);
 }
 
-static fs_status solve(const fs_args *args, fs_error *err)
+static fs_status solve(const fs_args *args, fs_derive *d, fs_error *err)
 {
     fs_solver_options o = { .model = { .n_threads = opt.n_threads, .isa = opt.isa, .exact_activations = opt.exact_activations, .kv_type = opt.kv_type, .precision = opt.precision,
                                        .memory_bytes_max = opt.memory },
@@ -152,8 +154,8 @@ static fs_status solve(const fs_args *args, fs_error *err)
 
     if (e.k > e.samples)
         return fs_fail(err, FS_ERR_ARGUMENT, "pass@%" PRIu32 " wants %" PRIu32 " samples, there are %" PRIu32, e.k, e.k, e.samples);
-    o.sampling.temperature = opt.temperature >= 0 ? (float)opt.temperature : e.samples > 1 ? 0.6f : 0.0f;
-    o.sampling.top_p = opt.top_p >= 0 ? (float)opt.top_p : e.samples > 1 ? 0.95f : 1.0f;
+    o.sampling.temperature = (float)opt.temperature;
+    o.sampling.top_p = (float)opt.top_p;
     o.sampling.seed = opt.seed;
     if (o.sampling.temperature == 0 && e.samples > 1)
         return fs_fail(err, FS_ERR_ARGUMENT, "greedy completions of a problem are all the same: give --temperature, or one sample");
@@ -166,6 +168,12 @@ static fs_status solve(const fs_args *args, fs_error *err)
         rc = evaluate(&e, err);
     if (!rc && opt.out)
         rc = fs_writer_commit(&e.out, err);
+    if (!rc) {
+        opt.kv_type = fs_model_kv_type(e.solver.model);
+        opt.max_tokens = (int)e.solver.o.max_tokens;
+        opt.k = (int)e.k;
+        rc = fs_derive_end(d, err);
+    }
     if (!rc)
         print_score(&e);
     fs_writer_close(&e.out);
@@ -179,12 +187,23 @@ static fs_status run(const fs_args *args, fs_error *err)
                                                  .memory_bytes_max = opt.memory },
                                       .n_items = (size_t)opt.n_items, .out = opt.out, .json = opt.json };
     fs_suite_kind kind = FS_SUITE_PROBLEMS;
+    fs_derive d = { 0 };
     fs_status rc = fs_suite_kind_of(args->items[1], &kind, err);
 
-    if (rc || kind == FS_SUITE_PROBLEMS)
-        return rc ? rc : solve(args, err);
-    fs_interrupt_catch();
-    return fs_likelihood(args->items[0], args->items[1], kind, &o, err);
+    opt.temperature = opt.temperature >= 0 ? opt.temperature : opt.samples > 1 ? 0.6 : 0;
+    opt.top_p = opt.top_p >= 0 ? opt.top_p : opt.samples > 1 ? 0.95 : 1;
+    if (!rc && opt.out && !opt.no_record)
+        rc = fs_derive_begin(&d, "eval", args, opt.out, err);
+    if (!rc && kind == FS_SUITE_PROBLEMS) {
+        rc = solve(args, &d, err);
+    } else if (!rc) {
+        fs_interrupt_catch();
+        rc = fs_likelihood(args->items[0], args->items[1], kind, &o, err);
+        if (!rc)
+            rc = fs_derive_end(&d, err);
+    }
+    fs_derive_done(&d);
+    return rc;
 }
 
 const fs_command fs_command_eval = {

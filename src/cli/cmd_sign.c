@@ -186,7 +186,7 @@ static fs_status check(const char *model, const char *path, const fs_record *r, 
     fs_status rc = fs_pool_new(opt.n_threads, &pool, err);
 
     if (!rc)
-        rc = fs_origin_roots(path, pool, &roots, err);
+        rc = fs_origin_roots_told(r, path, pool, &roots, err);
     if (!rc)
         rc = fs_provenance_check(r, path, &roots, on_wrong, NULL, &n_wrong, err);
     if (!rc && n_wrong > 0)

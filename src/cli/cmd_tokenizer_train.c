@@ -1,5 +1,6 @@
 /* farseek tokenizer train: a byte-level BPE tokenizer from texts. The work is in data/bpe_train.c. */
 #include "cli/cli.h"
+#include "cli/derive.h"
 #include "cli/work.h"
 
 #include "base/clock.h"
@@ -16,7 +17,7 @@
 static struct {
     const char *pre, *special, *bos, *eos;
     int vocab_size, min_frequency, n_threads;
-    bool digits, by_line, json;
+    bool digits, by_line, no_record, json;
 } opt = { .pre = "deepseek-v3", .special = "", .vocab_size = 32000, .min_frequency = 2 };
 
 static const fs_option options[] = {
@@ -30,6 +31,7 @@ static const fs_option options[] = {
     FS_OPT_STR("eos", 0, opt.eos, "TOKEN", "the special token that ends a text (default: none)"),
     FS_OPT_FLAG("lines", 0, opt.by_line, "each line of a plain text is a text by itself"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
+    FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_FLAG("json", 0, opt.json, "counts in JSON"),
     FS_OPT_END
 };
@@ -119,11 +121,14 @@ static fs_status train(const fs_args *args, const fs_bpe_training *o, const fs_t
     fs_pool *pool = NULL;
     fs_words words = { 0 };
     fs_vocab v = { 0 };
+    fs_derive d = { 0 };
     fs_work work;
     double start = fs_seconds_now(), counted;
     size_t n_words;
     fs_status rc = fs_pool_new(opt.n_threads, &pool, err);
 
+    if (!rc && !opt.no_record)
+        rc = fs_derive_begin(&d, "tokenizer", args, args->items[args->n - 1], err);
     if (!rc)
         rc = open_cutter(o, f, &t, err);
     fs_work_start(&work, "counting words", "MiB", 1048576);
@@ -138,6 +143,9 @@ static fs_status train(const fs_args *args, const fs_bpe_training *o, const fs_t
     fs_work_end(&work);
     if (!rc)
         rc = write_out(&v, f, args->items[args->n - 1], err);
+    if (!rc)
+        rc = fs_derive_end(&d, err);
+    fs_derive_done(&d);
     if (!rc && opt.json)
         printf("{\"tokens\": %zu, \"merges\": %zu, \"words\": %zu}\n", v.n_ids, v.n_merges, n_words);
     else if (!rc)

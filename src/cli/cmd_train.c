@@ -107,13 +107,29 @@ static bool show_pretrained(void *ud, const fs_stage_step *p)
     return !fs_interrupted();
 }
 
+/* A step of on-policy distillation that took rows of data. */
+static void show_read(const struct show *s, const fs_stage_step *p, double left)
+{
+    const fs_train_loss *loss = &p->pretrain.loss;
+    double speed = (double)s->recipe->rows * s->recipe->length / p->seconds, norm = p->pretrain.grad_norm;
+
+    if (opt.json)
+        printf("{\"step\":%" PRIu64 ",\"read\":true,\"loss\":%.9g,\"cross_entropy\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f}\n", p->step,
+               loss->divergence, loss->loss, norm, p->lr, speed);
+    else
+        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  on data  cross entropy %.4f  loss %.4f  grad %.3f  %.0f tok/s  %.0f s left\n", p->step, p->steps, loss->loss,
+                loss->divergence, norm, speed, left);
+}
+
 static bool show_reinforced(void *ud, const fs_stage_step *p)
 {
     const fs_grpo_step *g = &p->grpo;
     struct show *s = ud;
     double left = seconds_left(s, p);
 
-    if (opt.json)
+    if (p->read)
+        show_read(s, p, left);
+    else if (opt.json)
         printf("{\"step\":%" PRIu64 ",\"reward\":%.9g,\"right\":%.9g,\"length\":%.9g,\"entropy\":%.9g,\"truncated\":%.9g,\"flat_groups\":%.9g,\"loss\":%.9g,"
                "\"grad_norm\":%.9g,\"lr\":%.9g,\"sample_s\":%.3f,\"train_s\":%.3f}\n",
                p->step, g->reward, g->right, g->length, g->entropy, g->truncated, g->flat_groups, g->policy.loss, (double)g->grad_norm, p->lr, g->sample_seconds,

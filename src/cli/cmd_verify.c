@@ -2,6 +2,8 @@
 #include "cli/cli.h"
 
 #include "base/file.h"
+#include "cli/ancestry.h"
+#include "cli/derive.h"
 #include "cli/interrupt.h"
 #include "cli/make.h"
 #include "cli/origin.h"
@@ -21,23 +23,25 @@
 static struct {
     const char *key, *imatrix, *work, *data, *segment, *isa;
     int n_threads;
-    bool rerun, json;
+    bool rerun, lineage, json;
 } opt;
 
 static const fs_option options[] = {
     FS_OPT_STR("key", 'k', opt.key, "FILE|BASE64", "the public key whose signature the record must have"),
     FS_OPT_FLAG("rerun", 0, opt.rerun, "do it again from the parents, and compare"),
     FS_OPT_STR("segment", 0, opt.segment, "I/N", "of a training do only the I-th of N parts again, from a checkpoint that was kept"),
-    FS_OPT_STR("data", 0, opt.data, "FOLDER", "where a training's data is, and parents that are not named; both are found by their hashes"),
+    FS_OPT_FLAG("lineage", 0, opt.lineage, "verify what it was made from, too, and what that was made from, as far as --data has records of it"),
+    FS_OPT_STR("data", 0, opt.data, "FOLDER", "where data is, and parents that are not named; both are found by their hashes"),
     FS_OPT_STR("imatrix", 0, opt.imatrix, "FILE", "the importance matrix, where the record has one"),
     FS_OPT_STR("work", 0, opt.work, "FOLDER", "where --rerun writes (default $TMPDIR, else /tmp)"),
-    FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "do a training again with this instruction set; changes nothing"),
+    FS_OPT_STR("isa", 0, opt.isa, "scalar|avx2|avx512|neon", "do a training or a merge again with this instruction set; changes nothing"),
     FS_OPT_INT("threads", 't', opt.n_threads, 0, FS_POOL_THREADS_MAX, "N", "threads (default: one a usable CPU)"),
     FS_OPT_FLAG("json", 0, opt.json, "answer in JSON"),
     FS_OPT_END
 };
 
 typedef struct verification {
+    struct verification *top; /* NULL: this is what was asked for; else it is of its lineage */
     const char *path;
     const char *const *parents; /* [n_parents] that were named */
     int n_parents;
@@ -45,7 +49,7 @@ typedef struct verification {
     fs_record record;
     fs_buf text;
     fs_roots roots;
-    fs_buf said;    /* JSON: the sentences, as a list's items */
+    fs_buf said, lineage; /* JSON: the sentences, as a list's items; what of the lineage was looked at */
     size_t n_wrong;
     fs_trace trace;
     bool is_signed, key_checked, rerun;
@@ -55,21 +59,29 @@ typedef struct verification {
 
 static void on_wrong(void *ud, const char *sentence)
 {
-    verification *v = ud;
+    verification *v = ud, *top = v->top ? v->top : v;
+    fs_buf whole = { 0 };
 
-    if (opt.json) {
-        if (v->said.n_bytes > 0)
-            fs_buf_append_str(&v->said, ", ", NULL);
-        fs_json_quote(&v->said, fs_bytes_str(sentence), NULL);
-    } else {
+    if (!opt.json) {
         printf("WRONG  %s\n", sentence);
+        return;
     }
+    if (top->said.n_bytes > 0)
+        fs_buf_append_str(&top->said, ", ", NULL);
+    fs_buf_printf(&whole, NULL, "%s%s%s", v->top ? v->path : "", v->top ? ": " : "", sentence);
+    fs_json_quote(&top->said, fs_buf_bytes(&whole), NULL);
+    fs_buf_done(&whole);
 }
 
 static void wrong(verification *v, const char *sentence)
 {
     on_wrong(v, sentence);
     v->n_wrong++;
+}
+
+static void on_counted_wrong(void *ud, const char *sentence)
+{
+    wrong(ud, sentence);
 }
 
 static void wrong_about(verification *v, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -145,16 +157,14 @@ static fs_status check_signature(verification *v, const char *path, fs_error *er
 
 /* ---- doing it again ---- */
 
-static fs_status compare_parent(verification *v, const char *path, fs_error *err)
+static fs_status compare_parent(verification *v, size_t i, const char *path, fs_error *err)
 {
-    const char *value = fs_record_get(&v->record, FS_RECORD_PARENT, 0);
+    const char *value = fs_record_get(&v->record, FS_RECORD_PARENT, i);
     fs_roots parent = { 0 };
     fs_root want;
     char hex[65], sentence[256];
     fs_status rc;
 
-    if (!value || fs_record_get(&v->record, FS_RECORD_PARENT, 1))
-        return fs_fail(err, FS_ERR_UNSUPPORTED, "the record has %s parent, one is wanted to do it again", value ? "more than one" : "no");
     rc = fs_origin_roots(path, v->pool, &parent, err);
     if (rc)
         return rc;
@@ -208,7 +218,7 @@ static fs_status make_again(verification *v, const fs_make *m, const char *paren
     if (!rc)
         rc = fs_origin_roots(out, v->pool, &again, err);
     if (!rc) {
-        fs_provenance_compare(&again, &v->roots, on_wrong, v, &v->n_wrong);
+        fs_provenance_compare("tensor", &again, &v->roots, on_wrong, v, &v->n_wrong);
         v->rerun = true;
         fs_root_hex(&again.model, hex);
         if (v->n_wrong == before)
@@ -218,28 +228,60 @@ static fs_status make_again(verification *v, const fs_make *m, const char *paren
     return rc;
 }
 
+/* The i-th parent, named or found in data, and whether it is the record's. */
+static fs_status take_parent(verification *v, size_t i, char **ret, fs_error *err)
+{
+    fs_root root;
+    fs_status rc;
+
+    if (i < (size_t)v->n_parents) {
+        rc = fs_model_path(v->parents[i], ret, err);
+    } else {
+        fs_record_parent(fs_record_get(&v->record, FS_RECORD_PARENT, i), &root);
+        rc = fs_retrain_find_model(opt.data, &root, ret, err);
+    }
+    return rc ? rc : compare_parent(v, i, *ret, err);
+}
+
+static fs_status take_adapter(verification *v, fs_make *m, size_t i, char **ret, fs_error *err)
+{
+    bool same = true;
+    fs_status rc = take_parent(v, i + 1, ret, err);
+
+    if (!rc)
+        rc = fs_make_check_adapter(&v->record, i, *ret, &same, err);
+    if (!rc && !same)
+        wrong_about(v, "the adapter_config.json of '%s' is not the record's", *ret);
+    m->adapters[i].folder = *ret;
+    return rc;
+}
+
 static fs_status convert_again(verification *v, const char *folder, fs_error *err)
 {
-    char *out = fs_path_join(folder, fs_make_is_gguf(&v->record) ? "again.gguf" : "again"), *parent = NULL;
-    size_t before = v->n_wrong;
+    char *out = fs_path_join(folder, fs_make_is_gguf(&v->record) ? "again.gguf" : "again"), *parents[FS_MAKE_ADAPTERS_MAX + 1] = { 0 };
+    size_t before = v->n_wrong, n = v->record.n_of[FS_RECORD_PARENT];
     fs_make m = { 0 };
     fs_status rc = out ? fs_make_from_record(&v->record, opt.imatrix, &m, err) : fs_fail_memory(err, strlen(folder) + 16);
 
-    if (!rc && v->n_parents != 1)
-        rc = fs_fail(err, FS_ERR_ARGUMENT, "--rerun wants the model that it was made from: verify MODEL --rerun PARENT");
+    if (!rc && n != m.n_adapters + 1)
+        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "the record has %s parent, one is wanted to do it again", n ? "more than one" : "no");
+    if (!rc && ((size_t)v->n_parents > n || (!v->n_parents && !opt.data)))
+        rc = fs_fail(err, FS_ERR_ARGUMENT, "--rerun wants the model that it was made from: verify MODEL --rerun PARENT%s", m.n_adapters ? " ADAPTER..." : "");
     if (!rc)
-        rc = fs_model_path(v->parents[0], &parent, err);
-    if (!rc)
-        rc = compare_parent(v, parent, err);
+        rc = take_parent(v, 0, &parents[0], err);
+    for (size_t i = 0; i < m.n_adapters && !rc; i++)
+        rc = take_adapter(v, &m, i, &parents[i + 1], err);
     if (!rc)
         rc = compare_arithmetic(v, err);
     m.n_threads = opt.n_threads;
+    m.isa = opt.isa;
     if (!rc && v->n_wrong == before)
-        rc = make_again(v, &m, parent, out, err);
+        rc = make_again(v, &m, parents[0], out, err);
     if (out && fs_file_is_folder(out))
         fs_folder_remove(out);
     free(out);
-    free(parent);
+    for (size_t i = 0; i < n && i < sizeof parents / sizeof *parents; i++)
+        free(parents[i]);
     return rc;
 }
 
@@ -281,12 +323,29 @@ static fs_status train_again(verification *v, const char *folder, fs_error *err)
     return rc;
 }
 
+static fs_status derive_again(verification *v, const char *folder, fs_error *err)
+{
+    fs_derive_again o = { .path = v->path, .parents = v->parents, .n_parents = v->n_parents, .data = opt.data, .work = folder, .isa = opt.isa,
+                          .n_threads = opt.n_threads, .pool = v->pool, .say = on_wrong, .ud = v };
+    fs_status rc = compare_arithmetic(v, err);
+
+    if (!rc)
+        rc = fs_derive_do_again(&o, &v->record, err);
+    v->n_wrong += o.n_wrong;
+    v->rerun = !rc;
+    if (!rc && o.n_wrong == 0)
+        good("done again, the same bytes: ", fs_record_recipe(&v->record, "stage"));
+    return rc;
+}
+
 static fs_status do_again(verification *v, fs_error *err)
 {
     char *folder = NULL;
     fs_status rc = make_work_folder(&folder, err);
 
-    if (!rc)
+    if (!rc && fs_record_is_data(&v->record))
+        rc = derive_again(v, folder, err);
+    else if (!rc)
         rc = fs_retrain_can(&v->record) ? train_again(v, folder, err) : convert_again(v, folder, err);
     if (folder)
         fs_folder_remove(folder);
@@ -346,27 +405,32 @@ static fs_status check_trace(verification *v, fs_error *err)
     return rc;
 }
 
-/* The first line that recipe.yaml has otherwise than the record's recipe is. */
+/* The first line that the recipe's file has otherwise than the record's recipe is. */
 static fs_status check_recipe(verification *v, fs_error *err)
 {
-    char *path = fs_path_join(v->path, FS_RECIPE_FILE);
+    bool data = fs_record_is_data(&v->record);
+    fs_provenance_paths paths = { 0 };
     fs_buf want = { 0 }, have = { 0 };
-    fs_status rc = path ? fs_history_recipe(&v->record, &want, err) : fs_fail_memory(err, strlen(v->path));
+    fs_status rc = fs_provenance_paths_of(v->path, &paths, err);
 
-    if (!rc && fs_file_exists(path) && (rc = fs_file_read(path, FS_RECORD_BYTES_MAX, &have, err)) == FS_OK &&
+    if (!rc)
+        rc = data ? fs_derive_recipe(&v->record, fs_buf_bytes(&v->text), &want, err) : fs_history_recipe(&v->record, &want, err);
+    if (!rc && fs_file_exists(paths.recipe) && (rc = fs_file_read(paths.recipe, FS_RECORD_BYTES_MAX, &have, err)) == FS_OK &&
         !fs_bytes_equal(fs_buf_bytes(&want), fs_buf_bytes(&have))) {
-        const char *a = want.data ? want.data : "", *b = have.data ? have.data : "";
-        size_t line = 0, number = 1;
-        for (size_t at = 0; a[at] && a[at] == b[at]; at++)
+        const char *a = want.data ? want.data : "", *b = have.data ? have.data : "", *slash = strrchr(paths.recipe, '/');
+        size_t line = 0, number = 1, at = 0, first = data ? strcspn(a, "\n") : 0;
+        if (data && strlen(b) >= first && strcmp(a + first, b + first) != 0) /* the id's line says less than a line of the recipe */
+            at = first;
+        for (number = at ? 1 : number; a[at] && a[at] == b[at]; at++)
             if (a[at] == '\n') {
                 line = at + 1;
                 number++;
             }
-        wrong_about(v, FS_RECIPE_FILE ", line %zu: the record's recipe has '%.*s' there", number, (int)strcspn(a + line, "\n"), a + line);
+        wrong_about(v, "%s, line %zu: the record's recipe has '%.*s' there", slash ? slash + 1 : paths.recipe, number, (int)strcspn(a + line, "\n"), a + line);
     }
     fs_buf_done(&want);
     fs_buf_done(&have);
-    free(path);
+    fs_provenance_paths_done(&paths);
     return rc;
 }
 
@@ -419,6 +483,16 @@ static fs_status check_data(verification *v, fs_error *err)
     return rc;
 }
 
+static fs_status check_derived(verification *v, fs_error *err)
+{
+    size_t before = v->n_wrong;
+    fs_status rc = check_recipe(v, err);
+
+    if (!rc && v->n_wrong == before)
+        good("recipe is the record's: ", fs_record_recipe(&v->record, "stage"));
+    return rc ? rc : check_data(v, err);
+}
+
 static fs_status check_training(verification *v, fs_error *err)
 {
     size_t before = v->n_wrong;
@@ -453,6 +527,8 @@ static fs_status print_json(const verification *v, fs_error *err)
         rc = fs_buf_printf(&out, err, ", \"signer\": \"%s\", \"signature_checked\": %s", v->signer, v->key_checked ? "true" : "false");
     if (!rc)
         rc = v->last ? fs_buf_printf(&out, err, ", \"first\": %" PRIu64 ", \"last\": %" PRIu64, v->first, v->last) : FS_OK;
+    if (!rc && opt.lineage)
+        rc = fs_buf_printf(&out, err, ", \"lineage\": [%s]", v->lineage.n_bytes ? v->lineage.data : "");
     if (!rc)
         rc = fs_buf_printf(&out, err, ", \"rerun\": %s, \"wrong\": [%s]}\n", v->rerun ? "true" : "false", v->said.n_bytes ? v->said.data : "");
     if (!rc)
@@ -474,21 +550,83 @@ static fs_status verify(verification *v, fs_error *err)
         rc = check_signature(v, paths.signature, err);
     fs_provenance_paths_done(&paths);
     if (!rc)
-        rc = fs_origin_roots(v->path, v->pool, &v->roots, err);
+        rc = fs_origin_roots_told(&v->record, v->path, v->pool, &v->roots, err);
     if (!rc)
         rc = fs_provenance_check(&v->record, v->path, &v->roots, on_wrong, v, &n, err);
     if (rc)
         return rc;
     v->n_wrong += n;
     fs_root_hex(&v->roots.model, hex);
-    snprintf(detail, sizeof detail, "%s, %zu tensors, %" PRIu64 " bytes", hex, v->roots.n, v->roots.n_bytes);
+    snprintf(detail, sizeof detail, "%s, %zu %s%s, %" PRIu64 " bytes", hex, v->roots.n, fs_record_is_data(&v->record) ? "file" : "tensor", v->roots.n == 1 ? "" : "s",
+             v->roots.n_bytes);
     if (n == 0)
-        good("weights and files are the record's: root ", detail);
-    if (fs_retrain_can(&v->record))
+        good(fs_record_is_data(&v->record) ? "files are the record's: root " : "weights and files are the record's: root ", detail);
+    if (fs_record_is_data(&v->record))
+        rc = check_derived(v, err);
+    else if (fs_retrain_can(&v->record))
         rc = check_training(v, err);
-    if (rc || !(opt.rerun || opt.segment) || (fs_retrain_can(&v->record) && v->n_wrong))
+    if (rc || !(opt.rerun || (opt.segment && !v->top)) || ((fs_retrain_can(&v->record) || fs_record_is_data(&v->record)) && v->n_wrong))
         return rc;
     return do_again(v, err);
+}
+
+/* ---- the lineage ---- */
+
+static void on_begin(void *ud, const char *sentence)
+{
+    (void)ud;
+    good("begins with ", sentence);
+}
+
+static fs_status tell_ancestor(verification *top, const verification *v, const fs_ancestor *a, fs_error *err)
+{
+    char hex[65];
+    fs_buf *out = &top->lineage;
+    fs_status rc = fs_buf_append_str(out, out->n_bytes ? ", {\"path\": " : "{\"path\": ", err);
+
+    fs_root_hex(&a->id, hex);
+    if (!rc)
+        rc = fs_json_quote(out, fs_bytes_str(a->path), err);
+    return rc ? rc : fs_buf_printf(out, err, ", \"verb\": \"%s\", \"record\": \"%s\", \"good\": %s, \"rerun\": %s}", fs_record_get(&a->record, FS_RECORD_VERB, 0), hex,
+                                   v->n_wrong ? "false" : "true", v->rerun ? "true" : "false");
+}
+
+static void verification_done(verification *v)
+{
+    fs_roots_done(&v->roots);
+    fs_record_done(&v->record);
+    fs_trace_done(&v->trace);
+    fs_buf_done(&v->text);
+    fs_buf_done(&v->said);
+    fs_buf_done(&v->lineage);
+}
+
+/* Everything before it, each once, in the order in which it is met. */
+static fs_status verify_lineage(verification *top, fs_error *err)
+{
+    fs_ancestry all = { 0 };
+    fs_ancestor *a;
+    fs_status rc = opt.data ? fs_ancestry_read(opt.data, &all, err) :
+                              fs_fail(err, FS_ERR_ARGUMENT, "--lineage wants --data, where the records of what it was made from are");
+
+    if (!rc)
+        fs_ancestry_mark(&all, &top->record, on_counted_wrong, on_begin, top);
+    while (!rc && (a = fs_ancestry_next(&all)) != NULL) {
+        verification v = { .top = top, .path = a->path, .pool = top->pool };
+        if (!opt.json)
+            printf("\n%s: %s\n", a->path, fs_record_get(&a->record, FS_RECORD_VERB, 0));
+        rc = verify(&v, err);
+        if (!rc)
+            fs_ancestry_mark(&all, &a->record, on_counted_wrong, on_begin, &v);
+        if (!rc)
+            rc = tell_ancestor(top, &v, a, err);
+        else
+            fs_fail_prefix(err, "'%s'", a->path);
+        top->n_wrong += v.n_wrong;
+        verification_done(&v);
+    }
+    fs_ancestry_done(&all);
+    return rc;
 }
 
 static fs_status run(const fs_args *args, fs_error *err)
@@ -508,16 +646,14 @@ static fs_status run(const fs_args *args, fs_error *err)
         rc = fs_pool_new(opt.n_threads, &v.pool, err);
     if (!rc)
         rc = verify(&v, err);
+    if (!rc && opt.lineage)
+        rc = verify_lineage(&v, err);
     if (!rc && opt.json)
         rc = print_json(&v, err);
     if (!rc && v.n_wrong > 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s' is not what its record says", args->items[0]);
     free(path);
-    fs_roots_done(&v.roots);
-    fs_record_done(&v.record);
-    fs_trace_done(&v.trace);
-    fs_buf_done(&v.text);
-    fs_buf_done(&v.said);
+    verification_done(&v);
     fs_pool_free(v.pool);
     return rc;
 }
@@ -526,10 +662,12 @@ const fs_command fs_command_verify = {
     .set = { .name = "verify",
              .usage = "MODEL [PARENT]...",
              .summary = "Check that a model is what its record says.",
-             .text = "Hashes the weights and the files beside them and compares them with the record that the model was published with; what "
+             .text = "Hashes the weights and the files beside them and compares them with the record that the model was published with (MODEL may be data "
+                     "that a command of farseek made, which has a record too); what "
                      "differs is named. --key: the record must be signed by that key (minisign's). --rerun: takes the parents, does again "
                      "what the record tells, and compares every tensor; of a training every step with its trace, up to the first that departs. "
-                     "--segment 2/4: only the second quarter of a training, from the checkpoint before it. Ends with 0 only if all of it holds.",
+                     "--lineage: the same of all that it was made from, back to the seeds. --segment 2/4: only the second quarter of a training, "
+                     "from the checkpoint before it. Ends with 0 only if all of it holds.",
              .options = options,
              .n_args_min = 1,
              .n_args_max = -1 },

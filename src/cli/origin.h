@@ -10,6 +10,8 @@ fs_status fs_origin_arithmetic(char ret[65], fs_error *err);
 fs_status fs_origin_begin(fs_record *r, fs_error *err);
 
 fs_status fs_origin_roots_of(const fs_weights *w, fs_pool *pool, fs_roots *ret, fs_error *err);
+/* Of the model or the data at path, as its record says what it is. */
+fs_status fs_origin_roots_told(const fs_record *r, const char *path, fs_pool *pool, fs_roots *ret, fs_error *err);
 fs_status fs_origin_roots(const char *path, fs_pool *pool, fs_roots *ret, fs_error *err);
 
 #endif

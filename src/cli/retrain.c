@@ -59,7 +59,7 @@ static fs_status look_at_record(search *s, const char *path, fs_error *err)
 
     if (!rc) {
         fs_record_result(&r, &root);
-        if (fs_root_equal(&root, s->hash))
+        if (!fs_record_is_data(&r) && fs_root_equal(&root, s->hash))
             s->found = strdup(path);
     }
     fs_record_done(&r);
@@ -113,13 +113,17 @@ fs_status fs_retrain_find(const char *folder, const fs_root *hash, const char *n
 
 const char *fs_retrain_file_name(const char *what)
 {
+    static const char *const kinds[] = { "source", "held-source", "against", "tokenizer", "tokenizer-file" };
     const char *blank = strchr(what, ' ');
 
     if (strcmp(what, "tokenizer") == 0)
         return "tokenizer.json";
     if (strncmp(what, "shards ", 7) == 0 || strncmp(what, "held-shards ", 12) == 0)
         return "index.json";
-    return blank && (strncmp(what, "source ", 7) == 0 || strncmp(what, "held-source ", 12) == 0) ? blank + 1 : NULL;
+    for (size_t i = 0; blank && i < sizeof kinds / sizeof *kinds; i++)
+        if (strlen(kinds[i]) == (size_t)(blank - what) && strncmp(what, kinds[i], (size_t)(blank - what)) == 0)
+            return blank + 1;
+    return NULL;
 }
 
 /* ---- the recipe ---- */
@@ -169,6 +173,7 @@ static fs_status find_data(const fs_retrain *o, const char *value, char **ret, f
 static fs_status put_data(const fs_retrain *o, const fs_record *r, struct json_object *json, bool samples, fs_error *err)
 {
     struct json_object *files = json_object_new_array(), *held = json_object_new_array();
+    bool asks = samples && !fs_record_recipe(r, "task.name"); /* the first file has its problems */
     const char *value;
     fs_root hash;
     fs_status rc = files && held ? FS_OK : fs_fail_memory(err, 64);
@@ -181,13 +186,14 @@ static fs_status put_data(const fs_retrain *o, const fs_record *r, struct json_o
         rc = find_data(o, value, &path, err);
         if (!rc && strcmp(what, "tokenizer") == 0)
             rc = put_text(json, samples ? "model" : "data", "tokenizer", path, err);
-        else if (!rc)
+        else if (!rc && asks) {
+            rc = put_text(json, "task", "file", path, err);
+            asks = false;
+        } else if (!rc)
             json_object_array_add(strncmp(what, "held-", 5) == 0 ? held : files, json_object_new_string(path));
         free(path);
     }
-    if (!rc && json_object_array_length(files) && samples)
-        rc = put(json, "task", "file", json_object_get(json_object_array_get_idx(files, 0)), err);
-    else if (!rc && json_object_array_length(files))
+    if (!rc && json_object_array_length(files))
         rc = put(json, "data", "files", json_object_get(files), err);
     if (!rc && json_object_array_length(held))
         rc = put(json, "validation", "files", json_object_get(held), err);
@@ -196,24 +202,27 @@ static fs_status put_data(const fs_retrain *o, const fs_record *r, struct json_o
     return rc;
 }
 
+fs_status fs_retrain_find_model(const char *folder, const fs_root *root, char **ret, fs_error *err)
+{
+    search s = { .records = true, .hash = root };
+    char hex[65];
+    fs_status rc = folder ? walk(&s, folder, 0, err) : FS_OK;
+
+    *ret = s.found;
+    fs_root_hex(root, hex);
+    return rc || *ret ? rc : fs_fail(err, FS_ERR_ARGUMENT, "it was made from a model whose root is %s: name it behind%s%s%s", hex,
+                                     folder ? ", no record in '" : "", folder ? folder : "", folder ? "' has it" : ", or give --data");
+}
+
 static fs_status find_parent(const fs_retrain *o, const char *value, size_t number, char **ret, fs_error *err)
 {
-    search s = { .records = true };
     fs_root root;
-    fs_status rc = FS_OK;
 
-    *ret = NULL;
-    if (number < (size_t)o->n_parents) {
-        *ret = strdup(o->parents[number]);
-        return *ret ? FS_OK : fs_fail_memory(err, strlen(o->parents[number]));
-    }
     fs_record_parent(value, &root);
-    s.hash = &root;
-    if (o->data)
-        rc = walk(&s, o->data, 0, err);
-    *ret = s.found;
-    return rc || *ret ? rc : fs_fail(err, FS_ERR_ARGUMENT, "the model was made from one whose root is %.64s: name it behind the model%s%s%s", value,
-                                     o->data ? ", no record in '" : "", o->data ? o->data : "", o->data ? "' has it" : ", or give --data");
+    if (number >= (size_t)o->n_parents)
+        return fs_retrain_find_model(o->data, &root, ret, err);
+    *ret = strdup(o->parents[number]);
+    return *ret ? FS_OK : fs_fail_memory(err, strlen(o->parents[number]));
 }
 
 /* model.from, then lora.from, then teacher.from: the order of train/stage.c. */

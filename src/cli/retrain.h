@@ -26,6 +26,8 @@ fs_status fs_retrain_run(fs_retrain *o, const fs_record *r, const fs_trace *trac
 /* The file in folder, or in a folder in it, of this hash: a new string, NULL when there is none. name is tried first; *ret_other: a file of that name
  * that has another hash, may be NULL. */
 fs_status fs_retrain_find(const char *folder, const fs_root *hash, const char *name, char **ret, char **ret_other, fs_error *err);
+/* The model in folder (NULL: nowhere) whose record has this result: a new string. */
+fs_status fs_retrain_find_model(const char *folder, const fs_root *root, char **ret, fs_error *err);
 /* What of a data line names a file ("source a.jsonl": a.jsonl, shards: index.json); NULL: a root of something else. */
 const char *fs_retrain_file_name(const char *what);
 

@@ -10,12 +10,9 @@
 
 #define ARGS_MAX 3
 
-/* How a key becomes arguments. */
-enum form { WORD, PLACE, PLACES, WEIGHTS };
-
 struct argument {
     const char *key; /* NULL: no more */
-    enum form form;
+    fs_step_form form;
 };
 
 struct fs_step_kind {
@@ -26,18 +23,18 @@ struct fs_step_kind {
 };
 
 static const fs_step_kind kinds[] = {
-    { "make", "data make", { { "task", WORD } }, ".jsonl", false },
-    { "check", "data check", { { "task", WORD }, { "file", PLACE } }, ".jsonl", false },
-    { "reject", "data reject", { { "model", PLACE }, { "problems", PLACE } }, ".jsonl", false },
-    { "dedup", "data dedup", { { "files", PLACES } }, ".jsonl", false },
-    { "decontaminate", "data decontaminate", { { "files", PLACES } }, ".jsonl", false },
-    { "filter", "data filter", { { "files", PLACES } }, ".jsonl", false },
-    { "mix", "data mix", { { "files", WEIGHTS } }, ".jsonl", false },
-    { "tokenizer", "tokenizer train", { { "files", PLACES } }, "", false },
-    { "tokenize", "data tokenize", { { "tokenizer", PLACE }, { "files", PLACES } }, "", false },
-    { "eval", "eval", { { "model", PLACE }, { "suite", PLACE } }, ".jsonl", true },
-    { "convert", "convert", { { "model", PLACE } }, "", false },
-    { "quantize", "quantize", { { "model", PLACE } }, "", false },
+    { "make", "data make", { { "task", FS_STEP_WORD } }, ".jsonl", false },
+    { "check", "data check", { { "task", FS_STEP_WORD }, { "file", FS_STEP_PATH } }, ".jsonl", false },
+    { "reject", "data reject", { { "model", FS_STEP_PATH }, { "problems", FS_STEP_PATH } }, ".jsonl", false },
+    { "dedup", "data dedup", { { "files", FS_STEP_PATHS } }, ".jsonl", false },
+    { "decontaminate", "data decontaminate", { { "files", FS_STEP_PATHS } }, ".jsonl", false },
+    { "filter", "data filter", { { "files", FS_STEP_PATHS } }, ".jsonl", false },
+    { "mix", "data mix", { { "files", FS_STEP_WEIGHTS } }, ".jsonl", false },
+    { "tokenizer", "tokenizer train", { { "files", FS_STEP_PATHS } }, "", false },
+    { "tokenize", "data tokenize", { { "tokenizer", FS_STEP_PATH }, { "files", FS_STEP_PATHS } }, "", false },
+    { "eval", "eval", { { "model", FS_STEP_PATH }, { "suite", FS_STEP_PATH } }, ".jsonl", true },
+    { "convert", "convert", { { "model", FS_STEP_PATH } }, "", false },
+    { "quantize", "quantize", { { "model", FS_STEP_PATH } }, "", false },
 };
 
 const fs_step_kind *fs_step_kind_of(const char *stage)
@@ -51,6 +48,19 @@ const fs_step_kind *fs_step_kind_of(const char *stage)
 const char *fs_step_word(size_t i)
 {
     return i < sizeof kinds / sizeof *kinds ? kinds[i].stage : NULL;
+}
+
+const char *fs_step_stage(const fs_step_kind *k)
+{
+    return k->stage;
+}
+
+const char *fs_step_argument(const fs_step_kind *k, size_t i, fs_step_form *ret_form)
+{
+    if (i >= ARGS_MAX || !k->args[i].key)
+        return NULL;
+    *ret_form = k->args[i].form;
+    return k->args[i].key;
 }
 
 const char *fs_step_suffix(const fs_step_kind *k, struct json_object *keys)
@@ -67,6 +77,16 @@ const char *fs_step_suffix(const fs_step_kind *k, struct json_object *keys)
 static bool is_kept_back(const fs_step_kind *k, const char *option)
 {
     return strcmp(option, "json") == 0 || strcmp(option, "threads") == 0 || strcmp(option, "isa") == 0 || (k->out_option && strcmp(option, "out") == 0);
+}
+
+bool fs_step_is_path(const fs_option *o)
+{
+    return strcmp(o->name, "against") == 0 || strcmp(o->name, "adapter") == 0 || strcmp(o->arg ? o->arg : "", "FILE") == 0;
+}
+
+bool fs_step_decides(const fs_step_kind *k, const fs_option *o)
+{
+    return !is_kept_back(k, o->name) && !fs_step_is_path(o) && o->kind != FS_OPTION_SIZE && strcmp(o->name, "batch") != 0 && strcmp(o->name, "no-record") != 0;
 }
 
 static const fs_option *find_option(const fs_step_kind *k, const fs_command *c, const char *key)
@@ -116,7 +136,7 @@ static void swap(const fs_command *c, value *values, bool restore)
 
 /* ---- the command line ---- */
 
-static fs_status push(fs_step *s, char *word, fs_error *err)
+fs_status fs_step_push(fs_step *s, char *word, fs_error *err)
 {
     char **more = s->argc + 1 < s->capacity ? s->argv : realloc(s->argv, (size_t)(s->capacity + 32) * sizeof *more);
 
@@ -146,7 +166,7 @@ static fs_status push_path(struct reading *r, struct json_object *v, const char 
     if (!json_object_is_type(v, json_type_string) || json_object_get_string_len(v) == 0)
         return fs_fail(err, FS_ERR_FORMAT, "%s: %s is no path", r->what, key);
     rc = fs_recipe_path(r->place, json_object_get_string(v), &path, err);
-    return rc ? rc : push(r->s, path, err);
+    return rc ? rc : fs_step_push(r->s, path, err);
 }
 
 /* FILE=WEIGHT of a mapping's member. */
@@ -166,7 +186,7 @@ static fs_status push_weight(struct reading *r, const char *file, struct json_ob
         fs_buf_done(&word);
         return rc;
     }
-    return push(r->s, word.data, r->err);
+    return fs_step_push(r->s, word.data, r->err);
 }
 
 static fs_status put_argument(struct reading *r, const struct argument *a, struct json_object *v)
@@ -178,13 +198,13 @@ static fs_status put_argument(struct reading *r, const struct argument *a, struc
     if (!v)
         return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s is missing", r->what, a->key);
     switch (a->form) {
-    case WORD:
+    case FS_STEP_WORD:
         if (!json_object_is_type(v, json_type_string))
             return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s is no word", r->what, a->key);
-        return push(r->s, strdup(json_object_get_string(v)), r->err);
-    case PLACE:
+        return fs_step_push(r->s, strdup(json_object_get_string(v)), r->err);
+    case FS_STEP_PATH:
         return push_path(r, v, a->key, r->err);
-    case PLACES:
+    case FS_STEP_PATHS:
         if (!list)
             return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s is no list of files", r->what, a->key);
         for (size_t i = 0; i < json_object_array_length(v) && !rc; i++)
@@ -208,7 +228,7 @@ static fs_status put_value(struct reading *r, const fs_option *o, struct json_ob
 
     if (!v || json_object_is_type(v, json_type_object) || json_object_is_type(v, json_type_array))
         return fs_fail(r->err, FS_ERR_FORMAT, "%s: %s is no single value", r->what, o->name);
-    if (strcmp(o->name, "against") == 0 || strcmp(o->arg, "FILE") == 0)
+    if (fs_step_is_path(o))
         rc = fs_recipe_path(r->place, json_object_get_string(v), &path, r->err);
     if (!rc)
         rc = fs_buf_append_str(out, path ? path : json_object_get_string(v), r->err);
@@ -248,7 +268,7 @@ static fs_status put_option(struct reading *r, const fs_option *o, struct json_o
         fs_buf_done(&word);
         return rc;
     }
-    return push(r->s, word.data, r->err);
+    return fs_step_push(r->s, word.data, r->err);
 }
 
 struct candidates {
@@ -299,21 +319,27 @@ static fs_status put_options(struct reading *r, struct json_object *keys)
     if (!rc && !seeded && has_option(c.command, "seed")) {
         fs_buf word = { 0 };
         rc = fs_buf_printf(&word, r->err, "--seed=%llu", (unsigned long long)r->place->seed);
-        rc = rc ? rc : push(r->s, word.data, r->err);
+        rc = rc ? rc : fs_step_push(r->s, word.data, r->err);
     }
     return rc;
 }
 
-static fs_status put_out(struct reading *r, const char *out)
+void fs_step_begin(fs_step *ret, const fs_step_kind *k)
+{
+    *ret = (fs_step){ .kind = k, .command = fs_command_find(k->command) };
+    assert(ret->command);
+}
+
+fs_status fs_step_push_out(fs_step *s, const char *out, fs_error *err)
 {
     fs_buf word = { 0 };
-    fs_status rc = fs_buf_printf(&word, r->err, "%s%s", r->s->kind->out_option ? "--out=" : "", out);
+    fs_status rc = fs_buf_printf(&word, err, "%s%s", s->kind->out_option ? "--out=" : "", out);
 
     if (rc) {
         fs_buf_done(&word);
         return rc;
     }
-    return push(r->s, word.data, r->err);
+    return fs_step_push(s, word.data, err);
 }
 
 /* Parses the words into the command's variables; then, where it is to run, runs it. */
@@ -338,12 +364,11 @@ fs_status fs_step_read(fs_step *ret, const fs_step_kind *k, struct json_object *
     struct reading r = { ret, what, place, err };
     fs_status rc = FS_OK;
 
-    *ret = (fs_step){ .kind = k, .command = fs_command_find(k->command) };
-    assert(ret->command);
+    fs_step_begin(ret, k);
     for (size_t i = 0; i < ARGS_MAX && k->args[i].key && !rc; i++)
         rc = put_argument(&r, &k->args[i], fs_json_member(keys, k->args[i].key));
     if (!rc)
-        rc = put_out(&r, out);
+        rc = fs_step_push_out(ret, out, err);
     if (!rc)
         rc = put_options(&r, keys);
     if (!rc && (rc = parse(ret, false, err)))
@@ -379,14 +404,14 @@ static fs_status add_common(fs_step *s, int n_threads, const char *isa, fs_error
 
     if (n_threads > 0 && has_option(s->command, "threads")) {
         rc = fs_buf_printf(&threads, err, "--threads=%d", n_threads);
-        rc = rc ? rc : push(s, threads.data, err);
+        rc = rc ? rc : fs_step_push(s, threads.data, err);
     }
     if (!rc && isa && has_option(s->command, "isa")) {
         rc = fs_buf_printf(&word, err, "--isa=%s", isa);
-        rc = rc ? rc : push(s, word.data, err);
+        rc = rc ? rc : fs_step_push(s, word.data, err);
     }
     if (!rc && has_option(s->command, "json"))
-        rc = push(s, strdup("--json"), err);
+        rc = fs_step_push(s, strdup("--json"), err);
     return rc;
 }
 
@@ -417,7 +442,7 @@ fs_status fs_step_run(const fs_step *s, const char *said, int n_threads, const c
     fs_status rc = FS_OK;
 
     for (int i = 0; i < s->argc && !rc; i++)
-        rc = push(&all, strdup(s->argv[i]), err);
+        rc = fs_step_push(&all, strdup(s->argv[i]), err);
     if (!rc)
         rc = add_common(&all, n_threads, isa, err);
     if (!rc && (fd = open(said, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)

@@ -13,6 +13,15 @@ const fs_step_kind *fs_step_kind_of(const char *stage);
 /* The i-th stage's word; NULL behind the last. */
 const char *fs_step_word(size_t i);
 
+/* How a stage's key becomes arguments of its command: a word; a path; paths; FILE=WEIGHT. */
+typedef enum fs_step_form { FS_STEP_WORD, FS_STEP_PATH, FS_STEP_PATHS, FS_STEP_WEIGHTS } fs_step_form;
+/* The i-th key that is an argument, which stand before OUT; NULL behind the last. */
+const char *fs_step_argument(const fs_step_kind *k, size_t i, fs_step_form *ret_form);
+const char *fs_step_stage(const fs_step_kind *k);
+/* Whether the option decides what the command makes, and is no path. */
+bool fs_step_decides(const fs_step_kind *k, const fs_option *o);
+bool fs_step_is_path(const fs_option *o);
+
 typedef struct fs_step {
     const fs_step_kind *kind;
     const fs_command *command;
@@ -26,6 +35,10 @@ const char *fs_step_suffix(const fs_step_kind *k, struct json_object *keys);
  * makes. place->seed is that of a command that has one and is given none. */
 fs_status fs_step_read(fs_step *ret, const fs_step_kind *k, struct json_object *keys, const char *what, const char *out, const fs_recipe_place *place,
                        fs_error *err);
+/* The command line, word by word: begin, words, then out. word is taken over, NULL is one that there was no memory for. */
+void fs_step_begin(fs_step *ret, const fs_step_kind *k);
+fs_status fs_step_push(fs_step *s, char *word, fs_error *err);
+fs_status fs_step_push_out(fs_step *s, const char *out, fs_error *err);
 /* What the command says on stdout goes to the file `said`. n_threads 0 and isa NULL: as the command has it. */
 fs_status fs_step_run(const fs_step *s, const char *said, int n_threads, const char *isa, fs_error *err);
 /* The command line as one would type it. */

@@ -56,6 +56,11 @@ static bool is_parent(const char *v)
     return (n == HEX || (n == 2 * HEX + 1 && v[HEX] == ' ' && is_hash(v + HEX + 1, HEX))) && is_hash(v, HEX);
 }
 
+static bool is_made(const char *v)
+{
+    return strlen(v) == 2 * HEX + 1 && is_parent(v);
+}
+
 /* "key value" with a key of letters, digits, '_', '.', '-'; or a key alone, whose value is empty. */
 static bool is_recipe(const char *v)
 {
@@ -108,13 +113,14 @@ static const struct key {
     [FS_RECORD_PARENT] = { "parent", 0, 4096, is_parent, false },
     [FS_RECORD_INIT] = { "init", 0, 1, is_init, false },
     [FS_RECORD_DATA] = { "data", 0, 65536, is_hashed, false },
+    [FS_RECORD_MADE] = { "made", 0, 65536, is_made, false },
     [FS_RECORD_RECIPE] = { "recipe", 0, 65536, is_recipe, true },
     [FS_RECORD_ENGINE] = { "engine", 1, 1, is_text, false },
     [FS_RECORD_ARITHMETIC] = { "arithmetic", 1, 1, is_arithmetic, false },
     [FS_RECORD_TRACE] = { "trace", 0, 1, is_root_and_numbers, false },
     [FS_RECORD_RESULT] = { "result", 1, 1, is_root_and_numbers, false },
     [FS_RECORD_STATE] = { "state", 0, 1, is_root_and_numbers, false },
-    [FS_RECORD_FILE] = { "file", 0, 4096, is_hashed, true },
+    [FS_RECORD_FILE] = { "file", 0, 65536, is_hashed, true },
     [FS_RECORD_CLASS] = { "class", 1, 1, is_class, false },
 };
 
@@ -210,6 +216,13 @@ fs_status fs_record_add_all(fs_record *r, const fs_record *from, fs_error *err)
     for (size_t i = 0; i < from->n && !rc; i++)
         rc = fs_record_add(r, err, from->lines[i].key, "%s", from->lines[i].value);
     return rc;
+}
+
+bool fs_record_is_data(const fs_record *r)
+{
+    const char *verb = fs_record_get(r, FS_RECORD_VERB, 0);
+
+    return verb && (strcmp(verb, "data") == 0 || strcmp(verb, "tokenise") == 0 || strcmp(verb, "eval") == 0);
 }
 
 const char *fs_record_get(const fs_record *r, fs_record_key key, size_t i)
@@ -347,6 +360,11 @@ void fs_record_parent(const char *value, fs_root *ret_root)
 
     assert(good);
     (void)good;
+}
+
+bool fs_record_id_of(const char *value, fs_root *ret_id)
+{
+    return value[HEX] == ' ' && fs_root_read(fs_bytes_str(value + HEX + 1), ret_id);
 }
 
 void fs_record_root_and_numbers(const char *value, fs_root *ret_root, uint64_t ret[2])

@@ -79,6 +79,27 @@ static void a_training_tells_more(void **state)
     fs_buf_done(&out);
 }
 
+static void data_tells_by_what_record_it_was_made(void **state)
+{
+    static const char data[] = "record 1\nverb data\ndata " H1 " source a.jsonl\nmade " H1 " " H2 "\nrecipe stage dedup\nengine e\narithmetic RN1 " H1 "\nresult " H1
+                               " 1 30\nfile " H2 " b.jsonl\nclass A\n";
+    fs_record r = { 0 };
+    fs_root id;
+    fs_error err;
+
+    (void)state;
+    assert_ok(fs_record_read((fs_bytes){ (const uint8_t *)data, sizeof data - 1 }, "d", &r, &err), err);
+    assert_true(fs_record_is_data(&r));
+    assert_true(fs_record_id_of(fs_record_get(&r, FS_RECORD_MADE, 0), &id));
+    assert_int_equal(id.bytes[0], 0x22);
+    assert_false(fs_record_id_of(H1, &id));
+    fs_record_done(&r);
+    assert_ok(fs_record_read((fs_bytes){ (const uint8_t *)text, sizeof text - 1 }, "t", &r, &err), err);
+    assert_false(fs_record_is_data(&r));
+    fs_record_done(&r);
+    assert_false(fs_record_is_data(&r));
+}
+
 static void a_line_says_only_what_it_may(void **state)
 {
     static const struct {
@@ -93,6 +114,7 @@ static void a_line_says_only_what_it_may(void **state)
         { FS_RECORD_CLASS, "D" },             { FS_RECORD_ENGINE, "" },             { FS_RECORD_ENGINE, "a\x80" },
         { FS_RECORD_ARITHMETIC, "RN1 x" H1 }, { FS_RECORD_FILE, H1 " a\tb" },       { FS_RECORD_FILE, "x" },
         { FS_RECORD_INIT, "7" },              { FS_RECORD_INIT, "07 a" },           { FS_RECORD_STATE, H1 " 1" },
+        { FS_RECORD_MADE, H1 },               { FS_RECORD_MADE, H1 " " H2 " a" },
     };
     fs_record r = { 0 };
     fs_error err;
@@ -146,6 +168,7 @@ static void only_the_canonical_text_is_read(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_written_is_read), cmocka_unit_test(a_training_tells_more),
+        cmocka_unit_test(data_tells_by_what_record_it_was_made),
                                          cmocka_unit_test(a_line_says_only_what_it_may),
                                         cmocka_unit_test(only_the_canonical_text_is_read) };
     return cmocka_run_group_tests(tests, NULL, NULL);
