@@ -1,5 +1,6 @@
 /* farseek hub: a hub of one's own, served and looked after. The work is in hub/. */
 #include "cli/cli.h"
+#include "cli/hub_cli.h"
 
 #include "base/file.h"
 #include "hub/hub.h"
@@ -16,10 +17,10 @@
 #define DRAIN_SECONDS 20
 
 static struct {
-    const char *data, *host, *url, *role, *name, *refuse, *tls_cert, *tls_key, *upstream;
+    const char *data, *host, *url, *role, *name, *refuse, *tls_cert, *tls_key, *upstream, *only, *blobs, *s3_endpoint, *s3_region;
     int port, n_threads;
-    uint64_t multipart_bytes, upstream_quota;
-    bool admin, quiet, webhooks_private;
+    uint64_t multipart_bytes, upstream_quota, s3_cache;
+    bool s3_redirect, admin, quiet, webhooks_private, peers_private;
 } opt = { .host = "127.0.0.1", .port = 8080, .role = "write", .name = "token", .refuse = "none" };
 
 #define DATA FS_OPT_STR("data", 'd', opt.data, "FOLDER", "where the hub keeps everything")
@@ -35,8 +36,14 @@ static const fs_option serve_options[] = {
     FS_OPT_SIZE("multipart", 0, opt.multipart_bytes, "SIZE", "larger files are uploaded in parts of this size (default 2 GiB)"),
     FS_OPT_STR("refuse", 0, opt.refuse, "none|unsafe|suspicious|pickles", "files that are not taken: pickles that import what is dangerous, or what nobody judged, or all (default none)"),
     FS_OPT_FLAG("webhooks-private", 0, opt.webhooks_private, "webhooks may go to private addresses, of this network and this machine"),
+    FS_OPT_FLAG("peers-private", 0, opt.peers_private, "a search of the peers goes to private addresses, too"),
     FS_OPT_STR("upstream", 0, opt.upstream, "URL", "a hub that is asked for public repositories that are not here"),
     FS_OPT_SIZE("upstream-quota", 0, opt.upstream_quota, "SIZE", "large files kept from there; those read longest ago go first (default 50 GiB)"),
+    FS_OPT_STR("blobs", 0, opt.blobs, "s3://BUCKET/PREFIX", "large files go to an S3 store, from the first start on (default: files in --data)"),
+    FS_OPT_STR("s3-endpoint", 0, opt.s3_endpoint, "URL", "with --blobs: where it is (default AWS's of the region)"),
+    FS_OPT_STR("s3-region", 0, opt.s3_region, "NAME", "with --blobs: its region (default us-east-1)"),
+    FS_OPT_SIZE("s3-cache", 0, opt.s3_cache, "SIZE", "with --blobs: what is kept of it in --data, too (default 10 GiB)"),
+    FS_OPT_FLAG("s3-redirect", 0, opt.s3_redirect, "with --blobs: downloads are sent there by links that hold for an hour"),
     FS_OPT_FLAG("quiet", 'q', opt.quiet, "no line a request"),
     FS_OPT_END
 };
@@ -51,6 +58,7 @@ static const fs_option token_options[] = {
     DATA,
     FS_OPT_STR("name", 'n', opt.name, "NAME", "the token's name (default token)"),
     FS_OPT_STR("role", 0, opt.role, "read|write", "add: what it may do (default write)"),
+    FS_OPT_STR("only", 0, opt.only, "ORG,ORG/NAME,...", "add: for these alone; before a name datasets/ or spaces/ (default: all that is the user's)"),
     FS_OPT_END
 };
 
@@ -67,9 +75,7 @@ static const fs_option data_options[] = {
 
 static fs_status open_hub(const fs_hub_options *options, fs_hub **ret, fs_error *err)
 {
-    if (!opt.data)
-        return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is");
-    return fs_hub_open(opt.data, options, ret, err);
+    return hub_cli_open(opt.data, options, ret, err);
 }
 
 /* ---- serve ---- */
@@ -126,7 +132,9 @@ static fs_status serve(const fs_args *args, fs_error *err)
 {
     char program[PATH_MAX] = "";
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
-    fs_hub_options hub_options = { .url = opt.url, .program = n > 0 ? program : NULL, .multipart_bytes = opt.multipart_bytes, .upstream = opt.upstream, .upstream_quota = opt.upstream_quota };
+    fs_hub_options hub_options = { .url = opt.url, .program = n > 0 ? program : NULL, .multipart_bytes = opt.multipart_bytes, .upstream = opt.upstream, .upstream_quota = opt.upstream_quota,
+                                   .blobs = opt.blobs, .s3_endpoint = opt.s3_endpoint, .s3_region = opt.s3_region, .s3_redirect = opt.s3_redirect, .s3_cache_bytes = opt.s3_cache,
+                                   .peers_private = opt.peers_private };
     fs_http_options options = { .address = opt.host, .port = opt.port, .n_threads = opt.n_threads, .log = opt.quiet ? NULL : log_request };
     const fs_http_route *routes;
     fs_http_server *server = NULL;
@@ -148,9 +156,13 @@ static fs_status serve(const fs_args *args, fs_error *err)
     fs_hub_refuse_read(opt.refuse, &hub_options.refuse);
     if (opt.upstream && ((strncmp(opt.upstream, "http://", 7) != 0 && strncmp(opt.upstream, "https://", 8) != 0) || fs_ends_with(opt.upstream, "/") || strlen(opt.upstream) > 250))
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.250s' is no address of a hub: http:// or https:// and a name, without a '/' at its end", opt.upstream);
+    if (!opt.blobs && (opt.s3_endpoint || opt.s3_region || opt.s3_redirect || opt.s3_cache))
+        return fs_fail(err, FS_ERR_ARGUMENT, "--s3-endpoint, --s3-region, --s3-cache and --s3-redirect go with --blobs");
     rc = read_tls(&cert, &key, &options, err);
     if (!rc)
         rc = open_hub(&hub_options, &hub, err);
+    if (!rc)
+        rc = fs_hub_blobs_reach(hub, err);
     if (!rc)
         rc = first_user(hub, err);
     if (!rc)
@@ -187,7 +199,8 @@ const fs_command fs_command_hub_serve = {
              .usage = "--data FOLDER",
              .summary = "Serve a hub that the Hugging Face clients use as it is.",
              .text = "The first start makes everything in the folder and prints the token of the user admin, once. Point clients at it with "
-                     "HF_ENDPOINT=URL and HF_TOKEN=TOKEN. SIGTERM lets requests under way come to their end.",
+                     "HF_ENDPOINT=URL and HF_TOKEN=TOKEN. SIGTERM lets requests under way come to their end. The keys of an S3 store are AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+                     "and AWS_SESSION_TOKEN in the environment, for every command that reads or writes large files; which store it is, the folder knows.",
              .options = serve_options },
     .run = serve,
 };
@@ -300,7 +313,7 @@ static fs_status token(const fs_args *args, fs_error *err)
         return rc;
     }
     if (strcmp(verb, "add") == 0) {
-        rc = fs_hub_token_add(hub, args->items[1], opt.name, opt.role, text, err);
+        rc = fs_hub_token_add(hub, args->items[1], opt.name, opt.role, opt.only, text, err);
         if (!rc)
             printf("%s\n", text);
     } else if (strcmp(verb, "revoke") == 0) {
@@ -318,7 +331,8 @@ const fs_command fs_command_hub_token = {
     .set = { .name = "hub token",
              .usage = "add USER | revoke USER | list USER",
              .summary = "Tokens of a hub's users.",
-             .text = "add prints the new token; the hub keeps only its hash. revoke takes away every token of that --name, at once.",
+             .text = "add prints the new token; the hub keeps only its hash. revoke takes away every token of that --name, at once. A token with --only reads and writes what is named, as far as "
+                     "its user may, administers nothing, and elsewhere sees what everybody does.",
              .options = token_options,
              .n_args_min = 1,
              .n_args_max = 2 },
@@ -414,7 +428,7 @@ const fs_command fs_command_hub_peer = {
     .set = { .name = "hub peer",
              .usage = "add URL | rm URL | list",
              .summary = "Other hubs that a hub knows.",
-             .text = "hub mirror --follow compares what an upstream signed with what the peers have seen of it.",
+             .text = "hub mirror --follow compares what an upstream signed with what the peers have seen of it; a search may ask them, too (?federated=1).",
              .options = data_options,
              .n_args_min = 1,
              .n_args_max = 2 },
@@ -423,12 +437,16 @@ const fs_command fs_command_hub_peer = {
 
 /* ---- looking after it ---- */
 
-static double gc_age = 24;
-static bool repair;
+#define XORBS_DAYS_MIN 22 /* hf-xet remembers for 21 days which chunks it sent */
+
+static double gc_age = 24, gc_xorbs = -1;
+static bool gc_force, repair;
 
 static const fs_option gc_options[] = {
     DATA,
     FS_OPT_FLOAT("age", 0, gc_age, 0, 1e6, "HOURS", "what was touched since stays (default 24)"),
+    FS_OPT_FLOAT("xorbs", 0, gc_xorbs, 0, 1e6, "DAYS", "files that came by Xet so long ago, 22 days or more, are kept whole only (default: in xorbs, too)"),
+    FS_OPT_FLAG("force", 0, gc_force, "--xorbs of fewer days, too, though clients that sent such files may then fail to send them again"),
     FS_OPT_END
 };
 
@@ -436,9 +454,18 @@ static fs_status gc(const fs_args *args, fs_error *err)
 {
     fs_hub *hub = NULL;
     fs_hub_gc_result r;
-    fs_status rc = open_hub(NULL, &hub, err);
+    uint64_t n = 0;
+    fs_status rc;
 
     (void)args;
+    if (gc_xorbs >= 0 && gc_xorbs < XORBS_DAYS_MIN && !gc_force)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--xorbs %g: clients of Xet remember for 21 days which chunks they sent, and fail when those are gone: %d days or more, or --force", gc_xorbs,
+                       XORBS_DAYS_MIN);
+    rc = open_hub(NULL, &hub, err);
+    if (!rc && gc_xorbs >= 0)
+        rc = fs_hub_xet_forget(hub, (int64_t)(gc_xorbs * 86400e3), &n, err);
+    if (!rc && gc_xorbs >= 0)
+        printf("%llu files are kept whole only\n", (unsigned long long)n);
     if (!rc)
         rc = fs_hub_gc(hub, (int64_t)(gc_age * 3600e3), &r, err);
     if (!rc)
@@ -529,6 +556,16 @@ const fs_command fs_command_hub_routes = {
 
 /* ---- git's hook ---- */
 
+static void print_refused(void *ud, const char *sentence)
+{
+    fs_buf clean = { 0 };
+
+    (void)ud;
+    if (fs_text_clean(&clean, fs_bytes_str(sentence), NULL) == FS_OK && clean.data)
+        fprintf(stderr, "%s\n", clean.data);
+    fs_buf_done(&clean);
+}
+
 static fs_status receive(const fs_args *args, fs_error *err)
 {
     const char *repo = getenv("FARSEEK_HUB_REPO"), *pusher = getenv("FARSEEK_HUB_USER"), *writer = getenv("FARSEEK_HUB_WRITER");
@@ -542,7 +579,7 @@ static fs_status receive(const fs_args *args, fs_error *err)
         return fs_fail(err, FS_ERR_ARGUMENT, "this is for git, when something is pushed to the hub");
     rc = open_hub(&hub_options, &hub, err);
     if (!rc)
-        rc = fs_hub_pre_receive(hub, strtoll(repo, NULL, 10), strtoll(pusher, NULL, 10), strcmp(writer, "1") == 0, stdin, err);
+        rc = fs_hub_pre_receive(hub, strtoll(repo, NULL, 10), strtoll(pusher, NULL, 10), strcmp(writer, "1") == 0, stdin, print_refused, NULL, err);
     fs_hub_close(hub);
     return rc;
 }

@@ -1,7 +1,6 @@
-/* farseek hub backup, export, import: a whole copy of a hub beside a running server; repositories as one file. */
+/* farseek hub backup, export, import, fork: a whole copy of a hub beside a running server; repositories as one file; one under another name. */
 #include "cli/cli.h"
-
-#include "hub/hub.h"
+#include "cli/hub_cli.h"
 
 static const char *data, *to;
 
@@ -20,7 +19,7 @@ static fs_status run(const fs_args *args, fs_error *err)
     (void)args;
     if (!data || !to)
         return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is, --to where its copy goes");
-    rc = fs_hub_open(data, NULL, &hub, err);
+    rc = hub_cli_open(data, NULL, &hub, err);
     if (!rc)
         rc = fs_hub_backup(hub, to, &r, err);
     if (!rc)
@@ -35,7 +34,7 @@ const fs_command fs_command_hub_backup = {
              .usage = "--data FOLDER --to FOLDER",
              .summary = "Copy a whole hub, beside its running server.",
              .text = "What never changes is linked where both folders are on one file system, else copied. The copy is a hub's folder: `hub fsck` checks it, "
-                     "`hub serve` serves it, which is how it is restored. Uploads under way are not in it.",
+                     "`hub serve` serves it, which is how it is restored. Uploads under way are not in it. Of a hub whose large files are in an S3 store the copy has them as files.",
              .options = options },
     .run = run,
 };
@@ -73,7 +72,7 @@ static fs_status run_export(const fs_args *args, fs_error *err)
 
     if (!data || !file)
         return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is, --to where the bundle goes");
-    rc = fs_hub_open(data, NULL, &hub, err);
+    rc = hub_cli_open(data, NULL, &hub, err);
     if (!rc)
         rc = fs_hub_export(hub, type, (const char *const *)args->items, args->n, file, &r, err);
     return end(hub, rc, &r);
@@ -87,7 +86,7 @@ static fs_status run_import(const fs_args *args, fs_error *err)
 
     if (!data)
         return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is");
-    rc = fs_hub_open(data, NULL, &hub, err);
+    rc = hub_cli_open(data, NULL, &hub, err);
     if (!rc)
         rc = fs_hub_import(hub, args->items[0], &r, err);
     return end(hub, rc, &r);
@@ -113,4 +112,41 @@ const fs_command fs_command_hub_import = {
              .n_args_min = 1,
              .n_args_max = 1 },
     .run = run_import,
+};
+
+/* ---- forks ---- */
+
+static bool private_fork;
+
+static const fs_option fork_options[] = {
+    FS_OPT_STR("data", 'd', data, "FOLDER", "where the hub keeps everything"),
+    FS_OPT_STR("type", 0, type, "models|datasets|spaces", "what it is (default models)"),
+    FS_OPT_FLAG("private", 0, private_fork, "for its owner's eyes; a private repository's fork is so anyway"),
+    FS_OPT_END
+};
+
+static fs_status run_fork(const fs_args *args, fs_error *err)
+{
+    fs_hub *hub = NULL;
+    fs_status rc;
+
+    if (!data)
+        return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is");
+    rc = fs_hub_open(data, NULL, &hub, err);
+    if (!rc)
+        rc = fs_hub_fork(hub, type, args->items[0], args->items[1], private_fork, err);
+    fs_hub_close(hub);
+    return rc;
+}
+
+const fs_command fs_command_hub_fork = {
+    .set = { .name = "hub fork",
+             .usage = "ORG/NAME ORG/NAME",
+             .summary = "Make a repository of another one, under a name of its own.",
+             .text = "Branches, tags and large files, and no byte of them copied; of a copy from another hub, too, which nobody else writes to. Where it comes from is kept and shown. "
+                     "Beside a running server.",
+             .options = fork_options,
+             .n_args_min = 2,
+             .n_args_max = 2 },
+    .run = run_fork,
 };

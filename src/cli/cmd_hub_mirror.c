@@ -1,5 +1,6 @@
 /* farseek hub mirror: copies of other hubs' repositories. The work is in hub/mirror.c. */
 #include "cli/cli.h"
+#include "cli/hub_cli.h"
 #include "cli/interrupt.h"
 #include "cli/work.h"
 
@@ -196,7 +197,7 @@ static fs_status mirror(const fs_args *args, fs_error *err)
 
     if (!copy.data)
         return fs_fail(err, FS_ERR_ARGUMENT, "--data says where the hub is");
-    rc = fs_hub_open(copy.data, NULL, &hub, err);
+    rc = hub_cli_open(copy.data, NULL, &hub, err);
     if (!rc && !copy.follow && (copy.once || copy.all || copy.key || copy.forget))
         rc = fs_fail(err, FS_ERR_ARGUMENT, "--once, --all, --key and --forget are for --follow");
     if (!rc && copy.follow && (args->n == 0 || (copy.all && args->n > 1)))

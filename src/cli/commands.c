@@ -29,6 +29,8 @@
     X(hub_backup) \
     X(hub_export) \
     X(hub_import) \
+    X(hub_torrent) \
+    X(hub_fork) \
     X(hub_routes) \
     X(hub_receive)
 #endif

@@ -5,8 +5,11 @@
 #include "crypto/sha256.h"
 #include "net/url.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#define SCOPES_MAX 100 /* of a token */
 
 bool fs_hub_name_is_valid(const char *name)
 {
@@ -44,7 +47,7 @@ static fs_status token_hash(const char *token, uint8_t ret[32], fs_error *err)
     return FS_OK;
 }
 
-#define USER "SELECT a.id, a.name, a.is_admin, t.role, t.name FROM tokens t JOIN accounts a ON a.id = t.account "
+#define USER "SELECT a.id, a.name, a.is_admin, t.role, t.name, t.id, t.scoped FROM tokens t JOIN accounts a ON a.id = t.account "
 
 /* Of the row at st, if there is one; ends st. */
 static fs_status user_read(sqlite3_stmt *st, fs_hub_user *ret, fs_error *err)
@@ -56,9 +59,12 @@ static fs_status user_read(sqlite3_stmt *st, fs_hub_user *ret, fs_error *err)
         found = true;
         ret->id = sqlite3_column_int64(st, 0);
         snprintf(ret->name, sizeof ret->name, "%s", fs_db_text(st, 1));
-        ret->is_admin = sqlite3_column_int(st, 2) != 0;
+        ret->admin_in_scope = sqlite3_column_int(st, 2) != 0;
         ret->may_write = strcmp(fs_db_text(st, 3), "write") == 0;
         snprintf(ret->token_name, sizeof ret->token_name, "%s", fs_db_text(st, 4));
+        ret->token = sqlite3_column_int64(st, 5);
+        ret->scope = sqlite3_column_int(st, 6) ? ret->token : 0;
+        ret->is_admin = ret->admin_in_scope && !ret->scope;
     }
     rc = fs_db_end(st, err);
     return rc || found ? rc : fs_fail(err, FS_ERR_NOT_FOUND, "Invalid user token.");
@@ -107,13 +113,13 @@ fs_status fs_hub_user_by_session(sqlite3 *db, const char *session, fs_hub_user *
     return rc;
 }
 
-fs_status fs_hub_right_on_account(sqlite3 *db, const fs_hub_user *u, int64_t account, fs_hub_right *ret, fs_error *err)
+fs_status fs_hub_right_of_user(sqlite3 *db, const fs_hub_user *u, int64_t account, fs_hub_right *ret, fs_error *err)
 {
     sqlite3_stmt *st = NULL;
     fs_hub_right right = FS_HUB_NONE;
     fs_status rc;
 
-    if (u->id != 0 && (u->id == account || u->is_admin)) {
+    if (u->id != 0 && (u->id == account || u->admin_in_scope)) {
         right = FS_HUB_ADMIN;
     } else if (u->id != 0) {
         rc = fs_db_query(db, &st, err, "SELECT role FROM members WHERE org = ? AND account = ?", "ii", account, u->id);
@@ -127,8 +133,42 @@ fs_status fs_hub_right_on_account(sqlite3 *db, const fs_hub_user *u, int64_t acc
         if (rc)
             return rc;
     }
-    *ret = right > FS_HUB_READ && !u->may_write ? FS_HUB_READ : right;
+    *ret = right;
     return FS_OK;
+}
+
+/* What the token is for: of the account's repositories all, or one (repo 0: all). A token for some repositories never administers. */
+static fs_status scope_of(sqlite3 *db, const fs_hub_user *u, int64_t account, int64_t repo, fs_hub_right *ret, fs_error *err)
+{
+    int64_t writes = 0;
+    bool found = false;
+    fs_status rc;
+
+    *ret = u->may_write ? FS_HUB_ADMIN : FS_HUB_READ;
+    if (!u->scope)
+        return FS_OK;
+    rc = fs_db_int(db, &writes, &found, err, "SELECT writes FROM token_scopes WHERE token = ? AND (account = ? OR repo = ?) ORDER BY writes DESC LIMIT 1", "iii", u->scope, account, repo);
+    *ret = !found ? FS_HUB_NONE : writes ? FS_HUB_WRITE : FS_HUB_READ;
+    return rc;
+}
+
+fs_status fs_hub_right_on_repo(sqlite3 *db, const fs_hub_user *u, int64_t repo, int64_t owner, fs_hub_right *ret, fs_hub_right *ret_scope, fs_error *err)
+{
+    fs_hub_right right = FS_HUB_NONE;
+    fs_status rc = fs_hub_right_of_user(db, u, owner, &right, err);
+
+    if (!rc)
+        rc = scope_of(db, u, owner, repo, ret_scope, err);
+    if (!rc)
+        *ret = right < *ret_scope ? right : *ret_scope;
+    return rc;
+}
+
+fs_status fs_hub_right_on_account(sqlite3 *db, const fs_hub_user *u, int64_t account, fs_hub_right *ret, fs_error *err)
+{
+    fs_hub_right scope;
+
+    return fs_hub_right_on_repo(db, u, 0, account, ret, &scope, err);
 }
 
 /* ---- the commands ---- */
@@ -248,7 +288,62 @@ fs_status fs_hub_account_remove(fs_hub *h, const char *name, fs_error *err)
     return written(h, db, rc, err);
 }
 
-fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err)
+/* "org", or "org/name" with the type before it. The same sentence for what is not there and what the user may not see. */
+static fs_status scope_add(sqlite3 *db, const fs_hub_user *u, int64_t token, char *what, bool writes, fs_error *err)
+{
+    static const char *const types[] = { "models", "datasets", "spaces" };
+    const char *type = "models";
+    char *name, *owner = what;
+    int64_t account = 0, repo = 0, private = 0;
+    fs_hub_right right = FS_HUB_NONE;
+    bool found = false;
+    fs_status rc;
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        size_t n = strlen(types[i]);
+        if (strncmp(what, types[i], n) == 0 && what[n] == '/') {
+            type = types[i];
+            owner = what + n + 1;
+        }
+    }
+    name = strchr(owner, '/');
+    if (name)
+        *name++ = 0;
+    rc = fs_db_int(db, &account, &found, err, "SELECT id FROM accounts WHERE name = ?", "s", owner);
+    if (!rc && found)
+        rc = fs_hub_right_of_user(db, u, account, &right, err);
+    if (!rc && found && name) {
+        rc = fs_db_int(db, &repo, &found, err, "SELECT id FROM repos WHERE type = ? AND owner = ? AND name = ?", "sis", type, account, name);
+        if (!rc && found)
+            rc = fs_db_int(db, &private, NULL, err, "SELECT private FROM repos WHERE id = ?", "i", repo);
+        found = found && (!private || right > FS_HUB_NONE);
+    } else {
+        found = found && right > FS_HUB_NONE && owner == what;
+    }
+    if (!rc && !found)
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "there is no '%.200s%s%.100s' that the token could be for", what, name ? "/" : "", name ? name : "");
+    if (!rc)
+        rc = fs_db_run(db, err, "INSERT INTO token_scopes(token, account, repo, writes) VALUES(?, nullif(?, 0), nullif(?, 0), ?)", "iiii", token, repo ? 0 : account, repo, (int64_t)writes);
+    return rc;
+}
+
+static fs_status scopes_add(sqlite3 *db, int64_t account, const char *role, const char *only, fs_error *err)
+{
+    static const char gaps[] = ", \t\r\n";
+    fs_hub_user u = { .id = account };
+    int64_t token = sqlite3_last_insert_rowid(db), is_admin = 0;
+    char *list = strdup(only), *rest = NULL;
+    int n = 0;
+    fs_status rc = list ? fs_db_int(db, &is_admin, NULL, err, "SELECT is_admin FROM accounts WHERE id = ?", "i", account) : fs_fail_memory(err, strlen(only));
+
+    u.admin_in_scope = is_admin != 0;
+    for (char *word = rc ? NULL : strtok_r(list, gaps, &rest); word && !rc; word = strtok_r(NULL, gaps, &rest))
+        rc = ++n > SCOPES_MAX ? fs_fail(err, FS_ERR_ARGUMENT, "a token is for at most %d repositories or accounts", SCOPES_MAX) : scope_add(db, &u, token, word, strcmp(role, "write") == 0, err);
+    free(list);
+    return rc || n == 0 ? rc : fs_db_run(db, err, "UPDATE tokens SET scoped = 1 WHERE id = ?", "i", token);
+}
+
+fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, const char *only, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err)
 {
     sqlite3 *db;
     int64_t id = 0;
@@ -260,6 +355,8 @@ fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const 
         rc = fs_fail(err, FS_ERR_ARGUMENT, "a token's name has 1 to 96 characters");
     if (!rc)
         rc = token_add(db, id, name, role, ret_token, err);
+    if (!rc && only)
+        rc = scopes_add(db, id, role, only, err);
     return written(h, db, rc, err);
 }
 
@@ -369,10 +466,57 @@ fs_status fs_hub_token_list(fs_hub *h, const char *user, fs_hub_list_fn *fn, voi
         return rc;
     rc = account_id(db, user, "user", &id, err);
     fs_db_give(h->db, db);
-    return rc ? rc : list(h, "SELECT name, role, created_ms FROM tokens WHERE account = ? ORDER BY id", "i", id, fn, ud, err);
+    return rc ? rc : list(h, 
+                          "SELECT name, role || coalesce(' only ' || (SELECT group_concat(coalesce(a.name, iif(r.type = 'models', '', r.type || '/') || o.name || '/' || r.name), ', ')"
+                          " FROM token_scopes s LEFT JOIN accounts a ON a.id = s.account LEFT JOIN repos r ON r.id = s.repo LEFT JOIN accounts o ON o.id = r.owner WHERE s.token = t.id),"
+                          " iif(scoped, ' only what is gone', '')), created_ms FROM tokens t WHERE account = ? ORDER BY id", "i", id, fn, ud, err);
 }
 
 /* ---- the API ---- */
+
+/* As huggingface.co says it of a fine-grained token. */
+static fs_status emit_scopes(fs_hub_call *c, fs_emit *e, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, err,
+                               "SELECT s.writes, coalesce(a.kind, substr(r.type, 1, length(r.type) - 1)), coalesce(a.name, o.name || '/' || r.name), coalesce(s.account, s.repo) FROM token_scopes s"
+                               " LEFT JOIN accounts a ON a.id = s.account LEFT JOIN repos r ON r.id = s.repo LEFT JOIN accounts o ON o.id = r.owner WHERE s.token = ? ORDER BY s.rowid",
+                               "i", c->user.scope);
+
+    if (rc)
+        return rc;
+    fs_emit_key(e, "fineGrained");
+    fs_emit_begin(e, '{');
+    fs_emit_bool(e, "canReadGatedRepos", false);
+    fs_emit_key(e, "global");
+    fs_emit_begin(e, '[');
+    fs_emit_end(e, ']');
+    fs_emit_key(e, "scoped");
+    fs_emit_begin(e, '[');
+    while (fs_db_next(st)) {
+        char id[25];
+        snprintf(id, sizeof id, "%024llx", (unsigned long long)sqlite3_column_int64(st, 3));
+        fs_emit_begin(e, '{');
+        fs_emit_key(e, "entity");
+        fs_emit_begin(e, '{');
+        fs_emit_str(e, "_id", id);
+        fs_emit_str(e, "type", fs_db_text(st, 1));
+        fs_emit_str(e, "name", fs_db_text(st, 2));
+        fs_emit_end(e, '}');
+        fs_emit_key(e, "permissions");
+        fs_emit_begin(e, '[');
+        fs_emit_str(e, NULL, "repo.content.read");
+        if (sqlite3_column_int(st, 0)) {
+            fs_emit_str(e, NULL, "repo.write");
+            fs_emit_str(e, NULL, "discussion.write");
+        }
+        fs_emit_end(e, ']');
+        fs_emit_end(e, '}');
+    }
+    fs_emit_end(e, ']');
+    fs_emit_end(e, '}');
+    return fs_db_end(st, err);
+}
 
 void fs_hub_whoami(fs_hub_call *c)
 {
@@ -409,7 +553,9 @@ void fs_hub_whoami(fs_hub_call *c)
     fs_emit_key(&e, "accessToken");
     fs_emit_begin(&e, '{');
     fs_emit_str(&e, "displayName", c->user.token_name);
-    fs_emit_str(&e, "role", c->user.may_write ? "write" : "read");
+    fs_emit_str(&e, "role", c->user.scope ? "fineGrained" : c->user.may_write ? "write" : "read");
+    if (c->user.scope && fs_hub_failed(c, emit_scopes(c, &e, &c->err)))
+        goto out;
     fs_emit_end(&e, '}');
     fs_emit_end(&e, '}');
     fs_emit_end(&e, '}');

@@ -2,9 +2,10 @@
  * are copied before the objects that they need can go, the database by SQLite's backup after the repositories. So the database may know of more than the
  * repositories' copies have, never of less: repositories and pull requests that came in between are taken out of it again, and uploads that are under
  * way are left out. The folder has its name when it is whole. */
-#include "hub/internal.h"
+#include "hub/blobs.h"
 
 #include "base/file.h"
+#include "crypto/sha256.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -53,6 +54,8 @@ static fs_status copy_file(const char *from, const char *to, const copy *c, fs_e
 {
     struct stat st;
 
+    if (c->linked && fs_file_exists(to))
+        return FS_OK; /* a pack that was there at the first look, too */
     if (c->linked && link(from, to) == 0) {
         c->result->n_linked++;
         return FS_OK;
@@ -109,8 +112,8 @@ static fs_status copy_folder(const char *from, const char *to, const copy *c, in
 
 /* ---- repositories ---- */
 
-/* Refs first, then what they need; loose objects before packs, since that is the way they go. */
-static fs_status copy_repo(const char *from, const char *to, fs_hub_backup_result *r, fs_error *err)
+/* Loose objects before packs, since that is the way they go. */
+fs_status fs_hub_git_copy(const char *from, const char *to, fs_hub_backup_result *r, fs_error *err)
 {
     static const struct {
         const char *name;
@@ -155,9 +158,77 @@ static fs_status copy_repos(fs_hub *h, sqlite3 *db, const char *to, fs_hub_backu
         rc = fs_hub_folders_make(path, err);
         *slash = '/';
         if (!rc)
-            rc = copy_repo(from, path, r, err);
+            rc = fs_hub_git_copy(from, path, r, err);
     }
     return rc ? (fs_db_end(st, NULL), rc) : fs_db_end(st, err);
+}
+
+/* ---- large files of another store ---- */
+
+typedef struct fetch {
+    fs_hub *hub;
+    sqlite3 *db;
+    const char *to;
+    fs_blob_kind kind;
+    fs_hub_backup_result *result;
+    int fd;
+    fs_sha256 sha;
+} fetch;
+
+static fs_status take_bytes(void *ud, const void *data, size_t n_bytes, fs_error *err)
+{
+    fetch *f = ud;
+
+    fs_sha256_update(&f->sha, data, n_bytes);
+    f->result->n_bytes += n_bytes;
+    return fs_fd_write(f->fd, f->to, data, n_bytes, err);
+}
+
+static fs_status fetch_blob(void *ud, const char *name, uint64_t size, fs_error *err)
+{
+    fetch *f = ud;
+    char path[900], got[65], *slash;
+    bool needed = true;
+    fs_status rc;
+
+    (void)size;
+    snprintf(path, sizeof path, "%s/%s/%.2s/%.2s/%s", f->to, f->kind == FS_BLOB_OBJECT ? "objects" : "xorbs", name, name + 2, name);
+    slash = strrchr(path, '/');
+    *slash = 0;
+    rc = fs_hub_folders_make(path, err);
+    *slash = '/';
+    if (!rc)
+        rc = fs_sha256_init(&f->sha, err);
+    if (rc)
+        return rc;
+    f->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
+    rc = f->fd < 0 ? fs_fail_errno(err, errno, "cannot make '%s'", path) : f->hub->store->read(f->hub, f->kind, name, 0, UINT64_MAX, take_bytes, f, err);
+    if (!rc) {
+        fs_sha256_final_hex(&f->sha, got);
+        if (f->kind == FS_BLOB_OBJECT && strcmp(got, name) != 0)
+            rc = fs_fail(err, FS_ERR_IO, "what the store has under %s has the hash %s: hub fsck --repair moves it away", name, got);
+    }
+    fs_sha256_done(&f->sha);
+    if (f->fd >= 0)
+        close(f->fd);
+    if (rc == FS_ERR_NOT_FOUND) {
+        unlink(path);
+        rc = f->kind == FS_BLOB_OBJECT ? fs_blob_object_is_needed(f->db, name, &needed, err) : fs_xet_xorb_is_needed(f->db, name, &needed, err);
+        return rc ? rc : needed ? fs_fail(err, FS_ERR_IO, "%s is missing in the store of large files: hub fsck --repair lets it be uploaded again", name) : FS_OK; /* it went as garbage */
+    }
+    f->result->n_copied += !rc;
+    return rc;
+}
+
+static fs_status fetch_blobs(fs_hub *h, sqlite3 *db, const char *to, fs_hub_backup_result *r, fs_error *err)
+{
+    fs_status rc = fs_hub_blobs_reach(h, err);
+
+    for (int kind = 0; kind < 2 && !rc; kind++) {
+        fetch f = { .hub = h, .db = db, .to = to, .kind = (fs_blob_kind)kind, .result = r };
+        rc = h->store->list(h, db, f.kind, false, INT64_MAX, fetch_blob, &f, err);
+    }
+    return rc;
 }
 
 /* ---- the database ---- */
@@ -172,6 +243,10 @@ static fs_status copy_db(sqlite3 *from, const char *path, fs_error *err)
         sqlite3_backup_step(b, -1) != SQLITE_DONE)
         rc = fs_fail(err, FS_ERR_IO, "cannot copy the database: %s", to ? sqlite3_errmsg(to) : "out of memory");
     sqlite3_backup_finish(b);
+    if (!rc) /* the copy has its large files beside it */
+        rc = fs_db_run(to, err, "DELETE FROM blob_store", "");
+    if (!rc)
+        rc = fs_db_run(to, err, "DELETE FROM blobs", "");
     sqlite3_close_v2(to);
     return rc;
 }
@@ -282,7 +357,9 @@ fs_status fs_hub_backup(fs_hub *h, const char *to, fs_hub_backup_result *ret, fs
     snprintf(path, sizeof path, "%s/hub.db", part);
     if (!rc)
         rc = copy_db(db, path, err);
-    for (size_t i = 0; i < sizeof stores / sizeof *stores && !rc; i++) {
+    if (!rc && h->s3_url)
+        rc = fetch_blobs(h, db, part, ret, err);
+    for (size_t i = 0; i < sizeof stores / sizeof *stores && !rc && !h->s3_url; i++) {
         snprintf(from, sizeof from, "%s/%s", h->data, stores[i]);
         snprintf(path, sizeof path, "%s/%s", part, stores[i]);
         rc = copy_folder(from, path, &linked, 0, err);

@@ -1,7 +1,8 @@
 /* Repositories in one file, for hubs that no net connects. The file is "farseek bundle 1\n" and entries, each a line of JSON and, where it says "size", as
  * many bytes:
  *
- *   {"entry": "repo", "type", "id", "private", "gated", "description"}   what follows is of it
+ *   {"entry": "repo", "type", "id", "private", "gated", "description",
+ *    "protectedBranches", "protectedTags", "branchProtection"}        what follows is of it
  *   {"entry": "object", "oid", "size"}                                  a large file, named by its SHA-256
  *   {"entry": "git", "size", "sha256"}                                  branches and tags, a git bundle: the last of a repository
  *   {"entry": "end"}
@@ -108,6 +109,7 @@ static fs_status put_repo(fs_hub *h, sqlite3 *db, const char *type, const char *
 {
     const char *const words[] = { "bundle", "create", "--quiet", temp, "--branches", "--tags", NULL };
     sqlite3_stmt *st = NULL;
+    fs_hub_rules rules;
     fs_emit e = { 0 };
     char path[512], hex[65];
     int64_t repo = 0;
@@ -124,6 +126,12 @@ static fs_status put_repo(fs_hub *h, sqlite3 *db, const char *type, const char *
     }
     repo = sqlite3_column_int64(st, 0);
     rc = fs_hub_repo_path(h, fs_db_text(st, 1), path, err);
+    if (!rc)
+        rc = fs_hub_rules_read(db, repo, &rules, err);
+    if (rc) {
+        fs_db_end(st, NULL);
+        return rc;
+    }
     fs_emit_begin(&e, '{');
     fs_emit_str(&e, "entry", "repo");
     fs_emit_str(&e, "type", type);
@@ -131,12 +139,10 @@ static fs_status put_repo(fs_hub *h, sqlite3 *db, const char *type, const char *
     fs_emit_bool(&e, "private", sqlite3_column_int(st, 2) != 0);
     fs_emit_str(&e, "gated", fs_db_text(st, 3));
     fs_emit_str(&e, "description", fs_db_text(st, 4));
+    fs_hub_rules_emit(&e, &rules);
     fs_emit_end(&e, '}');
     fs_db_end(st, NULL);
-    if (rc)
-        fs_emit_done(&e);
-    else
-        rc = put_line(f, &e, err);
+    rc = put_line(f, &e, err);
     if (!rc) /* before the objects are listed: what its refs need is among them */
         rc = git_run(path, words, err);
     if (!rc)
@@ -224,8 +230,10 @@ static fs_status take_repo(import *m, struct json_object *o, fs_error *err)
     char type[16], owner_name[100], folder[40], sha[41];
     const char *id = json_object_get_string(fs_json_member(o, "id")), *t = json_object_get_string(fs_json_member(o, "type")), *slash = id ? strchr(id, '/') : NULL;
     const char *gated = json_object_get_string(fs_json_member(o, "gated")), *description = json_object_get_string(fs_json_member(o, "description"));
+    fs_hub_rules rules = { .branches = "main" };
     bool private = true;
     int64_t owner = 0, importing = 0, is_mirror = 0, now = fs_unix_ms();
+    int making;
     sqlite3_stmt *st = NULL;
     fs_status rc;
 
@@ -233,6 +241,8 @@ static fs_status take_repo(import *m, struct json_object *o, fs_error *err)
     if (!t || !fs_hub_type_is_valid(t) || !slash || slash - id >= (ptrdiff_t)sizeof owner_name || !fs_hub_name_is_valid(slash + 1) ||
         fs_json_bool(o, "private", &private, NULL, err) != FS_OK || (gated && *gated && strcmp(gated, "auto") != 0 && strcmp(gated, "manual") != 0))
         return fs_fail(err, FS_ERR_FORMAT, "'%s': a repository of no name or kind", m->what);
+    if (fs_hub_rules_take(o, &rules, err) != FS_OK)
+        return fs_fail_prefix(err, "'%s'", m->what);
     snprintf(type, sizeof type, "%s", t);
     snprintf(owner_name, sizeof owner_name, "%.*s", (int)(slash - id), id);
     rc = fs_hub_owner_make(m->hub, m->db, owner_name, &owner, err);
@@ -253,14 +263,17 @@ static fs_status take_repo(import *m, struct json_object *o, fs_error *err)
     m->is_new = !m->repo || importing;
     if (!rc && !m->repo) {
         fs_hub_random_name(folder, 33);
-        rc = fs_hub_git_init(m->hub, folder, "import", sha, err);
+        rc = fs_hub_making_begin(m->hub, &making, err);
+        if (!rc)
+            rc = fs_hub_git_init(m->hub, folder, "import", sha, err);
         if (!rc)
             rc = fs_db_begin(m->db, err);
         if (!rc)
             rc = fs_db_run(m->db, err,
-                           "INSERT INTO repos(type, owner, name, folder, private, gated, description, disabled, created_ms, modified_ms, sha)"
-                           " VALUES(?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), 1, ?, ?, ?)",
-                           "sississiis", type, owner, slash + 1, folder, (int64_t)private, gated ? gated : "", description ? description : "", now, now, sha);
+                           "INSERT INTO repos(type, owner, name, folder, private, gated, description, protected, protection, protected_tags, disabled, created_ms, modified_ms, sha)"
+                           " VALUES(?, ?, ?, ?, ?, nullif(?, ''), nullif(?, ''), ?, ?, ?, 1, ?, ?, ?)",
+                           "sississsssiis", type, owner, slash + 1, folder, (int64_t)private, gated ? gated : "", description ? description : "", rules.branches,
+                           fs_hub_protection_word(rules.protection), rules.tags, now, now, sha);
         m->repo = sqlite3_last_insert_rowid(m->db);
         if (!rc)
             rc = fs_db_run(m->db, err, "INSERT INTO imports(repo, started_ms) VALUES(?, ?)", "ii", m->repo, now);
@@ -270,6 +283,7 @@ static fs_status take_repo(import *m, struct json_object *o, fs_error *err)
             fs_db_rollback(m->db);
             fs_hub_git_remove(m->hub, folder);
         }
+        fs_hub_making_end(making);
     }
     if (!rc)
         rc = fs_hub_repo_path(m->hub, folder, m->path, err);
@@ -308,7 +322,7 @@ static fs_status take_object(import *m, const char *oid, uint64_t n, fs_error *e
     if (!rc && held && n_held == n)
         return fseeko(m->f, (off_t)n, SEEK_CUR) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot read '%s'", m->what);
     if (!rc)
-        rc = fs_hub_incoming_open(m->hub, &in, err);
+        rc = fs_hub_incoming_open(m->hub, oid, n, &in, err);
     if (!rc)
         rc = take_bytes(m, n, &in, -1, err);
     if (!rc)
@@ -390,6 +404,16 @@ static fs_status move_refs(import *m, fs_error *err)
     return rc;
 }
 
+/* Else git takes what the file says for a repository of this machine: "gitdir: /..." leads to any. */
+static fs_status need_git_bundle(const import *m, int fd, fs_error *err)
+{
+    static const char *const begins[] = { "# v2 git bundle\n", "# v3 git bundle\n" };
+    char begin[16];
+    bool is = pread(fd, begin, sizeof begin, 0) == sizeof begin && (memcmp(begin, begins[0], sizeof begin) == 0 || memcmp(begin, begins[1], sizeof begin) == 0);
+
+    return is ? FS_OK : fs_fail(err, FS_ERR_FORMAT, "'%s': its history is no bundle of git", m->what);
+}
+
 static fs_status take_git(import *m, const char *sha256, uint64_t n, fs_error *err)
 {
     char temp[600], got[65];
@@ -399,6 +423,7 @@ static fs_status take_git(import *m, const char *sha256, uint64_t n, fs_error *e
     int fd;
     fs_status rc;
 
+    fs_hub_locks_drop(m->hub, m->path);
     snprintf(temp, sizeof temp, "%s/parts/import.XXXXXX", m->hub->data);
     fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0)
@@ -406,9 +431,11 @@ static fs_status take_git(import *m, const char *sha256, uint64_t n, fs_error *e
     rc = take_bytes(m, n, NULL, fd, err);
     if (!rc)
         rc = fs_sha256_of_file(fd, temp, n, NULL, got, err);
-    close(fd);
     if (!rc && strcmp(got, sha256) != 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%s': its history has the SHA-256 %s, not %s", m->what, got, sha256);
+    if (!rc)
+        rc = need_git_bundle(m, fd, err);
+    close(fd);
     if (!rc)
         rc = git_run(m->path, words, err);
     unlink(temp);

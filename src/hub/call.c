@@ -1,5 +1,5 @@
 /* A request on its way: who asks, for which repository, with which right; and what errors look like to the clients. */
-#include "hub/feed.h"
+#include "hub/internal.h"
 #include "hub/page.h"
 #include "hub/through.h"
 
@@ -211,6 +211,18 @@ bool fs_hub_need_user(fs_hub_call *c, bool writing)
         fs_hub_error(c, 403, NULL, "This token may read only: a token with the role 'write' is needed");
         return false;
     }
+    c->writing = c->writing || writing;
+    return true;
+}
+
+bool fs_hub_need_account(fs_hub_call *c)
+{
+    if (!fs_hub_need_user(c, true))
+        return false;
+    if (c->user.scope) {
+        fs_hub_error(c, 403, NULL, "This token is for some repositories only");
+        return false;
+    }
     return true;
 }
 
@@ -277,7 +289,7 @@ static fs_status find_moved(fs_hub_call *c, const char *type, const char *owner,
 static fs_status find_right(fs_hub_call *c)
 {
     fs_hub_right right;
-    fs_status rc = fs_hub_right_on_account(c->db, &c->user, c->repo.owner, &right, &c->err);
+    fs_status rc = fs_hub_right_on_repo(c->db, &c->user, c->repo.id, c->repo.owner, &right, &c->scope, &c->err);
 
     if (!rc)
         c->right = right == FS_HUB_NONE && !c->repo.private ? FS_HUB_READ : right;
@@ -312,6 +324,10 @@ bool fs_hub_need_repo(fs_hub_call *c, const char *type, const char *owner, const
     }
     if (c->repo.disabled && c->right < FS_HUB_ADMIN) {
         fs_hub_error(c, 403, NULL, "Access to this resource is disabled.");
+        return false;
+    }
+    if (c->writing && c->user.scope && c->scope < FS_HUB_WRITE) {
+        fs_hub_error(c, 403, NULL, "This token is not for writing to %s/%s", c->repo.owner_name, c->repo.name);
         return false;
     }
     /* Nobody writes to a copy: what changes there comes here. It can be removed and set. */
@@ -406,19 +422,6 @@ static bool is_of_another_site(const fs_hub_call *c)
     return !authority || !host || strcmp(authority + 3, host) != 0;
 }
 
-/* Others change a row of repos with it, which marks itself; a push is marked by who takes it. */
-static bool moves_refs(fs_hub_fn *fn)
-{
-    static fs_hub_fn *const fns[] = { fs_hub_commit,     fs_hub_branch_create, fs_hub_branch_delete,     fs_hub_tag_create,
-                                      fs_hub_tag_delete, fs_hub_squash,        fs_hub_discussion_create, fs_hub_discussion_merge,
-                                      fs_hub_form_merge, fs_hub_form_discussion };
-
-    for (size_t i = 0; i < sizeof fns / sizeof *fns; i++)
-        if (fn == fns[i])
-            return true;
-    return false;
-}
-
 static void set_base(fs_hub_call *c)
 {
     const char *host = fs_http_header(c->http, "Host");
@@ -457,8 +460,6 @@ void fs_hub_handle(void *ud, fs_http_request *r)
             fs_hub_error(&c, 403, NULL, "this request comes from a page of another site");
         else
             (*fn)(&c);
-        if (c.repo.id && moves_refs(*fn)) /* a mark that cannot be made is made up for at the next one, or the next start */
-            fs_hub_feed_mark(c.db, c.repo.id, NULL);
     }
     json_object_put(c.form);
     fs_buf_done(&c.answer);

@@ -1,5 +1,5 @@
 /* Cards: README.md begins with YAML that says what a model is; lists and filters go by columns that this file keeps. */
-#include "hub/internal.h"
+#include "hub/card_check.h"
 
 #include "base/yaml.h"
 #include "net/url.h"
@@ -131,43 +131,79 @@ fs_status fs_hub_card_refresh(fs_hub_call *c, fs_error *err)
 
 /* ---- validation ---- */
 
+/* One of the two lists, or lines of text. */
+typedef struct finding {
+    fs_emit errors, warnings;
+    fs_buf text;
+    bool bad;
+    fs_status rc;
+} finding;
+
+static void find(void *ud, bool error, const char *message)
+{
+    finding *f = ud;
+    fs_emit *e = error ? &f->errors : &f->warnings;
+
+    f->bad = f->bad || error;
+    fs_emit_begin(e, '{');
+    fs_emit_str(e, "message", message);
+    fs_emit_end(e, '}');
+    if (!f->rc)
+        f->rc = fs_buf_printf(&f->text, NULL, "%s- %s: %s", f->text.n_bytes ? "\n" : "", error ? "Error" : "Warning", message);
+}
+
+/* RepoCard.validate() wants text and shows it, a commit of the clients' takes the lists apart. */
+static void reply_findings(fs_hub_call *c, finding *f)
+{
+    const char *accept = fs_http_header(c->http, "Accept");
+    fs_emit e = { 0 };
+
+    fs_emit_end(&f->errors, ']');
+    fs_emit_end(&f->warnings, ']');
+    if (f->rc || f->errors.rc || f->warnings.rc) {
+        fs_hub_error(c, 503, NULL, "out of memory");
+        return;
+    }
+    if (accept && strncmp(accept, "text/plain", 10) == 0) {
+        c->replied = true;
+        fs_http_reply(c->http, f->bad ? 400 : 200, "text/plain; charset=utf-8", f->text.data ? f->text.data : "", f->text.n_bytes);
+        return;
+    }
+    fs_emit_begin(&e, '{');
+    fs_emit_json(&e, "errors", f->errors.out.data);
+    fs_emit_json(&e, "warnings", f->warnings.out.data);
+    fs_emit_end(&e, '}');
+    fs_hub_reply(c, f->bad ? 400 : 200, &e);
+    fs_emit_done(&e);
+}
+
 void fs_hub_validate_yaml(fs_hub_call *c)
 {
     struct json_object *o = fs_hub_body_json(c), *card = NULL;
     fs_bytes content = { 0 }, yaml;
+    char type[16];
     fs_error err = { 0 };
-    fs_emit e = { 0 };
-    bool bad;
+    finding f = { .rc = FS_OK };
 
     if (!o)
         return;
     if (fs_json_string(o, "content", &content, NULL, &c->err) != FS_OK) {
         fs_hub_error(c, 400, NULL, "%s", c->err.message);
-        json_object_put(o);
-        return;
+    } else if (fs_hub_json_str(c, o, "repoType", type, sizeof type)) {
+        fs_emit_begin(&f.errors, '[');
+        fs_emit_begin(&f.warnings, '[');
+        yaml = fs_hub_card_yaml(content);
+        if (!yaml.n_bytes)
+            find(&f, false, "empty or missing yaml metadata in repo card");
+        else if (fs_yaml_parse(yaml, "README.md", &card, &err) != FS_OK)
+            find(&f, true, err.message);
+        else if (card)
+            fs_hub_card_check(card, type, find, &f);
+        reply_findings(c, &f);
     }
-    yaml = fs_hub_card_yaml(content);
-    bad = yaml.n_bytes && fs_yaml_parse(yaml, "README.md", &card, &err) != FS_OK;
-    fs_emit_begin(&e, '{');
-    fs_emit_key(&e, "errors");
-    fs_emit_begin(&e, '[');
-    if (bad) {
-        fs_emit_begin(&e, '{');
-        fs_emit_str(&e, "message", err.message);
-        fs_emit_end(&e, '}');
-    }
-    fs_emit_end(&e, ']');
-    fs_emit_key(&e, "warnings");
-    fs_emit_begin(&e, '[');
-    if (!bad && !yaml.n_bytes) {
-        fs_emit_begin(&e, '{');
-        fs_emit_str(&e, "message", "empty or missing yaml metadata in repo card");
-        fs_emit_end(&e, '}');
-    }
-    fs_emit_end(&e, ']');
-    fs_emit_end(&e, '}');
-    fs_hub_reply(c, bad ? 400 : 200, &e);
     json_object_put(card);
     json_object_put(o);
-    fs_emit_done(&e);
+    fs_emit_done(&f.errors);
+    fs_emit_done(&f.warnings);
+    fs_buf_done(&f.text);
 }

@@ -2,7 +2,7 @@
  *
  * An object goes when no repository holds it and it was not touched for a while: its row first, then, in a transaction of its own, the file that has no
  * row, so that a kill between the two leaves no row without a file. Whoever adds a row does it in a transaction that fails without the file. */
-#include "hub/internal.h"
+#include "hub/blobs.h"
 #include "hub/xet_store.h"
 
 #include "base/file.h"
@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define UPLOAD_MS ((int64_t)7 * 24 * 3600 * 1000)
+#define PUSH_MS   ((int64_t)24 * 3600 * 1000) /* no push takes longer */
 
 fs_status fs_hub_each(const char *folder, fs_hub_file_fn *fn, void *ud, fs_error *err)
 {
@@ -52,21 +53,17 @@ static int64_t touched_ms(const struct stat *st)
 
 /* ---- garbage ---- */
 
-static fs_status gc_object(void *ud, const char *path, const char *name, fs_error *err)
+static fs_status gc_object(void *ud, const char *name, uint64_t size, fs_error *err)
 {
     keeper *k = ud;
     uint8_t oid[32];
-    struct stat st;
+    uint64_t n_bytes = 0;
     int64_t n = 0;
+    bool removed = false;
     fs_status rc;
 
-    if (k->depth < 2) {
-        k->depth++;
-        rc = fs_hub_each(path, gc_object, k, err);
-        k->depth--;
-        return rc;
-    }
-    if (!fs_hex_read(fs_bytes_str(name), oid, sizeof oid) || stat(path, &st) != 0 || touched_ms(&st) > k->before_ms)
+    (void)size;
+    if (!fs_hex_read(fs_bytes_str(name), oid, sizeof oid))
         return FS_OK;
     rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repo_objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
     if (rc || n > 0)
@@ -76,27 +73,34 @@ static fs_status gc_object(void *ud, const char *path, const char *name, fs_erro
         rc = fs_db_run(k->db, err, "DELETE FROM objects WHERE oid = ?1 AND NOT EXISTS(SELECT 1 FROM repo_objects WHERE oid = ?1)", "b", (fs_bytes){ oid, sizeof oid });
     if (!rc)
         rc = fs_db_commit(k->db, err);
-    if (!rc)
-        rc = fs_db_begin(k->db, err);
-    if (!rc)
-        rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM objects WHERE oid = ?", "b", (fs_bytes){ oid, sizeof oid });
-    if (!rc && n == 0 && stat(path, &st) == 0 && touched_ms(&st) <= k->before_ms) {
-        if (unlink(path) != 0)
-            rc = fs_fail_errno(err, errno, "cannot remove '%s'", path);
-        if (!rc) {
-            k->gc->n_objects++;
-            k->gc->n_bytes += (uint64_t)st.st_size;
-        }
-    }
     fs_db_rollback(k->db);
+    if (!rc)
+        rc = k->hub->store->remove(k->hub, k->db, FS_BLOB_OBJECT, name, k->before_ms, fs_blob_object_is_needed, &removed, &n_bytes, err);
+    k->gc->n_objects += removed;
+    k->gc->n_bytes += removed ? n_bytes : 0;
     return rc;
+}
+
+/* What git keeps a push in until it is looked at, of one that was killed. */
+static fs_status gc_push(void *ud, const char *path, const char *name, fs_error *err)
+{
+    keeper *k = ud;
+    struct stat st;
+
+    (void)err;
+    if (strncmp(name, "tmp_objdir-", 11) == 0 && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && (int64_t)st.st_mtim.tv_sec * 1000 <= k->before_ms &&
+        (int64_t)st.st_mtim.tv_sec * 1000 <= fs_unix_ms() - PUSH_MS) {
+        fs_hub_tree_remove(path);
+        k->gc->n_uploads++;
+    }
+    return FS_OK;
 }
 
 /* Folders of repositories that were being made, or removed, when the hub was killed. */
 static fs_status gc_repo(void *ud, const char *path, const char *name, fs_error *err)
 {
     keeper *k = ud;
-    char folder[64];
+    char folder[64], objects[720];
     struct stat st;
     int64_t n = 0;
     fs_status rc;
@@ -107,10 +111,17 @@ static fs_status gc_repo(void *ud, const char *path, const char *name, fs_error 
         k->depth--;
         return rc;
     }
-    if (!fs_ends_with(name, ".git") || strlen(name) - 4 >= sizeof folder || stat(path, &st) != 0 || touched_ms(&st) > k->before_ms)
+    if (!fs_ends_with(name, ".git") || strlen(name) - 4 >= sizeof folder || stat(path, &st) != 0)
         return FS_OK;
+    snprintf(objects, sizeof objects, "%s/objects", path);
+    rc = fs_hub_each(objects, gc_push, k, err);
+    if (rc || touched_ms(&st) > k->before_ms)
+        return rc;
     snprintf(folder, sizeof folder, "%.*s", (int)strlen(name) - 4, name);
     rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repos WHERE folder = ?", "s", folder);
+    if (rc || n > 0 || !fs_hub_making_nobody(k->hub))
+        return rc;
+    rc = fs_db_int(k->db, &n, NULL, err, "SELECT count(*) FROM repos WHERE folder = ?", "s", folder); /* it may just have been made */
     if (!rc && n == 0) {
         fs_hub_git_remove(k->hub, folder);
         k->gc->n_repos++;
@@ -142,6 +153,11 @@ fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *
     *ret = (fs_hub_gc_result){ 0 };
     if (rc)
         return rc;
+    rc = fs_hub_blobs_reach(h, err);
+    if (rc) {
+        fs_db_give(h->db, k.db);
+        return rc;
+    }
     rc = fs_db_run(k.db, err, "DELETE FROM uploads WHERE created_ms < ?", "i", fs_unix_ms() - UPLOAD_MS);
     snprintf(path, sizeof path, "%s/parts", h->data);
     if (!rc)
@@ -151,9 +167,10 @@ fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *
         rc = fs_hub_each(path, gc_repo, &k, err);
     if (!rc)
         rc = fs_xet_gc(h, k.db, k.before_ms, &ret->n_xorbs, &ret->n_bytes, err);
-    snprintf(path, sizeof path, "%s/objects", h->data);
     if (!rc)
-        rc = fs_hub_each(path, gc_object, &k, err);
+        rc = h->store->list(h, k.db, FS_BLOB_OBJECT, false, k.before_ms, gc_object, &k, err);
+    if (!rc && h->store->tidy)
+        rc = h->store->tidy(h, k.db, k.before_ms, &ret->n_uploads, err);
     fs_db_give(h->db, k.db);
     return rc;
 }
@@ -183,48 +200,57 @@ static void xorb_wrong(void *ud, const char *sentence)
     wrong(k, k->check->repair, "%s", sentence);
 }
 
-static fs_status hash_file(const char *path, char ret[65], fs_error *err)
+static void blob_wrong(void *ud, const char *sentence, bool repaired)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    struct stat st;
-    fs_status rc = fd < 0 || fstat(fd, &st) != 0 ? fs_fail_errno(err, errno, "cannot open '%s'", path) : FS_OK;
+    wrong(ud, repaired, "%s", sentence);
+}
+
+static fs_status add_to_hash(void *ud, const void *data, size_t n_bytes, fs_error *err)
+{
+    (void)err;
+    fs_sha256_update(ud, data, n_bytes);
+    return FS_OK;
+}
+
+static fs_status hash_object(const fs_hub *h, const char *name, char ret[65], fs_error *err)
+{
+    fs_sha256 sha;
+    fs_status rc = fs_sha256_init(&sha, err);
 
     if (!rc)
-        rc = fs_sha256_of_file(fd, path, (uint64_t)st.st_size, NULL, ret, err);
-    if (fd >= 0)
-        close(fd);
+        rc = h->store->read(h, FS_BLOB_OBJECT, name, 0, UINT64_MAX, add_to_hash, &sha, err);
+    if (!rc)
+        fs_sha256_final_hex(&sha, ret);
+    fs_sha256_done(&sha);
     return rc;
 }
 
-/* A file that is not what its name says goes to DATA/lost, so that a client may upload it again. */
-static fs_status check_object(void *ud, const char *path, const char *name, fs_error *err)
+/* One that is not what its name says goes to DATA/lost, so that a client may upload it again. */
+static fs_status check_object(void *ud, const char *name, uint64_t size, fs_error *err)
 {
     keeper *k = ud;
-    char got[65] = "", lost[700];
+    char got[65] = "";
     uint8_t oid[32];
     fs_error why;
     fs_status rc = FS_OK;
 
-    if (k->depth < 2) {
-        k->depth++;
-        rc = fs_hub_each(path, check_object, k, err);
-        k->depth--;
-        return rc;
-    }
+    (void)size;
     k->check->n_objects++;
     if (!fs_hex_read(fs_bytes_str(name), oid, sizeof oid)) {
-        wrong(k, false, "'%s' is no object", path);
+        wrong(k, false, "'%.200s' among the objects is none", name);
         return FS_OK;
     }
-    if (hash_file(path, got, &why) == FS_OK && strcmp(got, name) == 0)
+    rc = hash_object(k->hub, name, got, &why);
+    if (rc == FS_OK && strcmp(got, name) == 0)
         return FS_OK;
-    if (k->check->repair) {
-        snprintf(lost, sizeof lost, "%s/lost", k->hub->data);
-        rc = fs_hub_folders_make(lost, err);
-        snprintf(lost, sizeof lost, "%s/lost/%s", k->hub->data, name);
-        if (!rc && rename(path, lost) != 0)
-            rc = fs_fail_errno(err, errno, "cannot move '%s' away", path);
+    if (rc && k->hub->s3_url) { /* that it could not be read says nothing of what is there */
+        if (rc != FS_ERR_NOT_FOUND) /* removed meanwhile */
+            wrong(k, false, "object %s: %s", name, why.message);
+        return FS_OK;
     }
+    rc = FS_OK;
+    if (k->check->repair)
+        rc = k->hub->store->take_out(k->hub, k->db, FS_BLOB_OBJECT, name, err);
     if (*got)
         wrong(k, k->check->repair && !rc, "object %s: its content has the hash %s", name, got);
     else
@@ -236,21 +262,21 @@ static fs_status check_object(void *ud, const char *path, const char *name, fs_e
 static fs_status check_rows(keeper *k, fs_error *err)
 {
     sqlite3_stmt *st = NULL;
-    char path[512];
-    struct stat file;
+    uint64_t n_bytes = 0;
+    bool here = false;
     fs_buf missing = { 0 };
     fs_status rc = fs_db_query(k->db, &st, err, "SELECT lower(hex(oid)), size FROM objects", "");
 
     while (!rc && fs_db_next(st)) {
         const char *oid = fs_db_text(st, 0);
-        rc = fs_hub_object_path(k->hub, oid, path, err);
+        rc = k->hub->store->is_here(k->hub, k->db, FS_BLOB_OBJECT, oid, &here, &n_bytes, err);
         if (rc)
             break;
-        if (stat(path, &file) != 0) {
+        if (!here) {
             wrong(k, k->check->repair, "object %s of %lld bytes is missing", oid, (long long)sqlite3_column_int64(st, 1));
             rc = fs_buf_append(&missing, oid, 64, err);
-        } else if (file.st_size != sqlite3_column_int64(st, 1)) {
-            wrong(k, false, "object %s has %lld bytes, the database says %lld", oid, (long long)file.st_size, (long long)sqlite3_column_int64(st, 1));
+        } else if ((int64_t)n_bytes != sqlite3_column_int64(st, 1)) {
+            wrong(k, false, "object %s has %lld bytes, the database says %lld", oid, (long long)n_bytes, (long long)sqlite3_column_int64(st, 1));
         }
     }
     if (!rc)
@@ -282,9 +308,7 @@ typedef struct tree_check {
 static fs_status check_file(void *ud, const char *path, const git_oid *oid, git_object_t type, fs_error *err)
 {
     tree_check *t = ud;
-    char object_path[512];
-    struct stat st;
-    bool held = false;
+    bool held = false, here = false;
     uint64_t n = 0;
     fs_hub_file f;
     fs_error why;
@@ -301,8 +325,8 @@ static fs_status check_file(void *ud, const char *path, const git_oid *oid, git_
     rc = fs_hub_object_of(t->k->hub, t->k->db, t->repo, f.sha256, &held, &n, err);
     if (rc || held)
         return rc;
-    rc = fs_hub_object_path(t->k->hub, f.sha256, object_path, err);
-    if (!rc && stat(object_path, &st) == 0 && (uint64_t)st.st_size == f.n_bytes) { /* the row was lost, the file was not */
+    rc = t->k->hub->store->is_here(t->k->hub, t->k->db, FS_BLOB_OBJECT, f.sha256, &here, &n, err);
+    if (!rc && here && n == f.n_bytes) { /* the row was lost, the file was not */
         if (t->k->check->repair)
             rc = fs_hub_object_add(t->k->db, t->repo, f.sha256, f.n_bytes, err);
         wrong(t->k, t->k->check->repair, "%s: '%s' points to %s, which the database does not give it", t->what, path, f.sha256);
@@ -418,15 +442,17 @@ static fs_status check_database(keeper *k, fs_error *err)
 fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err)
 {
     keeper k = { .hub = h, .check = check };
-    char path[600];
     fs_status rc = fs_db_take(h->db, &k.db, err);
 
     if (rc)
         return rc;
-    rc = check_database(&k, err);
-    snprintf(path, sizeof path, "%s/objects", h->data);
+    rc = fs_hub_blobs_reach(h, err);
     if (!rc)
-        rc = fs_hub_each(path, check_object, &k, err);
+        rc = check_database(&k, err);
+    for (int kind = 0; kind < 2 && !rc && h->store->compare; kind++)
+        rc = h->store->compare(h, k.db, (fs_blob_kind)kind, check->repair, blob_wrong, &k, err);
+    if (!rc)
+        rc = h->store->list(h, k.db, FS_BLOB_OBJECT, true, INT64_MAX, check_object, &k, err);
     if (!rc)
         rc = check_rows(&k, err);
     if (!rc)

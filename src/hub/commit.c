@@ -1,6 +1,6 @@
 /* Commits through the API: what is to be uploaded how, and the commit itself, whose files become git objects as they arrive. The ref moves last,
  * when everything it leads to is on the disk; two commits at once go one behind the other. */
-#include "hub/internal.h"
+#include "hub/commit.h"
 
 #include "base/utf8.h"
 #include "crypto/sha256.h"
@@ -11,13 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINES_MAX        100000
+#define LINES_MAX        (1 + 100000) /* a header and what it commits */
 #define FILES_MAX        1000
 #define ATTRIBUTES_MAX   ((size_t)1 << 20)
 #define TRIES_MAX        20 /* against pushes, which take no lock of ours */
 
-/* The text of .gitattributes in a tree; empty without one. */
-static fs_status read_attributes(git_repository *git, const git_oid *tree, fs_buf *ret, fs_error *err)
+fs_status fs_commit_attributes(git_repository *git, const git_oid *tree, fs_buf *ret, fs_error *err)
 {
     git_oid oid;
     git_object_t type;
@@ -36,35 +35,44 @@ static fs_status read_attributes(git_repository *git, const git_oid *tree, fs_bu
 
 /* ---- preupload ---- */
 
-/* Whether the beginning of a file, in base64, is of no text. */
-static bool sample_is_binary(const char *base64)
+/* Whether the beginning of a file is of no text. */
+static bool is_binary(fs_bytes sample)
 {
-    uint8_t bytes[1100];
-    size_t n = strlen(base64);
-    int got;
-
-    if (n == 0 || n % 4 || n / 4 * 3 > sizeof bytes || (got = EVP_DecodeBlock(bytes, (const uint8_t *)base64, (int)n)) < 0)
-        return false;
-    got -= fs_ends_with(base64, "==") ? 2 : fs_ends_with(base64, "=") ? 1 : 0;
-    if (memchr(bytes, 0, (size_t)got))
+    if (sample.n_bytes && memchr(sample.data, 0, sample.n_bytes))
         return true;
-    for (size_t i = 0; i < (size_t)got;) {
+    for (size_t i = 0; i < sample.n_bytes;) {
         uint32_t code;
-        i += fs_utf8_next((fs_bytes){ bytes, (size_t)got }, i, &code);
-        if (code == FS_UTF8_BAD && i + 4 < (size_t)got) /* a character may be cut at the end */
+        i += fs_utf8_next(sample, i, &code);
+        if (code == FS_UTF8_BAD && i + 4 < sample.n_bytes) /* a character may be cut at the end */
             return true;
     }
     return false;
 }
 
+bool fs_commit_is_large(const fs_hub_call *c, fs_bytes attributes, const char *path, uint64_t n_bytes, fs_bytes sample)
+{
+    return n_bytes > 0 && (fs_hub_attributes_lfs(attributes, path) || n_bytes > c->hub->options.regular_bytes_max || is_binary(sample));
+}
+
+/* A sample in base64; empty when it is none. */
+static fs_bytes read_sample(const char *base64, uint8_t ret[1100])
+{
+    size_t n = strlen(base64);
+    int got;
+
+    if (n == 0 || n % 4 || n / 4 * 3 > 1100 || (got = EVP_DecodeBlock(ret, (const uint8_t *)base64, (int)n)) < 0)
+        return (fs_bytes){ 0 };
+    return (fs_bytes){ ret, (size_t)got - (fs_ends_with(base64, "==") ? 2 : fs_ends_with(base64, "=") ? 1 : 0) };
+}
+
 static bool answer_file(fs_hub_call *c, fs_emit *e, struct json_object *file, const git_oid *tree, fs_bytes attributes)
 {
     char path[2100], sample[1500], hex[GIT_OID_HEXSZ + 1];
+    uint8_t bytes[1100];
     int64_t size = 0;
     git_oid oid;
     git_object_t type;
     fs_hub_file now;
-    bool lfs;
 
     if (!json_object_is_type(file, json_type_object) || !fs_hub_json_str(c, file, "path", path, sizeof path) || !fs_hub_json_str(c, file, "sample", sample, sizeof sample))
         return false;
@@ -72,10 +80,9 @@ static bool answer_file(fs_hub_call *c, fs_emit *e, struct json_object *file, co
         fs_hub_error(c, 400, NULL, "'%.200s' cannot be a file's path or has no size", path);
         return false;
     }
-    lfs = size > 0 && (fs_hub_attributes_lfs(attributes, path) || (uint64_t)size > c->hub->options.regular_bytes_max || sample_is_binary(sample));
     fs_emit_begin(e, '{');
     fs_emit_str(e, "path", path);
-    fs_emit_str(e, "uploadMode", lfs ? "lfs" : "regular");
+    fs_emit_str(e, "uploadMode", fs_commit_is_large(c, attributes, path, (uint64_t)size, read_sample(sample, bytes)) ? "lfs" : "regular");
     fs_emit_bool(e, "shouldIgnore", false);
     if (fs_hub_entry_find(c->git, tree, path, &oid, &type, NULL) == FS_OK && type == GIT_OBJECT_BLOB) {
         if (fs_hub_failed(c, fs_hub_file_read(c->git, &oid, &now, &c->err)))
@@ -100,11 +107,12 @@ void fs_hub_preupload(fs_hub_call *c)
     fs_buf attributes = { 0 };
     fs_emit e = { 0 };
     git_oid commit, tree;
+    char ref[256];
     bool ok = true;
 
     if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, makes_pr(c) ? FS_HUB_READ : FS_HUB_WRITE) ||
-        !fs_hub_need_rev(c, fs_http_param(c->http, 3), &commit, NULL) || fs_hub_failed(c, fs_hub_commit_tree(c->git, &commit, &tree, &c->err)) ||
-        fs_hub_failed(c, read_attributes(c->git, &tree, &attributes, &c->err)) || !(o = fs_hub_body_json(c)))
+        !fs_hub_need_rev(c, fs_http_param(c->http, 3), &commit, ref) || (!makes_pr(c) && !fs_hub_need_rules(c, ref, FS_HUB_EXTEND)) || fs_hub_failed(c, fs_hub_commit_tree(c->git, &commit, &tree, &c->err)) ||
+        fs_hub_failed(c, fs_commit_attributes(c->git, &tree, &attributes, &c->err)) || !(o = fs_hub_body_json(c)))
         goto out;
     files = fs_json_member(o, "files");
     if (!files || !json_object_is_type(files, json_type_array) || json_object_array_length(files) > FILES_MAX) {
@@ -128,18 +136,6 @@ out:
 
 /* ---- a commit's lines ---- */
 
-typedef struct commit_job {
-    fs_hub_call *c;
-    fs_hub_edits edits;
-    fs_hub_objects written;
-    fs_hub_scans scans;
-    char **lfs_paths;
-    size_t n_lfs, lfs_capacity;
-    bool has_header, sets_attributes;
-    char summary[1024], parent[GIT_OID_HEXSZ + 1];
-    fs_buf message;
-} commit_job;
-
 static fs_status copy_text(struct json_object *o, const char *key, char *ret, size_t capacity, fs_error *err)
 {
     fs_bytes text = { 0 };
@@ -154,7 +150,7 @@ static fs_status copy_text(struct json_object *o, const char *key, char *ret, si
     return rc;
 }
 
-static fs_status on_header(commit_job *j, struct json_object *value, fs_error *err)
+static fs_status on_header(fs_commit_job *j, struct json_object *value, fs_error *err)
 {
     char text[32768];
     fs_status rc = copy_text(value, "summary", j->summary, sizeof j->summary, err);
@@ -175,7 +171,7 @@ static fs_status on_header(commit_job *j, struct json_object *value, fs_error *e
 }
 
 /* Looked at already: is it taken? */
-static fs_status take(commit_job *j, const char *path, fs_hub_scan *s, fs_error *err)
+static fs_status take(fs_commit_job *j, const char *path, fs_hub_scan *s, fs_error *err)
 {
     fs_status rc = fs_hub_scan_refuse(j->c->hub, s, path, err);
 
@@ -183,17 +179,12 @@ static fs_status take(commit_job *j, const char *path, fs_hub_scan *s, fs_error 
     return rc;
 }
 
-static fs_status on_file(commit_job *j, const char *path, struct json_object *value, fs_bytes content, fs_error *err)
+fs_status fs_commit_blob(fs_commit_job *j, const char *path, fs_bytes content, fs_error *err)
 {
-    char encoding[16];
     fs_hub_scan scan;
     git_oid oid;
-    fs_status rc = copy_text(value, "encoding", encoding, sizeof encoding, err);
+    fs_status rc = fs_hub_git_write(j->c->git, GIT_OBJECT_BLOB, content.data, content.n_bytes, &j->written, &oid, err);
 
-    if (!rc && (!content.data || (*encoding && strcmp(encoding, "base64") != 0)))
-        rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' has no content in base64", path);
-    if (!rc)
-        rc = fs_hub_git_write(j->c->git, GIT_OBJECT_BLOB, content.data, content.n_bytes, &j->written, &oid, err);
     if (!rc)
         rc = fs_hub_scan_bytes(j->c->db, &oid, content, path, &j->scans, &scan, err);
     if (!rc)
@@ -202,29 +193,29 @@ static fs_status on_file(commit_job *j, const char *path, struct json_object *va
     return rc ? rc : fs_hub_edits_add(&j->edits, path, false, &oid, err);
 }
 
-static fs_status on_lfs_file(commit_job *j, const char *path, struct json_object *value, fs_error *err)
+static fs_status on_file(fs_commit_job *j, const char *path, struct json_object *value, fs_bytes content, fs_error *err)
 {
-    char algo[16], sha256[65];
-    int64_t size = -1;
+    char encoding[16];
+    fs_status rc = copy_text(value, "encoding", encoding, sizeof encoding, err);
+
+    if (!rc && (!content.data || (*encoding && strcmp(encoding, "base64") != 0)))
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' has no content in base64", path);
+    return rc ? rc : fs_commit_blob(j, path, content, err);
+}
+
+fs_status fs_commit_object(fs_commit_job *j, const char *path, const char *sha256, int64_t n_bytes, fs_error *err)
+{
     uint64_t n = 0;
     bool held = false;
     fs_buf pointer = { 0 };
     fs_hub_scan scan;
     git_oid oid;
-    fs_status rc = copy_text(value, "oid", sha256, sizeof sha256, err);
+    fs_status rc = fs_hub_object_of(j->c->hub, j->c->db, j->c->repo.id, sha256, &held, &n, err);
 
-    if (!rc)
-        rc = copy_text(value, "algo", algo, sizeof algo, err);
-    if (!rc)
-        rc = fs_json_int(value, "size", 0, INT64_MAX, &size, NULL, err);
-    if (!rc && *algo && strcmp(algo, "sha256") != 0)
-        rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' is named by %s: only sha256 is known", path, algo);
-    if (!rc)
-        rc = fs_hub_object_of(j->c->hub, j->c->db, j->c->repo.id, sha256, &held, &n, err);
     if (!rc && !held)
         rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' points to %s, which was not uploaded to this repository", path, sha256);
-    if (!rc && size >= 0 && (uint64_t)size != n)
-        rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' says %lld bytes, its object has %llu", path, (long long)size, (unsigned long long)n);
+    if (!rc && n_bytes >= 0 && (uint64_t)n_bytes != n)
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' says %lld bytes, its object has %llu", path, (long long)n_bytes, (unsigned long long)n);
     if (!rc)
         rc = fs_hub_scan_object(j->c->hub, j->c->db, sha256, path, &j->scans, &scan, err);
     if (!rc)
@@ -250,9 +241,24 @@ static fs_status on_lfs_file(commit_job *j, const char *path, struct json_object
     return rc;
 }
 
+static fs_status on_lfs_file(fs_commit_job *j, const char *path, struct json_object *value, fs_error *err)
+{
+    char algo[16], sha256[65];
+    int64_t size = -1;
+    fs_status rc = copy_text(value, "oid", sha256, sizeof sha256, err);
+
+    if (!rc)
+        rc = copy_text(value, "algo", algo, sizeof algo, err);
+    if (!rc)
+        rc = fs_json_int(value, "size", 0, INT64_MAX, &size, NULL, err);
+    if (!rc && *algo && strcmp(algo, "sha256") != 0)
+        rc = fs_fail(err, FS_ERR_FORMAT, "'%.200s' is named by %s: only sha256 is known", path, algo);
+    return rc ? rc : fs_commit_object(j, path, sha256, size, err);
+}
+
 static fs_status on_line(void *ud, const char *key, struct json_object *value, fs_bytes content, fs_error *err)
 {
-    commit_job *j = ud;
+    fs_commit_job *j = ud;
     char path[2100];
     size_t n;
     fs_status rc;
@@ -277,7 +283,7 @@ static fs_status on_line(void *ud, const char *key, struct json_object *value, f
     return fs_fail(err, FS_ERR_FORMAT, "a commit has no line of the kind '%.30s'", key);
 }
 
-static void job_done(commit_job *j)
+void fs_commit_done(fs_commit_job *j)
 {
     for (size_t i = 0; i < j->n_lfs; i++)
         free(j->lfs_paths[i]);
@@ -288,7 +294,7 @@ static void job_done(commit_job *j)
     fs_buf_done(&j->message);
 }
 
-static bool read_lines(commit_job *j)
+static bool read_lines(fs_commit_job *j)
 {
     fs_hub_call *c = j->c;
     fs_ndjson lines;
@@ -310,8 +316,6 @@ static bool read_lines(commit_job *j)
     free(buf);
     if (!rc && !j->has_header)
         rc = fs_fail(&c->err, FS_ERR_FORMAT, "a commit needs a header");
-    if (!rc)
-        rc = fs_hub_scans_keep(c->db, &j->scans, &c->err);
     return !fs_hub_failed(c, rc);
 }
 
@@ -330,7 +334,7 @@ static fs_status add_attribute(fs_buf *text, const char *path, fs_error *err)
 }
 
 /* .gitattributes names every large file of the commit, so that git knows them too. */
-static fs_status edit_attributes(commit_job *j, const git_oid *tree, fs_error *err)
+static fs_status edit_attributes(fs_commit_job *j, const git_oid *tree, fs_error *err)
 {
     fs_buf text = { 0 };
     bool changed = false;
@@ -339,7 +343,7 @@ static fs_status edit_attributes(commit_job *j, const git_oid *tree, fs_error *e
 
     if (j->n_lfs == 0 || j->sets_attributes)
         return FS_OK;
-    rc = read_attributes(j->c->git, tree, &text, err);
+    rc = fs_commit_attributes(j->c->git, tree, &text, err);
     for (size_t i = 0; i < j->n_lfs && !rc; i++)
         if (!fs_hub_attributes_lfs(fs_buf_bytes(&text), j->lfs_paths[i])) {
             rc = add_attribute(&text, j->lfs_paths[i], err);
@@ -353,7 +357,7 @@ static fs_status edit_attributes(commit_job *j, const git_oid *tree, fs_error *e
     return rc;
 }
 
-static fs_status make_commit(commit_job *j, const git_oid *base, git_oid *ret, fs_error *err)
+static fs_status make_commit(fs_commit_job *j, const git_oid *base, git_oid *ret, fs_error *err)
 {
     git_oid tree, new_tree;
     fs_status rc = fs_hub_commit_tree(j->c->git, base, &tree, err);
@@ -394,7 +398,7 @@ static void reply_commit(fs_hub_call *c, const git_oid *commit, int64_t pr)
 }
 
 /* Whether head is what this very commit made of its parent before: its answer was lost. */
-static bool is_repeated(commit_job *j, const git_oid *head)
+static bool is_repeated(fs_commit_job *j, const git_oid *head)
 {
     git_commit *commit = NULL;
     git_oid tree, new_tree;
@@ -408,13 +412,35 @@ static bool is_repeated(commit_job *j, const git_oid *head)
     return same;
 }
 
-static void commit_to_ref(commit_job *j, const char *ref)
+/* Commits to refs/pr/N go by whoever opened it, and by who may write. */
+static bool may_commit(fs_hub_call *c, const char *ref)
+{
+    int64_t author = 0;
+    bool found = false;
+
+    if (c->right >= FS_HUB_WRITE)
+        return true;
+    if (strncmp(ref, "refs/pr/", 8) == 0 &&
+        fs_hub_failed(c, fs_hub_pr_author(c->db, c->repo.id, (int64_t)strtoll(ref + 8, NULL, 10), &author, &found, &c->err)))
+        return false;
+    if (found && author == c->user.id)
+        return true;
+    fs_hub_error(c, 403, NULL, "You have no right to write to %s/%s: a pull request would be welcome", c->repo.owner_name, c->repo.name);
+    return false;
+}
+
+static void commit_to_ref(fs_commit_job *j)
 {
     fs_hub_call *c = j->c;
+    const char *ref = j->ref;
     git_oid head, new;
     fs_status rc = FS_OK;
 
     fs_hub_repo_lock(c);
+    if (!may_commit(c, ref) || !fs_hub_need_rules(c, ref, FS_HUB_EXTEND)) { /* once more: files may take hours to come */
+        fs_hub_repo_unlock(c);
+        return;
+    }
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         rc = fs_hub_rev_find(c->git, ref, &head, NULL, &c->err);
         if (rc)
@@ -438,11 +464,11 @@ static void commit_to_ref(commit_job *j, const char *ref)
         fs_hub_error(c, 404, "EntryNotFound", "%s", c->err.message);
     if (rc == FS_ERR_ARGUMENT && strstr(c->err.message, "meanwhile"))
         fs_hub_error(c, 503, NULL, "'%s' moves too fast: try again", ref);
-    if (!c->replied && !fs_hub_failed(c, rc) && !fs_hub_failed(c, fs_hub_after_ref(c, ref, &new, j->summary, &c->err)))
+    if (!c->replied && !fs_hub_failed(c, rc) && !fs_hub_failed(c, fs_hub_after_ref(c, ref, &head, &new, j->summary, &c->err)))
         reply_commit(c, &new, 0);
 }
 
-static void commit_to_pr(commit_job *j, const git_oid *base, const char *base_ref)
+static void commit_to_pr(fs_commit_job *j)
 {
     fs_hub_call *c = j->c;
     git_oid new;
@@ -450,69 +476,58 @@ static void commit_to_pr(commit_job *j, const git_oid *base, const char *base_re
     const char *description = j->message.data ? strstr(j->message.data, "\n\n") : NULL;
     fs_status rc = FS_OK;
 
-    if (*j->parent && git_oid_streq(base, j->parent) != 0) {
+    if (*j->parent && git_oid_streq(&j->base, j->parent) != 0) {
         fs_hub_error(c, 412, NULL, "The expected parent commit is %s, but the branch is at another", j->parent);
         return;
     }
-    rc = make_commit(j, base, &new, &c->err);
+    rc = make_commit(j, &j->base, &new, &c->err);
     if (rc == FS_ERR_NOT_FOUND)
         fs_hub_error(c, 404, "EntryNotFound", "%s", c->err.message);
     if (!rc)
         rc = fs_hub_discussion_new(c, *j->summary ? j->summary : "Upload", description ? description + 2 : "", true, "open",
-                                   *base_ref ? base_ref : "refs/heads/main", &new, &num, &c->err);
+                                   *j->ref ? j->ref : "refs/heads/main", &new, &num, &c->err);
     if (!rc) {
         char ref[64];
         snprintf(ref, sizeof ref, "refs/pr/%lld", (long long)num);
-        rc = fs_hub_after_ref(c, ref, &new, j->summary, &c->err);
+        rc = fs_hub_after_ref(c, ref, NULL, &new, j->summary, &c->err);
     }
     if (!fs_hub_failed(c, rc))
         reply_commit(c, &new, num);
 }
 
-/* Commits to refs/pr/N go by whoever opened it, and by who may write. */
-static bool may_commit(fs_hub_call *c, const char *ref)
+bool fs_commit_begin(fs_commit_job *j, fs_hub_call *c, const char *rev, bool pr)
 {
-    int64_t author = 0;
-    bool found = false;
-
-    if (c->right >= FS_HUB_WRITE)
-        return true;
-    if (strncmp(ref, "refs/pr/", 8) == 0 &&
-        fs_hub_failed(c, fs_db_int(c->db, &author, &found, &c->err, "SELECT author FROM discussions WHERE repo = ? AND num = ? AND is_pr AND status IN ('open', 'draft')",
-                                   "ii", c->repo.id, (int64_t)strtoll(ref + 8, NULL, 10))))
+    *j = (fs_commit_job){ .c = c, .pr = pr };
+    if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_open(c) || !fs_hub_need_rev(c, rev, &j->base, j->ref) ||
+        (!pr && (!may_commit(c, j->ref) || !fs_hub_need_rules(c, j->ref, FS_HUB_EXTEND))) || fs_hub_failed(c, fs_hub_disk_room(c->hub, 0, &c->err)))
         return false;
-    if (found && author == c->user.id)
-        return true;
-    fs_hub_error(c, 403, NULL, "You have no right to write to %s/%s: a pull request would be welcome", c->repo.owner_name, c->repo.name);
-    return false;
+    if (!pr && !*j->ref)
+        fs_hub_error(c, 400, NULL, "'%.100s' is no branch: commits go to branches and pull requests", rev);
+    return pr || *j->ref;
+}
+
+void fs_commit_end(fs_commit_job *j)
+{
+    if (fs_hub_failed(j->c, fs_hub_scans_keep(j->c->db, &j->scans, &j->c->err)))
+        return;
+    if (j->pr)
+        commit_to_pr(j);
+    else
+        commit_to_ref(j);
 }
 
 void fs_hub_commit(fs_hub_call *c)
 {
-    commit_job j = { .c = c };
-    char ref[256];
-    git_oid base;
-    bool pr = makes_pr(c);
+    fs_commit_job j;
 
-    if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_open(c) ||
-        !fs_hub_need_rev(c, fs_http_param(c->http, 3), &base, ref) || (!pr && !may_commit(c, ref)))
-        return;
-    if (fs_hub_failed(c, fs_hub_disk_room(c->hub, 0, &c->err)))
-        return;
-    if (!pr && !*ref)
-        fs_hub_error(c, 400, NULL, "'%.100s' is no branch: commits go to branches and pull requests", fs_http_param(c->http, 3));
-    else if (read_lines(&j)) {
-        if (pr)
-            commit_to_pr(&j, &base, ref);
-        else
-            commit_to_ref(&j, ref);
-    }
-    job_done(&j);
+    if (fs_commit_begin(&j, c, fs_http_param(c->http, 3), makes_pr(c)) && read_lines(&j))
+        fs_commit_end(&j);
+    fs_commit_done(&j);
 }
 
 /* ---- after a ref moved ---- */
 
-fs_status fs_hub_after_ref(fs_hub_call *c, const char *ref, const git_oid *new, const char *subject, fs_error *err)
+fs_status fs_hub_after_ref(fs_hub_call *c, const char *ref, const git_oid *old, const git_oid *new, const char *subject, fs_error *err)
 {
     char hex[GIT_OID_HEXSZ + 1];
     int64_t known = 0;
@@ -521,13 +536,13 @@ fs_status fs_hub_after_ref(fs_hub_call *c, const char *ref, const git_oid *new, 
     if (strcmp(ref, "refs/heads/main") == 0)
         rc = fs_hub_card_refresh(c, err);
     if (!rc && strncmp(ref, "refs/pr/", 8) != 0)
-        fs_hub_tell_ref(c, ref, new);
+        fs_hub_tell_ref(c, ref, old, new);
     if (strncmp(ref, "refs/pr/", 8) == 0) {
         int64_t num = strtoll(ref + 8, NULL, 10);
         git_oid_tostr(hex, sizeof hex, new);
         rc = fs_db_int(c->db, &known, NULL, err, "SELECT count(*) FROM events WHERE repo = ? AND num = ? AND type = 'commit' AND text2 = ?", "iis", c->repo.id, num, hex);
         if (!rc && known == 0)
-            fs_hub_tell_ref(c, ref, new);
+            fs_hub_tell_ref(c, ref, old, new);
         if (!rc && known == 0)
             rc = fs_hub_event_add(c, num, "commit", subject && *subject ? subject : "Upload", hex, NULL, err);
     }

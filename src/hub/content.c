@@ -1,5 +1,5 @@
 /* The bytes of a repository's file, wherever they are: a blob's, or a large file's, mapped. */
-#include "hub/internal.h"
+#include "hub/blobs.h"
 
 #include <unistd.h>
 
@@ -16,7 +16,19 @@ fs_status fs_hub_object_map(const fs_hub *h, const char *sha256, fs_map *ret, fs
     return rc;
 }
 
-fs_status fs_hub_content_open(fs_hub_call *c, const fs_hub_file *f, fs_hub_content *ret, fs_error *err)
+static fs_status map_head(const fs_hub *h, const char *sha256, uint64_t n_bytes, fs_map *ret, fs_error *err)
+{
+    int fd;
+    fs_status rc = h->store->open_head(h, FS_BLOB_OBJECT, sha256, n_bytes, &fd, err);
+
+    if (rc)
+        return rc;
+    rc = fs_map_fd(ret, fd, (size_t)n_bytes, "an object", err);
+    close(fd);
+    return rc;
+}
+
+static fs_status open_content(fs_hub_call *c, const fs_hub_file *f, bool head, fs_hub_content *ret, fs_error *err)
 {
     uint64_t n_bytes = 0;
     bool held = false;
@@ -33,9 +45,19 @@ fs_status fs_hub_content_open(fs_hub_call *c, const fs_hub_file *f, fs_hub_conte
     if (!rc && !held)
         rc = fs_fail(err, FS_ERR_NOT_FOUND, "the content of a large file is not in this hub");
     if (!rc)
-        rc = fs_hub_object_map(c->hub, f->sha256, &ret->map, err);
+        rc = head ? map_head(c->hub, f->sha256, n_bytes, &ret->map, err) : fs_hub_object_map(c->hub, f->sha256, &ret->map, err);
     ret->bytes = ret->map.bytes;
     return rc;
+}
+
+fs_status fs_hub_content_open(fs_hub_call *c, const fs_hub_file *f, fs_hub_content *ret, fs_error *err)
+{
+    return open_content(c, f, false, ret, err);
+}
+
+fs_status fs_hub_content_open_head(fs_hub_call *c, const fs_hub_file *f, fs_hub_content *ret, fs_error *err)
+{
+    return open_content(c, f, true, ret, err);
 }
 
 void fs_hub_content_done(fs_hub_content *x)

@@ -1,6 +1,7 @@
 /* See the header. */
 #include "hub/db.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -114,10 +115,50 @@ static const char *const versions[] = {
     "ALTER TABLE accounts ADD COLUMN upstream TEXT;"
     "CREATE TABLE through_objects(repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, oid BLOB NOT NULL, size INTEGER NOT NULL, PRIMARY KEY(repo, oid)) WITHOUT ROWID;"
     "CREATE TABLE through_used(oid BLOB PRIMARY KEY, used_ms INTEGER NOT NULL) WITHOUT ROWID;",
+    ("CREATE TABLE forks(repo INTEGER PRIMARY KEY REFERENCES repos ON DELETE CASCADE, source INTEGER REFERENCES repos ON DELETE SET NULL, hub TEXT NOT NULL, id TEXT NOT NULL,"
+     " sha TEXT NOT NULL, owner TEXT, was_open INTEGER NOT NULL, created_ms INTEGER NOT NULL);"
+     "CREATE INDEX forks_source ON forks(source);"),
+    /* Hashes of pieces, and torrents of revisions (torrents.c). */
+    "CREATE TABLE torrent_pieces(oid BLOB NOT NULL REFERENCES objects ON DELETE CASCADE, piece_bytes INTEGER NOT NULL, sha1 BLOB NOT NULL, layer BLOB NOT NULL,"
+    " PRIMARY KEY(oid, piece_bytes));"
+    "CREATE TABLE torrents(repo INTEGER NOT NULL REFERENCES repos ON DELETE CASCADE, commit_id BLOB NOT NULL, info BLOB NOT NULL, layers BLOB NOT NULL, made_ms INTEGER NOT NULL,"
+    " PRIMARY KEY(repo, commit_id));",
+    "ALTER TABLE tokens ADD COLUMN scoped INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE token_scopes(token INTEGER NOT NULL REFERENCES tokens ON DELETE CASCADE, account INTEGER REFERENCES accounts ON DELETE CASCADE, repo INTEGER REFERENCES repos ON"
+    " DELETE CASCADE, writes INTEGER NOT NULL, CHECK((account IS NULL) <> (repo IS NULL)));"
+    "CREATE INDEX token_scopes_token ON token_scopes(token);"
+    "CREATE INDEX token_scopes_account ON token_scopes(account);"
+    "CREATE INDEX token_scopes_repo ON token_scopes(repo);",
+    /* Large files in another store (blobs.c, blobs_s3.c). */
+    "CREATE TABLE blob_store(id INTEGER PRIMARY KEY CHECK(id = 1), url TEXT NOT NULL, endpoint TEXT NOT NULL, region TEXT NOT NULL, redirect INTEGER NOT NULL, cache_bytes INTEGER NOT NULL);"
+    "CREATE TABLE blobs(kind INTEGER NOT NULL, name TEXT NOT NULL, n_bytes INTEGER NOT NULL, state INTEGER NOT NULL, touched_ms INTEGER NOT NULL, PRIMARY KEY(kind, name)) WITHOUT ROWID;",
+    /* Protected branches (protect.c): patterns, a line each. */
+    "ALTER TABLE repos ADD COLUMN protected TEXT NOT NULL DEFAULT 'main';"
+    "ALTER TABLE repos ADD COLUMN protection TEXT NOT NULL DEFAULT 'default';",
+    "ALTER TABLE repos ADD COLUMN protected_tags TEXT NOT NULL DEFAULT '';",
 };
+
+/* A disk that an fsync finds full is an I/O error to SQLite; what the system said is kept with the file, the log's or the database's. */
+static bool is_full(sqlite3 *db)
+{
+    sqlite3_file *files[2] = { NULL, NULL };
+
+    if (!db || (sqlite3_errcode(db) & 0xff) != SQLITE_IOERR)
+        return false;
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &files[0]);
+    sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &files[1]);
+    for (int i = 0; i < 2; i++) {
+        int error = 0;
+        if (files[i] && files[i]->pMethods && files[i]->pMethods->xFileControl(files[i], SQLITE_FCNTL_LAST_ERRNO, &error) == SQLITE_OK && (error == ENOSPC || error == EDQUOT))
+            return true;
+    }
+    return false;
+}
 
 static fs_status failed(sqlite3 *db, fs_error *err)
 {
+    if (is_full(db))
+        return fs_fail(err, FS_ERR_IO, "database: %s: %s", sqlite3_errmsg(db), strerror(ENOSPC));
     return fs_fail(err, FS_ERR_IO, "database: %s", db ? sqlite3_errmsg(db) : "out of memory");
 }
 

@@ -1,6 +1,6 @@
 /* Discussions and pull requests. A pull request is a ref, refs/pr/N, and a discussion about it; merging makes a commit of two parents on the
  * branch it was made for, three-way for text, whole files for what LFS points to. */
-#include "hub/internal.h"
+#include "hub/feed.h"
 
 #include "net/url.h"
 
@@ -25,6 +25,11 @@ fs_status fs_hub_event_add(fs_hub_call *c, int64_t num, const char *type, const 
     return rc;
 }
 
+fs_status fs_hub_pr_author(sqlite3 *db, int64_t repo, int64_t num, int64_t *ret_author, bool *ret_found, fs_error *err)
+{
+    return fs_db_int(db, ret_author, ret_found, err, "SELECT author FROM discussions WHERE repo = ? AND num = ? AND is_pr AND status IN ('open', 'draft')", "ii", repo, num);
+}
+
 fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *text, bool is_pr, const char *status, const char *base, const git_oid *at,
                                 int64_t *ret_num, fs_error *err)
 {
@@ -43,6 +48,8 @@ fs_status fs_hub_discussion_new(fs_hub_call *c, const char *title, const char *t
     if (!rc)
         rc = fs_db_run(c->db, err, "INSERT INTO discussions(repo, num, title, status, is_pr, author, created_ms, base) VALUES(?, ?, ?, ?, ?, ?, ?, ?)", "iissiiis",
                        c->repo.id, num, title, status, (int64_t)is_pr, c->user.id, fs_unix_ms(), base);
+    if (!rc && is_pr)
+        rc = fs_hub_feed_mark(c->db, c->repo.id, err);
     if (!rc)
         fs_hub_tell(c, "create", "discussion", num, NULL);
     if (!rc)
@@ -477,6 +484,18 @@ void fs_hub_discussion_title(fs_hub_call *c)
     json_object_put(o);
 }
 
+/* As it is now: under the repository's lock nobody else merges, closes or opens it. */
+static fs_status read_status(fs_hub_call *c, discussion *d)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(c->db, &st, &c->err, "SELECT status FROM discussions WHERE repo = ? AND num = ?", "ii", c->repo.id, d->num);
+
+    if (rc)
+        return rc;
+    snprintf(d->status, sizeof d->status, "%s", fs_db_next(st) ? fs_db_text(st, 0) : "");
+    return fs_db_end(st, &c->err);
+}
+
 static fs_status set_status(fs_hub_call *c, int64_t num, const char *status, const char *comment, const char *merge_commit, int64_t *ret_id)
 {
     fs_status rc = fs_db_begin(c->db, &c->err);
@@ -500,19 +519,21 @@ void fs_hub_discussion_status(fs_hub_call *c)
 
     if (comment && need_discussion(c, true, &d) && need_say(c, &d) && (o = fs_hub_body_json(c)) && fs_hub_json_str(c, o, "status", status, sizeof status) &&
         fs_hub_json_str(c, o, "comment", comment, TEXT_MAX)) {
+        fs_hub_repo_lock(c);
         if (strcmp(status, "open") != 0 && strcmp(status, "closed") != 0)
             fs_hub_error(c, 400, NULL, "a status is open or closed, not '%s'", status);
-        else if (strcmp(d.status, "merged") == 0)
+        else if (!fs_hub_failed(c, read_status(c, &d)) && strcmp(d.status, "merged") == 0)
             fs_hub_error(c, 400, NULL, "it is merged");
-        else if (!fs_hub_failed(c, set_status(c, d.num, status, comment, NULL, &id)))
+        else if (!c->replied && !fs_hub_failed(c, set_status(c, d.num, status, comment, NULL, &id)))
             reply_event(c, "newStatus", id);
+        fs_hub_repo_unlock(c);
     }
     json_object_put(o);
     free(comment);
 }
 
 /* Makes the merge and moves the branch; 0 conflicts. Under the repository's lock. */
-static fs_status merge(fs_hub_call *c, const discussion *d, git_oid *ret, bool *ret_conflicts, fs_error *err)
+static fs_status merge(fs_hub_call *c, const discussion *d, git_oid *ret_old, git_oid *ret, bool *ret_conflicts, fs_error *err)
 {
     git_oid ours, theirs, base, tree, parents[2];
     git_index *index = NULL;
@@ -540,6 +561,7 @@ static fs_status merge(fs_hub_call *c, const discussion *d, git_oid *ret, bool *
         }
         if (!rc)
             rc = fs_hub_ref_set(c->hub, c->path, c->git, d->base, &ours, ret, err);
+        *ret_old = ours;
     }
     git_index_free(index);
     fs_hub_objects_done(&written);
@@ -552,7 +574,7 @@ void fs_hub_discussion_merge(fs_hub_call *c)
     char *comment = malloc(TEXT_MAX), hex[GIT_OID_HEXSZ + 1];
     bool conflicts = false;
     int64_t id = 0;
-    git_oid new;
+    git_oid old, new;
     discussion d;
     fs_status rc;
 
@@ -562,23 +584,27 @@ void fs_hub_discussion_merge(fs_hub_call *c)
         fs_hub_error(c, 403, NULL, "You have no right to write to %s/%s", c->repo.owner_name, c->repo.name);
         goto out;
     }
-    if (!d.is_pr || strcmp(d.status, "merged") == 0 || strcmp(d.status, "closed") == 0) {
+    fs_hub_repo_lock(c);
+    rc = read_status(c, &d);
+    if (!rc && (!d.is_pr || strcmp(d.status, "merged") == 0 || strcmp(d.status, "closed") == 0)) {
+        fs_hub_repo_unlock(c);
         fs_hub_error(c, 400, NULL, d.is_pr ? "this pull request is %s" : "discussion %s is no pull request", d.is_pr ? d.status : fs_http_param(c->http, 3));
         goto out;
     }
-    fs_hub_repo_lock(c);
-    do
-        rc = merge(c, &d, &new, &conflicts, &c->err);
-    while (rc == FS_ERR_ARGUMENT && strstr(c->err.message, "meanwhile")); /* a push was quicker */
+    if (!rc)
+        do
+            rc = merge(c, &d, &old, &new, &conflicts, &c->err);
+        while (rc == FS_ERR_ARGUMENT && strstr(c->err.message, "meanwhile")); /* a push was quicker */
+    if (!rc && !conflicts) {
+        git_oid_tostr(hex, sizeof hex, &new);
+        rc = set_status(c, d.num, "merged", comment, hex, &id);
+    }
     fs_hub_repo_unlock(c);
     if (conflicts) {
         fs_hub_error(c, 409, NULL, "the pull request conflicts with '%s': its details list the files", d.base);
         goto out;
     }
-    if (fs_hub_failed(c, rc))
-        goto out;
-    git_oid_tostr(hex, sizeof hex, &new);
-    if (!fs_hub_failed(c, set_status(c, d.num, "merged", comment, hex, &id)) && !fs_hub_failed(c, fs_hub_after_ref(c, d.base, &new, NULL, &c->err)))
+    if (!fs_hub_failed(c, rc) && !fs_hub_failed(c, fs_hub_after_ref(c, d.base, &old, &new, NULL, &c->err)))
         reply_event(c, "newStatus", id);
 out:
     json_object_put(o);

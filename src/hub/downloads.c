@@ -86,13 +86,19 @@ static uint64_t hash(uint64_t h, const char *text)
     return h;
 }
 
-static uint64_t client_of(const fs_hub_call *c)
+const char *fs_hub_client_address(const fs_hub_call *c)
 {
     const char *forwarded = c->hub->options.url ? fs_http_header(c->http, "X-Forwarded-For") : NULL, *last = forwarded ? strrchr(forwarded, ',') : NULL;
+
+    return last ? last + 1 : forwarded ? forwarded : fs_http_client(c->http);
+}
+
+static uint64_t client_of(const fs_hub_call *c)
+{
     char repo[32];
 
     snprintf(repo, sizeof repo, "%lld/%lld/", (long long)c->repo.id, (long long)c->user.id);
-    return hash(hash(0xcbf29ce484222325, repo), c->user.id ? "" : last ? last + 1 : forwarded ? forwarded : fs_http_client(c->http));
+    return hash(hash(0xcbf29ce484222325, repo), c->user.id ? "" : fs_hub_client_address(c));
 }
 
 static bool counts(const fs_hub_call *c, const char *path)

@@ -1,4 +1,5 @@
 /* Gated repositories: everybody may see what is there, and asks to read it. The answer is kept for each user; "auto" says yes by itself. */
+#include "hub/form.h"
 #include "hub/internal.h"
 
 #include "net/url.h"
@@ -13,11 +14,14 @@
 /* The right that the user has, whatever this token may do with it. */
 static bool is_writer(fs_hub_call *c)
 {
-    fs_hub_user u = c->user;
     fs_hub_right right = FS_HUB_NONE;
 
-    u.may_write = true;
-    return c->right >= FS_HUB_WRITE || (fs_hub_right_on_account(c->db, &u, c->repo.owner, &right, &c->err) == FS_OK && right >= FS_HUB_WRITE);
+    return c->right >= FS_HUB_WRITE || (fs_hub_right_of_user(c->db, &c->user, c->repo.owner, &right, &c->err) == FS_OK && right >= FS_HUB_WRITE);
+}
+
+static bool is_in_scope(const fs_hub_call *c)
+{
+    return !c->user.scope || c->scope >= FS_HUB_READ;
 }
 
 static bool status_is_valid(const char *status)
@@ -43,15 +47,21 @@ bool fs_hub_may_read(fs_hub_call *c)
 {
     char status[16] = "";
 
-    return !*c->repo.gated || is_writer(c) || (c->user.id && find_status(c, c->user.id, status) == FS_OK && strcmp(status, "accepted") == 0);
+    if (!*c->repo.gated || !is_in_scope(c))
+        return !*c->repo.gated;
+    return is_writer(c) || (c->user.id && find_status(c, c->user.id, status) == FS_OK && strcmp(status, "accepted") == 0);
 }
 
 bool fs_hub_need_open(fs_hub_call *c)
 {
     char status[16] = "";
 
-    if (!*c->repo.gated || is_writer(c))
+    if (!*c->repo.gated || (is_in_scope(c) && is_writer(c)))
         return true;
+    if (!is_in_scope(c)) {
+        fs_hub_error(c, 403, "GatedRepo", "Access to %s/%s is restricted and this token is not for it.", c->repo.owner_name, c->repo.name);
+        return false;
+    }
     if (c->user.id && fs_hub_failed(c, find_status(c, c->user.id, status)))
         return false;
     if (strcmp(status, "accepted") == 0)
@@ -72,9 +82,8 @@ bool fs_hub_need_open(fs_hub_call *c)
 static struct json_object *read_fields(fs_hub_call *c)
 {
     const char *type = fs_http_header(c->http, "Content-Type");
-    fs_bytes body = fs_http_body(c->http), name, value;
-    struct json_object *o;
-    char key[100], text[2000];
+    fs_bytes body = fs_http_body(c->http);
+    struct json_object *o = NULL;
 
     if (c->form)
         return json_object_get(c->form);
@@ -84,12 +93,7 @@ static struct json_object *read_fields(fs_hub_call *c)
     }
     if (!type || !strstr(type, "urlencoded"))
         return fs_hub_body_json(c);
-    o = json_object_new_object();
-    while (o && fs_url_next_pair(&body, &name, &value))
-        if (name.n_bytes < sizeof key && value.n_bytes < sizeof text && fs_url_decode(name, true, key) && fs_url_decode(value, true, text))
-            json_object_object_add(o, key, json_object_new_string(text));
-    if (!o)
-        fs_hub_error(c, 503, NULL, "out of memory");
+    fs_hub_failed(c, fs_form_read(body, &o, &c->err));
     return o;
 }
 

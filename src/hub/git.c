@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -159,12 +160,60 @@ static fs_status ref_get(git_repository *git, const char *ref, git_oid *ret, fs_
     return rc == 0 ? FS_OK : fs_hub_git_fail(err, "cannot read a ref");
 }
 
-/* Takes path.lock, as git does. One that a killed process left is older than the hub; a child of that process gets time to end. */
+/* A lock that a killed process left is older than the hub, and a child of that process had time to end; *ret_waits: the latter not yet. One thread at a time: the one that is
+ * made in its place is nobody's orphan. */
+static bool drop_orphan(const fs_hub *h, const char *lock, bool *ret_waits)
+{
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    struct stat st;
+    bool dropped = false;
+
+    *ret_waits = false;
+    pthread_mutex_lock(&mutex);
+    if (lstat(lock, &st) == 0) {
+        int64_t made_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
+        *ret_waits = made_ms < h->opened_ms && fs_unix_ms() - made_ms <= ORPHAN_MS;
+        dropped = made_ms < h->opened_ms && !*ret_waits && unlink(lock) == 0;
+    }
+    pthread_mutex_unlock(&mutex);
+    return dropped;
+}
+
+static void pause_shortly(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 10 * 1000 * 1000 }, NULL);
+}
+
+static fs_status drop_lock(void *ud, const char *path, const char *name, fs_error *err)
+{
+    bool waits = true;
+
+    if (fs_file_is_folder(path))
+        return fs_hub_each(path, drop_lock, ud, err);
+    while (waits && fs_ends_with(name, ".lock") && !drop_orphan(ud, path, &waits))
+        if (waits)
+            pause_shortly();
+    return FS_OK;
+}
+
+void fs_hub_locks_drop(fs_hub *h, const char *path)
+{
+    static const char *const names[] = { "HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock" };
+    char file[700];
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(file, sizeof file, "%s/%s", path, names[i]);
+        drop_lock(h, file, names[i], NULL);
+    }
+    snprintf(file, sizeof file, "%s/refs", path);
+    fs_hub_each(file, drop_lock, h, NULL);
+}
+
+/* Takes path.lock, as git does. */
 static fs_status lock_ref(const fs_hub *h, const char *lock, int *ret_fd, fs_error *err)
 {
     for (int tries = 0; tries < LOCK_SECONDS * 100; tries++) {
-        struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
-        struct stat st;
+        bool waits;
         int fd = open(lock, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fd >= 0) {
             *ret_fd = fd;
@@ -172,14 +221,8 @@ static fs_status lock_ref(const fs_hub *h, const char *lock, int *ret_fd, fs_err
         }
         if (errno != EEXIST)
             return fs_fail_errno(err, errno, "cannot make '%s'", lock);
-        if (stat(lock, &st) == 0) {
-            int64_t made_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
-            if (made_ms < h->opened_ms && fs_unix_ms() - made_ms > ORPHAN_MS) {
-                unlink(lock);
-                continue;
-            }
-        }
-        nanosleep(&pause, NULL);
+        if (!drop_orphan(h, lock, &waits))
+            pause_shortly();
     }
     return fs_fail(err, FS_ERR_IO, "'%s' stayed locked for %d s", lock, LOCK_SECONDS);
 }
@@ -352,6 +395,47 @@ bool fs_hub_path_is_valid(const char *path)
 
 /* ---- a new repository ---- */
 
+static int open_repos(const fs_hub *h)
+{
+    char path[400];
+
+    snprintf(path, sizeof path, "%s/repos", h->data);
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+fs_status fs_hub_making_begin(const fs_hub *h, int *ret_making, fs_error *err)
+{
+    int fd = open_repos(h);
+
+    *ret_making = -1;
+    while (fd >= 0 && flock(fd, LOCK_SH) != 0)
+        if (errno != EINTR) {
+            int why = errno;
+            close(fd);
+            errno = why;
+            fd = -1;
+        }
+    if (fd < 0)
+        return fs_fail_errno(err, errno, "cannot open the folder of repositories");
+    *ret_making = fd;
+    return FS_OK;
+}
+
+void fs_hub_making_end(int making)
+{
+    if (making >= 0)
+        close(making);
+}
+
+bool fs_hub_making_nobody(const fs_hub *h)
+{
+    int fd = open_repos(h);
+    bool nobody = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+
+    fs_hub_making_end(fd);
+    return nobody;
+}
+
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     (void)st;
@@ -361,12 +445,17 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
     return 0;
 }
 
+void fs_hub_tree_remove(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 void fs_hub_git_remove(const fs_hub *h, const char *folder)
 {
     char path[512];
 
     if (strlen(folder) >= 2 && fs_hub_repo_path(h, folder, path, NULL) == FS_OK)
-        nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        fs_hub_tree_remove(path);
 }
 
 fs_status fs_hub_commit_write(git_repository *git, const git_oid *tree, const git_oid *parents, size_t n_parents, const char *author, const char *message,

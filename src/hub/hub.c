@@ -1,5 +1,8 @@
 /* Opening a hub, and its routes. */
+#include "hub/blobs.h"
+#include "hub/search.h"
 #include "hub/through.h"
+#include "hub/torrents.h"
 
 #include "base/file.h"
 #include "crypto/sha256.h"
@@ -17,6 +20,9 @@
 
 static const char hook[] = "#!/bin/sh\n"
                            "exec \"$FARSEEK_HUB_PROGRAM\" hub receive --data \"$FARSEEK_HUB_DATA\"\n";
+/* Which refs moved, and which only should have, git says behind the push alone. */
+static const char moved_hook[] = "#!/bin/sh\n"
+                                 "exec cat >\"$FARSEEK_HUB_MOVED\"\n";
 
 /* A file of our own that is made once; whoever comes second takes the first one's. */
 static fs_status make_once(const char *path, fs_bytes content, mode_t mode, fs_error *err)
@@ -90,7 +96,10 @@ static fs_status make_folders(fs_hub *h, fs_error *err)
         rc = fs_hub_folders_make(path, err);
     }
     snprintf(path, sizeof path, "%s/hooks/pre-receive", h->data);
-    return rc ? rc : make_once(path, FS_BYTES_LIT(hook), 0700, err);
+    if (!rc)
+        rc = make_once(path, FS_BYTES_LIT(hook), 0700, err);
+    snprintf(path, sizeof path, "%s/hooks/post-receive", h->data);
+    return rc ? rc : make_once(path, FS_BYTES_LIT(moved_hook), 0700, err);
 }
 
 fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **ret, fs_error *err)
@@ -125,6 +134,12 @@ fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **
         snprintf(path, sizeof path, "%s/hub.db", h->data);
         rc = fs_db_pool_open(path, &h->db, err);
     }
+    if (!rc)
+        rc = fs_search_new(h->options.peers_private, &h->search, err);
+    if (!rc)
+        rc = fs_blobs_open(h, err);
+    if (!rc && !(h->torrents = fs_torrents_new(h)))
+        rc = fs_fail_memory(err, 1);
     if (!rc && h->options.upstream)
         rc = fs_through_new(h, &h->through, err);
     if (rc)
@@ -138,8 +153,11 @@ void fs_hub_close(fs_hub *h)
 {
     if (!h)
         return;
+    fs_search_free(h->search);
     fs_hub_downloads_free(h->downloads, h->db);
     fs_through_free(h->through);
+    fs_torrents_free(h->torrents);
+    fs_blobs_close(h);
     fs_db_pool_close(h->db);
     for (int i = 0; i < FS_HUB_LOCKS; i++)
         pthread_mutex_destroy(&h->locks[i]);
@@ -153,7 +171,9 @@ void fs_hub_close(fs_hub *h)
 void fs_hub_stopping(fs_hub *h)
 {
     h->stopping = true;
+    fs_search_stop(h->search);
     fs_through_stop(h->through);
+    fs_torrents_stop(h->torrents);
 }
 
 void fs_hub_key(const fs_hub *h, char ret[65])
@@ -198,7 +218,9 @@ static const fs_http_route routes[] = {
     GET("/api/{}", repo_list),
     GET(REPO, repo_info),
     GET(REPO "/revision/{}", repo_info),
+    GET(REPO "/settings", repo_settings_get),
     PUT(REPO "/settings", repo_settings),
+    POST(REPO "/duplicate", repo_duplicate),
     GET(REPO "/auth-check", auth_check),
     GET(REPO "/auth-check/write", auth_check_write),
     GET(REPO "/tree/{}/{*}", tree),
@@ -260,6 +282,8 @@ static const fs_http_route routes[] = {
 
     GET("/{}/{}/resolve/{}/{*}", resolve),
     GET("/{}/{}/{}/resolve/{}/{*}", resolve),
+    GET("/{}/{}/torrent/{}", torrent),
+    GET("/{}/{}/{}/torrent/{}", torrent),
     LARGE("POST", "/{}/{}/info/lfs/objects/batch", 4 * MIB, lfs_batch),
     LARGE("POST", "/{}/{}/{}/info/lfs/objects/batch", 4 * MIB, lfs_batch),
     GET("/{}/{}/info/refs", git_info_refs),
@@ -285,13 +309,18 @@ static const fs_http_route routes[] = {
     POST("/settings/keys/remove", form_key_remove),
     GET("/new", page_new),
     POST("/new", form_new),
+    GET("/new/organisation", page_new_org),
+    POST("/new/organisation", form_new_org),
+    POST("/-/organisations/{}/members", form_member),
     POST(FORM "/like", form_like),
     POST(FORM "/unlike", form_unlike),
     POST(FORM "/settings", form_repo_settings),
     POST(FORM "/ask-access", form_ask),
     POST(FORM "/access", form_access),
     POST(FORM "/move", form_move),
+    POST(FORM "/fork", form_fork),
     POST(FORM "/delete", form_delete),
+    STREAM("POST", FORM "/upload/{}", 16384 * MIB, form_upload),
     POST(FORM "/discussions", form_discussion),
     POST(FORM "/discussions/{}/comment", form_comment),
     POST(FORM "/discussions/{}/comment/{}/edit", form_comment_edit),
@@ -307,6 +336,8 @@ static const fs_http_route routes[] = {
     GET("/{}/{}/{}/discussions/{}", page_discussion),
     GET("/{}/{}/commits/{}/{*}", page_commits),
     GET("/{}/{}/{}/commits/{}/{*}", page_commits),
+    GET("/{}/{}/upload/{}/{*}", page_upload),
+    GET("/{}/{}/{}/upload/{}/{*}", page_upload),
     GET("/{}/{}/tree/{}/{*}", page_tree),
     GET("/{}/{}/{}/tree/{}/{*}", page_tree),
     GET("/{}/{}/blob/{}/{*}", page_blob),

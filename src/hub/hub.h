@@ -7,6 +7,7 @@
  *   DATA/repos/ab/X.git  bare repositories under random names: what a repository is called is in the database only
  *   DATA/objects/ab/cd/  large files under their SHA-256
  *   DATA/xorbs/ab/cd/    what clients of Xet upload, as it came
+ *   DATA/cache           what is kept here of large files in an S3 store, in place of objects/ and xorbs/
  *   DATA/hooks           what git calls when something is pushed */
 #ifndef FS_HUB_HUB_H
 #define FS_HUB_HUB_H
@@ -30,12 +31,21 @@ typedef struct fs_hub_options {
     uint64_t regular_bytes_max;    /* of a file that git itself holds; 0: 10 MiB */
     fs_hub_refuse refuse;
     const char *upstream;          /* a hub that is asked for repositories that are not here, without a '/' at its end; NULL: none */
+    bool peers_private;            /* a search of the peers goes to private addresses, too */
     uint64_t upstream_quota;       /* bytes of large files kept from there; 0: 50 GiB */
+    const char *blobs;             /* "s3://BUCKET/PREFIX": large files go there, for ever; NULL: where they went before, at first into DATA */
+    const char *s3_endpoint, *s3_region; /* with blobs; NULL: AWS's of the region, us-east-1 */
+    bool s3_redirect;              /* with blobs: downloads are sent there */
+    uint64_t s3_cache_bytes;       /* with blobs: of files that are kept here, too; 0: 10 GiB */
+    const char *s3_access_key, *s3_secret_key, *s3_session_token; /* may be NULL */
 } fs_hub_options;
 
 /* Opens DATA, making what is missing. Several processes may have it open. */
 fs_status fs_hub_open(const char *data, const fs_hub_options *options, fs_hub **ret, fs_error *err);
 void fs_hub_close(fs_hub *h);
+
+/* Whether the store of large files can be reached and is this hub's; marks it as this hub's. Beside files: yes. */
+fs_status fs_hub_blobs_reach(fs_hub *h, fs_error *err);
 
 /* Requests that wait for something to happen end soon. Any thread. */
 void fs_hub_stopping(fs_hub *h);
@@ -56,8 +66,9 @@ void fs_hub_sender_stop(fs_hub_sender *s);
 /* Whether any account exists. */
 fs_status fs_hub_has_users(fs_hub *h, bool *ret, fs_error *err);
 fs_status fs_hub_user_add(fs_hub *h, const char *name, bool admin, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);
-/* role: "read" or "write". */
-fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);
+/* role: "read" or "write". only: what it is for, separated by commas or blanks, of what the user may read: "org" (all that is its), "org/name", "datasets/org/name",
+ * "spaces/org/name"; NULL or "": everything. */
+fs_status fs_hub_token_add(fs_hub *h, const char *user, const char *name, const char *role, const char *only, char ret_token[FS_HUB_TOKEN_BYTES], fs_error *err);
 /* Revokes every token of that name. */
 fs_status fs_hub_token_remove(fs_hub *h, const char *user, const char *name, fs_error *err);
 /* Everything may be done by it, or no more. */
@@ -83,6 +94,9 @@ typedef struct fs_hub_gc_result {
 /* Takes away objects and xorbs that no repository holds, uploads that were given up and folders that no repository has, of what was not touched for
  * age_ms. Beside a running server too. */
 fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *err);
+/* Files all of whose xorbs came age_ms ago or earlier are no more files of Xet's, and stay as large files; xorbs that no file is made of then go with
+ * fs_hub_gc. hf-xet remembers for 21 days which chunks it sent, and fails when it names one that went. */
+fs_status fs_hub_xet_forget(fs_hub *h, int64_t age_ms, uint64_t *ret_n_files, fs_error *err);
 
 typedef struct fs_hub_check {
     bool repair;
@@ -111,9 +125,24 @@ fs_status fs_hub_export(fs_hub *h, const char *type, const char *const *ids, int
 /* Takes what such a file has; a repository that is here goes on, and is not rewritten. What came stays when it fails. */
 fs_status fs_hub_import(fs_hub *h, const char *from, fs_hub_bundle_result *ret, fs_error *err);
 
+/* A fork "org/name" of a repository that is here, for its account; private where from is. */
+fs_status fs_hub_fork(fs_hub *h, const char *type, const char *from, const char *to, bool private_repo, fs_error *err);
+
+typedef struct fs_hub_torrent_result {
+    size_t n_files;
+    uint64_t n_bytes;
+    uint32_t piece_bytes;
+    char commit[41], v1[41], v2[65]; /* info hashes */
+} fs_hub_torrent_result;
+
+/* The torrent of a revision of a repository "org/name"; options.url of the hub is where its web seed is. */
+fs_status fs_hub_torrent_make(fs_hub *h, const char *type, const char *id, const char *rev, const fs_progress *progress, fs_buf *ret, fs_hub_torrent_result *ret_result, fs_error *err);
+
 /* What git's pre-receive hook runs, within git's environment and the repository's folder: lines are git's, "old new ref". user pushes to
- * repo, and may write to it or only to pull requests of its own. The sentence of the failure is for whoever pushes. */
-fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_error *err);
+ * repo, and may write to it or only to pull requests of its own. on_refused is called for each ref that may not move so; its sentences, and that of the failure,
+ * are for whoever pushes. */
+typedef void fs_hub_refused_fn(void *ud, const char *sentence);
+fs_status fs_hub_pre_receive(fs_hub *h, int64_t repo, int64_t user, bool writer, FILE *lines, fs_hub_refused_fn *on_refused, void *ud, fs_error *err);
 
 /* ---- mirrors ---- */
 

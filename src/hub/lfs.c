@@ -1,6 +1,8 @@
 /* Git LFS: the batch, uploads whole and in parts, verification, downloads. The clients send no token with an upload's bytes, so that its link
  * carries the right itself: what may be sent where until when, signed.
  * https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md */
+#include "hub/lfs_batch.h"
+#include "hub/blobs.h"
 #include "hub/through.h"
 
 #include "base/file.h"
@@ -16,9 +18,9 @@
 #include <unistd.h>
 
 #define LINK_SECONDS  (6 * 3600)
-#define OBJECTS_MAX   1000
 #define PARTS_MAX     1000
 #define COPY_BYTES    ((size_t)256 << 10)
+#define FLUSH_BYTES   ((int64_t)32 << 20)
 #define PART_SECONDS  5 /* that the end of an upload waits for parts that still arrive */
 
 /* ---- links ---- */
@@ -76,7 +78,8 @@ static lfs_link new_link(const fs_hub_call *c, const char *verb, const char *wha
 typedef struct batch {
     fs_hub_call *c;
     fs_emit e;
-    bool upload, multipart, any_multipart;
+    fs_lfs_batch asked;
+    bool any_multipart;
     int64_t quota, used; /* of the owner; quota -1: none */
 } batch;
 
@@ -91,14 +94,13 @@ static fs_status readable_elsewhere(fs_hub_call *c, const char *oid_hex, bool *r
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
     rc = fs_db_int(c->db, &size, ret, err,
                    "SELECT o.size FROM objects o JOIN repo_objects ro USING(oid) JOIN repos r ON r.id = ro.repo WHERE o.oid = ?1 AND (" FS_HUB_REPO_IS_OPEN
-                   " OR " FS_HUB_REPO_IS_OF("?2") ") LIMIT 1",
-                   "bi", (fs_bytes){ oid, sizeof oid }, c->user.id);
+                   " OR " FS_HUB_REPO_IS_OF("?2", "?3") ") LIMIT 1",
+                   "bii", (fs_bytes){ oid, sizeof oid }, c->user.id, c->user.scope);
     *ret_bytes = (uint64_t)size;
     if (!rc && *ret) { /* and its file is there */
-        char path[512];
-        struct stat st;
-        rc = fs_hub_object_path(c->hub, oid_hex, path, err);
-        *ret = !rc && stat(path, &st) == 0 && st.st_size == size;
+        uint64_t n_bytes = 0;
+        rc = c->hub->store->is_here(c->hub, c->db, FS_BLOB_OBJECT, oid_hex, ret, &n_bytes, err);
+        *ret = !rc && *ret && n_bytes == (uint64_t)size;
     }
     return rc;
 }
@@ -208,7 +210,7 @@ static fs_status answer_upload(batch *b, const char *oid, uint64_t size, bool he
         return held ? FS_OK : share(c, oid, size, err);
     fs_emit_key(&b->e, "actions");
     fs_emit_begin(&b->e, '{');
-    if (b->multipart && size >= c->hub->options.multipart_bytes) {
+    if (b->asked.multipart && size >= c->hub->options.multipart_bytes) {
         rc = emit_parts(b, oid, size, err);
     } else {
         snprintf(path, sizeof path, "objects/%s", oid);
@@ -224,89 +226,75 @@ static fs_status answer_upload(batch *b, const char *oid, uint64_t size, bool he
     return rc;
 }
 
-static fs_status answer_object(batch *b, struct json_object *o, fs_error *err)
+static fs_status answer_download(batch *b, const char *oid, bool held, uint64_t size, fs_error *err)
 {
-    fs_bytes text = { 0 };
-    int64_t size = -1;
-    uint8_t oid[32];
-    char hex[65], path[120];
-    bool held = false;
-    uint64_t n_held = 0;
-    lfs_link l;
-    fs_status rc = json_object_is_type(o, json_type_object) ? fs_json_string(o, "oid", &text, NULL, err) : fs_fail(err, FS_ERR_FORMAT, "an object of the batch is none");
+    fs_hub_call *c = b->c;
+    char path[120];
+    fs_buf url = { 0 };
+    lfs_link l = new_link(c, "get", oid, size, 0);
+    fs_status rc = held ? c->hub->store->link(c->hub, FS_BLOB_OBJECT, oid, &url, err) : FS_OK;
 
-    if (!rc)
-        rc = fs_json_int(o, "size", 0, INT64_MAX / 2, &size, NULL, err);
-    if (!rc && (!fs_hex_read(text, oid, sizeof oid) || size < 0))
-        rc = fs_fail(err, FS_ERR_FORMAT, "an object of the batch has no SHA-256 or no size");
     if (rc)
         return rc;
-    fs_hex(oid, sizeof oid, hex);
-    rc = fs_hub_object_of(b->c->hub, b->c->db, b->c->repo.id, hex, &held, &n_held, err);
+    snprintf(path, sizeof path, "objects/%s", oid);
+    fs_emit_key(&b->e, "actions");
     fs_emit_begin(&b->e, '{');
-    fs_emit_str(&b->e, "oid", hex);
-    fs_emit_int(&b->e, "size", size);
+    if (url.n_bytes) {
+        fs_emit_key(&b->e, "download");
+        fs_emit_begin(&b->e, '{');
+        fs_emit_str(&b->e, "href", url.data);
+    } else {
+        emit_href(b, "download", path, &l);
+    }
+    fs_emit_end(&b->e, '}');
+    fs_emit_end(&b->e, '}');
+    fs_buf_done(&url);
+    return FS_OK;
+}
+
+static fs_status answer_object(batch *b, const fs_lfs_object *o, fs_error *err)
+{
+    uint64_t size = (uint64_t)o->n_bytes, n_held = 0;
+    bool held = false;
+    fs_status rc = fs_hub_object_of(b->c->hub, b->c->db, b->c->repo.id, o->oid, &held, &n_held, err);
+
+    fs_emit_begin(&b->e, '{');
+    fs_emit_str(&b->e, "oid", o->oid);
+    fs_emit_int(&b->e, "size", o->n_bytes);
     fs_emit_bool(&b->e, "authenticated", true);
-    if (!rc && b->upload) {
-        rc = answer_upload(b, hex, (uint64_t)size, held, n_held, err);
-    } else if (!rc && !held && !fs_through_has(b->c->hub, b->c->db, b->c->repo.id, hex, (uint64_t)size)) {
+    if (!rc && b->asked.upload) {
+        rc = answer_upload(b, o->oid, size, held, n_held, err);
+    } else if (!rc && !held && !fs_through_has(b->c->hub, b->c->db, b->c->repo.id, o->oid, size)) {
         emit_error(&b->e, 404, "Object does not exist");
     } else if (!rc) {
-        snprintf(path, sizeof path, "objects/%s", hex);
-        l = new_link(b->c, "get", hex, held ? n_held : (uint64_t)size, 0);
-        fs_emit_key(&b->e, "actions");
-        fs_emit_begin(&b->e, '{');
-        emit_href(b, "download", path, &l);
-        fs_emit_end(&b->e, '}');
-        fs_emit_end(&b->e, '}');
+        rc = answer_download(b, o->oid, held, held ? n_held : size, err);
     }
     fs_emit_end(&b->e, '}');
     return rc;
 }
 
-static bool has_word(struct json_object *list, const char *word)
-{
-    for (size_t i = 0; list && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
-        struct json_object *x = json_object_array_get_idx(list, i);
-        if (json_object_is_type(x, json_type_string) && strcmp(json_object_get_string(x), word) == 0)
-            return true;
-    }
-    return false;
-}
-
 void fs_hub_lfs_batch(fs_hub_call *c)
 {
-    struct json_object *o = fs_hub_body_json(c), *objects;
     batch b = { .c = c };
-    char operation[16];
     int64_t loose = 0;
-    fs_status rc = FS_OK;
+    fs_status rc = fs_lfs_batch_read(fs_http_body(c->http), &b.asked, &c->err);
 
-    if (!o || !fs_hub_json_str(c, o, "operation", operation, sizeof operation))
-        goto out;
-    b.upload = strcmp(operation, "upload") == 0;
-    b.multipart = has_word(fs_json_member(o, "transfers"), "multipart");
-    if (!b.upload && strcmp(operation, "download") != 0) {
-        fs_hub_error(c, 422, NULL, "an operation is upload or download, not '%s'", operation);
-        goto out;
-    }
+    if (rc == FS_ERR_FORMAT)
+        fs_hub_error(c, 422, NULL, "%s", c->err.message);
+    if (fs_hub_failed(c, rc))
+        return;
     fs_http_reply_header(c->http, "LFS-Authenticate", "Basic realm=\"hub\"");
     /* Whoever may open a pull request may upload what it needs. */
-    if ((b.upload && !fs_hub_need_user(c, true)) || !fs_hub_need_repo_path(c, 0, FS_HUB_READ) || !fs_hub_need_open(c))
+    if ((b.asked.upload && !fs_hub_need_user(c, true)) || !fs_hub_need_repo_path(c, 0, FS_HUB_READ) || !fs_hub_need_open(c))
         goto out;
-    objects = fs_json_member(o, "objects");
-    if (!objects || !json_object_is_type(objects, json_type_array) || json_object_array_length(objects) > OBJECTS_MAX) {
-        fs_hub_error(c, 422, NULL, "objects must be a list of at most %d", OBJECTS_MAX);
-        goto out;
-    }
-    if (b.upload)
+    if (b.asked.upload)
         rc = fs_hub_quota_of(c->db, c->repo.owner, &b.quota, &b.used, &loose, &c->err);
     b.used += loose;
     fs_emit_begin(&b.e, '{');
     fs_emit_key(&b.e, "objects");
     fs_emit_begin(&b.e, '[');
-    for (size_t i = 0; i < json_object_array_length(objects) && !rc; i++)
-        rc = answer_object(&b, json_object_array_get_idx(objects, i), &c->err);
+    for (size_t i = 0; i < b.asked.n_objects && !rc; i++)
+        rc = answer_object(&b, b.asked.objects + i, &c->err);
     fs_emit_end(&b.e, ']');
     fs_emit_str(&b.e, "transfer", b.any_multipart ? "multipart" : "basic");
     fs_emit_str(&b.e, "hash_algo", "sha256");
@@ -316,7 +304,7 @@ void fs_hub_lfs_batch(fs_hub_call *c)
         fs_http_reply_buf(c->http, 200, "application/vnd.git-lfs+json", &b.e.out);
     }
 out:
-    json_object_put(o);
+    fs_lfs_batch_done(&b.asked);
     fs_emit_done(&b.e);
 }
 
@@ -350,7 +338,7 @@ void fs_hub_lfs_put(fs_hub_call *c)
     }
     rc = room_for_object(c, l.repo, oid, (uint64_t)l.size, &c->err);
     if (!rc)
-        rc = fs_hub_incoming_open(c->hub, &in, &c->err);
+        rc = fs_hub_incoming_open(c->hub, oid, (uint64_t)l.size, &in, &c->err);
     while (!rc) {
         rc = fs_http_read(c->http, buf, COPY_BYTES, &n, &c->err);
         if (rc || n == 0)
@@ -376,9 +364,9 @@ out:
 void fs_hub_lfs_get(fs_hub_call *c)
 {
     const char *oid = fs_http_param(c->http, 0);
-    uint64_t n_bytes;
+    uint64_t n_bytes = 0;
+    bool here = false;
     lfs_link l;
-    int fd;
 
     if (!need_link(c, "get", oid, 0, &l))
         return;
@@ -392,10 +380,14 @@ void fs_hub_lfs_get(fs_hub_call *c)
         }
         fs_through_used(c->hub, c->db, oid);
     }
-    if (fs_hub_failed(c, fs_hub_object_open(c->hub, oid, &fd, &n_bytes, &c->err)))
+    if (fs_hub_failed(c, c->hub->store->is_here(c->hub, c->db, FS_BLOB_OBJECT, oid, &here, &n_bytes, &c->err)))
         return;
+    if (!here) {
+        fs_hub_error(c, 404, NULL, "no %s", oid);
+        return;
+    }
     fs_http_reply_headerf(c->http, "ETag", "\"%s\"", oid);
-    fs_hub_send_file(c, fd, n_bytes, NULL);
+    c->hub->store->send(c, FS_BLOB_OBJECT, oid, n_bytes, NULL);
 }
 
 void fs_hub_lfs_verify(fs_hub_call *c)
@@ -469,6 +461,8 @@ static fs_status write_part(fs_hub_call *c, int fd, int64_t offset, int64_t size
         }
         if (!rc)
             fs_sha256_update(&sha, buf, n);
+        if ((done + (int64_t)n) / FLUSH_BYTES != done / FLUSH_BYTES) /* the disk is kept busy, so that little is left for the end */
+            sync_file_range(fd, (off_t)(offset + done / FLUSH_BYTES * FLUSH_BYTES), FLUSH_BYTES, SYNC_FILE_RANGE_WRITE);
         done += (int64_t)n;
     }
     if (!rc && done != size)

@@ -168,6 +168,8 @@ typedef struct rewriting {
     size_t n_gone;
     change *map;
     size_t n, capacity;
+    fs_hub_move *moves; /* of refs that moved */
+    size_t n_moves;
 } rewriting;
 
 static change *place(const rewriting *w, const git_oid *oid)
@@ -260,8 +262,7 @@ static fs_status rewrite_tree(rewriting *w, const git_oid *oid, int depth, git_o
 /* Its parents were rewritten before. */
 static fs_status rewrite_commit(rewriting *w, const git_oid *oid, fs_error *err)
 {
-    const git_commit *parents[64];
-    git_commit *commit = NULL, *new_parents[64] = { NULL };
+    git_commit *commit = NULL, **parents;
     git_tree *tree = NULL;
     git_oid new_tree, new;
     bool changed = false;
@@ -271,31 +272,42 @@ static fs_status rewrite_commit(rewriting *w, const git_oid *oid, fs_error *err)
     if (git_commit_lookup(&commit, w->c->git, oid) != 0)
         return fs_hub_git_fail(err, "cannot read a commit");
     n = git_commit_parentcount(commit);
-    if (n > 64)
-        rc = fs_fail(err, FS_ERR_UNSUPPORTED, "a commit with %u parents", n);
-    if (!rc)
-        rc = rewrite_tree(w, git_commit_tree_id(commit), 0, &new_tree, err);
+    parents = calloc(n + 1, sizeof *parents);
+    rc = parents ? rewrite_tree(w, git_commit_tree_id(commit), 0, &new_tree, err) : fs_fail_memory(err, n * sizeof *parents);
     changed = !rc && !git_oid_equal(&new_tree, git_commit_tree_id(commit));
     for (unsigned i = 0; !rc && i < n; i++) {
         git_oid parent = *git_commit_parent_id(commit, i);
         look_up(w, git_commit_parent_id(commit, i), &parent);
         changed = changed || !git_oid_equal(&parent, git_commit_parent_id(commit, i));
-        if (git_commit_lookup(&new_parents[i], w->c->git, &parent) != 0)
+        if (git_commit_lookup(&parents[i], w->c->git, &parent) != 0)
             rc = fs_hub_git_fail(err, "cannot read a commit");
-        parents[i] = new_parents[i];
     }
     new = *oid;
     if (!rc && changed && (git_tree_lookup(&tree, w->c->git, &new_tree) != 0 ||
                            git_commit_create(&new, w->c->git, NULL, git_commit_author(commit), git_commit_committer(commit), git_commit_message_encoding(commit),
-                                             git_commit_message_raw(commit), tree, n, parents) != 0))
+                                             git_commit_message_raw(commit), tree, n, (const git_commit **)parents) != 0))
         rc = fs_hub_git_fail(err, "cannot write a commit");
     if (!rc)
         rc = remember(w, oid, &new, err);
     git_tree_free(tree);
-    for (unsigned i = 0; i < n && i < 64; i++)
-        git_commit_free(new_parents[i]);
+    for (unsigned i = 0; parents && i < n; i++)
+        git_commit_free(parents[i]);
+    free(parents);
     git_commit_free(commit);
     return rc;
+}
+
+/* Whether it becomes another commit, and from what to which. */
+static bool find_move(const rewriting *w, const char *name, git_oid *ret_old, git_oid *ret_new)
+{
+    git_object *commit = NULL;
+    git_reference *ref = NULL;
+    bool moves = git_reference_lookup(&ref, w->c->git, name) == 0 && git_reference_name_to_id(ret_old, w->c->git, name) == 0 &&
+                 git_reference_peel(&commit, ref, GIT_OBJECT_COMMIT) == 0 && look_up(w, git_object_id(commit), ret_new) && !git_oid_equal(ret_new, git_object_id(commit));
+
+    git_object_free(commit);
+    git_reference_free(ref);
+    return moves;
 }
 
 /* Every ref to its new commit; a tag with a message becomes a plain one. Under the repository's lock. */
@@ -303,6 +315,7 @@ static fs_status rewrite_refs(rewriting *w, fs_error *err)
 {
     fs_hub_call *c = w->c;
     git_strarray refs = { 0 };
+    git_oid old, new;
     git_revwalk *walker = NULL;
     git_oid oid;
     fs_status rc = FS_OK;
@@ -316,16 +329,19 @@ static fs_status rewrite_refs(rewriting *w, fs_error *err)
         fs_hub_objects all = { .n = SIZE_MAX };
         rc = fs_hub_git_sync(c->path, &all, err);
     }
-    for (size_t i = 0; !rc && i < refs.count; i++) {
-        git_object *commit = NULL;
-        git_reference *ref = NULL;
-        git_oid new, old;
-        if (git_reference_lookup(&ref, c->git, refs.strings[i]) == 0 && git_reference_name_to_id(&old, c->git, refs.strings[i]) == 0 &&
-            git_reference_peel(&commit, ref, GIT_OBJECT_COMMIT) == 0 && look_up(w, git_object_id(commit), &new) && !git_oid_equal(&new, git_object_id(commit)))
-            rc = fs_hub_ref_set(c->hub, c->path, c->git, refs.strings[i], &old, &new, err);
-        git_object_free(commit);
-        git_reference_free(ref);
-    }
+    for (size_t i = 0; !rc && i < refs.count; i++) /* all of them, before the first one moves */
+        if (find_move(w, refs.strings[i], &old, &new) && !fs_hub_need_rules(c, refs.strings[i], FS_HUB_REWRITE))
+            rc = FS_ERR_ARGUMENT;
+    w->moves = calloc(refs.count + 1, sizeof *w->moves);
+    if (!rc && !w->moves)
+        rc = fs_fail_memory(err, refs.count * sizeof *w->moves);
+    for (size_t i = 0; !rc && i < refs.count; i++)
+        if (find_move(w, refs.strings[i], &old, &new) && !(rc = fs_hub_ref_set(c->hub, c->path, c->git, refs.strings[i], &old, &new, err))) {
+            fs_hub_move *m = w->moves + w->n_moves++;
+            snprintf(m->ref, sizeof m->ref, "%s", refs.strings[i]);
+            git_oid_tostr(m->old, sizeof m->old, &old);
+            git_oid_tostr(m->new, sizeof m->new, &new);
+        }
     git_revwalk_free(walker);
     git_strarray_dispose(&refs);
     return rc;
@@ -384,9 +400,13 @@ void fs_hub_lfs_files_batch(fs_hub_call *c)
     fs_db_rollback(c->db);
     fs_hub_repo_unlock(c);
     free(w.map);
+    if (!rc)
+        rc = fs_hub_card_refresh(c, &c->err);
+    fs_hub_tell_moves(c, w.moves, w.n_moves); /* one that ends badly may have moved some */
+    free(w.moves);
     if (rc == FS_ERR_ARGUMENT && strstr(c->err.message, "meanwhile"))
         fs_hub_error(c, 409, NULL, "a branch moved meanwhile: try again");
-    else if (!fs_hub_failed(c, rc) && !fs_hub_failed(c, fs_hub_card_refresh(c, &c->err)))
+    else if (!fs_hub_failed(c, rc))
         fs_hub_reply_ok(c);
 out:
     free(gone);
@@ -431,7 +451,10 @@ void fs_hub_lfs_files_duplicate(fs_hub_call *c)
     bool ok = true;
 
     memcpy(target.base, c->base, sizeof target.base);
-    if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_open(c) || !(o = fs_hub_body_json(c)))
+    if (!fs_hub_need_user(c, true))
+        return;
+    c->writing = false; /* to where they are from */
+    if (!fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_open(c) || !(o = fs_hub_body_json(c)))
         return;
     to = fs_json_member(o, "target");
     files = fs_json_member(o, "files");

@@ -20,13 +20,13 @@ typedef struct revision {
     git_oid tree;
 } revision;
 
-/* False: it is not there. With fs_hub_content_done. */
-static bool open_file(const revision *r, const char *path, fs_hub_content *ret)
+/* False: it is not there. head: its header is enough. With fs_hub_content_done. */
+static bool open_file(const revision *r, const char *path, bool head, fs_hub_content *ret)
 {
     fs_hub_file f;
 
     *ret = (fs_hub_content){ 0 };
-    return fs_hub_file_find(r->c->git, &r->tree, path, &f, NULL) == FS_OK && fs_hub_content_open(r->c, &f, ret, NULL) == FS_OK && (!f.lfs || ret->bytes.n_bytes > 0);
+    return fs_hub_file_find(r->c->git, &r->tree, path, &f, NULL) == FS_OK && (head ? fs_hub_content_open_head(r->c, &f, ret, NULL) : fs_hub_content_open(r->c, &f, ret, NULL)) == FS_OK && (!f.lfs || ret->bytes.n_bytes > 0);
 }
 
 /* A JSON object in a file; NULL: there is none. */
@@ -35,7 +35,7 @@ static struct json_object *read_json(const revision *r, const char *path)
     struct json_object *o = NULL;
     fs_hub_content x;
 
-    if (open_file(r, path, &x) && (x.bytes.n_bytes > JSON_MAX || fs_json_parse(x.bytes, path, &o, NULL) != FS_OK || !json_object_is_type(o, json_type_object))) {
+    if (open_file(r, path, false, &x) && (x.bytes.n_bytes > JSON_MAX || fs_json_parse(x.bytes, path, &o, NULL) != FS_OK || !json_object_is_type(o, json_type_object))) {
         json_object_put(o);
         o = NULL;
     }
@@ -54,7 +54,7 @@ static bool count_file(const revision *r, const char *path, count *n)
 {
     fs_safetensors *s = NULL;
     fs_hub_content x;
-    bool ok = open_file(r, path, &x) && fs_safetensors_open(x.bytes, path, &s, NULL) == FS_OK;
+    bool ok = open_file(r, path, true, &x) && fs_safetensors_open(x.bytes, path, &s, NULL) == FS_OK;
 
     for (size_t i = 0; ok && i < fs_safetensors_n_tensors(s); i++) {
         const fs_tensor *t = fs_safetensors_tensor_at(s, i);
@@ -161,7 +161,7 @@ static void emit_gguf(const revision *r, fs_emit *e)
     fs_hub_content x = { 0 };
 
     fs_hub_walk(r->c->git, &r->tree, "", false, first_gguf, path, NULL);
-    if (!*path || !open_file(r, path, &x) || fs_gguf_open(x.bytes, path, &g, NULL) != FS_OK) {
+    if (!*path || !open_file(r, path, true, &x) || fs_gguf_open(x.bytes, path, &g, NULL) != FS_OK) {
         fs_hub_content_done(&x);
         return;
     }

@@ -72,12 +72,15 @@ static fs_status make_repo(mirror *m, int64_t owner, const char *name, fs_error 
 {
     char sha[41];
     int64_t now = fs_unix_ms();
+    int making;
     fs_status rc;
 
     if (!fs_hub_name_is_valid(name))
         return fs_fail(err, FS_ERR_ARGUMENT, "'%.96s' is no name for a repository", name);
     fs_hub_random_name(m->folder, 33);
-    rc = fs_hub_git_init(m->hub, m->folder, "mirror", sha, err);
+    rc = fs_hub_making_begin(m->hub, &making, err);
+    if (!rc)
+        rc = fs_hub_git_init(m->hub, m->folder, "mirror", sha, err);
     if (!rc)
         rc = fs_db_begin(m->db, err);
     if (!rc)
@@ -92,6 +95,7 @@ static fs_status make_repo(mirror *m, int64_t owner, const char *name, fs_error 
         fs_db_rollback(m->db);
         fs_hub_git_remove(m->hub, m->folder);
     }
+    fs_hub_making_end(making);
     return rc;
 }
 
@@ -252,6 +256,7 @@ static fs_status fetch(mirror *m, fs_error *err)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         fs_hub_words_add(&argv, "+refs/%s/*:" STAGE "%s/*", kinds[i], kinds[i]);
     set_environment(&env, m->o->token);
+    fs_hub_locks_drop(m->hub, m->path);
     rc = fs_hub_git_run(&argv, &env, err);
     fs_hub_words_done(&argv);
     fs_hub_words_done(&env);
@@ -268,9 +273,6 @@ static fs_status want(mirror *m, const fs_hub_file *f, fs_error *err)
 
     if (rc || held)
         return rc;
-    for (size_t i = 0; i < m->n; i++)
-        if (strcmp(m->list[i].sha256, f->sha256) == 0)
-            return FS_OK;
     if (m->n == m->capacity) {
         size_t capacity = m->capacity ? 2 * m->capacity : 64;
         wanted *list = realloc(m->list, capacity * sizeof *list);
@@ -281,8 +283,30 @@ static fs_status want(mirror *m, const fs_hub_file *f, fs_error *err)
     }
     m->list[m->n] = (wanted){ .n_bytes = f->n_bytes };
     memcpy(m->list[m->n++].sha256, f->sha256, sizeof f->sha256);
-    m->total += f->n_bytes;
     return FS_OK;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const wanted *x = a, *y = b;
+    int order = strcmp(x->sha256, y->sha256);
+
+    return order ? order : (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
+}
+
+/* Each once, however many pointers name it. */
+static void settle_wanted(mirror *m)
+{
+    size_t n = 0;
+
+    if (m->n)
+        qsort(m->list, m->n, sizeof *m->list, by_hash);
+    for (size_t i = 0; i < m->n; i++)
+        if (i == 0 || strcmp(m->list[i].sha256, m->list[n - 1].sha256) != 0) {
+            m->list[n++] = m->list[i];
+            m->total += m->list[i].n_bytes;
+        }
+    m->n = n;
 }
 
 /* Every pointer in what was fetched and is not below a ref yet. */
@@ -316,6 +340,7 @@ static fs_status find_wanted(mirror *m, fs_error *err)
     }
     if (list && pclose(list) != 0 && !rc)
         rc = fs_fail(err, FS_ERR_FORMAT, "git cannot list what was fetched");
+    settle_wanted(m);
     fs_buf_done(&command);
     return rc;
 }
@@ -415,11 +440,9 @@ static fs_status bring(mirror *m, const wanted *w, const char *href, const char 
  * away. It is held first and looked for afterwards, so that it does not go as garbage between the two. */
 static fs_status is_here(mirror *m, const wanted *w, bool *ret, fs_error *err)
 {
-    uint64_t n_bytes = 0;
     int64_t size = 0;
     uint8_t oid[32];
     bool open_to_all = false;
-    int fd = -1;
     fs_status rc;
 
     *ret = false;
@@ -431,10 +454,9 @@ static fs_status is_here(mirror *m, const wanted *w, bool *ret, fs_error *err)
     if (rc || !open_to_all || (uint64_t)size != w->n_bytes)
         return rc;
     rc = fs_hub_object_add(m->db, m->repo, w->sha256, w->n_bytes, err);
-    if (rc || fs_hub_object_open(m->hub, w->sha256, &fd, &n_bytes, NULL) != FS_OK)
+    if (rc)
         return rc;
-    close(fd);
-    *ret = n_bytes == w->n_bytes;
+    *ret = fs_hub_object_is_here(m->hub, m->db, w->sha256);
     m->done += *ret ? w->n_bytes : 0;
     return FS_OK;
 }
@@ -582,6 +604,20 @@ static fs_status drop_staged(mirror *m, const char *name, const git_oid *oid, fs
     return fs_hub_ref_remove(m->path, m->git, name, err);
 }
 
+/* What lists and searches know of main. */
+static fs_status read_card(mirror *m, fs_error *err)
+{
+    fs_hub_call c = { .hub = m->hub, .db = m->db, .git = m->git, .repo = { .id = m->repo } };
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(m->db, &st, err, "SELECT sha FROM repos WHERE id = ?", "i", m->repo);
+
+    if (!rc && fs_db_next(st))
+        snprintf(c.repo.sha, sizeof c.repo.sha, "%s", fs_db_text(st, 0));
+    if (!rc)
+        rc = fs_db_end(st, err);
+    return rc ? rc : fs_hub_card_refresh(&c, err);
+}
+
 static fs_status note(mirror *m, fs_status failed, const fs_error *why, fs_error *err)
 {
     fs_status rc = fs_db_begin(m->db, err);
@@ -637,6 +673,10 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
         fs_db_run(m.db, NULL, "DELETE FROM repos WHERE id = ?", "i", m.repo);
         fs_hub_git_remove(h, m.folder);
         m.repo = 0;
+        if (o->lazy) /* nor is its namespace anybody's because somebody asked */
+            fs_db_run(m.db, NULL,
+                      "DELETE FROM accounts WHERE name = substr(?1, 1, instr(?1, '/') - 1) AND upstream = ?2 AND id NOT IN (SELECT owner FROM repos) AND id NOT IN (SELECT org FROM members)",
+                      "ss", o->id, o->url);
     }
     if (!rc && o->on_ref)
         rc = for_refs(&m, STAGE, tell_ref, &why);
@@ -654,6 +694,8 @@ fs_status fs_hub_mirror(fs_hub *h, const fs_hub_mirror_options *o, fs_hub_mirror
         rc = for_refs(&m, "refs/", drop_gone, &why);
     if (!rc)
         rc = for_refs(&m, STAGE, drop_staged, &why);
+    if (!rc)
+        rc = read_card(&m, &why);
     if (m.repo && rc != FS_ERR_INTERRUPTED) {
         fs_status noted = note(&m, rc, &why, rc ? NULL : &why);
         rc = rc ? rc : noted;

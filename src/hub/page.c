@@ -1,18 +1,14 @@
 /* See the header. */
 #include "hub/page.h"
 
+#include "hub/markdown.h"
 #include "net/url.h"
 
-#include <cmark-gfm-core-extensions.h>
-#include <cmark-gfm.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-
-#define MARKDOWN_MAX ((size_t)2 << 20)
 
 const char fs_page_style[] =
     ":root{--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--ground:#fff;--shade:#f6f8fa;--accent:#1a5fb4;--good:#26743b;--bad:#a51d2d}"
@@ -23,24 +19,25 @@ const char fs_page_style[] =
     "header{display:flex;gap:1rem;align-items:center;flex-wrap:wrap;border-bottom:1px solid var(--line)}header b a{color:var(--ink)}"
     "header form{flex:1;display:flex;min-width:12rem}input,select,button,textarea{font:inherit;color:inherit;background:var(--shade);border:1px solid var(--line);border-radius:6px;padding:.3rem .6rem}"
     "header input{flex:1;min-width:0}h1{font-size:1.5rem;margin:.5rem 0;overflow-wrap:anywhere}h2{font-size:1.2rem}"
-    "nav.tabs{display:flex;gap:1.25rem;border-bottom:1px solid var(--line);margin:.75rem 0;overflow-x:auto}nav.tabs a{padding:.4rem 0;white-space:nowrap}"
+    "nav.tabs{display:flex;flex-wrap:wrap;gap:0 1.25rem;border-bottom:1px solid var(--line);margin:.75rem 0}nav.tabs a{padding:.4rem 0;white-space:nowrap}"
     "nav.tabs a[aria-current]{border-bottom:2px solid var(--accent);color:var(--ink);font-weight:600}"
     ".tag{display:inline-block;background:var(--shade);border:1px solid var(--line);border-radius:1rem;padding:0 .6rem;margin:.1rem .2rem .1rem 0;font-size:.85rem;color:var(--ink)}"
     ".soft{color:var(--soft);font-size:.9rem}.bad{color:var(--bad)}.good{color:var(--good)}"
     "ul.list{list-style:none;padding:0;margin:.5rem 0}ul.list li{padding:.6rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}"
-    "td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.name{overflow-wrap:anywhere;min-width:10rem}td.word{overflow-wrap:anywhere;min-width:4rem}"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:baseline}table.fit{width:auto}"
+    "td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.name{overflow-wrap:anywhere;min-width:10rem}td.word{overflow-wrap:anywhere;min-width:4rem}td.hash{white-space:nowrap}"
     "code,pre{font:.87em ui-monospace,monospace;background:var(--shade)}code{padding:.1em .3em;border-radius:4px;overflow-wrap:anywhere}pre{padding:.8rem;border-radius:6px;overflow-x:auto}pre code{padding:0}"
     ".card{border:1px solid var(--line);border-radius:8px;padding:0 1.25rem .75rem;margin:1rem 0;overflow-wrap:anywhere}.card img{max-width:100%}"
     ".card table{width:auto;display:block;overflow-x:auto}.card th,.card td{border:1px solid var(--line);padding:.25rem .6rem}"
     "blockquote{margin:0;padding-left:1rem;border-left:3px solid var(--line);color:var(--soft)}"
     ".add{background:#26743b22;display:block}.del{background:#a51d2d22;display:block}.at{color:var(--soft);display:block}"
-    "form.stack{max-width:40rem;margin:1rem 0}form.stack label{display:block;margin:.6rem 0;font-weight:600}form.stack label.line{font-weight:400}"
+    "form.stack{max-width:40rem;margin:1rem 0}form.stack label{display:block;margin:.6rem 0;font-weight:600}form.stack label.line{font-weight:400}form.stack>button{margin-top:.3rem}"
     "form.stack input:not([type=checkbox]):not([type=radio]),form.stack select,form.stack textarea{display:block;width:100%;margin-top:.2rem;font-weight:400}"
-    "textarea{min-height:7rem;resize:vertical}form.inline{display:inline-block;margin:.1rem .4rem .1rem 0}button{cursor:pointer}"
+    "textarea{min-height:7rem;resize:vertical}form.inline{display:inline-block;margin:.1rem .4rem .1rem 0}button{cursor:pointer}a.button{display:inline-block;border:1px solid var(--line);border-radius:6px;background:var(--shade);padding:.3rem .6rem}"
     "button.main{background:var(--accent);border-color:var(--accent);color:var(--ground);font-weight:600}button.danger{border-color:var(--bad);color:var(--bad)}"
     "summary{cursor:pointer;color:var(--accent);padding:.2rem 0}.note{border:1px solid var(--good);border-radius:8px;padding:.2rem 1rem;margin:1rem 0;overflow-wrap:anywhere}"
     "form.filters{display:flex;gap:.5rem;flex-wrap:wrap;margin:.5rem 0}form.filters select{max-width:11rem}.meta{display:flex;gap:.75rem;align-items:center;margin:.5rem 0}time{white-space:nowrap}section.danger{border:1px solid var(--bad);border-radius:8px;padding:0 1rem;margin:1.5rem 0}"
+    "@media(max-width:40rem){header{gap:.5rem .9rem}header form{order:1;flex-basis:100%}td.hash{display:none}th,td{padding-right:.5rem}nav.tabs{column-gap:.9rem}form.inline{margin-right:0}}"
     "footer{border-top:1px solid var(--line);margin-top:2rem;color:var(--soft);font-size:.85rem}";
 
 /* ---- what is put ---- */
@@ -124,78 +121,10 @@ void fs_page_date(fs_page *p, int64_t unix_ms)
     fs_page_put(p, "<time datetime=\"%s\" title=\"%s\">%.10s</time>", iso, iso, iso);
 }
 
-/* ---- Markdown ---- */
-static bool is_absolute(const char *url)
-{
-    size_t n = strcspn(url, ":/?#");
-
-    return url[n] == ':' || (url[0] == '/' && url[1] == '/');
-}
-
-static bool is_allowed(const char *url)
-{
-    return strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0 || strncasecmp(url, "mailto:", 7) == 0 || url[0] == '#';
-}
-
-/* An address within the repository, or one of the few kinds that go out; anything else leads nowhere. */
-static void mend_url(cmark_node *node, const char *base, bool picture)
-{
-    const char *url = cmark_node_get_url(node);
-    char *whole = NULL;
-
-    if (!url || (is_allowed(url) && !picture))
-        return;
-    if (is_absolute(url) || url[0] == '#')
-        cmark_node_set_url(node, picture ? "" : "#"); /* pictures are of the repository: no page tells another host who reads it */
-    else if (asprintf(&whole, "%s%s", base, url + strspn(url, "./")) >= 0)
-        cmark_node_set_url(node, whole);
-    free(whole);
-}
-
-static void extend(cmark_parser *parser)
-{
-    static const char *const names[] = { "table", "strikethrough", "autolink", "tasklist" };
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        cmark_syntax_extension *e = cmark_find_syntax_extension(names[i]);
-        if (e)
-            cmark_parser_attach_syntax_extension(parser, e);
-    }
-}
-
 void fs_page_markdown(fs_page *p, fs_bytes text, const char *link, const char *picture)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    const int options = CMARK_OPT_DEFAULT | CMARK_OPT_VALIDATE_UTF8; /* without UNSAFE: no raw HTML, no javascript: */
-    cmark_parser *parser;
-    cmark_node *document;
-    cmark_iter *it;
-    char *html;
-
-    pthread_once(&once, cmark_gfm_core_extensions_ensure_registered);
-    if (text.n_bytes > MARKDOWN_MAX)
-        text.n_bytes = MARKDOWN_MAX;
-    parser = cmark_parser_new(options);
-    extend(parser);
-    cmark_parser_feed(parser, (const char *)text.data, text.n_bytes);
-    document = cmark_parser_finish(parser);
-    it = cmark_iter_new(document);
-    for (cmark_event_type event; (event = cmark_iter_next(it)) != CMARK_EVENT_DONE;) {
-        cmark_node *node = cmark_iter_get_node(it);
-        if (event != CMARK_EVENT_ENTER)
-            continue;
-        if (cmark_node_get_type(node) == CMARK_NODE_LINK)
-            mend_url(node, link, false);
-        else if (cmark_node_get_type(node) == CMARK_NODE_IMAGE)
-            mend_url(node, picture, true);
-    }
-    cmark_iter_free(it);
-    html = cmark_render_html(document, options, cmark_parser_get_syntax_extensions(parser));
-    if (html)
-        raw(p, html, strlen(html));
-    free(html);
-    cmark_node_free(document);
-    cmark_parser_free(parser);
+    if (!p->rc)
+        p->rc = fs_markdown_html(text, link, picture, &p->out, &p->err);
 }
 
 /* ---- pages ---- */

@@ -24,8 +24,7 @@ void fs_page_word(fs_page *p, const char *word);
 void fs_page_size(fs_page *p, uint64_t n_bytes);
 /* "2026-01-31", with the time as a title. */
 void fs_page_date(fs_page *p, int64_t unix_ms);
-/* GitHub's Markdown. Raw HTML is left out, and so are links other than http, https, mailto and those within the repository, which are turned into
- * addresses: files below link, pictures below picture (both end with '/'). */
+/* Markdown of anybody's: hub/markdown.h. */
 void fs_page_markdown(fs_page *p, fs_bytes text, const char *link, const char *picture);
 
 void fs_page_begin(fs_page *p, fs_hub_call *c, const char *title);
@@ -39,12 +38,26 @@ extern const char fs_page_style[];
 
 /* 303: the browser goes there. */
 void fs_page_go(fs_hub_call *c, const char *to);
+/* pages_forms.c: to rest within c->repo, an address. */
+void fs_page_go_repo(fs_hub_call *c, const char *rest);
 
 /* ---- session.c: forms of who is signed in; what ends them is "</form>" ---- */
 
 void fs_page_form(fs_page *p, const fs_hub_call *c, const char *class, const char *action);
+/* The end of a form's tag, behind its action, and the session's sign. */
+void fs_page_sign(fs_page *p, const fs_hub_call *c);
 /* The same for what is done to c->repo, "/-/type/org/name" and what format says. */
 void fs_page_repo_form(fs_page *p, const fs_hub_call *c, const char *class, const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* ---- pages_account.c ---- */
+
+/* Who is signed in with this browser; false after a page, or on the way to signing in. */
+bool fs_page_need_session(fs_hub_call *c);
+
+/* ---- pages_orgs.c ---- */
+
+/* Forms for the members of an organisation, for who administers it. */
+fs_status fs_page_members(fs_page *p, fs_hub_call *c, int64_t id, const char *org);
 
 /* ---- signature.c ---- */
 
@@ -53,8 +66,13 @@ void fs_page_signatures(fs_page *p, fs_hub_call *c, const git_oid *tree);
 /* A public key, of minisign's or PEM. */
 bool fs_hub_key_is_valid(const char *text);
 
+/* The accounts that this session may make repositories for, the user's own first, as names for fs_db_text's column 0. */
+fs_status fs_page_owners(fs_hub_call *c, sqlite3_stmt **ret);
+
 /* ---- pages.c, pages_repo.c: what pages of repositories share ---- */
 
+/* Who is signed in may send forms about c->repo, what else they may be about: the token is for writing, and for this repository. */
+bool fs_page_may_send(const fs_hub_call *c);
 /* "/datasets/org/name", an address. */
 void fs_page_repo_link(fs_page *p, const fs_hub_repo *r);
 void fs_page_repo_id(const fs_hub_call *c, char ret[220]); /* "org/name" */

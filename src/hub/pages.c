@@ -48,11 +48,16 @@ void fs_page_states(fs_page *p, const fs_hub_repo *r)
     }
 }
 
+bool fs_page_may_send(const fs_hub_call *c)
+{
+    return *c->session && c->user.may_write && (!c->user.scope || c->scope >= FS_HUB_WRITE);
+}
+
 static void put_like(fs_page *p, const fs_hub_call *c)
 {
     int64_t n = 0;
 
-    if (!*c->session || !c->user.may_write || fs_db_int(c->db, &n, NULL, NULL, "SELECT count(*) FROM likes WHERE account = ? AND repo = ?", "ii", c->user.id, c->repo.id) != FS_OK)
+    if (!fs_page_may_send(c) || fs_db_int(c->db, &n, NULL, NULL, "SELECT count(*) FROM likes WHERE account = ? AND repo = ?", "ii", c->user.id, c->repo.id) != FS_OK)
         return;
     fs_page_repo_form(p, c, "inline", n ? "/unlike" : "/like");
     fs_page_put(p, "<button>%s</button></form>", n ? "Unlike" : "Like");

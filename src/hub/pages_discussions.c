@@ -7,11 +7,6 @@
 #define DIFF_BYTES_MAX ((size_t)512 << 10)
 #define EVENTS_MAX     1000
 
-static bool may_take_part(const fs_hub_call *c)
-{
-    return *c->session && c->user.may_write;
-}
-
 void fs_hub_page_discussions(fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
@@ -27,7 +22,7 @@ void fs_hub_page_discussions(fs_hub_call *c)
     fs_page_repo_id(c, id);
     fs_page_begin(&p, c, id);
     fs_page_repo_head(&p, c, "Discussions", NULL);
-    if (may_take_part(c)) {
+    if (fs_page_may_send(c)) {
         fs_page_put(&p, "<details><summary>Open a discussion or a pull request</summary>");
         fs_page_repo_form(&p, c, "stack", "/discussions");
         fs_page_put(&p, "<label>Title<input name=\"title\" required maxlength=\"200\"></label><label>Kind<select name=\"kind\"><option>discussion</option>");
@@ -98,7 +93,7 @@ static void put_comment_forms(fs_page *p, const fs_hub_call *c, const discussion
     long long id = sqlite3_column_int64(st, 7);
     bool own = sqlite3_column_int64(st, 6) == c->user.id;
 
-    if (!may_take_part(c) || (!own && c->right < FS_HUB_WRITE))
+    if (!fs_page_may_send(c) || (!own && c->right < FS_HUB_WRITE))
         return;
     fs_page_put(p, "<details><summary class=\"soft\">change</summary>");
     if (own) {
@@ -212,7 +207,7 @@ static void put_forms(fs_page *p, const fs_hub_call *c, const discussion *d, siz
 {
     bool open = strcmp(d->status, "open") == 0, draft = strcmp(d->status, "draft") == 0;
 
-    if (!may_take_part(c)) {
+    if (!fs_page_may_send(c)) {
         if (!c->user.id)
             fs_page_put(p, "<p class=\"soft\">Who is signed in may take part.</p>");
         return;

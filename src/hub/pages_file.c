@@ -204,7 +204,7 @@ void fs_hub_page_blob(fs_hub_call *c)
     }
     if (fs_hub_failed(c, rc))
         goto out;
-    rc = fs_hub_content_open(c, &f, &x, &c->err);
+    rc = fs_hub_content_open_head(c, &f, &x, &c->err);
     if (!f.lfs && fs_hub_failed(c, rc))
         goto out;
     fs_page_repo_id(c, id);

@@ -39,7 +39,7 @@ static void go(fs_hub_call *c, const char *type, const char *owner, const char *
     fs_buf_done(&to);
 }
 
-static void go_repo(fs_hub_call *c, const char *rest)
+void fs_page_go_repo(fs_hub_call *c, const char *rest)
 {
     go(c, c->repo.type, c->repo.owner_name, c->repo.name, rest);
 }
@@ -49,7 +49,7 @@ static void go_discussion(fs_hub_call *c)
     char rest[60];
 
     snprintf(rest, sizeof rest, "/discussions/%lld", strtoll(fs_http_param(c->http, 3), NULL, 10));
-    go_repo(c, rest);
+    fs_page_go_repo(c, rest);
 }
 
 static bool set(fs_hub_call *c, const char *key, const char *value)
@@ -84,34 +84,40 @@ void fs_hub_form_new(fs_hub_call *c)
     json_object_put(o);
 }
 
+void fs_hub_form_fork(fs_hub_call *c)
+{
+    if (form_does(c, fs_hub_repo_duplicate)) /* which is the repository from now on */
+        fs_page_go_repo(c, "");
+}
+
 void fs_hub_form_like(fs_hub_call *c)
 {
     if (form_does(c, fs_hub_like))
-        go_repo(c, "");
+        fs_page_go_repo(c, "");
 }
 
 void fs_hub_form_unlike(fs_hub_call *c)
 {
     if (form_does(c, fs_hub_unlike))
-        go_repo(c, "");
+        fs_page_go_repo(c, "");
 }
 
 void fs_hub_form_repo_settings(fs_hub_call *c)
 {
     if (form_does(c, fs_hub_repo_settings))
-        go_repo(c, "/settings");
+        fs_page_go_repo(c, "/settings");
 }
 
 void fs_hub_form_ask(fs_hub_call *c)
 {
     if (form_does(c, fs_hub_ask_access))
-        go_repo(c, "");
+        fs_page_go_repo(c, "");
 }
 
 void fs_hub_form_access(fs_hub_call *c)
 {
     if (form_does(c, fs_hub_access_handle))
-        go_repo(c, "/settings");
+        fs_page_go_repo(c, "/settings");
 }
 
 void fs_hub_form_move(fs_hub_call *c)
@@ -167,7 +173,7 @@ void fs_hub_form_discussion(fs_hub_call *c)
         return;
     if (!fs_hub_failed(c, fs_json_int(o, "num", 0, INT64_MAX, &num, NULL, &c->err))) {
         snprintf(rest, sizeof rest, "/discussions/%lld", (long long)num);
-        go_repo(c, rest);
+        fs_page_go_repo(c, rest);
     }
     json_object_put(o);
 }

@@ -1,5 +1,6 @@
 /* Lists of repositories: of a kind, with filters, and of a user or an organisation. */
 #include "hub/page.h"
+#include "hub/search.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 typedef struct asked {
     const char *search, *filter, *task, *library, *license, *sort;
     int64_t page;
+    bool peers; /* are asked, too */
 } asked;
 
 static const char *const sorts[][3] = { { "", "modified_ms", "last changed" }, { "created", "created_ms", "newest" }, { "downloads", "downloads", "most downloads" },
@@ -43,7 +45,7 @@ static void put_turn(fs_page *p, const char *rel, const asked *q, int64_t page, 
             fs_page_put(p, "&amp;%s=", parts[i][0]);
             fs_page_word(p, parts[i][1]);
         }
-    fs_page_put(p, "\">%s</a> ", text);
+    fs_page_put(p, "%s\">%s</a> ", q->peers ? "&amp;federated=1" : "", text);
 }
 
 static void put_option(fs_page *p, const char *value, const char *says, bool chosen)
@@ -82,6 +84,7 @@ static fs_status put_choice(fs_page *p, fs_hub_call *c, const char *name, const 
 
 static fs_status put_filters(fs_page *p, fs_hub_call *c, const char *type, const asked *q)
 {
+    int64_t n_peers = 0;
     fs_status rc;
 
     fs_page_put(p, "<form class=\"filters\"><input type=\"hidden\" name=\"search\" value=\"");
@@ -99,7 +102,13 @@ static fs_status put_filters(fs_page *p, fs_hub_call *c, const char *type, const
     fs_page_put(p, "<select name=\"sort\" aria-label=\"Order\">");
     for (size_t i = 0; i < sizeof sorts / sizeof *sorts; i++)
         put_option(p, sorts[i][0], sorts[i][2], strcmp(q->sort, sorts[i][0]) == 0);
-    fs_page_put(p, "</select><button>Show</button></form>");
+    fs_page_put(p, "</select>");
+    if (!rc)
+        rc = fs_db_int(c->db, &n_peers, NULL, &c->err, "SELECT count(*) FROM peers", "");
+    if (n_peers)
+        fs_page_put(p, "<label><input type=\"checkbox\" name=\"federated\" value=\"1\"%s> %" PRId64 " other %s, too</label>", q->peers ? " checked" : "", n_peers,
+                    n_peers == 1 ? "hub" : "hubs");
+    fs_page_put(p, "<button>Show</button></form>");
     return rc;
 }
 
@@ -139,12 +148,12 @@ static fs_status put_list(fs_page *p, fs_hub_call *c, const char *type, const ch
                                  " AND (?3 IS NULL OR instr(lower(a.name || '/' || r.name), lower(?3)) > 0)"
                                  " AND (?4 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = ?4 AND t.repo = r.id)) AND (?5 IS NULL OR r.pipeline_tag = ?5)"
                                  " AND (?6 IS NULL OR r.library_name = ?6) AND (?7 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = 'license:' || ?7 AND t.repo = r.id))"
-                                 " AND (NOT r.disabled OR ?8) AND (NOT r.private OR ?8 OR " FS_HUB_REPO_IS_OF("?9") ") ORDER BY r.%s DESC, r.id DESC LIMIT ?10 OFFSET ?11",
+                                 " AND (NOT r.disabled OR ?8) AND (NOT r.private OR ?8 OR " FS_HUB_REPO_IS_OF("?9", "?12") ") ORDER BY r.%s DESC, r.id DESC LIMIT ?10 OFFSET ?11",
                                  sort_column(q->sort));
 
     if (!rc)
-        rc = fs_db_query(c->db, &st, &c->err, sql.data, "sssssssiiii", type, owner, OR_NULL(q->search), OR_NULL(q->filter), OR_NULL(q->task), OR_NULL(q->library), OR_NULL(q->license),
-                         (int64_t)c->user.is_admin, c->user.id, (int64_t)LIST_MAX + 1, q->page * LIST_MAX);
+        rc = fs_db_query(c->db, &st, &c->err, sql.data, "sssssssiiiii", type, owner, OR_NULL(q->search), OR_NULL(q->filter), OR_NULL(q->task), OR_NULL(q->library), OR_NULL(q->license),
+                         (int64_t)c->user.is_admin, c->user.id, (int64_t)LIST_MAX + 1, q->page * LIST_MAX, c->user.scope);
     fs_buf_done(&sql);
     if (rc)
         return rc;
@@ -163,11 +172,92 @@ static fs_status put_list(fs_page *p, fs_hub_call *c, const char *type, const ch
 
 static asked read_asked(fs_hub_call *c)
 {
-    asked q = { query(c, "search"), query(c, "filter"), query(c, "task"), query(c, "library"), query(c, "license"), query(c, "sort"), strtoll(query(c, "p"), NULL, 10) };
+    asked q = { query(c, "search"), query(c, "filter"), query(c, "task"), query(c, "library"), query(c, "license"), query(c, "sort"), strtoll(query(c, "p"), NULL, 10), false };
 
     if (q.page < 0 || q.page > 1000000)
         q.page = 0;
+    q.peers = *query(c, "federated") && (*q.search || *q.filter);
     return q;
+}
+
+/* ---- what the peers have ---- */
+
+/* Whether everybody finds the same here. */
+static bool is_here(fs_hub_call *c, const char *type, const fs_search_row *row)
+{
+    int64_t n = 0;
+
+    return *row->sha && fs_db_int(c->db, &n, NULL, NULL,
+                                  "SELECT count(*)" FS_HUB_REPO_TABLES "WHERE r.type = ? AND lower(a.name || '/' || r.name) = lower(?) AND r.sha = ? AND NOT r.private AND NOT r.disabled",
+                                  "sss", type, row->id, row->sha) == FS_OK && n > 0;
+}
+
+static void put_origins(fs_page *p, const char *type, const fs_search_result *found, const fs_search_row *row)
+{
+    for (int k = 0; k < found->n_peers; k++)
+        if (row->peers >> k & 1) {
+            fs_page_put(p, "<a class=\"tag\" rel=\"noreferrer\" href=\"");
+            fs_page_text(p, found->peers[k].url);
+            fs_page_put(p, "/%s", fs_hub_type_prefix(type));
+            fs_page_path(p, row->id);
+            fs_page_put(p, "\">");
+            fs_page_text(p, found->peers[k].url);
+            fs_page_put(p, "</a>");
+        }
+}
+
+/* False after a reply. */
+static bool put_peers(fs_page *p, fs_hub_call *c, const char *type, const asked *q)
+{
+    static const char *const sorts_there[][2] = { { "created", "createdAt" }, { "downloads", "downloads" }, { "likes", "likes" } };
+    const char *const parts[][2] = { { "search", q->search }, { "filter", q->filter }, { "pipeline_tag", q->task }, { "filter", q->library } };
+    fs_search_result found = { .n = 0 };
+    fs_buf text = { 0 };
+    char license[300];
+    bool ok;
+    fs_status rc = fs_search_query_add(&text, "limit", "50", &c->err);
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts && !rc; i++)
+        if (*parts[i][1])
+            rc = fs_search_query_add(&text, parts[i][0], parts[i][1], &c->err);
+    snprintf(license, sizeof license, "license:%.200s", q->license);
+    if (!rc && *q->license)
+        rc = fs_search_query_add(&text, "filter", license, &c->err);
+    for (size_t i = 0; i < sizeof sorts_there / sizeof *sorts_there && !rc; i++)
+        if (strcmp(q->sort, sorts_there[i][0]) == 0)
+            rc = fs_search_query_add(&text, "sort", sorts_there[i][1], &c->err);
+    ok = !fs_hub_failed(c, rc) && fs_search_peers(c, type, text.data, &found);
+    fs_buf_done(&text);
+    if (ok) {
+        fs_page_put(p, "<h2>Elsewhere</h2><ul class=\"list\">");
+        for (size_t i = 0; i < found.n; i++) {
+            const fs_search_row *row = found.rows + i;
+            if (is_here(c, type, row))
+                continue;
+            fs_page_put(p, "<li>");
+            fs_page_text(p, row->id);
+            fs_page_put(p, "<br><span class=\"soft\">");
+            if (row->modified_ms) {
+                fs_page_put(p, "changed ");
+                fs_page_date(p, row->modified_ms);
+                fs_page_put(p, " &middot; ");
+            }
+            fs_page_put(p, "%" PRId64 " downloads &middot; %" PRId64 " likes, as is said there</span> ", row->downloads, row->likes);
+            put_origins(p, type, &found, row);
+            fs_page_put(p, "</li>");
+        }
+        fs_page_put(p, "</ul>");
+        for (int k = 0; k < found.n_peers; k++)
+            if (*found.peers[k].failure) {
+                fs_page_put(p, "<p class=\"soft\">");
+                fs_page_text(p, found.peers[k].url);
+                fs_page_put(p, ": ");
+                fs_page_text(p, found.peers[k].failure);
+                fs_page_put(p, ".</p>");
+            }
+    }
+    fs_search_done(&found);
+    return ok;
 }
 
 static void list(fs_hub_call *c, const char *type, const char *title)
@@ -183,7 +273,7 @@ static void list(fs_hub_call *c, const char *type, const char *title)
         fs_page_text(&p, q.filter);
         fs_page_put(&p, " &times;</a></p>");
     }
-    if (!fs_hub_failed(c, put_filters(&p, c, type, &q)) && !fs_hub_failed(c, put_list(&p, c, type, NULL, &q)))
+    if (!fs_hub_failed(c, put_filters(&p, c, type, &q)) && !fs_hub_failed(c, put_list(&p, c, type, NULL, &q)) && (!q.peers || put_peers(&p, c, type, &q)))
         fs_page_end(&p, c, 200);
     fs_buf_done(&p.out);
 }
@@ -255,7 +345,8 @@ void fs_hub_page_owner(fs_hub_call *c)
     fs_page_put(&p, " &middot; since ");
     fs_page_date(&p, sqlite3_column_int64(st, 4));
     fs_page_put(&p, "</p>");
-    if (!fs_hub_failed(c, fs_db_end(st, &c->err)) && !fs_hub_failed(c, put_people(&p, c, id, org)) && !fs_hub_failed(c, put_list(&p, c, NULL, name, &q)))
+    if (!fs_hub_failed(c, fs_db_end(st, &c->err)) && !fs_hub_failed(c, put_people(&p, c, id, org)) &&
+        !(org && fs_hub_failed(c, fs_page_members(&p, c, id, name))) && !fs_hub_failed(c, put_list(&p, c, NULL, name, &q)))
         fs_page_end(&p, c, 200);
     fs_buf_done(&p.out);
 }

@@ -69,7 +69,7 @@ static void put_gate(fs_page *p, const fs_hub_call *c)
     int64_t n = 0;
 
     fs_page_put(p, "<p>Its owner decides who may read it.</p>");
-    if (!*c->session || !c->user.may_write || fs_db_int(c->db, &n, NULL, NULL, "SELECT count(*) FROM access_requests WHERE repo = ? AND account = ?", "ii", c->repo.id, c->user.id) != FS_OK)
+    if (!fs_page_may_send(c) || fs_db_int(c->db, &n, NULL, NULL, "SELECT count(*) FROM access_requests WHERE repo = ? AND account = ?", "ii", c->repo.id, c->user.id) != FS_OK)
         return;
     if (n) {
         fs_page_put(p, "<p class=\"soft\">You asked for it.</p>");
@@ -105,6 +105,50 @@ static fs_status put_mirror(fs_page *p, fs_hub_call *c)
     return fs_db_end(st, &c->err);
 }
 
+static fs_status put_origin(fs_page *p, fs_hub_call *c)
+{
+    fs_hub_origin origin;
+    fs_status rc = fs_hub_fork_origin(c, &origin, &c->err);
+
+    if (rc || !*origin.id)
+        return rc;
+    fs_page_put(p, "<p class=\"soft\">A fork of <a rel=\"noreferrer\" href=\"");
+    fs_page_text(p, origin.hub);
+    fs_page_put(p, "/%s", fs_hub_type_prefix(c->repo.type));
+    fs_page_path(p, origin.id);
+    fs_page_put(p, "\">");
+    fs_page_text(p, origin.id);
+    fs_page_put(p, "</a>");
+    if (*origin.hub) {
+        fs_page_put(p, " of ");
+        fs_page_text(p, origin.hub);
+    }
+    fs_page_put(p, " at %.10s.</p>", origin.sha);
+    return FS_OK;
+}
+
+static fs_status put_fork(fs_page *p, fs_hub_call *c)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc;
+
+    if (!*c->session)
+        return FS_OK;
+    rc = fs_page_owners(c, &st);
+    if (rc)
+        return rc;
+    if (fs_db_next(st)) {
+        fs_page_put(p, "<details><summary>Fork</summary>");
+        fs_page_repo_form(p, c, "filters", "/fork");
+        fs_page_put(p, "<label>Name<input name=\"repository\" required maxlength=\"193\" value=\"");
+        fs_page_text(p, fs_db_text(st, 0));
+        fs_page_put(p, "/");
+        fs_page_text(p, c->repo.name);
+        fs_page_put(p, "\"></label><button>Make a fork</button></form></details>");
+    }
+    return fs_db_end(st, &c->err);
+}
+
 void fs_hub_page_repo(fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
@@ -132,6 +176,8 @@ void fs_hub_page_repo(fs_hub_call *c)
     }
     if (*c->repo.mirror && fs_hub_failed(c, put_mirror(&p, c)))
         goto out;
+    if (fs_hub_failed(c, put_origin(&p, c)))
+        goto out;
     if (fs_hub_may_read(c))
         fs_page_signatures(&p, c, &tree);
     fs_page_put(&p, "<pre><code>HF_ENDPOINT=");
@@ -143,10 +189,13 @@ void fs_hub_page_repo(fs_hub_call *c)
     fs_page_put(&p, "/%s", fs_hub_type_prefix(c->repo.type));
     fs_page_text(&p, id);
     fs_page_put(&p, "</code></pre>");
-    if (fs_hub_may_read(c))
+    if (fs_hub_may_read(c)) {
+        if (fs_hub_failed(c, put_fork(&p, c)))
+            goto out;
         put_card(&p, c, &tree);
-    else
+    } else {
         put_gate(&p, c);
+    }
     fs_page_end(&p, c, 200);
 out:
     fs_buf_done(&p.out);
@@ -230,7 +279,7 @@ static fs_status put_row(void *ud, const char *path, const git_oid *oid, git_obj
     fs_page_put(r->p, type == GIT_OBJECT_BLOB ? "</a></td><td class=\"n\">" : "/</a></td><td class=\"n\">");
     if (type == GIT_OBJECT_BLOB)
         fs_page_size(r->p, f.n_bytes);
-    fs_page_put(r->p, "</td><td><code title=\"%s\">%.12s</code></td><td class=\"n\">", f.lfs ? "SHA-256" : "git", f.lfs ? f.sha256 : hex);
+    fs_page_put(r->p, "</td><td class=\"hash\"><code title=\"%s\">%.12s</code></td><td class=\"n\">", f.lfs ? "SHA-256" : "git", f.lfs ? f.sha256 : hex);
     if (type == GIT_OBJECT_BLOB) {
         fs_page_put(r->p, "<a href=\"");
         fs_page_repo_link(r->p, &r->c->repo);
@@ -242,6 +291,16 @@ static fs_status put_row(void *ud, const char *path, const git_oid *oid, git_obj
     }
     fs_page_put(r->p, "</td></tr>");
     return r->p->rc;
+}
+
+static void put_torrent(fs_page *p, const fs_hub_call *c, const git_oid *commit)
+{
+    char hex[GIT_OID_HEXSZ + 1];
+
+    git_oid_tostr(hex, sizeof hex, commit);
+    fs_page_put(p, "<p class=\"soft\">Commit <code>%.12s</code>, all of it as a <a href=\"", hex);
+    fs_page_repo_link(p, &c->repo);
+    fs_page_put(p, "/torrent/%s\" download>torrent</a></p>", hex);
 }
 
 void fs_hub_page_tree(fs_hub_call *c)
@@ -268,6 +327,16 @@ void fs_hub_page_tree(fs_hub_call *c)
     fs_page_begin(&p, c, id);
     fs_page_repo_head(&p, c, "Files", NULL);
     fs_page_way(&p, c, rev, path);
+    if (fs_page_may_send(c) && !*c->repo.mirror) {
+        fs_page_put(&p, "<p><a class=\"button\" href=\"");
+        fs_page_repo_link(&p, &c->repo);
+        fs_page_put(&p, "/upload/");
+        fs_page_word(&p, rev);
+        fs_page_put(&p, "/");
+        fs_page_path(&p, path);
+        fs_page_put(&p, "\">Upload files</a></p>");
+    }
+    put_torrent(&p, c, &commit);
     fs_page_put(&p, "<div class=\"wide\"><table>");
     if (!rc)
         rc = fs_hub_walk(c->git, &oid, path, false, put_row, &r, &c->err);

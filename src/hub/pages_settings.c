@@ -35,9 +35,33 @@ static fs_status put_askers(fs_page *p, fs_hub_call *c)
     return fs_db_end(st, &c->err);
 }
 
+static void put_patterns(fs_page *p, const char *says, const char *name, const char *patterns)
+{
+    fs_page_put(p, "<label>%s<textarea name=\"%s\" maxlength=\"4000\">\n", says, name);
+    fs_page_text(p, patterns);
+    fs_page_put(p, "</textarea></label>");
+}
+
+static void put_rules(fs_page *p, const fs_hub_rules *r)
+{
+    static const char *const says[][2] = {
+        { "default", "not deleted, not pushed by force" },
+        { "keep-history", "history never rewritten, not even by super-squash" },
+        { "pull-request", "changed by merged pull requests only" },
+    };
+
+    put_patterns(p, "Protected branches, a line each (* for anything but /, ** for anything)", "protectedBranches", r->branches);
+    fs_page_put(p, "<label>What holds for them<select name=\"branchProtection\">");
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++)
+        put_option(p, says[i][0], says[i][1], strcmp(says[i][0], fs_hub_protection_word(r->protection)) == 0);
+    fs_page_put(p, "</select></label>");
+    put_patterns(p, "Protected tags, a line each: not deleted, not moved", "protectedTags", r->tags);
+}
+
 void fs_hub_page_repo_settings(fs_hub_call *c)
 {
     sqlite3_stmt *st = NULL;
+    fs_hub_rules rules;
     fs_page p = { .rc = FS_OK };
     char id[220];
 
@@ -48,7 +72,8 @@ void fs_hub_page_repo_settings(fs_hub_call *c)
         fs_page_error(c, 403, "Settings are for who is signed in with a browser.");
         return;
     }
-    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT coalesce(description, '') FROM repos WHERE id = ?", "i", c->repo.id)))
+    if (fs_hub_failed(c, fs_hub_rules_read(c->db, c->repo.id, &rules, &c->err)) ||
+        fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT coalesce(description, '') FROM repos WHERE id = ?", "i", c->repo.id)))
         return;
     fs_page_repo_id(c, id);
     fs_page_begin(&p, c, id);
@@ -65,7 +90,10 @@ void fs_hub_page_repo_settings(fs_hub_call *c)
     put_option(&p, "", "who sees it", !*c->repo.gated);
     put_option(&p, "auto", "who asked for it", strcmp(c->repo.gated, "auto") == 0);
     put_option(&p, "manual", "whom its owner lets", strcmp(c->repo.gated, "manual") == 0);
-    fs_page_put(&p, "</select></label><button class=\"main\">Save</button></form>");
+    fs_page_put(&p, "</select></label>");
+    if (!*c->repo.mirror)
+        put_rules(&p, &rules);
+    fs_page_put(&p, "<button class=\"main\">Save</button></form>");
     if (fs_hub_failed(c, put_askers(&p, c)))
         goto out;
     fs_page_put(&p, "<h2>Another name</h2>");

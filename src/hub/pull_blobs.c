@@ -249,13 +249,7 @@ struct work {
 /* Under the lock: until something changed, or a tenth of a second. */
 static void wait_a_moment(struct pull *p)
 {
-    struct timespec until;
-
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 100000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    fs_cond_wait_until(&p->changed, &p->lock, fs_seconds_now() + 0.1);
 }
 
 /* Waits for something to do; false: all is done, or the whole stops. */
@@ -551,7 +545,7 @@ fs_status fs_pull_blobs(const fs_pull_options *o, const char *commit, const char
 
     git_libgit2_init();
     pthread_mutex_init(&p.lock, NULL);
-    pthread_cond_init(&p.changed, NULL);
+    fs_cond_init(&p.changed);
     for (size_t i = 0; i < o->n_mirrors; i++)
         p.mirrors[i].base = o->mirrors[i];
     if (!rc)

@@ -342,7 +342,7 @@ void fs_hub_paths_info(fs_hub_call *c)
 
 /* ---- refs ---- */
 
-static fs_status emit_refs(fs_hub_call *c, fs_emit *e, const char *key, const char *prefix)
+static fs_status emit_refs(fs_hub_call *c, fs_emit *e, const char *key, const char *prefix, const fs_hub_rules *rules)
 {
     git_reference_iterator *it = NULL;
     git_reference *ref = NULL;
@@ -362,6 +362,8 @@ static fs_status emit_refs(fs_hub_call *c, fs_emit *e, const char *key, const ch
             fs_emit_str(e, "name", git_reference_name(ref) + strlen(prefix));
             fs_emit_str(e, "ref", git_reference_name(ref));
             fs_emit_str(e, "targetCommit", hex);
+            if (fs_hub_rules_cover(rules, git_reference_name(ref)))
+                fs_emit_bool(e, "protected", true);
             fs_emit_end(e, '}');
         }
         git_object_free(commit);
@@ -377,19 +379,22 @@ static fs_status emit_refs(fs_hub_call *c, fs_emit *e, const char *key, const ch
 
 void fs_hub_refs(fs_hub_call *c)
 {
+    fs_hub_rules rules;
     fs_emit e = { 0 };
     fs_status rc;
 
-    if (!fs_hub_need_repo_params(c, FS_HUB_READ))
+    if (!fs_hub_need_repo_params(c, FS_HUB_READ) || fs_hub_failed(c, fs_hub_rules_read(c->db, c->repo.id, &rules, &c->err)))
         return;
+    if (*c->repo.mirror) /* its refs follow */
+        rules.branches[0] = rules.tags[0] = 0;
     fs_emit_begin(&e, '{');
-    rc = emit_refs(c, &e, "branches", "refs/heads/");
+    rc = emit_refs(c, &e, "branches", "refs/heads/", &rules);
     if (!rc)
-        rc = emit_refs(c, &e, "tags", "refs/tags/");
+        rc = emit_refs(c, &e, "tags", "refs/tags/", &rules);
     if (!rc)
-        rc = emit_refs(c, &e, "converts", "refs/convert/");
+        rc = emit_refs(c, &e, "converts", "refs/convert/", &rules);
     if (!rc && is_true(fs_http_query(c->http, "include_prs", 0)))
-        rc = emit_refs(c, &e, "pullRequests", "refs/pr/");
+        rc = emit_refs(c, &e, "pullRequests", "refs/pr/", &rules);
     fs_emit_end(&e, '}');
     if (!fs_hub_failed(c, rc))
         fs_hub_reply(c, 200, &e);

@@ -30,7 +30,32 @@ static void set_new(fs_hub_call *c, const char *ref, const git_oid *at)
     rc = fs_hub_ref_set(c->hub, c->path, c->git, ref, NULL, at, &c->err);
     if (rc == FS_ERR_ARGUMENT)
         fs_hub_error(c, 409, NULL, "%s", c->err.message);
-    else if (!fs_hub_failed(c, rc))
+    else if (!fs_hub_failed(c, rc)) {
+        fs_hub_tell_ref(c, ref, NULL, at);
+        fs_hub_reply_ok(c);
+    }
+}
+
+/* A branch that is there already goes to another commit. */
+static void move_branch(fs_hub_call *c, const char *ref, const git_oid *old, const git_oid *new)
+{
+    bool may;
+    fs_status rc = FS_OK;
+
+    if (git_oid_equal(old, new)) {
+        fs_hub_reply_ok(c);
+        return;
+    }
+    fs_hub_repo_lock(c);
+    may = fs_hub_need_rules(c, ref, git_graph_descendant_of(c->git, new, old) == 1 ? FS_HUB_EXTEND : FS_HUB_FORCE);
+    if (may)
+        rc = fs_hub_ref_set(c->hub, c->path, c->git, ref, old, new, &c->err);
+    fs_hub_repo_unlock(c);
+    if (!may)
+        return;
+    if (rc == FS_ERR_ARGUMENT)
+        fs_hub_error(c, 409, NULL, "%s", c->err.message);
+    else if (!fs_hub_failed(c, rc) && !fs_hub_failed(c, fs_hub_after_ref(c, ref, old, new, NULL, &c->err)))
         fs_hub_reply_ok(c);
 }
 
@@ -38,26 +63,45 @@ void fs_hub_branch_create(fs_hub_call *c)
 {
     struct json_object *o = NULL;
     char name[256], ref[300], from[256];
-    git_oid at;
+    bool overwrite = false;
+    git_oid at, now;
 
     if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_WRITE) || !need_ref_name(c, fs_http_param(c->http, 3), true, name) ||
         !(o = fs_hub_body_json(c)))
         return;
-    if (fs_hub_json_str(c, o, "startingPoint", from, sizeof from) && fs_hub_need_rev(c, *from ? from : "main", &at, NULL)) {
+    if (fs_json_bool(o, "overwrite", &overwrite, NULL, &c->err) != FS_OK)
+        fs_hub_error(c, 400, NULL, "%s", c->err.message);
+    else if (fs_hub_json_str(c, o, "startingPoint", from, sizeof from) && fs_hub_need_rev(c, *from ? from : "main", &at, NULL)) {
         snprintf(ref, sizeof ref, "refs/heads/%s", name);
-        set_new(c, ref, &at);
+        if (overwrite && git_reference_name_to_id(&now, c->git, ref) == 0)
+            move_branch(c, ref, &now, &at);
+        else
+            set_new(c, ref, &at);
     }
     json_object_put(o);
 }
 
 static void remove_ref(fs_hub_call *c, const char *ref)
 {
-    fs_status rc = fs_hub_ref_remove(c->path, c->git, ref, &c->err);
+    git_oid old;
+    bool known = false, may;
+    fs_status rc = FS_OK;
 
+    fs_hub_repo_lock(c);
+    may = fs_hub_need_rules(c, ref, FS_HUB_REMOVE);
+    if (may) {
+        known = git_reference_name_to_id(&old, c->git, ref) == 0;
+        fs_hub_locks_drop(c->hub, c->path);
+        rc = fs_hub_ref_remove(c->path, c->git, ref, &c->err);
+    }
+    fs_hub_repo_unlock(c);
     if (rc == FS_ERR_NOT_FOUND)
         fs_hub_error(c, 404, "RevisionNotFound", "%s", c->err.message);
-    else if (!fs_hub_failed(c, rc))
+    else if (may && !fs_hub_failed(c, rc)) {
+        if (known)
+            fs_hub_tell_ref(c, ref, &old, NULL);
         fs_hub_reply_ok(c);
+    }
 }
 
 void fs_hub_branch_delete(fs_hub_call *c)
@@ -67,10 +111,7 @@ void fs_hub_branch_delete(fs_hub_call *c)
     if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_WRITE) || !need_ref_name(c, fs_http_param(c->http, 3), true, name))
         return;
     snprintf(ref, sizeof ref, "refs/heads/%s", name);
-    if (strcmp(name, "main") == 0)
-        fs_hub_error(c, 403, NULL, "main cannot be deleted");
-    else
-        remove_ref(c, ref);
+    remove_ref(c, ref);
 }
 
 void fs_hub_tag_create(fs_hub_call *c)
@@ -136,6 +177,10 @@ void fs_hub_squash(fs_hub_call *c)
         goto out;
     }
     fs_hub_repo_lock(c);
+    if (!fs_hub_need_rules(c, ref, FS_HUB_REWRITE)) {
+        fs_hub_repo_unlock(c);
+        goto out;
+    }
     rc = fs_hub_commit_tree(c->git, &head, &tree, &c->err);
     if (!rc)
         rc = fs_hub_commit_write(c->git, &tree, NULL, 0, c->user.name, *message ? message : "Super-squash branch", &written, &new, &c->err);
@@ -145,7 +190,7 @@ void fs_hub_squash(fs_hub_call *c)
         rc = fs_hub_ref_set(c->hub, c->path, c->git, ref, &head, &new, &c->err);
     fs_hub_repo_unlock(c);
     if (!rc)
-        rc = fs_hub_after_ref(c, ref, &new, NULL, &c->err);
+        rc = fs_hub_after_ref(c, ref, &head, &new, NULL, &c->err);
     if (!fs_hub_failed(c, rc))
         fs_hub_reply_ok(c);
 out:

@@ -1,5 +1,5 @@
 /* Repositories as such: made, removed, renamed, set, listed, described. */
-#include "hub/internal.h"
+#include "hub/search.h"
 
 #include "net/url.h"
 
@@ -25,8 +25,7 @@ static bool read_type(fs_hub_call *c, struct json_object *o, char ret[16])
     return true;
 }
 
-/* private, from "visibility" or "private"; *ret stays without either. False after a reply. */
-static bool read_private(fs_hub_call *c, struct json_object *o, bool *ret)
+bool fs_hub_read_private(fs_hub_call *c, struct json_object *o, bool *ret)
 {
     char text[16];
     fs_error err;
@@ -47,8 +46,7 @@ static bool read_private(fs_hub_call *c, struct json_object *o, bool *ret)
     return true;
 }
 
-/* The account a name is in, which the user may write to; false after a reply. */
-static bool need_owner(fs_hub_call *c, const char *name, int64_t *ret_id, char ret_name[97])
+bool fs_hub_need_owner(fs_hub_call *c, const char *name, int64_t *ret_id, char ret_name[97])
 {
     sqlite3_stmt *st = NULL;
     fs_hub_right right = FS_HUB_NONE;
@@ -70,7 +68,7 @@ static bool need_owner(fs_hub_call *c, const char *name, int64_t *ret_id, char r
     return true;
 }
 
-static void reply_url(fs_hub_call *c, int status, const char *type, const char *owner, const char *name)
+void fs_hub_reply_url(fs_hub_call *c, int status, const char *type, const char *owner, const char *name)
 {
     char url[600], id[220];
     fs_emit e = { 0 };
@@ -95,24 +93,30 @@ static void create(fs_hub_call *c, const char *type, int64_t owner, const char *
     char folder[33], sha[41];
     int64_t now = fs_unix_ms(), id = 0;
     bool found = false;
+    int making;
     fs_status rc;
 
     if (fs_hub_failed(c, fs_db_int(c->db, &id, &found, &c->err, "SELECT id FROM repos WHERE type = ? AND owner = ? AND name = ?", "sis", type, owner, name)))
         return;
     if (found) {
-        reply_url(c, 409, type, owner_name, name);
+        fs_hub_reply_url(c, 409, type, owner_name, name);
         return;
     }
     fs_hub_random_name(folder, sizeof folder);
-    if (fs_hub_failed(c, fs_hub_git_init(c->hub, folder, c->user.name, sha, &c->err)))
+    if (fs_hub_failed(c, fs_hub_making_begin(c->hub, &making, &c->err)))
         return;
+    if (fs_hub_failed(c, fs_hub_git_init(c->hub, folder, c->user.name, sha, &c->err))) {
+        fs_hub_making_end(making);
+        return;
+    }
     rc = fs_db_run(c->db, &c->err, "INSERT INTO repos(type, owner, name, folder, private, sdk, created_ms, modified_ms, sha) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
                    "sissisiis", type, owner, name, folder, (int64_t)private, *sdk ? sdk : NULL, now, now, sha);
+    fs_hub_making_end(making);
     if (rc) {
         bool taken = fs_db_is_conflict(c->db);
         fs_hub_git_remove(c->hub, folder);
         if (taken)
-            reply_url(c, 409, type, owner_name, name);
+            fs_hub_reply_url(c, 409, type, owner_name, name);
         else
             fs_hub_failed(c, rc);
         return;
@@ -124,7 +128,7 @@ static void create(fs_hub_call *c, const char *type, int64_t owner, const char *
     snprintf(c->repo.name, sizeof c->repo.name, "%.96s", name);
     memcpy(c->repo.sha, sha, sizeof sha);
     fs_hub_tell(c, "create", "repo", 0, NULL);
-    reply_url(c, 200, type, owner_name, name);
+    fs_hub_reply_url(c, 200, type, owner_name, name);
 }
 
 void fs_hub_repo_create(fs_hub_call *c)
@@ -137,7 +141,7 @@ void fs_hub_repo_create(fs_hub_call *c)
     if (!fs_hub_need_user(c, true) || !(o = fs_hub_body_json(c)))
         return;
     if (!read_type(c, o, type) || !fs_hub_json_str(c, o, "name", name, sizeof name) || !fs_hub_json_str(c, o, "organization", owner, sizeof owner) ||
-        !fs_hub_json_str(c, o, "sdk", sdk, sizeof sdk) || !read_private(c, o, &private))
+        !fs_hub_json_str(c, o, "sdk", sdk, sizeof sdk) || !fs_hub_read_private(c, o, &private))
         goto out;
     if ((slash = strchr(name, '/')) != NULL && !*owner && slash - name < (ptrdiff_t)sizeof owner) {
         snprintf(owner, sizeof owner, "%.*s", (int)(slash - name), name);
@@ -145,7 +149,7 @@ void fs_hub_repo_create(fs_hub_call *c)
     }
     if (!fs_hub_name_is_valid(name))
         fs_hub_error(c, 400, NULL, "'%.96s' is no name for a repository: 1 to 96 letters, digits, '-', '_', '.', no '--' or '..', and not at its ends '-' or '.'", name);
-    else if (need_owner(c, *owner ? owner : c->user.name, &owner_id, owner_name))
+    else if (fs_hub_need_owner(c, *owner ? owner : c->user.name, &owner_id, owner_name))
         create(c, type, owner_id, owner_name, name, private, sdk);
 out:
     json_object_put(o);
@@ -193,7 +197,7 @@ void fs_hub_repo_move(fs_hub_call *c)
         return;
     if (!read_type(c, o, type) || !fs_hub_json_str(c, o, "fromRepo", from, sizeof from) || !fs_hub_json_str(c, o, "toRepo", to, sizeof to) ||
         !split_id(c, from, &from_name) || !split_id(c, to, &to_name) || !fs_hub_need_repo(c, type, from, from_name, FS_HUB_ADMIN) ||
-        !need_owner(c, to, &owner, owner_name))
+        !fs_hub_need_owner(c, to, &owner, owner_name))
         goto out;
     if (!fs_hub_name_is_valid(to_name)) {
         fs_hub_error(c, 400, NULL, "'%.96s' is no name for a repository", to_name);
@@ -224,40 +228,77 @@ out:
     json_object_put(o);
 }
 
-void fs_hub_repo_settings(fs_hub_call *c)
+static void reply_settings(fs_hub_call *c, bool private, const char *gated, const fs_hub_rules *rules)
 {
-    struct json_object *o, *gated;
-    bool private;
-    char description[500];
-    const char *word;
+    fs_emit e = { 0 };
 
-    if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_ADMIN) || !(o = fs_hub_body_json(c)))
+    fs_emit_begin(&e, '{');
+    fs_emit_bool(&e, "private", private);
+    if (*gated)
+        fs_emit_str(&e, "gated", gated);
+    else
+        fs_emit_bool(&e, "gated", false);
+    fs_hub_rules_emit(&e, rules);
+    fs_emit_end(&e, '}');
+    fs_hub_reply(c, 200, &e);
+    fs_emit_done(&e);
+}
+
+void fs_hub_repo_settings_get(fs_hub_call *c)
+{
+    fs_hub_rules rules;
+
+    if (fs_hub_need_repo_params(c, FS_HUB_READ) && !fs_hub_failed(c, fs_hub_rules_read(c->db, c->repo.id, &rules, &c->err)))
+        reply_settings(c, c->repo.private, c->repo.gated, &rules);
+}
+
+/* Those that o has; under the repository's lock, so that what another call sets beside it stays, and what a rule forbids is done no more. */
+static void set_settings(fs_hub_call *c, struct json_object *o)
+{
+    struct json_object *gated = fs_json_member(o, "gated");
+    bool private = true;
+    char description[500], now_gated[sizeof c->repo.gated] = "";
+    const char *word = now_gated;
+    fs_hub_rules rules;
+    sqlite3_stmt *st = NULL;
+
+    if (fs_hub_failed(c, fs_hub_rules_read(c->db, c->repo.id, &rules, &c->err)) ||
+        fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT private, coalesce(gated, '') FROM repos WHERE id = ?", "i", c->repo.id)))
         return;
-    private = c->repo.private;
-    word = c->repo.gated;
-    gated = fs_json_member(o, "gated");
+    if (fs_db_next(st)) {
+        private = sqlite3_column_int(st, 0) != 0;
+        snprintf(now_gated, sizeof now_gated, "%s", fs_db_text(st, 1));
+    }
+    if (fs_hub_failed(c, fs_db_end(st, &c->err)))
+        return;
     if (gated && json_object_is_type(gated, json_type_string))
         word = json_object_get_string(gated);
     else if (gated)
         word = "";
     if (strcmp(word, "") != 0 && strcmp(word, "auto") != 0 && strcmp(word, "manual") != 0)
         fs_hub_error(c, 400, NULL, "gated is auto, manual or false, not '%.20s'", word);
-    else if (read_private(c, o, &private) && fs_hub_json_str(c, o, "description", description, sizeof description) &&
-             !fs_hub_failed(c, fs_db_run(c->db, &c->err, "UPDATE repos SET private = ?, gated = nullif(?, ''), description = CASE WHEN ? THEN nullif(?, '') ELSE description END WHERE id = ?",
-                                         "isisi", (int64_t)private, word, (int64_t)(fs_json_member(o, "description") != NULL), description, c->repo.id))) {
-        fs_emit e = { 0 };
+    else if (fs_hub_read_private(c, o, &private) && fs_hub_json_str(c, o, "description", description, sizeof description) &&
+             !fs_hub_failed(c, fs_hub_rules_take(o, &rules, &c->err)) &&
+             !fs_hub_failed(c, fs_db_run(c->db, &c->err,
+                                         "UPDATE repos SET private = ?, gated = nullif(?, ''), description = CASE WHEN ? THEN nullif(?, '') ELSE description END, protected = ?, protection = ?,"
+                                         " protected_tags = ? WHERE id = ?",
+                                         "isissssi", (int64_t)private, word, (int64_t)(fs_json_member(o, "description") != NULL), description, rules.branches,
+                                         fs_hub_protection_word(rules.protection), rules.tags, c->repo.id))) {
         c->repo.private = private;
         fs_hub_tell(c, "update", "repo.config", 0, NULL);
-        fs_emit_begin(&e, '{');
-        fs_emit_bool(&e, "private", private);
-        if (*word)
-            fs_emit_str(&e, "gated", word);
-        else
-            fs_emit_bool(&e, "gated", false);
-        fs_emit_end(&e, '}');
-        fs_hub_reply(c, 200, &e);
-        fs_emit_done(&e);
+        reply_settings(c, private, word, &rules);
     }
+}
+
+void fs_hub_repo_settings(fs_hub_call *c)
+{
+    struct json_object *o;
+
+    if (!fs_hub_need_user(c, true) || !fs_hub_need_repo_params(c, FS_HUB_ADMIN) || !(o = fs_hub_body_json(c)))
+        return;
+    fs_hub_repo_lock(c);
+    set_settings(c, o);
+    fs_hub_repo_unlock(c);
     json_object_put(o);
 }
 
@@ -386,12 +427,13 @@ void fs_hub_repo_info(fs_hub_call *c)
     git_oid commit;
     char sha[GIT_OID_HEXSZ + 1];
     int64_t used = 0, all = 0;
+    fs_hub_origin origin;
 
     fs_hub_downloads_show(c);
     if (!fs_hub_need_repo_params(c, FS_HUB_READ) || !fs_hub_need_rev(c, *rev ? rev : "main", &commit, NULL) || fs_hub_failed(c, fs_hub_card_refresh(c, &c->err)) ||
         fs_hub_failed(c, fs_db_int(c->db, &used, NULL, &c->err, "SELECT coalesce(sum(size), 0) FROM repo_objects JOIN objects USING(oid) WHERE repo = ?", "i",
                                    c->repo.id)) ||
-        fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT " FS_HUB_REPO_COLUMNS FS_HUB_REPO_TABLES "WHERE r.id = ?", "i", c->repo.id)))
+        fs_hub_failed(c, fs_hub_fork_origin(c, &origin, &c->err)) || fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT " FS_HUB_REPO_COLUMNS FS_HUB_REPO_TABLES "WHERE r.id = ?", "i", c->repo.id)))
         return;
     git_oid_tostr(sha, sizeof sha, &commit);
     fs_emit_begin(&e, '{');
@@ -402,6 +444,16 @@ void fs_hub_repo_info(fs_hub_call *c)
     if (fs_hub_failed(c, fs_db_end(st, &c->err)))
         goto out;
     fs_emit_int(&e, "usedStorage", used);
+    if (*origin.id) {
+        fs_emit_key(&e, "forkedFrom");
+        fs_emit_begin(&e, '{');
+        fs_emit_str(&e, "hub", *origin.hub ? origin.hub : c->base);
+        fs_emit_str(&e, "id", origin.id);
+        fs_emit_str(&e, "sha", origin.sha);
+        if (*origin.key)
+            fs_emit_str(&e, "owner", origin.key);
+        fs_emit_end(&e, '}');
+    }
     if (expands(c, "downloadsAllTime")) {
         if (fs_hub_failed(c, fs_db_int(c->db, &all, NULL, &c->err, "SELECT coalesce(sum(n), 0) FROM downloads WHERE repo = ?", "i", c->repo.id)))
             goto out;
@@ -443,6 +495,35 @@ static void emit_filters(fs_hub_call *c, fs_emit *e)
     fs_emit_end(e, ']');
 }
 
+/* The same question for the peers, who ask nobody else. */
+static fs_status query_of(fs_hub_call *c, long long limit, fs_buf *query)
+{
+    static const char *const names[] = { "search", "author", "pipeline_tag", "sort", "filter" };
+    char text[24];
+    const char *value;
+    fs_status rc;
+
+    snprintf(text, sizeof text, "%lld", limit);
+    rc = fs_search_query_add(query, "limit", text, &c->err);
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        for (int i = 0; !rc && i < 16 && (value = fs_http_query(c->http, names[k], i)) != NULL; i++)
+            rc = fs_search_query_add(query, names[k], value, &c->err);
+    return rc;
+}
+
+static void reply_federated(fs_hub_call *c, const char *type, long long limit, fs_search_result *found)
+{
+    fs_buf query = { 0 };
+    fs_emit e = { 0 };
+
+    if (!fs_hub_failed(c, query_of(c, limit, &query)) && fs_search_peers(c, type, query.data, found)) {
+        fs_search_emit(c, found, &e);
+        fs_hub_reply(c, 200, &e);
+    }
+    fs_buf_done(&query);
+    fs_emit_done(&e);
+}
+
 /* A Link to the page behind (key, id). */
 static void link_next(fs_hub_call *c, const char *type, int64_t key, int64_t id)
 {
@@ -463,13 +544,14 @@ static void link_next(fs_hub_call *c, const char *type, int64_t key, int64_t id)
 void fs_hub_repo_list(fs_hub_call *c)
 {
     const char *type = fs_http_param(c->http, 0), *text, *column = sort_column(fs_http_query(c->http, "sort", 0));
-    bool full = asks(c, "full") || asks(c, "cardData") || expands(c, "cardData");
+    bool full = asks(c, "full") || asks(c, "cardData") || expands(c, "cardData"), federated = asks(c, "federated");
     long long key = INT64_MAX, id = INT64_MAX, limit = PAGE_MAX;
     int64_t n = 0;
     sqlite3_stmt *st = NULL;
     fs_emit e = { 0 }, filters = { 0 };
     fs_buf sql = { 0 };
     fs_hub_repo r = { 0 };
+    fs_search_result found = { .n = 0 };
 
     if (!fs_hub_type_is_valid(type)) {
         fs_hub_not_here(c);
@@ -479,6 +561,12 @@ void fs_hub_repo_list(fs_hub_call *c)
         limit = strtoll(text, NULL, 10);
     if (limit < 1 || limit > PAGE_MAX)
         limit = PAGE_MAX;
+    if (federated && limit > FS_SEARCH_ROWS_MAX)
+        limit = FS_SEARCH_ROWS_MAX;
+    if (federated && (fs_http_query(c->http, "cursor", 0) || (!fs_http_query(c->http, "search", 0) && !fs_http_query(c->http, "author", 0) && !fs_http_query(c->http, "filter", 0)))) {
+        fs_hub_error(c, 400, NULL, "peers are searched for something (search, author or filter), and for one page");
+        return;
+    }
     if ((text = fs_http_query(c->http, "cursor", 0)) != NULL && sscanf(text, "%lld.%lld", &key, &id) != 2) {
         fs_hub_error(c, 400, NULL, "a broken cursor");
         return;
@@ -488,32 +576,49 @@ void fs_hub_repo_list(fs_hub_call *c)
     if (filters.rc || fs_buf_printf(&sql, NULL,
                                     "SELECT " FS_HUB_REPO_COLUMNS ", r.%s" FS_HUB_REPO_TABLES
                                     "WHERE r.type = ?1 AND (?2 IS NULL OR a.name = ?2) AND (?3 IS NULL OR instr(lower(a.name || '/' || r.name), lower(?3)) > 0)"
-                                    " AND (?4 IS NULL OR r.pipeline_tag = ?4) AND (NOT r.private OR ?5 OR " FS_HUB_REPO_IS_OF("?6") ") AND NOT EXISTS (SELECT 1 FROM json_each(?7) f WHERE NOT EXISTS"
+                                    " AND (?4 IS NULL OR r.pipeline_tag = ?4) AND (NOT r.private OR ?5 OR " FS_HUB_REPO_IS_OF("?6", "?11") ") AND NOT EXISTS (SELECT 1 FROM json_each(?7) f WHERE NOT EXISTS"
                                     " (SELECT 1 FROM repo_tags t WHERE t.tag = f.value AND t.repo = r.id)) AND (r.%s, r.id) < (?8, ?9)"
                                     " ORDER BY r.%s DESC, r.id DESC LIMIT ?10", column, column, column)) {
         fs_hub_error(c, 503, NULL, "out of memory");
         goto out;
     }
-    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, sql.data, "ssssiisiii", type, fs_http_query(c->http, "author", 0), fs_http_query(c->http, "search", 0),
+    if (fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, sql.data, "ssssiisiiii", type, fs_http_query(c->http, "author", 0), fs_http_query(c->http, "search", 0),
                                      fs_http_query(c->http, "pipeline_tag", 0), (int64_t)(c->user.is_admin), c->user.id, filters.out.data, (int64_t)key,
-                                     (int64_t)id, (int64_t)limit + 1)))
+                                     (int64_t)id, (int64_t)limit + 1, c->user.scope)))
         goto out;
     fs_emit_begin(&e, '[');
     while (fs_db_next(st)) {
+        fs_search_row *row = NULL;
         if (n++ == limit) {
-            link_next(c, type, key, r.id);
+            if (!federated)
+                link_next(c, type, key, r.id);
             break;
         }
         fs_hub_repo_read(st, &r);
         key = sqlite3_column_int64(st, FS_HUB_REPO_CARD_COLUMN + 4);
-        fs_emit_begin(&e, '{');
-        emit_row(&e, st, &r, r.sha, full);
-        fs_emit_end(&e, '}');
+        if (federated && (row = fs_search_add(&found)) == NULL) {
+            fs_db_end(st, NULL);
+            fs_hub_failed(c, fs_fail_memory(&c->err, sizeof *row));
+            goto out;
+        }
+        if (row) {
+            snprintf(row->id, sizeof row->id, "%s/%s", r.owner_name, r.name);
+            memcpy(row->sha, r.sha, sizeof row->sha);
+        }
+        fs_emit_begin(row ? &row->json : &e, '{');
+        emit_row(row ? &row->json : &e, st, &r, r.sha, full);
+        if (!row)
+            fs_emit_end(&e, '}');
     }
     fs_emit_end(&e, ']');
-    if (!fs_hub_failed(c, fs_db_end(st, &c->err)))
+    if (fs_hub_failed(c, fs_db_end(st, &c->err)))
+        goto out;
+    if (federated)
+        reply_federated(c, type, limit, &found);
+    else
         fs_hub_reply(c, 200, &e);
 out:
+    fs_search_done(&found);
     fs_buf_done(&sql);
     fs_emit_done(&filters);
     fs_emit_done(&e);

@@ -1,8 +1,12 @@
 /* Files by revision and path: what every download goes through. A small file comes out of git, a large one out of the store by sendfile. */
+#include "hub/blobs.h"
 #include "hub/through.h"
+#include "hub/torrents.h"
 
 #include "net/url.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,12 +30,12 @@ static const char *picture_type(const char *path)
     return NULL;
 }
 
-/* What part is asked for; false after a 416. */
-static bool need_range(fs_hub_call *c, uint64_t n_bytes, uint64_t *ret_begin, uint64_t *ret_n, int *ret_status)
+bool fs_hub_need_range(fs_hub_call *c, uint64_t n_bytes, uint64_t *ret_begin, uint64_t *ret_n, int *ret_status)
 {
     fs_http_range ranges[FS_HTTP_RANGES_MAX];
     int n = fs_http_ranges(fs_http_header(c->http, "Range"), n_bytes, ranges);
 
+    guard(c);
     *ret_begin = 0;
     *ret_n = n_bytes;
     *ret_status = 200;
@@ -55,13 +59,29 @@ void fs_hub_send_file(fs_hub_call *c, int fd, uint64_t n_bytes, const char *type
     uint64_t begin, n;
     int status;
 
-    guard(c);
-    if (need_range(c, n_bytes, &begin, &n, &status)) {
+    if (fs_hub_need_range(c, n_bytes, &begin, &n, &status)) {
         c->replied = true;
         fs_http_reply_fd(c->http, status, type ? type : "application/octet-stream", fd, begin, n);
     } else {
         close(fd);
     }
+}
+
+/* A hole in a file without a name, so that it takes neither memory nor disk. */
+void fs_hub_send_size(fs_hub_call *c, uint64_t n_bytes, const char *type)
+{
+    char path[600];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/parts", c->hub->data);
+    fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)n_bytes) != 0) {
+        fs_hub_failed(c, fs_fail_errno(&c->err, errno, "cannot make a file in '%s'", path));
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    fs_hub_send_file(c, fd, n_bytes, type);
 }
 
 static void send_blob(fs_hub_call *c, const git_oid *oid, const char *type)
@@ -74,8 +94,7 @@ static void send_blob(fs_hub_call *c, const git_oid *oid, const char *type)
         fs_hub_failed(c, fs_hub_git_fail(&c->err, "cannot read a file"));
         return;
     }
-    guard(c);
-    if (need_range(c, (uint64_t)git_blob_rawsize(blob), &begin, &n, &status)) {
+    if (fs_hub_need_range(c, (uint64_t)git_blob_rawsize(blob), &begin, &n, &status)) {
         c->replied = true;
         fs_http_reply(c->http, status, type ? type : "text/plain; charset=utf-8", (const uint8_t *)git_blob_rawcontent(blob) + begin, (size_t)n);
     }
@@ -86,11 +105,10 @@ static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit,
 {
     uint64_t n_bytes = 0;
     bool held = false, lazy = fs_through_is_lazy(c->hub, c->db, c->repo.id);
-    int fd = -1;
 
     if (fs_hub_failed(c, fs_hub_object_of(c->hub, c->db, c->repo.id, f->sha256, &held, &n_bytes, &c->err)))
         return;
-    if (!held || fs_hub_object_open(c->hub, f->sha256, &fd, &n_bytes, &c->err) != FS_OK) {
+    if (!held) {
         if (!lazy) {
             fs_hub_error(c, 404, "EntryNotFound", "the file's content %s is not in this hub", f->sha256);
             return;
@@ -105,7 +123,7 @@ static void send_large(fs_hub_call *c, const fs_hub_file *f, const char *commit,
     fs_http_reply_headerf(c->http, "X-Linked-Etag", "\"%s\"", f->sha256);
     fs_http_reply_headerf(c->http, "X-Linked-Size", "%llu", (unsigned long long)n_bytes);
     fs_hub_xet_headers(c, commit, f->sha256);
-    fs_hub_send_file(c, fd, n_bytes, type);
+    c->hub->store->send(c, FS_BLOB_OBJECT, f->sha256, n_bytes, type);
 }
 
 void fs_hub_resolve(fs_hub_call *c)
@@ -116,6 +134,7 @@ void fs_hub_resolve(fs_hub_call *c)
     git_oid commit, tree, oid;
     git_object_t type = GIT_OBJECT_INVALID;
     fs_hub_file f;
+    uint64_t n_padding;
     fs_status rc;
 
     if (!path || !fs_url_decode(fs_bytes_str(raw), false, path)) {
@@ -128,6 +147,10 @@ void fs_hub_resolve(fs_hub_call *c)
     git_oid_tostr(commit_hex, sizeof commit_hex, &commit);
     fs_http_reply_header(c->http, "X-Repo-Commit", commit_hex);
     rc = fs_hub_entry_find(c->git, &tree, path, &oid, &type, &c->err);
+    if (rc == FS_ERR_NOT_FOUND && fs_torrent_is_padding(path, &n_padding)) {
+        fs_hub_send_size(c, n_padding, NULL); /* what stands between the files of a torrent: clients that do not know padding fetch it as a file */
+        goto out;
+    }
     if (rc == FS_ERR_NOT_FOUND || (!rc && type != GIT_OBJECT_BLOB)) {
         fs_hub_error(c, 404, "EntryNotFound", "Entry not found");
         goto out;

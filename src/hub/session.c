@@ -2,9 +2,8 @@
  * reads. What changes something is a form with a sign of that session, which no other site can know, and the API's calls take no cookie. */
 #include "hub/page.h"
 
-#include "base/utf8.h"
 #include "crypto/sha256.h"
-#include "net/url.h"
+#include "hub/form.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,7 +12,6 @@
 
 #define COOKIE       "farseek_session"
 #define LOGIN_COOKIE "farseek_login" /* of who is not signed in: the form of signing in is ours, too */
-#define FIELDS_MAX   32
 #define NAME_BYTES   44
 
 /* ---- cookies ---- */
@@ -72,7 +70,7 @@ static bool form_is_ours(const fs_hub_call *c, const char *kind, const char *nam
     return fs_hub_sign_check(c->hub, text, fs_hub_form_text(c, "csrf"));
 }
 
-static void put_sign(fs_page *p, const fs_hub_call *c)
+void fs_page_sign(fs_page *p, const fs_hub_call *c)
 {
     char sign[65];
 
@@ -83,7 +81,7 @@ static void put_sign(fs_page *p, const fs_hub_call *c)
 void fs_page_form(fs_page *p, const fs_hub_call *c, const char *class, const char *action)
 {
     fs_page_put(p, "<form method=\"post\" class=\"%s\" action=\"%s", class, action);
-    put_sign(p, c);
+    fs_page_sign(p, c);
 }
 
 void fs_page_repo_form(fs_page *p, const fs_hub_call *c, const char *class, const char *format, ...)
@@ -99,46 +97,7 @@ void fs_page_repo_form(fs_page *p, const fs_hub_call *c, const char *class, cons
     fs_page_put(p, "/");
     fs_page_path(p, c->repo.name);
     fs_page_put(p, "%s", rest);
-    put_sign(p, c);
-}
-
-/* A browser's line ends become '\n'. */
-static void mend_lines(char *text)
-{
-    char *to = text;
-
-    for (const char *from = text; *from; from++)
-        if (*from != '\r')
-            *to++ = *from;
-        else if (from[1] != '\n')
-            *to++ = '\n';
-    *to = 0;
-}
-
-/* "a=b&c=d" as an object of strings; false: it is none. */
-static bool read_form(fs_bytes body, struct json_object **ret)
-{
-    struct json_object *o = json_object_new_object();
-    fs_bytes name, value;
-    bool good = o != NULL;
-
-    for (int n = 0; good && fs_url_next_pair(&body, &name, &value); n++) {
-        char *a = malloc(name.n_bytes + 1), *b = malloc(value.n_bytes + 1);
-        good = n < FIELDS_MAX && a && b && fs_url_decode(name, true, a) && fs_url_decode(value, true, b) && fs_utf8_valid(fs_bytes_str(a)) && fs_utf8_valid(fs_bytes_str(b));
-        if (good) {
-            struct json_object *text;
-            mend_lines(b);
-            text = json_object_new_string(b);
-            good = text && json_object_object_add(o, a, text) == 0;
-        }
-        free(a);
-        free(b);
-    }
-    if (good)
-        *ret = o;
-    else
-        json_object_put(o);
-    return good;
+    fs_page_sign(p, c);
 }
 
 static bool take_form(fs_hub_call *c)
@@ -147,7 +106,7 @@ static bool take_form(fs_hub_call *c)
 
     c->is_page = true;
     c->user = (fs_hub_user){ 0 }; /* forms are sent by browsers, with their cookie */
-    if (!type || strncasecmp(type, "application/x-www-form-urlencoded", 33) != 0 || !read_form(fs_http_body(c->http), &c->form)) {
+    if (!type || strncasecmp(type, "application/x-www-form-urlencoded", 33) != 0 || fs_form_read(fs_http_body(c->http), &c->form, NULL) != FS_OK) {
         fs_page_error(c, 400, "This is no form.");
         return false;
     }
@@ -161,9 +120,9 @@ const char *fs_hub_form_text(const fs_hub_call *c, const char *name)
     return text ? json_object_get_string(text) : "";
 }
 
-bool fs_hub_need_form(fs_hub_call *c)
+bool fs_hub_need_signed_form(fs_hub_call *c)
 {
-    if (!take_form(c) || fs_hub_failed(c, fs_hub_session_read(c)))
+    if (fs_hub_failed(c, fs_hub_session_read(c)))
         return false;
     if (!c->user.id) {
         fs_page_error(c, 403, "You are not signed in, or no longer.");
@@ -175,6 +134,11 @@ bool fs_hub_need_form(fs_hub_call *c)
     }
     json_object_object_del(c->form, "csrf");
     return true;
+}
+
+bool fs_hub_need_form(fs_hub_call *c)
+{
+    return take_form(c) && fs_hub_need_signed_form(c);
 }
 
 /* ---- signing in and out ---- */

@@ -2,6 +2,8 @@
  * pre-receive hook, which is this program again. */
 #include "hub/feed.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +18,8 @@
 #define EARLY_MAX  ((size_t)16 << 20) /* of the answer, before the request is whole */
 #define HEAD_MAX   ((size_t)64 << 10)
 #define COPY_BYTES ((size_t)64 << 10)
+#define PUSH_MAX   ((uint64_t)16 << 30) /* as of the route's body */
+#define MOVED_MAX  ((size_t)16 << 20) /* 10,000 refs are the most of a push */
 
 typedef struct child {
     pid_t pid;
@@ -32,9 +36,10 @@ static bool is_word(const char *text, const char *more)
 }
 
 /* How git works for us: everything it acknowledges is on the disk, objects are looked at, no configuration of the machine matters. */
-static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *service, bool advertise)
+static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *service, const char *moved, bool advertise)
 {
-    char hooks[600];
+    char hooks[600], input_max[24];
+    uint64_t left = fs_hub_disk_left(c->hub);
     const char *const pairs[][2] = {
         { "core.fsync", "all" },
         { "core.hooksPath", hooks },
@@ -42,6 +47,7 @@ static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *servi
         { "http.receivepack", "true" },
         { "receive.fsckObjects", "true" },
         { "receive.autogc", "false" },
+        { "receive.maxInputSize", input_max },
         { "receive.denyDeleteCurrent", "refuse" },
         { "uploadpack.allowFilter", "true" },
         { "pack.threads", "2" },
@@ -51,7 +57,15 @@ static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *servi
     const char *slash = strrchr(c->path, '/');
 
     snprintf(hooks, sizeof hooks, "%s/hooks", c->hub->data);
+    /* Behind Content-Encoding: a body may be a thousand times as long as what is sent. 0 would be no limit. */
+    snprintf(input_max, sizeof input_max, "%llu", (unsigned long long)(left > PUSH_MAX ? PUSH_MAX : left ? left : 1));
     fs_hub_git_environment(env, pairs, sizeof pairs / sizeof *pairs);
+    if (c->hub->s3 && strcmp(service, "git-receive-pack") == 0) { /* the hook looks into what is pushed */
+        fs_hub_words_add(env, "AWS_ACCESS_KEY_ID=%s", c->hub->options.s3_access_key);
+        fs_hub_words_add(env, "AWS_SECRET_ACCESS_KEY=%s", c->hub->options.s3_secret_key);
+        if (c->hub->options.s3_session_token)
+            fs_hub_words_add(env, "AWS_SESSION_TOKEN=%s", c->hub->options.s3_session_token);
+    }
     fs_hub_words_add(env, "GIT_HTTP_EXPORT_ALL=1");
     fs_hub_words_add(env, "GIT_PROJECT_ROOT=%.*s", (int)(slash - c->path), c->path);
     fs_hub_words_add(env, "PATH_INFO=%s/%s", slash, advertise ? "info/refs" : service);
@@ -73,6 +87,7 @@ static void set_environment(fs_hub_words *env, fs_hub_call *c, const char *servi
     fs_hub_words_add(env, "FARSEEK_HUB_USER=%lld", (long long)c->user.id);
     fs_hub_words_add(env, "FARSEEK_HUB_REFUSE=%d", (int)c->hub->options.refuse);
     fs_hub_words_add(env, "FARSEEK_HUB_WRITER=%d", c->right >= FS_HUB_WRITE);
+    fs_hub_words_add(env, "FARSEEK_HUB_MOVED=%s", moved);
 }
 
 static fs_status start(child *ch, fs_hub_words *env, fs_error *err)
@@ -247,14 +262,15 @@ static fs_status send_answer(fs_hub_call *c, child *ch, fs_error *err)
     return rc;
 }
 
-static bool run(fs_hub_call *c, const char *service, bool advertise)
+/* moved: the file that names the refs that moved is to be. */
+static bool run(fs_hub_call *c, const char *service, const char *moved, bool advertise)
 {
     fs_hub_words env = { .n = 0 };
     child ch = { .in = -1, .out = -1 };
     bool push = strcmp(service, "git-receive-pack") == 0, well;
     fs_status rc;
 
-    set_environment(&env, c, service, advertise);
+    set_environment(&env, c, service, moved, advertise);
     rc = start(&ch, &env, &c->err);
     if (!rc)
         rc = send_body(c, &ch, push && !advertise, &c->err);
@@ -281,42 +297,88 @@ void fs_hub_git_info_refs(fs_hub_call *c)
     if (!service || (strcmp(service, "git-upload-pack") != 0 && strcmp(service, "git-receive-pack") != 0))
         fs_hub_error(c, 403, NULL, "only git's smart protocol is spoken here");
     else if (need_service(c, service))
-        run(c, service, true);
+        run(c, service, "/dev/null", true);
 }
 
-/* What came to main and to pull requests, in the database. */
-static void after_push(fs_hub_call *c)
-{
-    sqlite3_stmt *st = NULL;
-    git_commit *commit = NULL;
-    git_oid oid;
-    char ref[64];
+/* ---- after a push ---- */
 
-    fs_hub_card_refresh(c, NULL);
-    fs_hub_tell(c, "update", "repo.content", 0, NULL);
-    if (fs_db_query(c->db, &st, NULL, "SELECT num FROM discussions WHERE repo = ? AND is_pr AND status IN ('open', 'draft')", "i", c->repo.id) != FS_OK)
+typedef struct moves {
+    fs_hub_move *items;
+    size_t n;
+} moves;
+
+/* Git's lines, "old new ref". */
+static void read_moves(const char *path, moves *ret)
+{
+    fs_buf text = { 0 };
+    size_t capacity = 0;
+
+    *ret = (moves){ .n = 0 };
+    if (fs_file_read(path, MOVED_MAX, &text, NULL) != FS_OK || !text.data) {
+        fs_buf_done(&text);
         return;
-    while (fs_db_next(st)) {
-        snprintf(ref, sizeof ref, "refs/pr/%lld", (long long)sqlite3_column_int64(st, 0));
-        if (fs_hub_rev_find(c->git, ref, &oid, NULL, NULL) == FS_OK && git_commit_lookup(&commit, c->git, &oid) == 0) {
-            fs_hub_after_ref(c, ref, &oid, git_commit_summary(commit), NULL);
-            git_commit_free(commit);
-        }
     }
-    fs_db_end(st, NULL);
+    for (char *line = text.data, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        fs_hub_move m;
+        *end = 0;
+        if (sscanf(line, "%40[0-9a-f] %40[0-9a-f] %299s", m.old, m.new, m.ref) != 3)
+            continue;
+        if (ret->n == capacity) {
+            fs_hub_move *items = realloc(ret->items, (capacity = capacity ? 2 * capacity : 16) * sizeof *items);
+            if (!items)
+                break;
+            ret->items = items;
+        }
+        ret->items[ret->n++] = m;
+    }
+    fs_buf_done(&text);
+}
+
+/* A pull request tells by itself, with its discussion. */
+static void pr_moved(fs_hub_call *c, const fs_hub_move *m)
+{
+    git_oid old, new;
+    git_commit *commit = NULL;
+
+    if (git_oid_fromstr(&old, m->old) == 0 && git_oid_fromstr(&new, m->new) == 0 && git_commit_lookup(&commit, c->git, &new) == 0)
+        fs_hub_after_ref(c, m->ref, git_oid_is_zero(&old) ? NULL : &old, &new, git_commit_summary(commit), NULL);
+    git_commit_free(commit);
+}
+
+static void after_push(fs_hub_call *c, const char *moved)
+{
+    moves all;
+    size_t n = 0;
+
+    read_moves(moved, &all);
+    fs_hub_card_refresh(c, NULL);
+    for (size_t i = 0; i < all.n; i++)
+        if (strncmp(all.items[i].ref, "refs/pr/", 8) == 0)
+            pr_moved(c, all.items + i);
+        else
+            all.items[n++] = all.items[i];
+    fs_hub_tell_moves(c, all.items, n);
+    free(all.items);
 }
 
 void fs_hub_git_service(fs_hub_call *c)
 {
     const char *uri = fs_http_uri(c->http), *slash = strrchr(uri, '/'), *service = strncmp(slash, "/git-receive-pack", 17) == 0 ? "git-receive-pack" : "git-upload-pack";
 
-    bool push = strcmp(service, "git-receive-pack") == 0, well;
+    bool push = strcmp(service, "git-receive-pack") == 0;
+    char name[17], moved[600];
 
     if (!need_service(c, service))
         return;
-    well = run(c, service, false);
+    fs_hub_random_name(name, sizeof name);
+    snprintf(moved, sizeof moved, "%s/parts/moved.%s", c->hub->data, name);
+    if (push)
+        fs_hub_locks_drop(c->hub, c->path);
+    run(c, service, push ? moved : "/dev/null", false);
     if (push) /* a push that ends badly may have moved some refs */
         fs_hub_feed_mark(c->db, c->repo.id, NULL);
-    if (push && well)
-        after_push(c);
+    if (push) {
+        after_push(c, moved);
+        unlink(moved);
+    }
 }

@@ -1,6 +1,6 @@
 /* Large files: written to an unnamed file, hashed on the way, on the disk before they have a name. A name once given never changes its
  * content, so equal files of all repositories are one. */
-#include "hub/internal.h"
+#include "hub/blobs.h"
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -63,33 +63,33 @@ fs_status fs_hub_folders_make(const char *path, fs_error *err)
     return FS_OK;
 }
 
-fs_status fs_hub_object_path(const fs_hub *h, const char *oid_hex, char ret[512], fs_error *err)
+static fs_status need_oid(const char *oid_hex, fs_error *err)
 {
     uint8_t oid[32];
 
-    if (!fs_hex_read(fs_bytes_str(oid_hex), oid, sizeof oid))
-        return fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
-    if (snprintf(ret, 512, "%s/objects/%.2s/%.2s/%s", h->data, oid_hex, oid_hex + 2, oid_hex) >= 512)
-        return fs_fail(err, FS_ERR_ARGUMENT, "the data folder's name is too long");
-    return FS_OK;
+    return fs_hex_read(fs_bytes_str(oid_hex), oid, sizeof oid) ? FS_OK : fs_fail(err, FS_ERR_ARGUMENT, "'%.80s' is no SHA-256", oid_hex);
 }
 
-fs_status fs_hub_incoming_open(const fs_hub *h, fs_hub_incoming *ret, fs_error *err)
+fs_status fs_hub_incoming_open(const fs_hub *h, const char *oid_hex, uint64_t n_bytes, fs_hub_incoming *ret, fs_error *err)
 {
     fs_sha256 *sha = calloc(1, sizeof *sha);
-    char path[512];
+    char path[400];
     fs_status rc;
 
     *ret = (fs_hub_incoming){ .fd = -1 };
     if (!sha)
         return fs_fail_memory(err, sizeof *sha);
-    rc = fs_sha256_init(sha, err);
-    snprintf(path, sizeof path, "%s/objects", h->data);
+    rc = oid_hex ? need_oid(oid_hex, err) : FS_OK;
+    if (!rc)
+        rc = fs_sha256_init(sha, err);
+    fs_blob_folder(h, FS_BLOB_OBJECT, path);
     if (!rc) {
-        ret->fd = open(path, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0400);
+        ret->fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
         if (ret->fd < 0)
             rc = fs_fail_errno(err, errno, "cannot make a file in '%s'", path);
     }
+    if (!rc && oid_hex)
+        rc = fs_blob_push_open(h, FS_BLOB_OBJECT, oid_hex, ret->fd, n_bytes, &ret->push, err);
     if (rc) {
         fs_sha256_done(sha);
         free(sha);
@@ -110,7 +110,7 @@ fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_by
     in->n_bytes += n_bytes;
     if (in->n_bytes / FLUSH_BYTES != before)
         sync_file_range(in->fd, (off_t)(before * FLUSH_BYTES), (off_t)FLUSH_BYTES, SYNC_FILE_RANGE_WRITE);
-    return FS_OK;
+    return in->push ? fs_blob_push_more(in->push, in->n_bytes, err) : FS_OK;
 }
 
 fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err)
@@ -137,35 +137,38 @@ fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err)
     return rc;
 }
 
-fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, const char *oid_hex, fs_error *err)
+void fs_hub_incoming_hash(fs_hub_incoming *in, char ret[65])
 {
-    char path[512], got[65];
-    fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
+    if (in->sha) {
+        fs_sha256_final_hex(in->sha, in->oid);
+        free(in->sha);
+        in->sha = NULL;
+    }
+    memcpy(ret, in->oid, sizeof in->oid);
+}
 
-    if (rc)
-        return rc;
-    fs_sha256_final_hex(in->sha, got);
-    free(in->sha);
-    in->sha = NULL;
+fs_status fs_hub_incoming_commit(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, const char *oid_hex, fs_error *err)
+{
+    char got[65];
+
+    fs_hub_incoming_hash(in, got);
     if (strcmp(got, oid_hex) != 0)
         return fs_fail(err, FS_ERR_FORMAT, "%llu bytes arrived whose SHA-256 is %s, not %s", (unsigned long long)in->n_bytes, got, oid_hex);
-    if (fsync(in->fd) != 0)
-        return fs_fail_errno(err, errno, "cannot write '%s'", path);
-    return fs_hub_name_file(in->fd, NULL, path, err);
+    return h->store->put(h, db, FS_BLOB_OBJECT, oid_hex, NULL, in->fd, in->n_bytes, in->push, err);
 }
 
 fs_status fs_hub_incoming_add(const fs_hub *h, fs_hub_incoming *in, sqlite3 *db, int64_t repo, const char *oid_hex, fs_error *err)
 {
-    fs_status rc = fs_hub_incoming_commit(h, in, oid_hex, err);
+    fs_status rc = fs_hub_incoming_commit(h, in, db, oid_hex, err);
 
     return rc ? rc : fs_hub_object_hold(h, db, repo, oid_hex, in->n_bytes, err);
 }
 
 fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const char *path, int fd, const char *oid_hex, uint64_t n_bytes, fs_error *err)
 {
-    char to[512], got[65];
+    char got[65];
     struct stat st;
-    fs_status rc = fs_hub_object_path(h, oid_hex, to, err);
+    fs_status rc = need_oid(oid_hex, err);
 
     if (!rc && (fstat(fd, &st) != 0 || (uint64_t)st.st_size != n_bytes))
         rc = fs_fail(err, FS_ERR_FORMAT, "%lld bytes are there, not %llu", (long long)st.st_size, (unsigned long long)n_bytes);
@@ -173,10 +176,10 @@ fs_status fs_hub_object_adopt(const fs_hub *h, sqlite3 *db, int64_t repo, const 
         rc = fs_sha256_of_file(fd, path, n_bytes, NULL, got, err);
     if (!rc && strcmp(got, oid_hex) != 0)
         rc = fs_fail(err, FS_ERR_FORMAT, "%llu bytes are there whose SHA-256 is %s, not %s", (unsigned long long)n_bytes, got, oid_hex);
-    if (!rc && (fchmod(fd, 0400) != 0 || fsync(fd) != 0))
+    if (!rc && fchmod(fd, 0400) != 0)
         rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
     if (!rc)
-        rc = fs_hub_name_file(-1, path, to, err);
+        rc = h->store->put(h, db, FS_BLOB_OBJECT, oid_hex, path, fd, n_bytes, NULL, err);
     return rc ? rc : fs_hub_object_hold(h, db, repo, oid_hex, n_bytes, err);
 }
 
@@ -201,6 +204,7 @@ bool fs_hub_part_lock_to_write(int fd, bool alone)
 
 void fs_hub_incoming_close(fs_hub_incoming *in)
 {
+    fs_blob_push_close(in->push);
     if (in->sha) {
         fs_sha256_done(in->sha);
         free(in->sha);
@@ -228,10 +232,9 @@ fs_status fs_hub_open_stored(const char *path, int *ret_fd, uint64_t *ret_bytes,
 
 fs_status fs_hub_object_open(const fs_hub *h, const char *oid_hex, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
-    char path[512];
-    fs_status rc = fs_hub_object_path(h, oid_hex, path, err);
+    fs_status rc = need_oid(oid_hex, err);
 
-    return rc ? rc : fs_hub_open_stored(path, ret_fd, ret_bytes, err);
+    return rc ? rc : h->store->open(h, FS_BLOB_OBJECT, oid_hex, false, ret_fd, ret_bytes, err);
 }
 
 fs_status fs_hub_object_add(sqlite3 *db, int64_t repo, const char *oid_hex, uint64_t n_bytes, fs_error *err)
@@ -254,7 +257,7 @@ fs_status fs_hub_object_hold(const fs_hub *h, sqlite3 *db, int64_t repo, const c
 
     if (!rc)
         rc = fs_hub_object_add(db, repo, oid_hex, n_bytes, err);
-    if (!rc && !fs_hub_object_is_here(h, oid_hex))
+    if (!rc && !fs_hub_object_is_here(h, db, oid_hex))
         rc = fs_fail(err, FS_ERR_IO, "the object %s went as garbage: send it again", oid_hex);
     if (!rc)
         rc = fs_db_commit(db, err);
@@ -263,19 +266,18 @@ fs_status fs_hub_object_hold(const fs_hub *h, sqlite3 *db, int64_t repo, const c
     return rc;
 }
 
-bool fs_hub_object_is_here(const fs_hub *h, const char *oid_hex)
+bool fs_hub_object_is_here(const fs_hub *h, sqlite3 *db, const char *oid_hex)
 {
-    char path[512];
-    struct stat st;
+    uint64_t n_bytes;
+    bool here = false;
 
-    return fs_hub_object_path(h, oid_hex, path, NULL) == FS_OK && stat(path, &st) == 0;
+    return need_oid(oid_hex, NULL) == FS_OK && h->store->is_here(h, db, FS_BLOB_OBJECT, oid_hex, &here, &n_bytes, NULL) == FS_OK && here;
 }
 
 fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const char *oid_hex, bool *ret_held, uint64_t *ret_bytes, fs_error *err)
 {
     uint8_t oid[32];
-    char path[512];
-    struct stat st;
+    uint64_t n_bytes = 0;
     int64_t size = 0;
     fs_status rc;
 
@@ -284,8 +286,8 @@ fs_status fs_hub_object_of(const fs_hub *h, sqlite3 *db, int64_t repo, const cha
     rc = fs_db_int(db, &size, ret_held, err, "SELECT size FROM objects JOIN repo_objects USING(oid) WHERE oid = ? AND repo = ?", "bi",
                    (fs_bytes){ oid, sizeof oid }, repo);
     if (!rc && *ret_held) { /* what is not there is to be sent again, whatever the database says */
-        rc = fs_hub_object_path(h, oid_hex, path, err);
-        *ret_held = !rc && stat(path, &st) == 0 && st.st_size == size;
+        rc = h->store->is_here(h, db, FS_BLOB_OBJECT, oid_hex, ret_held, &n_bytes, err);
+        *ret_held = !rc && *ret_held && n_bytes == (uint64_t)size;
         *ret_bytes = (uint64_t)size;
     }
     return rc;
@@ -309,18 +311,25 @@ fs_status fs_hub_quota_of(sqlite3 *db, int64_t owner, int64_t *ret_quota, int64_
     return rc;
 }
 
-fs_status fs_hub_disk_room(const fs_hub *h, uint64_t n_bytes, fs_error *err)
+uint64_t fs_hub_disk_left(const fs_hub *h)
 {
     struct statvfs disk;
     uint64_t kept, free_bytes;
 
     if (statvfs(h->data, &disk) != 0)
-        return FS_OK;
+        return UINT64_MAX;
     kept = (uint64_t)disk.f_blocks * disk.f_frsize / 16;
     if (kept > KEPT_BYTES)
         kept = KEPT_BYTES;
     free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    return free_bytes < kept || n_bytes > free_bytes - kept ? fs_fail_errno(err, ENOSPC, "%llu bytes", (unsigned long long)n_bytes) : FS_OK;
+    return free_bytes > kept ? free_bytes - kept : 0;
+}
+
+fs_status fs_hub_disk_room(const fs_hub *h, uint64_t n_bytes, fs_error *err)
+{
+    uint64_t left = fs_hub_disk_left(h);
+
+    return left == 0 || n_bytes > left ? fs_fail_errno(err, ENOSPC, "%llu bytes", (unsigned long long)n_bytes) : FS_OK;
 }
 
 fs_status fs_hub_room_for(const fs_hub *h, sqlite3 *db, int64_t repo, uint64_t n_bytes, bool of_xorbs, fs_error *err)

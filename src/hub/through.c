@@ -1,11 +1,12 @@
 /* See the header. */
 #include "hub/through.h"
 
+#include "hub/blobs.h"
+
 #include "base/clock.h"
 #include "crypto/sha256.h"
 #include "net/url.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,16 +55,12 @@ struct fs_through {
 fs_status fs_through_new(fs_hub *h, fs_through **ret, fs_error *err)
 {
     fs_through *t = calloc(1, sizeof *t);
-    pthread_condattr_t attr;
 
     if (!t)
         return fs_fail_memory(err, sizeof *t);
     t->hub = h;
     pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    fs_cond_init(&t->changed);
     *ret = t;
     return FS_OK;
 }
@@ -102,10 +99,11 @@ static bool go_on(void *ud, uint64_t done, uint64_t total)
 
 /* ---- jobs, under the lock ---- */
 
+/* One that runs, or with no key a free place: what has ended is kept for those who have not left it yet, and nobody joins it. */
 static job *find_job(fs_through *t, const char *key)
 {
     for (size_t i = 0; i < sizeof t->jobs / sizeof *t->jobs; i++)
-        if (strcmp(t->jobs[i].key, key) == 0)
+        if (strcmp(t->jobs[i].key, key) == 0 && t->jobs[i].running == (key[0] != 0))
             return t->jobs + i;
     return NULL;
 }
@@ -146,15 +144,8 @@ static bool wait_for_job(fs_through *t, const job *j, double seconds)
 {
     double until = fs_seconds_now() + seconds;
 
-    while (j->running && !t->stopping) {
-        double left = until - fs_seconds_now();
-        struct timespec ts;
-        if (left <= 0)
-            return false;
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        ts.tv_sec += 1;
-        pthread_cond_timedwait(&t->changed, &t->lock, &ts);
-    }
+    while (j->running && !t->stopping && fs_cond_wait_until(&t->changed, &t->lock, until))
+        ;
     return !j->running;
 }
 
@@ -279,14 +270,12 @@ void fs_through_used(const fs_hub *h, sqlite3 *db, const char *sha256)
 /* The file goes when nobody holds it: as fs_hub_gc takes it, with the database locked between looking and removing. */
 static fs_status remove_object(fs_hub *h, sqlite3 *db, fs_bytes oid, fs_error *err)
 {
-    char hex[65], path[512];
-    int64_t n = 1;
-    fs_status rc;
+    char hex[65];
+    bool removed;
+    uint64_t n_bytes;
+    fs_status rc = fs_db_begin(db, err);
 
     fs_hex(oid.data, oid.n_bytes, hex);
-    rc = fs_hub_object_path(h, hex, path, err);
-    if (!rc)
-        rc = fs_db_begin(db, err);
     if (!rc)
         rc = fs_db_run(db, err, "DELETE FROM repo_objects WHERE oid = ? AND repo IN (SELECT repo FROM mirrors WHERE lazy)", "b", oid);
     if (!rc)
@@ -295,14 +284,8 @@ static fs_status remove_object(fs_hub *h, sqlite3 *db, fs_bytes oid, fs_error *e
         rc = fs_db_run(db, err, "DELETE FROM objects WHERE oid = ?1 AND NOT EXISTS(SELECT 1 FROM repo_objects WHERE oid = ?1)", "b", oid);
     if (!rc)
         rc = fs_db_commit(db, err);
-    if (!rc)
-        rc = fs_db_begin(db, err);
-    if (!rc)
-        rc = fs_db_int(db, &n, NULL, err, "SELECT count(*) FROM objects WHERE oid = ?", "b", oid);
-    if (!rc && n == 0 && unlink(path) != 0 && errno != ENOENT)
-        rc = fs_fail_errno(err, errno, "cannot remove '%s'", path);
     fs_db_rollback(db);
-    return rc;
+    return rc ? rc : h->store->remove(h, db, FS_BLOB_OBJECT, hex, INT64_MAX, fs_blob_object_is_needed, &removed, &n_bytes, err);
 }
 
 /* Room for n_bytes more beside coming, by taking away what was not read for longest. */
@@ -487,33 +470,16 @@ static void send_along(fs_hub_call *c, job *j, uint64_t begin, const char *type)
         close(fd);
 }
 
-/* A HEAD wants the size only: a file of that size with nothing in it. */
-static void send_head(fs_hub_call *c, uint64_t n_bytes, const char *type)
-{
-    char path[600];
-    int fd;
-
-    snprintf(path, sizeof path, "%s/parts", c->hub->data);
-    fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, (off_t)n_bytes) != 0) {
-        fs_hub_failed(c, fs_fail_errno(&c->err, errno, "cannot make a file in '%s'", path));
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    fs_hub_send_file(c, fd, n_bytes, type);
-}
-
 void fs_through_send(fs_hub_call *c, int64_t repo, const char *sha256, uint64_t n_bytes, const char *type)
 {
     fs_through *t = c->hub->through;
     fs_http_range range[FS_HTTP_RANGES_MAX] = { 0 };
-    int n_ranges = fs_http_ranges(fs_http_header(c->http, "Range"), n_bytes, range), fd;
+    int n_ranges = fs_http_ranges(fs_http_header(c->http, "Range"), n_bytes, range);
     bool to_end = n_ranges == 0 || (n_ranges == 1 && range[0].begin + range[0].n_bytes == n_bytes), ended;
     job *j;
 
     if (strcmp(fs_http_method(c->http), "HEAD") == 0) {
-        send_head(c, n_bytes, type);
+        fs_hub_send_size(c, n_bytes, type);
         return;
     }
     j = object_job(c, repo, sha256, n_bytes);
@@ -526,8 +492,7 @@ void fs_through_send(fs_hub_call *c, int64_t repo, const char *sha256, uint64_t 
         int status = j->rc == FS_ERR_NOT_FOUND ? 404 : j->rc == FS_ERR_ARGUMENT ? 507 : 502;
         fs_hub_error(c, status, j->rc == FS_ERR_NOT_FOUND ? "EntryNotFound" : NULL, "%s", j->err.message);
     } else if (ended) {
-        if (!fs_hub_failed(c, fs_hub_object_open(c->hub, sha256, &fd, &n_bytes, &c->err)))
-            fs_hub_send_file(c, fd, n_bytes, type);
+        c->hub->store->send(c, FS_BLOB_OBJECT, sha256, n_bytes, type);
     } else if (to_end) {
         send_along(c, j, n_ranges ? range[0].begin : 0, type);
     } else {

@@ -1,15 +1,15 @@
 /* Webhooks: what happens to a repository is told to the addresses that watch it. Told means written to a queue in the database, in the transaction of
  * what happened where it has one; threads of the server send, once more after longer and longer waits when nobody takes it, and a restart goes on.
  * An address is a stranger's choice: no private network is reached by it, no redirect followed, no answer read. */
-#include "hub/internal.h"
+#include "hub/feed.h"
 
+#include "base/clock.h"
 #include "net/fetch.h"
 #include "net/url.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #define HOOKS_MAX    50   /* of a user */
 #define WATCHED_MAX  100
@@ -140,23 +140,43 @@ void fs_hub_tell(const fs_hub_call *c, const char *action, const char *scope, in
     fs_emit_done(&e);
 }
 
-void fs_hub_tell_ref(const fs_hub_call *c, const char *ref, const git_oid *new)
+static void emit_sha(fs_emit *e, const char *key, const char *hex)
 {
-    char hex[GIT_OID_HEXSZ + 1];
+    fs_emit_str(e, key, strspn(hex, "0") == GIT_OID_HEXSZ ? NULL : hex);
+}
+
+void fs_hub_tell_moves(const fs_hub_call *c, const fs_hub_move *moves, size_t n)
+{
     fs_emit e = { 0 };
 
-    git_oid_tostr(hex, sizeof hex, new);
+    if (n == 0)
+        return;
+    fs_hub_feed_mark(c->db, c->repo.id, NULL); /* one that cannot be made is made up for at the next start */
     fs_emit_key(&e, "updatedRefs");
     fs_emit_begin(&e, '[');
-    fs_emit_begin(&e, '{');
-    fs_emit_str(&e, "ref", ref);
-    fs_emit_null(&e, "oldSha");
-    fs_emit_str(&e, "newSha", hex);
-    fs_emit_end(&e, '}');
+    for (size_t i = 0; i < n; i++) {
+        fs_emit_begin(&e, '{');
+        fs_emit_str(&e, "ref", moves[i].ref);
+        emit_sha(&e, "oldSha", moves[i].old);
+        emit_sha(&e, "newSha", moves[i].new);
+        fs_emit_end(&e, '}');
+    }
     fs_emit_end(&e, ']');
     if (!e.rc)
         fs_hub_tell(c, "update", "repo.content", 0, e.out.data);
     fs_emit_done(&e);
+}
+
+void fs_hub_tell_ref(const fs_hub_call *c, const char *ref, const git_oid *old, const git_oid *new)
+{
+    static const git_oid none;
+    fs_hub_move move;
+
+    snprintf(move.ref, sizeof move.ref, "%s", ref);
+    git_oid_tostr(move.old, sizeof move.old, old ? old : &none);
+    git_oid_tostr(move.new, sizeof move.new, new ? new : &none);
+    if (strcmp(move.old, move.new) != 0)
+        fs_hub_tell_moves(c, &move, 1);
 }
 
 /* ---- the API ---- */
@@ -211,7 +231,7 @@ void fs_hub_webhook_list(fs_hub_call *c)
     sqlite3_stmt *st = NULL;
     fs_emit e = { 0 };
 
-    if (!fs_hub_need_user(c, true) ||
+    if (!fs_hub_need_account(c) ||
         fs_hub_failed(c, fs_db_query(c->db, &st, &c->err, "SELECT " HOOK_COLUMNS " FROM webhooks WHERE account = ? ORDER BY id", "i", c->user.id)))
         return;
     fs_emit_begin(&e, '[');
@@ -225,7 +245,7 @@ void fs_hub_webhook_list(fs_hub_call *c)
 
 void fs_hub_webhook_get(fs_hub_call *c)
 {
-    if (fs_hub_need_user(c, true)) /* it shows the secret */
+    if (fs_hub_need_account(c)) /* it shows the secret */
         reply_hook(c, hook_of(c));
 }
 
@@ -311,7 +331,7 @@ void fs_hub_webhook_create(fs_hub_call *c)
     const char *domains;
     int64_t n = 0;
 
-    if (!fs_hub_need_user(c, true) || !(o = fs_hub_body_json(c)) || !read_url(c, o, url, secret) ||
+    if (!fs_hub_need_account(c) || !(o = fs_hub_body_json(c)) || !read_url(c, o, url, secret) ||
         fs_hub_failed(c, fs_db_int(c->db, &n, NULL, &c->err, "SELECT count(*) FROM webhooks WHERE account = ?", "i", c->user.id)))
         goto out;
     if (!*url || n >= HOOKS_MAX)
@@ -339,7 +359,7 @@ void fs_hub_webhook_update(fs_hub_call *c)
     char url[1000], secret[300], *watched = NULL;
     const char *domains = NULL;
 
-    if (!fs_hub_need_user(c, true) || !(o = fs_hub_body_json(c)) || !read_url(c, o, url, secret) || (is_list(o, "watched") && !(watched = read_watched(c, o))) ||
+    if (!fs_hub_need_account(c) || !(o = fs_hub_body_json(c)) || !read_url(c, o, url, secret) || (is_list(o, "watched") && !(watched = read_watched(c, o))) ||
         (is_list(o, "domains") && !(domains = read_domains(c, o))))
         goto out;
     if (!fs_hub_failed(c, fs_db_run(c->db, &c->err,
@@ -354,7 +374,7 @@ out:
 
 static void set_disabled(fs_hub_call *c, bool disabled)
 {
-    if (fs_hub_need_user(c, true) &&
+    if (fs_hub_need_account(c) &&
         !fs_hub_failed(c, fs_db_run(c->db, &c->err, "UPDATE webhooks SET disabled = ? WHERE id = ? AND account = ?", "iii", (int64_t)disabled, hook_of(c), c->user.id)))
         reply_hook(c, hook_of(c));
 }
@@ -371,7 +391,7 @@ void fs_hub_webhook_disable(fs_hub_call *c)
 
 void fs_hub_webhook_delete(fs_hub_call *c)
 {
-    if (!fs_hub_need_user(c, true) || fs_hub_failed(c, fs_db_run(c->db, &c->err, "DELETE FROM webhooks WHERE id = ? AND account = ?", "ii", hook_of(c), c->user.id)))
+    if (!fs_hub_need_account(c) || fs_hub_failed(c, fs_db_run(c->db, &c->err, "DELETE FROM webhooks WHERE id = ? AND account = ?", "ii", hook_of(c), c->user.id)))
         return;
     if (sqlite3_changes(c->db) == 0)
         fs_hub_error(c, 404, NULL, "there is no such webhook");
@@ -498,12 +518,9 @@ static void *run(void *ud)
         }
         fs_buf_done(&d.body);
         if (!found) {
-            struct timespec until;
-            clock_gettime(CLOCK_REALTIME, &until);
-            until.tv_sec += 1;
             pthread_mutex_lock(&s->lock);
             if (!s->stopping)
-                pthread_cond_timedwait(&s->changed, &s->lock, &until);
+                fs_cond_wait_until(&s->changed, &s->lock, fs_seconds_now() + 1);
             pthread_mutex_unlock(&s->lock);
         }
     }
@@ -520,7 +537,7 @@ fs_status fs_hub_sender_start(fs_hub *h, bool private_too, fs_hub_sender **ret, 
     s->hub = h;
     s->private_too = private_too;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, NULL);
+    fs_cond_init(&s->changed);
     while (s->n_threads < N_THREADS && pthread_create(&s->threads[s->n_threads], NULL, run, s) == 0)
         s->n_threads++;
     if (s->n_threads == 0) {

@@ -1,5 +1,6 @@
 /* The Xet protocol's server side: tokens, xorbs and questions for chunks. xet_shards.c takes files, xet_read.c gives them.
  * Source: the Xet protocol specification, page "CAS API". */
+#include "hub/blobs.h"
 #include "hub/xet_internal.h"
 
 #include "base/file.h"
@@ -28,7 +29,7 @@ bool fs_hub_xet_token_read(fs_hub_call *c, const char *token)
 {
     long long repo, user, id, expires;
     int may_write, at = 0;
-    int64_t one = 0;
+    int64_t scoped = 0;
     bool held = false;
     char text[160];
 
@@ -37,9 +38,10 @@ bool fs_hub_xet_token_read(fs_hub_call *c, const char *token)
     token_text(text, repo, user, id, may_write, expires);
     if (!fs_hub_sign_check(c->hub, text, token + at) || expires < (long long)time(NULL))
         return false;
-    if (user && (fs_db_int(c->db, &one, &held, &c->err, "SELECT 1 FROM tokens WHERE id = ? AND account = ?", "ii", (int64_t)id, (int64_t)user) != FS_OK || !held))
+    if (user && (fs_db_int(c->db, &scoped, &held, &c->err, "SELECT scoped FROM tokens WHERE id = ? AND account = ?", "ii", (int64_t)id, (int64_t)user) != FS_OK || !held))
         return false;
     c->user.id = user;
+    c->user.scope = scoped ? id : 0;
     c->xet.repo = repo;
     c->xet.may_write = may_write != 0;
     return true;
@@ -60,16 +62,15 @@ static void give_token(fs_hub_call *c, bool writing)
 {
     const char *create_pr = fs_http_query(c->http, "create_pr", 0);
     bool pr = create_pr && strcmp(create_pr, "0") != 0;
-    int64_t expires = (int64_t)time(NULL) + TOKEN_SECONDS, id = 0;
+    int64_t expires = (int64_t)time(NULL) + TOKEN_SECONDS;
     char text[160], signature[65], token[256];
     fs_emit e = { 0 };
 
     /* Whoever may open a pull request may upload what it needs. */
     if ((writing && !fs_hub_need_user(c, true)) || !fs_hub_need_repo_params(c, writing && !pr && strncmp(fs_http_param(c->http, 3), "refs/pr/", 8) != 0 ? FS_HUB_WRITE : FS_HUB_READ) ||
-        !fs_hub_need_open(c) ||
-        (c->user.id && fs_hub_failed(c, fs_db_int(c->db, &id, NULL, &c->err, "SELECT id FROM tokens WHERE account = ? AND name = ?", "is", c->user.id, c->user.token_name))))
+        !fs_hub_need_open(c))
         return;
-    token_text(text, c->repo.id, c->user.id, id, writing, expires);
+    token_text(text, c->repo.id, c->user.id, c->user.token, writing, expires);
     fs_hub_sign(c->hub, text, signature);
     snprintf(token, sizeof token, "%s.%s", text, signature);
     fs_http_reply_header(c->http, "X-Xet-Access-Token", token);
@@ -181,16 +182,20 @@ void fs_hub_xet_xorb_head(fs_hub_call *c)
 {
     fs_xet_hash hash;
     fs_xorb x;
-    uint64_t n_bytes;
-    int fd;
+    uint64_t n_bytes = 0;
+    char name[65];
+    bool here = false;
 
-    if (!fs_xet_need_token(c, false) || !fs_xet_need_hash(c, 1, &hash) || fs_hub_failed(c, fs_xet_xorb_find(c->db, c->xet.repo, c->user.id, &hash, &x, &c->err)))
+    if (!fs_xet_need_token(c, false) || !fs_xet_need_hash(c, 1, &hash) || fs_hub_failed(c, fs_xet_xorb_find(c->db, c->xet.repo, &c->user, &hash, &x, &c->err)))
         return;
     fs_xorb_done(&x);
-    if (fs_hub_failed(c, fs_xet_xorb_open(c->hub, &hash, &fd, &n_bytes, &c->err)))
+    fs_xet_hash_text(&hash, name);
+    if (fs_hub_failed(c, c->hub->store->is_here(c->hub, c->db, FS_BLOB_XORB, name, &here, &n_bytes, &c->err)))
         return;
-    c->replied = true;
-    fs_http_reply_fd(c->http, 200, "application/octet-stream", fd, 0, n_bytes);
+    if (here)
+        c->hub->store->send(c, FS_BLOB_XORB, name, n_bytes, NULL);
+    else
+        fs_hub_error(c, 404, NULL, "no xorb %s", name);
 }
 
 /* ---- questions for chunks ---- */
@@ -219,7 +224,7 @@ void fs_hub_xet_chunk(fs_hub_call *c)
         rc = fs_shard_answer_begin(&out, &c->err);
     for (size_t i = 0; i < n && !rc; i++) {
         fs_xorb x = { 0 };
-        rc = fs_xet_xorb_find(c->db, c->xet.repo, c->user.id, near + i, &x, &c->err);
+        rc = fs_xet_xorb_find(c->db, c->xet.repo, &c->user, near + i, &x, &c->err);
         if (rc == FS_ERR_NOT_FOUND) { /* of somebody else */
             rc = FS_OK;
             continue;

@@ -1,4 +1,5 @@
 /* Looking after what came by Xet: garbage and damage. */
+#include "hub/blobs.h"
 #include "hub/xet_store.h"
 
 #include "base/file.h"
@@ -34,7 +35,6 @@ typedef struct sweep {
     sqlite3 *db;
     int64_t made_ms;
     uint64_t n, n_bytes;
-    int depth;
 } sweep;
 
 /* The rows of a xorb that nothing refers to. */
@@ -55,35 +55,29 @@ static fs_status forget_unused(sqlite3 *db, const fs_xet_hash *hash, fs_error *e
     return rc;
 }
 
-/* A file that no row knows goes, within a transaction: who adds a row looks within one whether the file is there. */
-static fs_status sweep_file(void *ud, const char *path, const char *name, fs_error *err)
+fs_status fs_xet_xorb_is_needed(sqlite3 *db, const char *name, bool *ret, fs_error *err)
+{
+    fs_xet_hash hash;
+    int64_t n = 1;
+    fs_status rc = fs_xet_hash_read(fs_bytes_str(name), &hash) ? fs_db_int(db, &n, NULL, err, "SELECT count(*) FROM xet_xorbs WHERE hash = ?", "b", key_of(&hash)) : FS_OK;
+
+    *ret = n > 0;
+    return rc;
+}
+
+/* One that no row knows goes, within a transaction: who adds a row looks within one whether it is there. */
+static fs_status sweep_blob(void *ud, const char *name, uint64_t size, fs_error *err)
 {
     sweep *s = ud;
-    struct stat st;
-    fs_xet_hash hash;
-    int64_t n = 0;
-    fs_status rc;
+    uint64_t n_bytes = 0;
+    bool needed = true, removed = false;
+    fs_status rc = fs_xet_xorb_is_needed(s->db, name, &needed, err);
 
-    if (s->depth < 2) {
-        s->depth++;
-        rc = fs_hub_each(path, sweep_file, s, err);
-        s->depth--;
-        return rc;
-    }
-    if (!fs_xet_hash_read(fs_bytes_str(name), &hash))
-        return FS_OK;
-    rc = fs_db_int(s->db, &n, NULL, err, "SELECT count(*) FROM xet_xorbs WHERE hash = ?", "b", key_of(&hash));
-    if (rc || n > 0)
-        return rc;
-    rc = fs_db_begin(s->db, err);
-    if (!rc)
-        rc = fs_db_int(s->db, &n, NULL, err, "SELECT count(*) FROM xet_xorbs WHERE hash = ?", "b", key_of(&hash));
-    if (!rc && n == 0 && stat(path, &st) == 0 && (int64_t)st.st_ctim.tv_sec * 1000 + st.st_ctim.tv_nsec / 1000000 <= s->made_ms) {
-        rc = unlink(path) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot remove '%s'", path);
-        s->n += !rc;
-        s->n_bytes += rc ? 0 : (uint64_t)st.st_size;
-    }
-    fs_db_rollback(s->db);
+    (void)size;
+    if (!rc && !needed)
+        rc = s->hub->store->remove(s->hub, s->db, FS_BLOB_XORB, name, s->made_ms, fs_xet_xorb_is_needed, &removed, &n_bytes, err);
+    s->n += removed;
+    s->n_bytes += removed ? n_bytes : 0;
     return rc;
 }
 
@@ -92,7 +86,6 @@ fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret
     sweep s = { .hub = h, .db = db, .made_ms = made_ms };
     sqlite3_stmt *st = NULL;
     fs_buf hashes = { 0 };
-    char path[600];
     fs_status rc = fs_db_begin(db, err);
 
     if (!rc)
@@ -116,9 +109,8 @@ fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret
         rc = forget_unused(db, &hash, err);
     }
     fs_buf_done(&hashes);
-    snprintf(path, sizeof path, "%s/xorbs", h->data);
     if (!rc)
-        rc = fs_hub_each(path, sweep_file, &s, err);
+        rc = h->store->list(h, db, FS_BLOB_XORB, false, made_ms, sweep_blob, &s, err);
     *ret_n += s.n;
     *ret_n_bytes += s.n_bytes;
     return rc;
@@ -133,7 +125,7 @@ static fs_status look_at(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, 
     uint64_t n_bytes = 0;
     int fd = -1;
     fs_error why = { 0 };
-    fs_status rc = fs_xet_xorb_open(h, hash, &fd, &n_bytes, &why);
+    fs_status rc = fs_xet_xorb_open(h, hash, true, &fd, &n_bytes, &why);
 
     ret_why[0] = 0;
     *ret_there = rc == FS_OK;
@@ -143,6 +135,8 @@ static fs_status look_at(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, 
         close(fd);
     if (rc == FS_ERR_MEMORY)
         return fs_fail_memory(err, 0);
+    if (rc == FS_ERR_IO && h->s3_url) /* says nothing of what is there */
+        return fs_fail(err, rc, "%s", why.message);
     if (rc)
         snprintf(ret_why, 200, "%.190s", *ret_there ? why.message : "it is missing");
     else if (!fs_xet_hash_equal(&is.hash, hash))
@@ -162,26 +156,17 @@ static fs_status forget(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, b
         "DELETE FROM xet_file_xorbs WHERE file IN (SELECT file FROM spoilt)", "DELETE FROM xet_files WHERE hash IN (SELECT file FROM spoilt)",
         "DELETE FROM xet_xorb_repos WHERE xorb = ?1", "DELETE FROM xet_chunks WHERE xorb = ?1", "DELETE FROM xet_xorbs WHERE hash = ?1", "DELETE FROM spoilt"
     };
-    char path[512], lost[700];
+    char name[65];
     fs_status rc = fs_db_begin(db, err);
 
     for (size_t i = 0; i < sizeof deletions / sizeof *deletions && !rc; i++)
         rc = fs_db_run(db, err, deletions[i], strstr(deletions[i], "?1") ? "b" : "", key_of(hash));
     if (!rc)
-        rc = fs_xet_xorb_path(h, hash, path, err);
-    snprintf(lost, sizeof lost, "%s/lost", h->data);
-    if (!rc && there)
-        rc = fs_hub_folders_make(lost, err);
-    if (!rc && there) {
-        snprintf(lost, sizeof lost, "%s/lost/%s", h->data, strrchr(path, '/') + 1);
-        if (rename(path, lost) != 0)
-            rc = fs_fail_errno(err, errno, "cannot move '%s' away", path);
-    }
-    if (!rc)
         rc = fs_db_commit(db, err);
     if (rc)
         fs_db_rollback(db);
-    return rc;
+    fs_xet_hash_text(hash, name);
+    return rc || !there ? rc : h->store->take_out(h, db, FS_BLOB_XORB, name, err);
 }
 
 fs_status fs_xet_check(const fs_hub *h, sqlite3 *db, bool repair, fs_xet_wrong_fn *wrong, void *ud, uint64_t *ret_n, fs_error *err)

@@ -79,27 +79,15 @@ void fs_xet_range_hash(const fs_xet_hash *hashes, size_t n, fs_xet_hash *ret)
 }
 
 /* ---- the tree ---- */
-enum { GROUP_MIN = 2, GROUP_MAX = 9, GROUP_MEAN = 4 };
+enum { GROUP_MIN = 3, GROUP_MEAN = 4 };
 
-/* How many of nodes [n] the next parent stands over: it ends with a hash whose last number divides by four, but for the first
- * two. */
-static size_t group(const fs_xet_node *nodes, size_t n)
+static fs_xet_node parent(const fs_xet_node *nodes, int n)
 {
-    size_t end = n < GROUP_MAX ? n : GROUP_MAX;
-
-    for (size_t i = GROUP_MIN; i < end; i++)
-        if (word(nodes[i].hash.bytes + 24) % GROUP_MEAN == 0)
-            return i + 1;
-    return end;
-}
-
-static fs_xet_node parent(const fs_xet_node *nodes, size_t n)
-{
-    char lines[GROUP_MAX * 96];
+    char lines[FS_XET_GROUP_MAX * 96];
     size_t at = 0;
     fs_xet_node ret = { .n_bytes = 0 };
 
-    for (size_t i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         fs_xet_hash_text(&nodes[i].hash, lines + at);
         at += 64;
         at += (size_t)snprintf(lines + at, sizeof lines - at, " : %" PRIu64 "\n", nodes[i].n_bytes);
@@ -109,29 +97,43 @@ static fs_xet_node parent(const fs_xet_node *nodes, size_t n)
     return ret;
 }
 
-void fs_xet_xorb_hash(fs_xet_node *nodes, size_t n, fs_xet_hash *ret)
+/* A parent stands over a group, which ends with a hash whose last number divides by four, but for its first two, or is full. */
+static void add_node(fs_xet_tree *t, int level, fs_xet_node node)
 {
-    memset(ret, 0, sizeof *ret);
-    if (n == 0)
-        return;
-    while (n > 1) {
-        size_t to = 0;
-        for (size_t from = 0; from < n;) {
-            size_t taken = group(nodes + from, n - from);
-            nodes[to++] = parent(nodes + from, taken);
-            from += taken;
-        }
-        n = to;
+    for (;; level++) {
+        fs_xet_node *nodes = t->levels[level].nodes;
+        int n = ++t->levels[level].n;
+        nodes[n - 1] = node;
+        if (n < GROUP_MIN || (n < FS_XET_GROUP_MAX && word(node.hash.bytes + 24) % GROUP_MEAN != 0))
+            return;
+        node = parent(nodes, n);
+        t->levels[level].n = 0;
+        t->levels[level].has_parents = true;
     }
-    *ret = nodes[0].hash;
 }
 
-void fs_xet_file_hash(fs_xet_node *nodes, size_t n, fs_xet_hash *ret)
+void fs_xet_tree_add(fs_xet_tree *t, const fs_xet_hash *chunk, uint64_t n_bytes)
 {
+    add_node(t, 0, (fs_xet_node){ *chunk, n_bytes });
+}
+
+void fs_xet_tree_end_xorb(fs_xet_tree *t, fs_xet_hash *ret)
+{
+    int level = 0;
+
+    for (; t->levels[level].has_parents || t->levels[level].n > 1; level++) /* what is left at the end is a group, too */
+        if (t->levels[level].n > 0)
+            add_node(t, level + 1, parent(t->levels[level].nodes, t->levels[level].n));
+    *ret = t->levels[level].nodes[0].hash; /* zeros of an empty tree */
+}
+
+void fs_xet_tree_end_file(fs_xet_tree *t, fs_xet_hash *ret)
+{
+    bool empty = !t->levels[0].has_parents && t->levels[0].n == 0;
     fs_xet_hash root;
 
-    fs_xet_xorb_hash(nodes, n, &root);
-    if (n == 0)
+    fs_xet_tree_end_xorb(t, &root);
+    if (empty)
         *ret = root;
     else
         fs_blake3_hash(zero_key, root.bytes, sizeof root.bytes, ret->bytes);

@@ -28,9 +28,22 @@ bool fs_xet_hash_equal(const fs_xet_hash *a, const fs_xet_hash *b);
 void fs_xet_hash_of_sha256(const uint8_t sha256[32], fs_xet_hash *ret);
 
 void fs_xet_chunk_hash(const void *data, size_t n_bytes, fs_xet_hash *ret);
-/* Of a xorb, from its chunks in order. nodes [n] is the scratch too: contents lost. n = 0: zeros. */
-void fs_xet_xorb_hash(fs_xet_node *nodes, size_t n, fs_xet_hash *ret);
-void fs_xet_file_hash(fs_xet_node *nodes, size_t n, fs_xet_hash *ret);
+
+/* Of a xorb and of a file, from their chunks in order: a tree whose levels each remember less than a group, so that it takes the same memory whatever stands
+ * below it. Zeroed is empty; ended it takes no more. Of no chunks: zeros. */
+#define FS_XET_TREE_LEVELS 42 /* a group has three at the least: over 2^64 */
+#define FS_XET_GROUP_MAX   9
+typedef struct fs_xet_tree {
+    struct {
+        fs_xet_node nodes[FS_XET_GROUP_MAX];
+        int n;
+        bool has_parents;
+    } levels[FS_XET_TREE_LEVELS];
+} fs_xet_tree;
+void fs_xet_tree_add(fs_xet_tree *t, const fs_xet_hash *chunk, uint64_t n_bytes);
+void fs_xet_tree_end_xorb(fs_xet_tree *t, fs_xet_hash *ret);
+void fs_xet_tree_end_file(fs_xet_tree *t, fs_xet_hash *ret);
+
 /* What proves that a term's chunks are known: over their hashes one behind the other. */
 void fs_xet_range_hash(const fs_xet_hash *hashes, size_t n, fs_xet_hash *ret);
 /* A chunk's hash as a reply to a query shows it. */

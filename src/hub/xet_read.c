@@ -1,4 +1,5 @@
 /* Files for clients of Xet: which chunks they are made of, links to them, and their bytes. */
+#include "hub/blobs.h"
 #include "hub/xet_internal.h"
 
 #include "net/url.h"
@@ -250,46 +251,39 @@ static bool is_signed(const char *list, uint64_t begin, uint64_t end)
     return false;
 }
 
-static fs_status send_part(fs_hub_call *c, int fd, const fs_http_range *r, uint64_t n_total, const char *boundary, char *buf, fs_error *err)
+static fs_status write_on(void *ud, const void *data, size_t n_bytes, fs_error *err)
+{
+    return fs_http_stream_write(ud, data, n_bytes, err);
+}
+
+static fs_status send_part(fs_hub_call *c, const char *name, const fs_http_range *r, uint64_t n_total, const char *boundary, fs_error *err)
 {
     char head[300];
-    uint64_t at = 0;
     fs_status rc;
 
     snprintf(head, sizeof head, "\r\n--%s\r\nContent-Type: application/octet-stream\r\nContent-Range: bytes %llu-%llu/%llu\r\n\r\n", boundary, (unsigned long long)r->begin,
              (unsigned long long)(r->begin + r->n_bytes - 1), (unsigned long long)n_total);
     rc = fs_http_stream_write(c->http, head, strlen(head), err);
-    while (!rc && at < r->n_bytes) {
-        uint64_t left = r->n_bytes - at;
-        ssize_t n = pread(fd, buf, left < COPY_BYTES ? (size_t)left : COPY_BYTES, (off_t)(r->begin + at));
-        if (n <= 0)
-            return fs_fail_errno(err, n < 0 ? errno : EIO, "cannot read a xorb");
-        rc = fs_http_stream_write(c->http, buf, (size_t)n, err);
-        at += (uint64_t)n;
-    }
-    return rc;
+    return rc ? rc : c->hub->store->read(c->hub, FS_BLOB_XORB, name, r->begin, r->n_bytes, write_on, c->http, err);
 }
 
 /* Several ranges as multipart/byteranges: RFC 9110, section 14.6. */
-static void send_parts(fs_hub_call *c, int fd, const fs_http_range *r, int n, uint64_t n_total)
+static void send_parts(fs_hub_call *c, const char *name, const fs_http_range *r, int n, uint64_t n_total)
 {
-    char boundary[33], type[80], end[64], *buf = malloc(COPY_BYTES);
-    fs_status rc = buf ? FS_OK : fs_fail_memory(&c->err, COPY_BYTES);
+    char boundary[33], type[80], end[64];
+    fs_status rc = FS_OK;
 
-    if (fs_hub_failed(c, rc))
-        return;
     fs_hub_random_name(boundary, sizeof boundary);
     snprintf(type, sizeof type, "multipart/byteranges; boundary=%s", boundary);
     c->replied = true;
     fs_http_stream_begin(c->http, 206, type);
     for (int i = 0; i < n && !rc; i++)
-        rc = send_part(c, fd, r + i, n_total, boundary, buf, &c->err);
+        rc = send_part(c, name, r + i, n_total, boundary, &c->err);
     snprintf(end, sizeof end, "\r\n--%s--\r\n", boundary);
     if (!rc)
         rc = fs_http_stream_write(c->http, end, strlen(end), &c->err);
     if (rc)
         fs_http_stream_break(c->http);
-    free(buf);
 }
 
 void fs_hub_xet_data(fs_hub_call *c)
@@ -301,7 +295,8 @@ void fs_hub_xet_data(fs_hub_call *c)
     char text[3200];
     fs_xet_hash hash;
     uint64_t n_bytes = 0;
-    int fd = -1, n;
+    bool here = false;
+    int n;
 
     if (!fs_xet_need_hash(c, 0, &hash))
         return;
@@ -310,8 +305,12 @@ void fs_hub_xet_data(fs_hub_call *c)
         fs_hub_error(c, 403, NULL, "this link is not valid, or not any more");
         return;
     }
-    if (fs_hub_failed(c, fs_xet_xorb_open(c->hub, &hash, &fd, &n_bytes, &c->err)))
+    if (fs_hub_failed(c, c->hub->store->is_here(c->hub, c->db, FS_BLOB_XORB, name, &here, &n_bytes, &c->err)))
         return;
+    if (!here) {
+        fs_hub_error(c, 404, NULL, "no xorb %s", name);
+        return;
+    }
     n = fs_http_ranges(fs_http_header(c->http, "Range"), n_bytes, ranges);
     for (int i = 0; i < n; i++)
         if (!is_signed(list, ranges[i].begin, ranges[i].begin + ranges[i].n_bytes))
@@ -319,14 +318,8 @@ void fs_hub_xet_data(fs_hub_call *c)
     if (n <= 0) {
         fs_hub_error(c, 403, NULL, "the link is for other bytes");
     } else if (n > 1) {
-        send_parts(c, fd, ranges, n, n_bytes);
+        send_parts(c, name, ranges, n, n_bytes);
     } else {
-        fs_http_reply_headerf(c->http, "Content-Range", "bytes %llu-%llu/%llu", (unsigned long long)ranges[0].begin,
-                              (unsigned long long)(ranges[0].begin + ranges[0].n_bytes - 1), (unsigned long long)n_bytes);
-        c->replied = true;
-        fs_http_reply_fd(c->http, 206, "application/octet-stream", fd, ranges[0].begin, ranges[0].n_bytes);
-        fd = -1;
+        c->hub->store->send(c, FS_BLOB_XORB, name, n_bytes, NULL);
     }
-    if (fd >= 0)
-        close(fd);
 }

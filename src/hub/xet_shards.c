@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FILE_CHUNKS_MAX ((size_t)1 << 25) /* 2 TiB of chunks of the mean length; 1.3 GiB of hashes while they are checked */
+#define FILE_CHUNKS_MAX ((uint64_t)1 << 25) /* 2 TiB of chunks of the mean length */
 
 typedef struct ingest {
     fs_hub_call *c;
@@ -26,7 +26,7 @@ static fs_status map_xorb(ingest *g, const fs_xet_hash *hash, fs_bytes *ret, fs_
         int fd = -1;
         fs_status rc;
         fs_map_close(&g->map);
-        rc = fs_xet_xorb_open(g->c->hub, hash, &fd, &n_bytes, err);
+        rc = fs_xet_xorb_open(g->c->hub, hash, false, &fd, &n_bytes, err);
         if (rc)
             return rc;
         rc = fs_map_fd(&g->map, fd, (size_t)n_bytes, "a xorb", err);
@@ -48,9 +48,9 @@ static void ingest_done(ingest *g)
 /* The terms name chunks that are here, prove that the client knows them, and together have the file's hash. */
 static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
 {
-    fs_xet_node *nodes = NULL;
-    fs_xet_hash *hashes = NULL, hash;
-    size_t n = 0, total = 0;
+    fs_xet_tree tree = { 0 };
+    fs_xet_hash *hashes, hash;
+    uint64_t total = 0;
     fs_status rc = FS_OK;
 
     for (uint32_t t = 0; t < f->n_terms; t++)
@@ -58,14 +58,10 @@ static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
     if (f->n_terms == 0 || !f->has_ranges || !f->has_sha256)
         return fs_fail(err, FS_ERR_FORMAT, "shard: a file needs terms, their verification and its SHA-256");
     if (total > FILE_CHUNKS_MAX)
-        return fs_fail(err, FS_ERR_FORMAT, "shard: a file of %zu chunks, at most %zu are allowed", total, FILE_CHUNKS_MAX);
-    /* Each chunk that is counted must be of a xorb: at most FS_XORB_CHUNKS_MAX a term. */
-    if (total > (uint64_t)f->n_terms * FS_XORB_CHUNKS_MAX)
-        return fs_fail(err, FS_ERR_FORMAT, "shard: a term has more chunks than any xorb");
-    nodes = malloc(total * sizeof *nodes);
+        return fs_fail(err, FS_ERR_FORMAT, "shard: a file of %llu chunks, at most %llu are allowed", (unsigned long long)total, (unsigned long long)FILE_CHUNKS_MAX);
     hashes = malloc((size_t)FS_XORB_CHUNKS_MAX * sizeof *hashes);
-    if (!nodes || !hashes)
-        rc = fs_fail_memory(err, total * sizeof *nodes);
+    if (!hashes)
+        rc = fs_fail_memory(err, FS_XORB_CHUNKS_MAX * sizeof *hashes);
     for (uint32_t t = 0; t < f->n_terms && !rc; t++) {
         const fs_shard_term *term = f->terms + t;
         const fs_xorb *x = NULL;
@@ -79,7 +75,7 @@ static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
         }
         for (uint32_t i = term->begin; i < term->end; i++) {
             hashes[i - term->begin] = x->chunks[i].hash;
-            nodes[n++] = (fs_xet_node){ x->chunks[i].hash, x->chunks[i].n_bytes };
+            fs_xet_tree_add(&tree, &x->chunks[i].hash, x->chunks[i].n_bytes);
             n_bytes += x->chunks[i].n_bytes;
         }
         fs_xet_range_hash(hashes, term->end - term->begin, &hash);
@@ -87,11 +83,10 @@ static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
             rc = fs_fail(err, FS_ERR_FORMAT, "shard: a term's bytes or verification are not those of its chunks");
     }
     if (!rc) {
-        fs_xet_file_hash(nodes, n, &hash);
+        fs_xet_tree_end_file(&tree, &hash);
         if (!fs_xet_hash_equal(&hash, &f->hash))
             rc = fs_fail(err, FS_ERR_FORMAT, "shard: a file's hash is not that of its chunks");
     }
-    free(nodes);
     free(hashes);
     return rc;
 }
@@ -113,7 +108,10 @@ static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
     uint8_t *chunk = malloc(FS_XET_CHUNK_MAX);
     uint64_t told = 0;
     char sha256[65];
-    fs_status rc = chunk ? fs_hub_incoming_open(g->c->hub, &in, err) : fs_fail_memory(err, FS_XET_CHUNK_MAX);
+    fs_status rc;
+
+    fs_hex(f->sha256, sizeof f->sha256, sha256);
+    rc = chunk ? fs_hub_incoming_open(g->c->hub, sha256, f->n_bytes, &in, err) : fs_fail_memory(err, FS_XET_CHUNK_MAX);
 
     for (uint32_t t = 0; t < f->n_terms && !rc; t++) {
         const fs_xorb *x = NULL;
@@ -123,7 +121,10 @@ static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
             rc = map_xorb(g, &f->terms[t].xorb, &file, err);
         for (uint32_t i = f->terms[t].begin; i < f->terms[t].end && !rc; i++) {
             uint32_t at = fs_xorb_begin(x, i), n, taken;
-            rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, chunk, &n, &taken, err);
+            if (at > file.n_bytes) /* it is not what it was */
+                rc = fs_fail(err, FS_ERR_IO, "a xorb has %zu bytes, chunk %u begins at %u", file.n_bytes, i, at);
+            else
+                rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, chunk, &n, &taken, err);
             if (!rc)
                 rc = fs_hub_incoming_put(&in, chunk, n, err);
         }
@@ -132,9 +133,8 @@ static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
             rc = tell(g, err);
         }
     }
-    fs_hex(f->sha256, sizeof f->sha256, sha256);
     if (!rc)
-        rc = fs_hub_incoming_commit(g->c->hub, &in, sha256, err);
+        rc = fs_hub_incoming_commit(g->c->hub, &in, g->c->db, sha256, err);
     fs_hub_incoming_close(&in);
     free(chunk);
     return rc;
@@ -182,7 +182,7 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
         if (!rc)
             rc = fs_xet_file_is_known(c->db, f, &known, err);
         fs_hex(f->sha256, sizeof f->sha256, sha256);
-        known = known && fs_hub_object_is_here(c->hub, sha256); /* it may have gone as garbage just now */
+        known = known && fs_hub_object_is_here(c->hub, c->db, sha256); /* it may have gone as garbage just now */
         if (!rc && !known)
             rc = build(g, f, err);
         g->verified++;
@@ -200,7 +200,7 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
     for (uint32_t i = 0; i < s->n_files && !rc; i++) { /* nothing goes as garbage within a transaction, but it may have gone before */
         char sha256[65];
         fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
-        if (!fs_hub_object_is_here(c->hub, sha256))
+        if (!fs_hub_object_is_here(c->hub, c->db, sha256))
             rc = fs_fail(err, FS_ERR_IO, "the object %s went as garbage: send the shard again", sha256);
     }
     if (!rc)

@@ -1,6 +1,8 @@
 /* See the header. */
 #include "hub/xet_internal.h"
 
+#include "hub/blobs.h"
+
 #include "base/file.h"
 #include "crypto/sha256.h"
 #include "net/url.h"
@@ -38,21 +40,11 @@ static fs_status broken(fs_error *err)
 
 /* ---- xorbs ---- */
 
-fs_status fs_xet_xorb_path(const fs_hub *h, const fs_xet_hash *hash, char ret[512], fs_error *err)
-{
-    char text[65];
-
-    fs_xet_hash_text(hash, text);
-    if (snprintf(ret, 512, "%s/xorbs/%.2s/%.2s/%s", h->data, text, text + 2, text) >= 512)
-        return fs_fail(err, FS_ERR_ARGUMENT, "the data folder's name is too long");
-    return FS_OK;
-}
-
 fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err)
 {
-    char path[512];
+    char path[400];
 
-    snprintf(path, sizeof path, "%s/xorbs", h->data);
+    fs_blob_folder(h, FS_BLOB_XORB, path);
     *ret_fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
     return *ret_fd < 0 ? fs_fail_errno(err, errno, "cannot make a file in '%s'", path) : FS_OK;
 }
@@ -68,29 +60,31 @@ fs_status fs_xet_xorb_read_fd(int fd, uint64_t n_bytes, fs_xorb *ret, fs_error *
     return rc;
 }
 
-/* A file of that name that no row knows, of an upload that was killed, say: the same chunks may be packed in another way there, so that x becomes what
+/* One of that name that no row knows, of an upload that was killed, say: the same chunks may be packed in another way there, so that x becomes what
  * it says. One that is spoilt goes. */
-static fs_status take_over(const char *path, int fd, fs_xorb *x, bool *ret_spoilt, fs_error *err)
+static fs_status take_over(const fs_hub *h, sqlite3 *db, const char *name, int fd, fs_xorb *x, bool *ret_spoilt, fs_error *err)
 {
     struct stat mine, there;
     fs_xorb other = { 0 };
-    int old;
-    fs_status rc;
+    uint64_t n_bytes = 0;
+    int old = -1;
+    fs_status rc = h->store->open(h, FS_BLOB_XORB, name, false, &old, &n_bytes, err);
 
     *ret_spoilt = false;
-    if (fstat(fd, &mine) != 0 || stat(path, &there) != 0 || (mine.st_ino == there.st_ino && mine.st_dev == there.st_dev))
+    if (rc)
+        return rc;
+    if (fstat(fd, &mine) != 0 || fstat(old, &there) != 0 || (mine.st_ino == there.st_ino && mine.st_dev == there.st_dev)) {
+        close(old);
         return FS_OK;
-    old = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (old < 0)
-        return fs_fail_errno(err, errno, "cannot open '%s'", path);
-    rc = fs_xet_xorb_read_fd(old, (uint64_t)there.st_size, &other, NULL);
+    }
+    rc = fs_xet_xorb_read_fd(old, n_bytes, &other, NULL);
     close(old);
     if (rc == FS_ERR_MEMORY)
         return fs_fail_memory(err, 0);
     if (rc || !fs_xet_hash_equal(&other.hash, &x->hash)) {
         fs_xorb_done(&other);
         *ret_spoilt = true;
-        return unlink(path) == 0 ? FS_OK : fs_fail_errno(err, errno, "cannot remove '%s'", path);
+        return h->store->take_out(h, db, FS_BLOB_XORB, name, err);
     }
     fs_xorb_done(x);
     *x = other;
@@ -98,19 +92,15 @@ static fs_status take_over(const char *path, int fd, fs_xorb *x, bool *ret_spoil
 }
 
 /* On the disk before it has a name, and the name on the disk before anybody is told. */
-static fs_status name_it(const fs_hub *h, int fd, fs_xorb *x, fs_error *err)
+static fs_status name_it(const fs_hub *h, sqlite3 *db, const char *name, int fd, fs_xorb *x, fs_error *err)
 {
-    char path[512];
+    struct stat st;
     bool spoilt = false;
-    fs_status rc = fs_xet_xorb_path(h, &x->hash, path, err);
+    fs_status rc = fstat(fd, &st) != 0 ? fs_fail_errno(err, errno, "a xorb") : h->store->put(h, db, FS_BLOB_XORB, name, NULL, fd, (uint64_t)st.st_size, NULL, err);
 
-    if (!rc && fsync(fd) != 0)
-        rc = fs_fail_errno(err, errno, "cannot write '%s'", path);
     if (!rc)
-        rc = fs_hub_name_file(fd, NULL, path, err);
-    if (!rc)
-        rc = take_over(path, fd, x, &spoilt, err);
-    return rc || !spoilt ? rc : fs_hub_name_file(fd, NULL, path, err);
+        rc = take_over(h, db, name, fd, x, &spoilt, err);
+    return rc || !spoilt ? rc : h->store->put(h, db, FS_BLOB_XORB, name, NULL, fd, (uint64_t)st.st_size, NULL, err);
 }
 
 static fs_status write_row(sqlite3 *db, const fs_xorb *x, fs_error *err)
@@ -137,23 +127,26 @@ static fs_status write_row(sqlite3 *db, const fs_xorb *x, fs_error *err)
 
 fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, fs_xorb *x, bool *ret_new, fs_error *err)
 {
-    char path[512];
+    char name[65];
     int64_t one = 0;
-    bool held = false, named = false;
-    struct stat st;
+    bool held = false, named = false, here = false;
+    uint64_t n_bytes;
     fs_status rc = fs_db_int(db, &one, &held, err, "SELECT 1 FROM xet_xorbs WHERE hash = ?", "b", key_of(&x->hash));
 
+    fs_xet_hash_text(&x->hash, name);
     if (!rc)
-        rc = fs_xet_xorb_path(h, &x->hash, path, err);
-    if (!rc && (!held || stat(path, &st) != 0)) {
-        rc = name_it(h, fd, x, err);
+        rc = h->store->is_here(h, db, FS_BLOB_XORB, name, &here, &n_bytes, err);
+    if (!rc && (!held || !here)) {
+        rc = name_it(h, db, name, fd, x, err);
         named = true; /* x is what the file says */
     }
     if (!rc)
         rc = fs_db_begin(db, err);
     if (!rc && !named)
         rc = fs_db_int(db, &one, &held, err, "SELECT 1 FROM xet_xorbs WHERE hash = ?", "b", key_of(&x->hash));
-    if (!rc && (stat(path, &st) != 0 || (!named && !held))) /* within the transaction nothing goes */
+    if (!rc)
+        rc = h->store->is_here(h, db, FS_BLOB_XORB, name, &here, &n_bytes, err);
+    if (!rc && (!here || (!named && !held))) /* within the transaction nothing goes */
         rc = fs_fail(err, FS_ERR_IO, "the xorb went as garbage: send it again");
     if (!rc)
         rc = named ? write_row(db, x, err) : fs_db_run(db, err, "UPDATE xet_xorbs SET created_ms = ? WHERE hash = ?", "ib", fs_unix_ms(), key_of(&x->hash));
@@ -207,14 +200,14 @@ static fs_status row_of(sqlite3_stmt *st, const fs_xet_hash *hash, fs_xorb *ret,
     return rc;
 }
 
-fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err)
+fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, const fs_hub_user *u, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err)
 {
     sqlite3_stmt *st = NULL;
     fs_status rc = fs_db_query(db, &st, err,
                                "SELECT chunks, n_bytes FROM xet_xorbs WHERE hash = ?1 AND (EXISTS(SELECT 1 FROM xet_file_xorbs x JOIN xet_files f ON f.hash = x.file JOIN"
                                " repo_objects o ON o.oid = f.sha256 WHERE x.xorb = ?1 AND o.repo = ?2) OR EXISTS(SELECT 1 FROM xet_xorb_repos x JOIN repos r ON r.id = x.repo WHERE"
-                               " x.xorb = ?1 AND (r.id = ?2 OR " FS_HUB_REPO_IS_OPEN " OR " FS_HUB_REPO_IS_OF("?3") ")))",
-                               "bii", key_of(hash), repo, user);
+                               " x.xorb = ?1 AND (r.id = ?2 OR " FS_HUB_REPO_IS_OPEN " OR " FS_HUB_REPO_IS_OF("?3", "?4") ")))",
+                               "biii", key_of(hash), repo, u->id, u->scope);
 
     return rc ? rc : row_of(st, hash, ret, err);
 }
@@ -237,9 +230,9 @@ fs_status fs_xet_xorbs_find(fs_hub_call *c, fs_xet_xorbs *x, const fs_xet_hash *
             *ret = &x->kept[i];
             return FS_OK;
         }
-    rc = fs_xet_xorb_find(c->db, c->xet.repo, c->user.id, hash, &new, err);
+    rc = fs_xet_xorb_find(c->db, c->xet.repo, &c->user, hash, &new, err);
     if (rc)
-        return rc == FS_ERR_NOT_FOUND ? fs_fail(err, FS_ERR_FORMAT, "a term names a xorb that is not here") : rc;
+        return rc == FS_ERR_NOT_FOUND ? fs_fail(err, FS_ERR_FORMAT, "a term names a xorb that is not here: who remembers sending it must forget that (xet/*/shard-cache of hf-xet) and send it again") : rc;
     fs_xorb_done(&x->kept[x->n % FS_XET_XORBS]);
     x->kept[x->n % FS_XET_XORBS] = new;
     *ret = &x->kept[x->n++ % FS_XET_XORBS];
@@ -252,12 +245,12 @@ void fs_xet_xorbs_done(fs_xet_xorbs *x)
         fs_xorb_done(&x->kept[i]);
 }
 
-fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
+fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, bool fresh, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
-    char path[512];
-    fs_status rc = fs_xet_xorb_path(h, hash, path, err);
+    char name[65];
 
-    return rc ? rc : fs_hub_open_stored(path, ret_fd, ret_bytes, err);
+    fs_xet_hash_text(hash, name);
+    return h->store->open(h, FS_BLOB_XORB, name, fresh, ret_fd, ret_bytes, err);
 }
 
 /* ---- files ---- */

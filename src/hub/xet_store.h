@@ -1,6 +1,6 @@
 /* What the hub knows of Xet: which xorbs it holds with which chunks, which files are made of them, and who may read them.
  *
- *   DATA/xorbs/ab/cd/HASH   xorbs as they came
+ *   blobs (blobs.h)         xorbs as they came
  *   xet_xorbs, xet_chunks, xet_files, ... in the database (db.c)
  *
  * A xorb is written for a repository and read by who may read one of its repositories. A file belongs to the repositories that hold its
@@ -18,12 +18,12 @@ fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err);
 fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, fs_xorb *x, bool *ret_new, fs_error *err);
 /* The chunks of a file that is a xorb. */
 fs_status fs_xet_xorb_read_fd(int fd, uint64_t n_bytes, fs_xorb *ret, fs_error *err);
-fs_status fs_xet_xorb_path(const fs_hub *h, const fs_xet_hash *hash, char ret[512], fs_error *err);
 /* The xorb's chunks, if it was written for repo, is in a file of repo, or the user may read a repository that it was written for; FS_ERR_NOT_FOUND. */
-fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, int64_t user, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err);
+fs_status fs_xet_xorb_find(sqlite3 *db, int64_t repo, const fs_hub_user *u, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err);
 /* What its row says; FS_ERR_NOT_FOUND. */
 fs_status fs_xet_xorb_row(sqlite3 *db, const fs_xet_hash *hash, fs_xorb *ret, fs_error *err);
-fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
+/* A local file of it; fresh: as its store has it now. FS_ERR_NOT_FOUND. */
+fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, bool fresh, int *ret_fd, uint64_t *ret_bytes, fs_error *err);
 
 /* A file of the repository; FS_ERR_NOT_FOUND. ret_terms is the caller's to free. */
 fs_status fs_xet_file_find(sqlite3 *db, int64_t repo, const fs_xet_hash *hash, fs_shard_term **ret_terms, uint32_t *ret_n, uint64_t *ret_bytes, fs_error *err);

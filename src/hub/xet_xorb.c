@@ -189,8 +189,8 @@ static fs_status count(fs_bytes file, uint32_t *ret, fs_error *err)
 fs_status fs_xorb_read(fs_bytes file, fs_xorb *ret, fs_error *err)
 {
     fs_xorb x = { 0 };
-    fs_xet_node *nodes = NULL;
-    uint8_t *chunk = NULL;
+    fs_xet_tree tree = { 0 };
+    uint8_t *chunk;
     uint32_t at = 0, n_taken;
     fs_status rc;
 
@@ -200,9 +200,8 @@ fs_status fs_xorb_read(fs_bytes file, fs_xorb *ret, fs_error *err)
     if (rc)
         return rc;
     x.chunks = calloc(x.n_chunks, sizeof *x.chunks);
-    nodes = calloc(x.n_chunks, sizeof *nodes);
     chunk = malloc(FS_XET_CHUNK_MAX);
-    if (!x.chunks || !nodes || !chunk)
+    if (!x.chunks || !chunk)
         rc = fs_fail(err, FS_ERR_MEMORY, "xorb: no memory for %u chunks", x.n_chunks);
     for (uint32_t i = 0; i < x.n_chunks && !rc; i++) {
         fs_xorb_chunk *c = x.chunks + i;
@@ -213,12 +212,11 @@ fs_status fs_xorb_read(fs_bytes file, fs_xorb *ret, fs_error *err)
         c->end = at;
         x.n_bytes += c->n_bytes;
         fs_xet_chunk_hash(chunk, c->n_bytes, &c->hash);
-        nodes[i] = (fs_xet_node){ c->hash, c->n_bytes };
+        fs_xet_tree_add(&tree, &c->hash, c->n_bytes);
     }
     if (!rc)
-        fs_xet_xorb_hash(nodes, x.n_chunks, &x.hash);
+        fs_xet_tree_end_xorb(&tree, &x.hash);
     free(chunk);
-    free(nodes);
     if (rc)
         fs_xorb_done(&x);
     else

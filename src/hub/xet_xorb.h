@@ -14,7 +14,7 @@
 
 #include "hub/xet_hash.h"
 
-#define FS_XORB_BYTES_MAX    ((size_t)64 << 20)
+#define FS_XORB_BYTES_MAX    ((size_t)65 << 20) /* clients fill it with chunks of 64 MiB; their headers and the footer come on top */
 #define FS_XORB_CHUNKS_MAX   ((uint32_t)16384) /* 64 MiB of chunks of the least length, twice */
 #define FS_XORB_HEADER_BYTES 8
 

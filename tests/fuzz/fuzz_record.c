@@ -25,6 +25,11 @@ static void as_record(fs_bytes text)
     fs_record_result(&r, &root);
     for (size_t i = 0; fs_record_get(&r, FS_RECORD_FILE, i); i++)
         HOLDS(fs_record_hashed(fs_record_get(&r, FS_RECORD_FILE, i), &root)[0]);
+    for (size_t i = 0; fs_record_get(&r, FS_RECORD_MADE, i); i++)
+        HOLDS(fs_record_id_of(fs_record_get(&r, FS_RECORD_MADE, i), &root));
+    for (size_t i = 0; fs_record_get(&r, FS_RECORD_PARENT, i); i++)
+        fs_record_id_of(fs_record_get(&r, FS_RECORD_PARENT, i), &root);
+    fs_record_is_data(&r);
     fs_record_done(&r);
     fs_buf_done(&again);
 }

@@ -26,15 +26,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     fs_weights *w = NULL;
     fs_error err = { 0 };
-    char path[256];
-    FILE *f;
     fs_status rc;
 
     if (!folder)
         set_up();
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    f = fopen(path, "w");
-    HOLDS(f && fwrite(data, 1, n_bytes, f) == n_bytes && fclose(f) == 0);
+    put_plainly(folder, "model.safetensors", data, n_bytes);
     rc = fs_weights_open(folder, &w, &err);
     if (rc) {
         failed_with_a_sentence(rc, &err);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/fuzz/corpus/{safetensors,gguf,config,index,scales}: small right files for the fuzzers to start from.
+"""Writes tests/fuzz/corpus/{safetensors,gguf,config,index,scales,tokens,metrics}: small right files for the fuzzers to start from.
 Needs: pip install numpy gguf. The output is committed; run this again when a format gains a feature."""
 import json
 import struct
@@ -19,13 +19,14 @@ def put(kind, name, data):
     (CORPUS / kind / name).write_bytes(data)
 
 
-def safetensors(tensors, metadata=None):
+def safetensors(tensors, metadata=None, align=1):
     header, at, blob = {"__metadata__": metadata} if metadata else {}, 0, b""
     for name, dtype, shape, data in tensors:
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(data)]}
         at += len(data)
         blob += data
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % align)
     return struct.pack("<Q", len(text)) + text + blob
 
 
@@ -45,6 +46,10 @@ put("config", "longrope", json.dumps(dict(base, eos_token_id=[1, 2], rope_scalin
 
 put("index", "whole", json.dumps({"metadata": {"total_size": 12}, "weight_map": {"x": "a.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}).encode())
 put("index", "half", json.dumps({"weight_map": {"x": "a.safetensors", "y": "a.safetensors"}}).encode())
+
+TOKENS = json.dumps(dict(vocabulary="0" * 64, vocab_size=8, tokens=3, learnt=2, documents=2, shards=[dict(file="tokens-00001.safetensors")])).encode()
+put("tokens", "two", TOKENS + b"\0" + safetensors([("ends", "I64", [2], struct.pack("<2q", 1, 3)), ("tokens", "I32", [3], struct.pack("<3i", 1, 7, 2)), ("learn", "U8", [3], b"\0\1\1")], align=8))
+put("metrics", "curves", b"".join(json.dumps({"step": k, "loss": 1 / k, "reward/format": k, "reward/together": None, "load/3": [k, 2, 3]}).encode() + b"\n" for k in range(1, 5)))
 
 
 def gguf(name, arch, values, tensors):

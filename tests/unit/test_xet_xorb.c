@@ -109,6 +109,30 @@ static void a_footer_is_passed_over(void **state)
     fs_buf_done(&file);
 }
 
+/* Clients stop at 64 MiB of content: what does not compress takes more than that with its headers. */
+static void a_xorb_may_be_full(void **state)
+{
+    uint8_t *data = malloc(FS_XET_CHUNK_MAX);
+    fs_buf file = { 0 };
+    fs_xorb x;
+    fs_error err;
+
+    (void)state;
+    assert_non_null(data);
+    fill(2, data, FS_XET_CHUNK_MAX);
+    for (int i = 0; i < 512; i++)
+        assert_ok(fs_xorb_pack(&file, data, FS_XET_CHUNK_MAX, &err), err);
+    assert_true(file.n_bytes > (size_t)64 << 20);
+    assert_ok(fs_xorb_read(fs_buf_bytes(&file), &x, &err), err);
+    assert_int_equal(x.n_bytes, 64 << 20);
+    fs_xorb_done(&x);
+    for (int i = 0; i < 8; i++)
+        assert_ok(fs_xorb_pack(&file, data, FS_XET_CHUNK_MAX, &err), err);
+    assert_int_equal(fs_xorb_read(fs_buf_bytes(&file), &x, &err), FS_ERR_FORMAT);
+    fs_buf_done(&file);
+    free(data);
+}
+
 static void a_shard_that_is_written_is_read(void **state)
 {
     fs_buf file = make_xorb(4), out = { 0 }, cut = { 0 };
@@ -164,6 +188,7 @@ int main(void)
         cmocka_unit_test(what_is_packed_is_read),
         cmocka_unit_test(damage_is_seen),
         cmocka_unit_test(a_footer_is_passed_over),
+        cmocka_unit_test(a_xorb_may_be_full),
         cmocka_unit_test(a_shard_that_is_written_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
