@@ -2,7 +2,7 @@
 build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8proc-dev libedit-dev libssl-dev libsodium-dev libyaml-dev
                 libgmp-dev libmpfr-dev libmicrohttpd-dev libcurl4-openssl-dev libgit2-dev libsqlite3-dev liblz4-dev zlib1g-dev
                 libcmark-gfm-dev libcmark-gfm-extensions-dev git)
-test_packages=(git-lfs libcmocka-dev minisign python3 python3-pip python3-venv)
+test_packages=(aria2 git-lfs libcmocka-dev minisign python3 python3-pip python3-venv)
 
 need_packages() {
     local missing=() p command machine wanted

@@ -5,9 +5,9 @@
 
 FOLDER is the out of controls.yaml or recipe.yaml; what is known of other seeds can be given as a file. Reads the completions of its eval stages, named ARM-greedy, ARM-sampled (temperature 1)
 and ARM-harder (greedy, more operations than were trained); a long reply is one that begins with the mark of a trace. Of countdown: one that
-tries more than once, and for operations stands how many of the ways to combine the numbers, in their order, reach the target; beside it tries a reply, the
-share of steps that are computed right, how often the search ends at a try that hits the target and at one that misses it, and the share of
-replies that are right after a try that missed.
+tries more than once, and for operations stands how many of the ways to combine the numbers, in their order, reach the target, or how many numbers
+are given where some problems have four; beside it tries a reply, the share of steps that are computed right, how often the search ends at a try
+that hits the target and at one that misses it, and the share of replies that are right after a try that missed.
 With --table prints the means over seeds and their ranges, as README.md has them."""
 import collections
 import csv
@@ -17,7 +17,7 @@ import pathlib
 import re
 import sys
 
-ORDER = ("base-2", "base-1", "base", "cold", "rl", "mini", "again", "last", "a", "b", "c", "short-2", "d")
+ORDER = ("base-2", "base-1", "base", "cold", "rl", "mini", "again", "last", "half-alone", "half", "half-kl", "a", "b", "c", "short-2", "d")
 HOW = ("greedy", "sampled", "harder")
 COLUMNS = ("seed", "arm", "how", "operations", "problems", "completions", "pass1", "any_right", "long_share", "pass1_long", "pass1_short", "tokens", "truncated")
 SEARCH = ("tries", "steps_right", "stop_hit", "stop_miss", "turned")
@@ -53,8 +53,14 @@ def is_countdown(row):
     return " " in row["prompt"]
 
 
+def n_numbers(row):
+    return len(row["prompt"].split())
+
+
 def level(row):
-    return min(ways(row["prompt"]), 5) if is_countdown(row) else len(re.findall(r"[-+*]", row["prompt"]))
+    """Ways of countdown, digits of a factor, operations of a chain."""
+    product = re.fullmatch(r"(\d\d+)\*\d+=", row["prompt"])
+    return min(ways(row["prompt"]), 5) if is_countdown(row) else len(product[1]) if product else len(re.findall(r"[-+*]", row["prompt"]))
 
 
 def is_long(row):
@@ -96,8 +102,9 @@ def read(seed, folder):
             continue
         rows = [json.loads(line) for line in file.open()]
         levels = collections.defaultdict(list)
+        four = is_countdown(rows[0]) and any(n_numbers(r) > 3 for r in rows)
         for r in rows:
-            levels[level(r)].append(r)
+            levels[n_numbers(r) if four else level(r)].append(r)
         for name, some in [("all", rows), *sorted(levels.items())]:
             yield {"seed": seed, "arm": arm, "how": how, "operations": name, **score(some)}
 

@@ -133,8 +133,12 @@ stage_arm() {
     same_bits build-aarch64 "$run" $(fixtures | grep -v long_) $(blocks)
 }
 
-stage_e2e() {
-    FARSEEK="${FARSEEK:-$PWD/build/farseek}" "$venv/bin/python" -m pytest -q -p no:cacheprovider tests/e2e
+stage_e2e() { # three files at a time: many tests wait, others have a thread a CPU; then what looks at a duration, by itself
+    local pytest=("$venv/bin/python" -m pytest -q -p no:cacheprovider --durations 20 tests/e2e)
+    export FARSEEK="${FARSEEK:-$PWD/build/farseek}"
+    "${pytest[@]}" -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder
+    ok
+    "${pytest[@]}" -m alone
     ok
 }
 

@@ -34,7 +34,7 @@ def measure(*args):
     r, w = os.pipe()
     os.set_inheritable(w, True)
     p = subprocess.run([sys.executable, "-I", "-S", "-c", f"import os; os.dup2({w}, 3)\n" + MEASURE, *COMMAND, *map(str, args)],
-                       stdin=subprocess.DEVNULL, capture_output=True, timeout=60, pass_fds=[w])
+                       stdin=subprocess.DEVNULL, capture_output=True, timeout=300, pass_fds=[w])
     os.close(w)
     with os.fdopen(r) as f:
         code, cpu_s, rss_kib = json.load(f)

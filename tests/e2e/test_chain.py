@@ -3,13 +3,12 @@ recipe made is refused, and what is wrong is named before anything runs."""
 import json
 import random
 import shutil
-import signal
 import subprocess
 import time
 
 import pytest
 
-from conftest import VECTORS
+from conftest import VECTORS, killed
 from test_run import BINARY
 
 MODEL = {"data": {"kind": "shards", "files": ["tokens"], "pack": "whole", "length": 256, "tokenizer": "words"}, "batch": {"rows": 4, "micro_rows": 2},
@@ -57,12 +56,13 @@ def made_by(out):
 def whole(farseek, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chain")
     config(folder)
+    start = time.monotonic()
     farseek("train", write(folder))
-    return folder, made_by(folder / "out")
+    return folder, made_by(folder / "out"), time.monotonic() - start
 
 
 def test_a_recipe_makes_everything(farseek, whole):
-    folder, files = whole
+    folder, files, _ = whole
     assert {"made.jsonl", "tokens/index.json", "words/tokenizer.json", "base/step-00000002/model.safetensors", "rl/step-00000003/model.safetensors",
             "rl/trace.jsonl", "score.jsonl", "small.gguf"} <= set(files)
     out = folder / "out"
@@ -82,24 +82,16 @@ def test_a_recipe_makes_everything(farseek, whole):
 
 
 def test_killed_at_any_moment(whole, tmp_path):
-    folder, files = whole
-    rng, kills = random.Random(2), 0
+    folder, files, seconds = whole
     config(tmp_path)
     command = [*BINARY, "train", write(tmp_path), "--out", tmp_path / "k", "--threads", "1"]
-    for i in range(10):
-        p = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.05, 0.3 + 0.1 * i))
-        p.send_signal(signal.SIGKILL)
-        if p.wait() == 0:
-            break
-        kills += 1
+    killed(command, random.Random(2), (0.02, 0.2), seconds, lambda: shutil.rmtree(tmp_path / "k"), times=10, at_least=3)
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert kills > 2
     assert {k: v for k, v in made_by(tmp_path / "k").items() if ".tmp." not in k} == files
 
 
 def test_parts_of_a_chain(farseek, whole, tmp_path):
-    folder, files = whole
+    folder, files, _ = whole
     config(tmp_path)
     path = write(tmp_path)
     r = farseek("train", path, "--stage", "once", check=False)
@@ -115,7 +107,7 @@ def test_parts_of_a_chain(farseek, whole, tmp_path):
 
 
 def test_another_recipe_is_refused(farseek, whole, tmp_path):
-    folder, files = whole
+    folder, files, _ = whole
     config(tmp_path)
     shutil.copytree(folder / "out", tmp_path / "out")
     for changes, named in (({"made": {"count": 401}}, "made.jsonl"), ({"words": {"digits": False}}, "words"), ({"cold": {"steps": 2, "seed": 1}}, None)):
@@ -144,7 +136,7 @@ def test_a_dry_run_tells_every_stage(farseek, whole, tmp_path):
     assert "farseek data make chain" in parts[0] and "--seed=3" in parts[0] and "--seed=9" in parts[1]
     n = {p.splitlines()[1] for p in parts[7:10]}
     assert len(n) == 1 and n.pop().startswith("parameters ")
-    folder, _ = whole
+    folder, *_ = whole
     done = farseek("train", folder / "chain.yaml", "--dry-run").split("== ")[1:]
     assert all(", done" in p for p in done) and "300 documents" in done[7]
     assert done[7].splitlines()[1] == parts[7].splitlines()[1]

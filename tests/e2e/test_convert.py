@@ -3,14 +3,12 @@ import importlib
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from conftest import VECTORS
+from conftest import VECTORS, interrupted
 from test_oracle import MODELS as ALL
 from test_tokenizer import tokenizer_file, vectors
 
@@ -244,11 +242,8 @@ def test_ctrl_c_leaves_nothing(farseek, tmp_path):
     tensors = {"model.embed_tokens.weight": np.zeros((150000, 256), np.float32), "lm_head.weight": np.zeros((150000, 256), np.float32)}
     st.save_file(tensors, tmp_path / "big" / "model.safetensors")
     run = os.environ.get("FARSEEK", "build/farseek").split()
-    p = subprocess.Popen([*run, "convert", tmp_path / "big", tmp_path / "out.gguf", "--type", "F16"], stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("out.gguf.tmp*")) and p.poll() is None:
-        time.sleep(0.001)
-    p.send_signal(signal.SIGINT)
-    assert p.wait(60) == 130, p.stderr.read()
+    interrupted([*run, "convert", tmp_path / "big", tmp_path / "out.gguf", "--type", "F16"], lambda p: list(tmp_path.glob("out.gguf.tmp*")),
+                (tmp_path / "out.gguf").unlink)
     assert [q.name for q in tmp_path.iterdir()] == ["big"]
 
 

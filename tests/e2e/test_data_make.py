@@ -3,13 +3,12 @@ import collections
 import json
 import os
 import re
-import signal
-import subprocess
+import shutil
 import time
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, interrupted, until_caught
 
 TASKS = ("facts", "chain", "multiply", "sort", "countdown")
 
@@ -44,6 +43,26 @@ def multiply(r):
             assert i == 0 or parts[0] == total
             total = sum(parts)
         assert total == a * b
+
+
+def carries(r):
+    """Step k multiplies digit k % n of the one number by digit k // n of the other, and adds what stands in that place and the row's carry."""
+    a, b = ([int(d) for d in x] for x in r["prompt"][:-1].split("*"))
+    n, places, carry = len(a), [0] * 2 * len(a), 0
+    steps = re.findall(r"([a-y])(\d)(\d)(\d)(\d)", r["trace"])
+    assert r["trace"] == ">" + "".join(map("".join, steps)) + ">" and len(steps) == n * n == r["level"] ** 2
+    for k, (letter, *digits) in enumerate(steps):
+        row, i = divmod(k, n)
+        low, high, digit, top = map(int, digits)
+        product = a[i] * b[row]
+        carry = carry if i else 0
+        assert ord(letter) - ord("a") == k and low + 10 * high == product
+        assert digit + 10 * top == product + places[row + i] + carry
+        places[row + i], carry = digit, top
+        if i == n - 1:
+            places[row + n] = top
+    value = "".join(map(str, places))
+    assert r["answer"] == (value[:-1] if value.endswith("0") else value)
 
 
 def sort(r):
@@ -89,6 +108,18 @@ def test_every_record_is_right(farseek, tmp_path, task):
     assert make(farseek, tmp_path / "c.jsonl", task, "-n", 100, "--seed", 12) != records[:100]
 
 
+def test_products_are_written_with_carries(farseek, tmp_path):
+    options = ["--min", 1, "--max", 5, "-n", 1500, "--seed", 11]
+    records = make(farseek, tmp_path / "a.jsonl", "multiply", *options, "--carries", "--traced", 0.6)
+    for r in records:
+        if r["trace"]:
+            carries(r)
+    assert {r["level"] for r in records} == {1, 2, 3, 4, 5} and 800 < sum(r["trace"] != "" for r in records) < 1000
+    plain = make(farseek, tmp_path / "b.jsonl", "multiply", *options, "--traced", 0.6)
+    assert [(r["prompt"], r["answer"]) for r in plain] == [(r["prompt"], r["answer"]) for r in records]  # another trace, the same problems
+    assert farseek("data", "check", "multiply", tmp_path / "a.jsonl") == f"{tmp_path / 'a.jsonl'}: 1500 records, 1500 right, 0 well-formed, 0 wrong\n"
+
+
 def test_budgets_set_how_long_a_search_is(farseek, tmp_path):
     mean = {}
     for budget in ("1", "4", "16", "4,16"):
@@ -123,7 +154,8 @@ def test_check_judges_outputs_and_keeps_the_right_ones(farseek, tmp_path):
 @pytest.mark.parametrize("args, word", [
     (["chian", "OUT"], "'chian'"), (["chain", "OUT", "--min", "9", "--max", "5"], "9 to 5"), (["countdown", "OUT", "--budgets", "2,x"], "2,x"),
     (["countdown", "OUT", "--max", "7"], "3 to 7"), (["chain", "OUT", "--min", "1", "--max", "1", "-n", "4000", "--distinct"], "different prompts"),
-    (["chain", "OUT", "--split", "test", "--test-share", "0"], "none of 10000"),
+    (["chain", "OUT", "--split", "test", "--test-share", "0"], "none of 10000"), (["chain", "OUT", "--carries"], "carries are written of multiply"),
+    (["multiply", "OUT", "--carries", "--max", "6"], "at most 5 digits"),
 ])
 def test_wrong_settings_leave_nothing(farseek, tmp_path, args, word):
     r = farseek("data", "make", *[tmp_path / "out.jsonl" if a == "OUT" else a for a in args], check=False)
@@ -151,8 +183,16 @@ def test_ctrl_c_leaves_nothing(farseek, tmp_path, tmp_path_factory, args):
             for i in range(20000):
                 f.write(line.replace("abc", str(i)))
     command = os.environ.get("FARSEEK", str(ROOT / "build" / "farseek")).split()
-    p = subprocess.Popen([*command, *(str(names.get(a, a)) for a in args)], stderr=subprocess.PIPE, text=True)
-    time.sleep(0.3)
-    p.send_signal(signal.SIGINT)
-    assert p.wait(60) == 130 and p.stderr.read() == "farseek: interrupted\n"
+
+    def under_way(p):
+        until_caught(p)
+        end = time.monotonic() + 0.2  # some have a file by then
+        while time.monotonic() < end and not any(tmp_path.iterdir()):
+            time.sleep(0.001)
+        return True
+
+    def forget():
+        shutil.rmtree(names["OUT"]) if names["OUT"].is_dir() else names["OUT"].unlink()
+
+    assert interrupted([*command, *(names.get(a, a) for a in args)], under_way, forget) == "farseek: interrupted\n"
     assert not list(tmp_path.iterdir())

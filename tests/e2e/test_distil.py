@@ -2,15 +2,15 @@
 models give them; equal bits over threads, instruction sets, micro-batches and kills."""
 import json
 import random
-import signal
-import subprocess
+import shutil
 import time
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from conftest import VECTORS
+from conftest import VECTORS, killed
+from test_lineage import verify
 from test_run import BINARY
 from test_train import result
 
@@ -28,10 +28,15 @@ def write(folder, name, **changes):
     r = {"stage": "distil", "seed": 5, "steps": STEPS, "out": "d", "checkpoint_every": 2, "model": {"config": "student.json", "init_std": 0.02},
          "teacher": {"from": "base/step-00000012"}, "data": {"files": ["shards"], "kind": "shards", "pack": "whole", "length": 256, "tokenizer": "tok"},
          "batch": {"rows": 4, "micro_rows": 4}, "optimizer": {"weight_decay": 0}, "schedule": {"kind": "constant", "lr": 3e-3}}
-    if changes.pop("on_policy", False):
+    on_policy = changes.pop("on_policy", False)
+    if on_policy:
         r.update(stage="on_policy_distil", task={"name": "chain", "min": 1, "max": 2, "seed": 9},
                  policy={"prompts": 8, "group": 2, "max_tokens": 8, "prompt_max": 16, "sequences": 16, "micro_tokens": 1024}, model={"from": "start/step-00000002"})
-        del r["data"], r["batch"]
+        if on_policy == "mixed":
+            r["teacher"]["lambda"] = 0.5
+            del r["data"]["tokenizer"]
+        else:
+            del r["data"], r["batch"]
     for key, value in changes.items():
         section, _, inner = key.rpartition("__")
         target = r.setdefault(section, {}) if section else r
@@ -104,29 +109,26 @@ def test_the_value_is_that_of_both_models_logits(farseek, logits, folder, tmp_pa
     assert abs(got - total / n) < 2e-6 * max(1, total / n), (got, total / n)
 
 
-@pytest.mark.parametrize("changes", [{}, {"teacher__beta": 0.5, "teacher__temperature": 2, "teacher__weight": 0.5}, {"on_policy": True}])
+@pytest.mark.parametrize("changes", [{}, {"teacher__beta": 0.5, "teacher__temperature": 2, "teacher__weight": 0.5}, {"on_policy": True}, {"on_policy": "mixed"}])
 def test_one_end_whatever_runs_it(farseek, folder, tmp_path, changes):
     farseek("train", write(folder, "a.yaml", out=str(tmp_path / "a"), **changes))
     want = result(tmp_path / "a", STEPS)
-    micro = {"policy__micro_tokens": 256, "policy__sequences": 3} if "on_policy" in changes else {"batch__micro_rows": 1}
+    micro = {"policy__micro_tokens": 256, "policy__sequences": 3} if "on_policy" in changes else {}
+    micro.update({"batch__micro_rows": 1} if changes.get("on_policy") is not True else {})
     for i, (args, more) in enumerate([(["--threads", 1], {}), (["--threads", 3, "--isa", "scalar"], micro), (["--isa", "avx2"], {})]):
         farseek("train", write(folder, "b.yaml", out=str(tmp_path / f"b{i}"), **changes, **more), *args)
         assert result(tmp_path / f"b{i}", STEPS) == want
 
 
-@pytest.mark.parametrize("changes", [{}, {"on_policy": True}])
+@pytest.mark.parametrize("changes", [{}, {"on_policy": True}, {"on_policy": "mixed"}])
 def test_killed_at_any_moment(farseek, folder, tmp_path, changes):
+    start = time.monotonic()
     farseek("train", write(folder, "w.yaml", out=str(tmp_path / "w"), **changes))
-    path, rng, kills = write(folder, "k.yaml", out=str(tmp_path / "k"), **changes), random.Random(4), 0
-    for i in range(8):
-        p = subprocess.Popen([*BINARY, "train", path, "--resume"], stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.05, 0.2 + 0.05 * i))
-        p.send_signal(signal.SIGKILL)
-        if p.wait() == 0:
-            break
-        kills += 1
+    whole_s = time.monotonic() - start
+    path = write(folder, "k.yaml", out=str(tmp_path / "k"), **changes)
+    killed([*BINARY, "train", path, "--resume"], random.Random(4), (0.05, 0.7), whole_s, lambda: shutil.rmtree(tmp_path / "k"), times=12, at_least=1)
     farseek("train", path, "--resume")
-    assert kills > 0 and result(tmp_path / "k", STEPS) == result(tmp_path / "w", STEPS)
+    assert result(tmp_path / "k", STEPS) == result(tmp_path / "w", STEPS)
 
 
 def test_its_own_teacher_teaches_nothing(farseek, folder, tmp_path):
@@ -143,6 +145,70 @@ def test_on_its_own_samples(farseek, folder, tmp_path):
     farseek("train", write(folder, "o.yaml", on_policy=True, out=str(tmp_path / "o"), steps=60, checkpoint_every=0))
     got = trace(tmp_path / "o", "loss")
     assert np.mean(got[-5:]) < 0.5 * np.mean(got[:5]), got
+
+
+def rows(out):
+    return [json.loads(x) for x in (out / "trace.jsonl").read_text().splitlines()]
+
+
+def test_lambda_0_is_distillation_on_the_data(farseek, folder, tmp_path):
+    """Every step has the rows that the stage distil has there, and moves the weights to the same bits."""
+    for weight in (1, 0.5):
+        common = {"teacher__weight": weight, "teacher__beta": 1, "model": {"from": "start/step-00000002"}}
+        farseek("train", write(folder, "l.yaml", out=str(tmp_path / f"d{weight}"), **common))
+        farseek("train", write(folder, "l.yaml", out=str(tmp_path / f"o{weight}"), on_policy="mixed", teacher__lambda=0, **common))
+        a, b = tmp_path / f"d{weight}", tmp_path / f"o{weight}"
+        assert result(a, STEPS)[:2] == result(b, STEPS)[:2]
+        for x, y in zip(rows(a), rows(b), strict=True):
+            assert y["read"] and (x["divergence"], x["loss"], x["grad_norm"], x["lr"]) == (y["loss"], y["cross_entropy"], y["grad_norm"], y["lr"])
+            assert x.get("weights") == y.get("weights") and x.get("state") == y.get("state")
+
+
+def test_lambda_1_is_as_if_it_were_not_there(farseek, folder, tmp_path):
+    farseek("train", write(folder, "l.yaml", out=str(tmp_path / "a"), on_policy=True))
+    farseek("train", write(folder, "l.yaml", out=str(tmp_path / "b"), on_policy=True, teacher__lambda=1))
+    assert result(tmp_path / "a", STEPS) == result(tmp_path / "b", STEPS)
+    record = result(tmp_path / "a", STEPS)[3]
+    assert "recipe teacher.beta 1\n" in record and not any(word in record for word in ("lambda", "recipe data.", "recipe batch."))
+
+
+def test_lambda_between(farseek, folder, tmp_path):
+    """Both kinds of steps; more where lambda is larger, and those of the smaller among them; cut in the middle and gone on with, the same bits."""
+    read = {}
+    for share in (0.3, 0.5, 0.7):
+        out = tmp_path / f"l{share}"
+        farseek("train", write(folder, "l.yaml", out=str(out), on_policy="mixed", steps=12, teacher__lambda=share))
+        read[share] = {x["step"] for x in rows(out) if "read" in x}
+        assert all(("cross_entropy" in x) != ("reward" in x) for x in rows(out))
+        metrics = {x["step"]: x for x in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())}
+        assert {k for k, x in metrics.items() if "loss/cross_entropy" in x} == read[share] and all("loss" in x for x in metrics.values())
+    assert set(range(1, 13)) > read[0.3] >= read[0.5] >= read[0.7] and 0 < len(read[0.7]) < len(read[0.3])
+    out, want = tmp_path / "l0.5", result(tmp_path / "l0.5", 12)
+    for step in (2, 6):
+        cut = tmp_path / f"cut{step}"
+        shutil.copytree(out, cut, ignore=lambda _, names: [x for x in names if x.startswith("step-") and int(x[5:]) > step])
+        assert "step-00000002" in {x.name for x in cut.iterdir()} and not (cut / "step-00000012").exists()
+        farseek("train", write(folder, "m.yaml", out=str(out), on_policy="mixed", steps=12, teacher__lambda=0.5), "--out", cut, "--resume")
+        assert result(cut, 12) == want
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"task": {"file": "data.jsonl", "format": "none", "judge": "exact", "seed": 9}, "policy__prompt_max": 64,
+         "data": {"files": ["more.jsonl", "data.jsonl"], "length": 256}}])
+def test_a_record_of_both_kinds_of_steps(farseek, folder, tmp_path, changes):
+    """Its files are found again, each for what it was: the problems among them, though they are data too."""
+    farseek("data", "make", "chain", folder / "more.jsonl", "-n", 200, "--min", 1, "--max", 2, "--seed", 3)
+    farseek("train", write(folder, "r.yaml", out=str(tmp_path / "r"), on_policy="mixed", **changes))
+    kinds = ["read" in x for x in rows(tmp_path / "r")]
+    assert True in kinds and False in kinds
+    model = tmp_path / "r" / f"step-{STEPS:08d}"
+    record = (model / "farseek.rec").read_text()
+    assert all(x in record for x in ("recipe teacher.lambda 0.5\n", "recipe batch.rows 4\n", "recipe data.length 256\n"))
+    names = [x.split(" ", 2)[2] for x in record.splitlines() if x.startswith("data ")]
+    assert names == ["tokenizer", *(["source data.jsonl", "tokens", "source more.jsonl", "source data.jsonl"] if changes else ["tokens", "shards shards"])]
+    for run in (["--rerun"], ["--segment", "2/3", "--isa", "scalar", "--threads", 3]):
+        rc, r = verify(farseek, model, *run, "--data", folder)
+        assert rc == 0 and r["good"] and r["rerun"], (run, r)
 
 
 def test_a_quantised_teacher(farseek, folder, tmp_path):
@@ -162,18 +228,26 @@ def test_as_stages_of_a_chain(farseek, folder, tmp_path):
     base = json.loads((folder / "base.yaml").read_text())
     distil = json.loads(write(folder, "x.yaml", steps=2, teacher={"from": "base", "beta": 0.1}).read_text())
     own = json.loads(write(folder, "x.yaml", on_policy=True, steps=2, model={"from": "taught"}, teacher={"from": "base"}).read_text())
+    mixed = json.loads(write(folder, "x.yaml", on_policy="mixed", steps=2, model={"from": "taught"}, teacher__from="base", teacher__lambda=0).read_text())
     stages = [{"name": "base", "stage": "pretrain", **{k: base[k] for k in keys}, "steps": 3}, {"name": "taught", **{k: v for k, v in distil.items() if k != "out"}},
-              {"name": "own", **{k: v for k, v in own.items() if k != "out"}}]
+              {"name": "own", **{k: v for k, v in own.items() if k != "out"}}, {"name": "mixed", **{k: v for k, v in mixed.items() if k != "out"}}]
     (tmp_path / "r.yaml").write_text(json.dumps({"out": "out", "stages": stages}))
-    assert farseek("train", tmp_path / "r.yaml", "--dry-run").count("parameters ") == 3
+    assert farseek("train", tmp_path / "r.yaml", "--dry-run").count("parameters ") == 4
     farseek("train", tmp_path / "r.yaml")
-    assert len(trace(tmp_path / "out" / "own", "loss")) == 2 and "<h2>taught " in (tmp_path / "out" / "report.html").read_text()
+    assert len(trace(tmp_path / "out" / "own", "loss")) == 2 and len(trace(tmp_path / "out" / "mixed", "cross_entropy")) == 2 and "<h2>taught " in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("changes, word", [
     ({"teacher": None}, "teacher.from is missing"), ({"teacher__beta": 2}, "teacher.beta"), ({"teacher__form": 1}, "did you mean 'from'"),
     ({"teacher__from": "nowhere"}, "nowhere"), ({"on_policy": True, "rewards": {"right": 1}}, "unknown key 'rewards'"),
-    ({"on_policy": True, "policy__epsilon_low": 1}, "policy.epsilon_low"), ({"stage": "pretrain"}, "unknown key 'teacher'")])
+    ({"on_policy": True, "policy__epsilon_low": 1}, "policy.epsilon_low"), ({"stage": "pretrain"}, "unknown key 'teacher'"),
+    ({"on_policy": "mixed", "teacher__lambda": 1.5}, "teacher.lambda is no number from 0 to 1"),
+    ({"on_policy": "mixed", "teacher__lambda": -0.1}, "teacher.lambda is no number from 0 to 1"),
+    ({"on_policy": "mixed", "data": None}, "data.files is missing"), ({"on_policy": "mixed", "data__length": None}, "data.length is missing"),
+    ({"on_policy": "mixed", "batch": None}, "batch.rows is missing"), ({"on_policy": "mixed", "policy": None}, "policy.prompts is missing"),
+    ({"on_policy": "mixed", "teacher__lambda": 1}, "with teacher.lambda 1 every step does"),
+    ({"on_policy": True, "batch": {"rows": 4}}, "with teacher.lambda 1 every step does"),
+    ({"on_policy": "mixed", "data__files": ["no.jsonl"], "data__kind": "text"}, "no.jsonl"), ({"teacher__lambda": 0.5}, "unknown key 'teacher.lambda'")])
 def test_what_is_wrong_is_named(farseek, folder, tmp_path, changes, word):
     r = farseek("train", write(folder, "n.yaml", out=str(tmp_path / "n"), **changes), check=False)
     assert r.returncode in (1, 2) and word in r.stderr, r.stderr

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -22,7 +23,7 @@ from test_run import BINARY, Terminal
 from test_smollm2 import smollm2  # noqa: F401: the fixture
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md", ROOT / "BASELINE.md", *(ROOT / "docs").glob("*.md")])
-NOT_RUN = {"BASELINE.md": 2, "CONTRIBUTING.md": 1, "README.md": 1, "bench.md": 1, "federation.md": 1, "hub.md": 3, "train.md": 1}
+NOT_RUN = {"BASELINE.md": 2, "CONTRIBUTING.md": 1, "README.md": 1, "bench.md": 2, "federation.md": 2, "hub.md": 6, "train.md": 1}
 PLAIN = len(BINARY) == 1 and BINARY[0] == str(ROOT / "build" / "farseek")
 QWEN2_SPLIT = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
@@ -111,6 +112,9 @@ def checkout(tmp_path, things, smollm2, monkeypatch):
         (folder / "build").symlink_to(ROOT / "build")
     (bin / "farseek").write_text(f'#!/bin/sh\nexec {" ".join(BINARY)} "$@"\n')
     (bin / "farseek").chmod(0o755)
+    # The commit that the tree has, not a folder of links: nothing is linked anew under the tests of other files.
+    (bin / "make").write_text(f'#!/bin/sh\nGIT_DIR="{ROOT}/.git" GIT_WORK_TREE="{ROOT}" exec {shutil.which("make")} "$@"\n')
+    (bin / "make").chmod(0o755)
     scripted.write_model(tmp_path / "models" / "DeepSeek-R1-Distill-Qwen-1.5B", ["so", "</think>", "Three."], template=scripted.R1)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(smollm2.parents[1]))
@@ -146,7 +150,7 @@ def converse(command, lines, folder):
                 t.type(line[2:])
             elif line != "...":
                 t.wait(line)
-        assert t.ends(30) == 0
+        assert t.ends() == 0
     finally:
         os.close(t.fd)
 
@@ -182,7 +186,7 @@ def test_every_command_of_the_page_works(page, checkout, tmp_path):
     script = "\n".join(shell) + "\n"
     if not PLAIN:
         script = script.replace("build/farseek", "farseek")
-    r = subprocess.run(["bash", "-c", f"exec 9> {tmp_path}/trace; BASH_XTRACEFD=9\n" + script], cwd=checkout, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+    r = subprocess.run(["bash", "-c", f"exec 9> {tmp_path}/trace; BASH_XTRACEFD=9\n" + script], cwd=checkout, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1200)
     assert r.returncode == 0, (tmp_path / "trace").read_text()[-1000:] + r.stderr[-1000:]
     assert not [l for l in r.stderr.splitlines() if l.startswith("farseek: ")], r.stderr
     for n, (where, command, shown) in enumerate(checks):

@@ -3,14 +3,12 @@ and kills; and pretraining on token shards."""
 import json
 import random
 import shutil
-import signal
-import subprocess
 import time
 
 import pytest
 import safetensors.numpy
 
-from conftest import VECTORS
+from conftest import VECTORS, killed
 from test_run import BINARY
 from test_train import result
 
@@ -76,7 +74,7 @@ def test_one_end_whatever_runs_it(farseek, folder):
     assert [m["step"] for m in metrics] == list(range(1, STEPS + 1)) and {"reward", "length", "entropy", "flat_groups"} <= set(metrics[0])
     assert list((folder / "rl").glob("events.out.tfevents.*"))
     farseek("report", folder / "rl", "-o", folder / "report.html")
-    for i, (args, changes) in enumerate([(["--threads", 1], {}), (["--threads", 3, "--isa", "scalar"], dict(policy__sequences=5)), (["--isa", "avx2"], dict(policy__micro_tokens=256))]):
+    for i, (args, changes) in enumerate([(["--threads", 1], {}), (["--threads", 3, "--isa", "scalar"], dict(policy__sequences=5)), (["--isa", "avx2"], dict(policy__micro_tokens=256, policy__keep_mib=0))]):
         write(folder, f"b{i}.yaml", out=f"rl{i}", **changes)
         farseek("train", folder / f"b{i}.yaml", *args)
         assert result(folder / f"rl{i}", STEPS) == want
@@ -88,7 +86,7 @@ def test_one_end_whatever_runs_it(farseek, folder):
 
 def test_an_adapter_learns_from_rewards(farseek, folder):
     """Completions are drawn with the pairs as they are: a log-probability that is not the trained one would stop the first step."""
-    changes = dict(lora={"r": 4, "alpha": 8, "targets": ["q_b_proj", "kv_b_proj", "o_proj", "*.mlp.experts.*"]}, steps=3, policy__beta=0.02)
+    changes = dict(lora={"r": 4, "alpha": 8, "targets": ["q_b_proj", "kv_b_proj", "o_proj", "mlp.gate", "*.mlp.experts.*"]}, steps=3, policy__beta=0.02)
     names = ("adapter_model.safetensors", "adapter_config.json", "optimizer/model.safetensors", "../trace.jsonl")
 
     def end(out):
@@ -97,7 +95,7 @@ def test_an_adapter_learns_from_rewards(farseek, folder):
     farseek("train", write(folder, "lb.yaml", out="lb", **changes, policy__micro_tokens=2048), "--threads", 2, "--isa", "scalar")
     assert end("la") == end("lb")
     pairs = safetensors.numpy.load_file(folder / "la" / "step-00000003" / "adapter_model.safetensors")
-    assert len(pairs) == 2 * (2 + 2 + 2 + 8 * 3) and sum(value.any() for value in pairs.values()) > len(pairs) // 2
+    assert len(pairs) == 2 * (2 + 2 + 2 + 1 + 8 * 3) and sum(value.any() for value in pairs.values()) > len(pairs) // 2
     shutil.rmtree(folder / "lb" / "step-00000003")
     farseek("train", folder / "lb.yaml", "--resume")
     assert end("la") == end("lb")
@@ -130,16 +128,9 @@ def test_killed_at_any_moment(farseek, folder):
     whole_s = time.monotonic() - start
     want = result(folder / "k0", STEPS)
     write(folder, "k.yaml", out="k")
-    rng, kills = random.Random(4), 0
-    for _ in range(40):
-        p = subprocess.Popen([*BINARY, "train", folder / "k.yaml", "--resume"], stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.05, 0.9) * whole_s)
-        p.send_signal(signal.SIGKILL)
-        if p.wait() == 0:
-            break
-        kills += 1
+    killed([*BINARY, "train", folder / "k.yaml", "--resume"], random.Random(4), (0.05, 0.9), whole_s, lambda: shutil.rmtree(folder / "k"), times=40, at_least=1)
     farseek("train", folder / "k.yaml", "--resume")
-    assert kills > 0 and result(folder / "k", STEPS) == want
+    assert result(folder / "k", STEPS) == want
 
 
 @pytest.mark.parametrize("changes", [dict(policy__loss="grpo", policy__scale="group", policy__beta=0.01), dict(policy__loss="gspo", policy__updates=2),

@@ -1,6 +1,7 @@
 """A hub, driven by the clients that people have, by git, and by requests that no client would send."""
 import base64
 import concurrent.futures
+import contextlib
 import hashlib
 import http.client
 import json
@@ -51,7 +52,7 @@ class Hub:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         errors = self.process.stderr.read()
         self.process.stdout.close()
         self.process.stderr.close()
@@ -61,7 +62,7 @@ class Hub:
     def run(self, *args):
         return subprocess.run([*BINARY, "hub", *args, "--data", str(self.data)], check=True, capture_output=True, text=True).stdout
 
-    def ask(self, method, path, body=None, token=True, headers=None):
+    def ask(self, method, path, body=None, token=True, headers=None, timeout=60):
         headers = dict(headers or {})
         token = self.token if token is True else token
         if token:
@@ -72,7 +73,7 @@ class Hub:
         if "://" in path:
             u = urllib.parse.urlsplit(path)
             path = u.path + "?" + u.query
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         c.request(method, path, body, headers)
         r = c.getresponse()
         reply = Reply(r.status, r.headers, r.read())
@@ -167,6 +168,21 @@ def test_pushes_are_looked_at(hub, tmp_path):
     assert r.returncode != 0 and "no right to write" in r.stderr
     assert hub.git("push", f"http://127.0.0.1:{hub.port}/{repo}", "HEAD:refs/heads/x", cwd=work, check=False).returncode != 0
     assert hub.ask("GET", f"/api/models/{repo}").json()["sha"] == head
+
+
+def test_a_pull_request_is_merged_once(hub):
+    """Whoever asks at the same time, and whoever closes it then."""
+    for i in range(3):
+        repo = hub.repo(f"once{i}")
+        hub.commit(repo, {"x": b"x"}, query="?create_pr=1")
+        ask = lambda what: hub.ask("POST", f"/api/models/{repo}/discussions/1/{what}", {"status": "closed"} if what == "status" else {}).status
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(ask, ["merge"] * 7 + ["status"]))
+        assert (said.count(200), said.count(400)) == (1, 7)
+        commits = hub.ask("GET", f"/api/models/{repo}/commits/main").json()
+        events = [e["data"].get("status") for e in hub.ask("GET", f"/api/models/{repo}/discussions/1").json()["events"] if e["type"] == "status-change"]
+        merged = said[-1] != 200
+        assert events == ["merged" if merged else "closed"] and len(commits) == (3 if merged else 1)
 
 
 def test_a_pull_request_grows_by_push_and_merges(hub, tmp_path):
@@ -429,14 +445,14 @@ def test_of_two_commits_on_one_parent_one_stands(hub):
     assert len(hub.ask("GET", f"/api/models/{repo}/commits/main").json()) == 2
 
 
-def put_large(hub, repo, path, data):
+def put_large(hub, repo, path, data, rev="main"):
     oid = sha256(data)
     for _ in range(5):  # of a collection of garbage that leaves no time at all, a client may have to try again, as clients do
         (o,) = hub.batch(repo, [{"oid": oid, "size": len(data)}]).json()["objects"]
         if "actions" not in o or hub.ask("PUT", o["actions"]["upload"]["href"], data, token=None).status == 200:
             break
     lines = [{"key": "header", "value": {"summary": "x"}}, {"key": "lfsFile", "value": {"path": path, "oid": oid, "size": len(data)}}]
-    assert hub.ask("POST", f"/api/models/{repo}/commit/main", "\n".join(map(json.dumps, lines)), headers={"Content-Type": "application/x-ndjson"}).status == 200
+    assert hub.ask("POST", f"/api/models/{repo}/commit/{rev}", "\n".join(map(json.dumps, lines)), headers={"Content-Type": "application/x-ndjson"}).status == 200
     return oid
 
 
@@ -509,23 +525,34 @@ def test_damage_is_found_and_what_can_be_mended_is(farseek, tmp_path):
     assert r.returncode == 1 and "models/admin/damaged: git:" in r.stdout
 
 
+def is_receiving(hub):
+    """It has an open file without a name: of an upload."""
+    found = False
+    for fd in os.listdir(f"/proc/{hub.process.pid}/fd"):
+        with contextlib.suppress(OSError):
+            path = os.readlink(f"/proc/{hub.process.pid}/fd/{fd}")
+            found |= path.startswith(str(hub.data)) and path.endswith("(deleted)")
+    return found
+
+
 def test_a_stop_waits_for_what_is_under_way(tmp_path):
     hub = Hub(tmp_path / "data")
     repo, data = hub.repo("drained"), os.urandom(3_000_000)
     href = urllib.parse.urlsplit(hub.batch(repo, [{"oid": sha256(data), "size": len(data)}]).json()["objects"][0]["actions"]["upload"]["href"])
-    c = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=30)
+    c = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
     c.putrequest("PUT", href.path + "?" + href.query)
     c.putheader("Content-Length", str(len(data)))
     c.endheaders()
     c.send(data[:1_000_000])
-    time.sleep(0.2)
+    while not is_receiving(hub):
+        time.sleep(0.01)
     hub.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     assert hub.process.poll() is None
     c.send(data[1_000_000:])
     assert c.getresponse().status == 200
     c.close()
-    hub.process.wait(20)
+    hub.process.wait(120)
     assert hub.process.returncode == 0
     assert (tmp_path / "data" / "objects" / sha256(data)[:2] / sha256(data)[2:4] / sha256(data)).read_bytes() == data
 

@@ -13,12 +13,15 @@ import urllib.parse
 import pytest
 
 from test_hub import BINARY, Hub, Reply
-from test_hub_pages_write import Browser, Forms
+from test_hub_pages import Page
+from test_hub_pages_write import Browser, Forms, multipart
 
 SECRET = b"the-words-that-only-readers-see"
 KINDS = ("public", "private", "gated")
 ROLES = {"reader": 1, "writer": 2, "manager": 3, "admin": 3}  # of the organisation team; admin is the hub's
-ACTORS = ("nobody", "other", "reader", "writer", "manager", "admin", "writer_ro", "manager_ro", "revoked")
+# Tokens of narrower scope, and for which kinds of team's repositories they are: all that is team's, the private ones by name, none.
+SCOPED = {"manager_in": KINDS, "manager_one": ("private",), "manager_out": (), "admin_one": ("private",)}
+ACTORS = ("nobody", "other", "reader", "writer", "manager", "admin", "writer_ro", "manager_ro", "revoked", *SCOPED, "manager_in_ro")
 
 
 @dataclasses.dataclass
@@ -30,6 +33,7 @@ class R:
     query: str = ""
     prepare: object = None
     headers: dict = None
+    files: object = None  # of a form
 
 
 def line(**kw):
@@ -72,15 +76,17 @@ ROUTES = {
     "GET /api/{}": R("any", path=("models",)),
     f"GET {REPO}": [R("read"), R("read", query="?blobs=True&securityStatus=True&expand[]=siblings")],
     f"GET {REPO}/revision/{{}}": R("read", path=("main",)),
-    f"PUT {REPO}/settings": R("admin", body={}),
+    f"GET {REPO}/settings": R("read"),
+    f"PUT {REPO}/settings": [R("admin", body={}), R("admin", body={"protectedBranches": ["main"], "protectedTags": [], "branchProtection": "default"})],
+    f"POST {REPO}/duplicate": R("open team+", (409,), body=lambda c: {"repository": f"team/{c.name}"}),
     f"GET {REPO}/auth-check": R("open"),
     f"GET {REPO}/auth-check/write": R("write"),
     f"GET {REPO}/tree/{{}}/{{*}}": [R("read", path=("main", "")), R("read", path=("main", ""), query="?recursive=1&expand=1")],
     f"POST {REPO}/paths-info/{{}}": R("read", path=("main",), body={"paths": ["a.txt"], "expand": True}),
     f"GET {REPO}/refs": R("read"),
     f"GET {REPO}/commits/{{}}": R("read", path=("main",)),
-    f"POST {REPO}/branch/{{*}}": R("write", path=(fresh,), body={}),
-    f"DELETE {REPO}/branch/{{*}}": R("write", (404,), path=("none",)),
+    f"POST {REPO}/branch/{{*}}": [R("write", path=(fresh,), body={}), R("write", (403,), path=("main",), body={"startingPoint": "b", "overwrite": True})],
+    f"DELETE {REPO}/branch/{{*}}": [R("write", (404,), path=("none",)), R("write", (403,), path=("main",))],
     f"POST {REPO}/tag/{{}}": R("write", path=("main",), body=lambda c: {"tag": fresh(c)}),
     f"DELETE {REPO}/tag/{{}}": R("write", (404,), path=("none",)),
     f"POST {REPO}/super-squash/{{}}": R("write", path=("b",), body={"message": "x"}),
@@ -138,6 +144,8 @@ ROUTES = {
     "GET /xet/data/{}": R("link", path=(HASH,)),
     "GET /{}/{}/resolve/{}/{*}": R("open", path=("main", "a.txt")),
     "GET /{}/{}/{}/resolve/{}/{*}": R("open", path=("main", "a.txt")),
+    "GET /{}/{}/torrent/{}": R("open", path=("main",)),
+    "GET /{}/{}/{}/torrent/{}": R("open", path=("main",)),
     "POST /{}/{}/info/lfs/objects/batch": [R("open", body={"operation": "download", "objects": []}), R("open+", body={"operation": "upload", "objects": []})],
     "POST /{}/{}/{}/info/lfs/objects/batch": [R("open", body={"operation": "download", "objects": []}), R("open+", body={"operation": "upload", "objects": []})],
     "GET /{}/{}/info/refs": [R("open", query="?service=git-upload-pack"), R("open+", query="?service=git-receive-pack")],
@@ -159,16 +167,22 @@ ROUTES = {
     "POST /settings/tokens/revoke": R("form user+", (404,), body={"id": "0"}),
     "POST /settings/keys": R("form admin in team", (400,), body={"name": "k", "text": "no key", "owner": "team"}),
     "POST /settings/keys/remove": R("form user+", (404,), body={"id": "0"}),
-    "POST /settings/sessions/end": R("form any", prepare=lambda c: c.hub.browsers.clear()),
+    "POST /settings/sessions/end": R("form own", prepare=lambda c: c.hub.browsers.clear()),
     "GET /new": R("session"),
+    "GET /new/organisation": R("session"),
+    "POST /new/organisation": R("form user+", body=lambda c: {"name": fresh(c)}),
+    "POST /-/organisations/{}/members": R("form admin in team", path=("team",), body={"user": "reader", "role": "read"}),
     "POST /new": R("form write in team", body=lambda c: {"name": fresh(c), "organization": "team", "type": "model"}),
     f"POST {FORM}/like": R("form read+"),
     f"POST {FORM}/unlike": R("form read+"),
-    f"POST {FORM}/settings": R("form admin", body=lambda c: {"description": "d", "visibility": "private" if c.kind == "private" else "public", "gated": "manual" if c.kind == "gated" else ""}),
+    f"POST {FORM}/settings": R("form admin", body=lambda c: {"description": "d", "visibility": "private" if c.kind == "private" else "public", "gated": "manual" if c.kind == "gated" else "", "protectedBranches": "main",
+                                                         "protectedTags": "", "branchProtection": "default"}),
     f"POST {FORM}/ask-access": R("form read+", (303, 400)),
     f"POST {FORM}/access": R("form write", (303, 400), body={"user": "asker", "status": "accepted"}, prepare=asked),
     f"POST {FORM}/move": R("form admin", (400, 403), body={"toRepo": "nobody-there/x"}),
+    f"POST {FORM}/fork": R("form open team+", (409,), body=lambda c: {"repository": f"team/{c.name}"}),
     f"POST {FORM}/delete": R("form admin", body=lambda c: {"confirm": f"team/{c.name}"}, prepare=victim),
+    f"POST {FORM}/upload/{{}}": [R("form write open", path=("main",), body={"how": "commit"}, files=[("f.txt", b"x")]), R("form open+", path=("main",), body={"how": "pull request"}, files=[("g.txt", b"x")])],
     f"POST {FORM}/discussions": R("form read+", body={"title": "t", "description": "d"}),
     f"POST {FORM}/discussions/{{}}/comment": R("form read+", path=("1",), body={"comment": "c"}),
     f"POST {FORM}/discussions/{{}}/comment/{{}}/edit": R("form author", path=("1", lambda c: c.comment), body={"content": "c"}),
@@ -184,6 +198,8 @@ ROUTES = {
     "GET /{}/{}/{}/discussions/{}": R("page read", path=("1",)),
     "GET /{}/{}/commits/{}/{*}": [R("page open", path=("main", "")), R("page open", path=("main", "a.txt"))],
     "GET /{}/{}/{}/commits/{}/{*}": [R("page open", path=("main", "")), R("page open", path=("main", "a.txt"))],
+    "GET /{}/{}/upload/{}/{*}": R("page session", path=("main", "")),
+    "GET /{}/{}/{}/upload/{}/{*}": R("page session", path=("main", "")),
     "GET /{}/{}/tree/{}/{*}": R("page open", path=("main", "")),
     "GET /{}/{}/{}/tree/{}/{*}": R("page open", path=("main", "")),
     "GET /{}/{}/blob/{}/{*}": R("page open", path=("main", "a.txt")),
@@ -192,24 +208,34 @@ ROUTES = {
     "GET /{}/{}": R("page read"),
     "GET /{}/{}/{}": R("page read"),
 }
-BESIDE_REPOS = ("session", "form any", "form user+", "form write in team", "form admin in team", "any", "user", "user+", "write in team", "link", "xet")  # which repository does not matter
+BESIDE_REPOS = ("session", "form any", "form own", "form user+", "form write in team", "form admin in team", "any", "user", "user+", "write in team", "link", "xet")  # which repository does not matter
 
 
-def expected(need, actor, kind):
+def role_of(actor, kind, new):
+    """The most that the actor may do; new: the repository is one that no token names."""
+    actor = actor.removesuffix("_ro")
+    if actor in SCOPED:
+        return 2 if kind in SCOPED[actor] and not (new and actor.endswith("_one")) else 0
+    return ROLES.get(actor, 0)
+
+
+def expected(need, actor, kind, new=False):
     """None: let in. Else the status, and the error's code, that the actor reads."""
-    role, read_only = ROLES.get(actor.removesuffix("_ro"), 0), actor.endswith("_ro")
+    role, read_only, scoped = role_of(actor, kind, new), actor.endswith("_ro"), actor.removesuffix("_ro") in SCOPED
     words = need.split()
     page = words[0] == "page"
     if actor == "revoked":
         return 401, None
     if need == "any":
         return None
+    if need == "own":  # the account's
+        return (403, None) if scoped else None
     if need == "session":
         return (303 if actor == "nobody" else 403), None
     if need == "page session":
         return (404 if actor == "nobody" or kind == "private" and role == 0 else 403), None
     if words[0] == "form":
-        said = expected(need.removeprefix("form "), actor, kind)
+        said = expected(need.removeprefix("form "), actor, kind, new)
         return (403, None) if actor == "nobody" else said and (said[0], None)
     if need == "xet":
         return 401, None
@@ -221,17 +247,21 @@ def expected(need, actor, kind):
     if writing and read_only:
         return 403, None
     if need in ("user", "user+"):
-        return None
+        return (403, None) if scoped and writing else None
     if need == "write in team":
-        return None if role >= 2 else (403, None)
+        return None if role >= 2 and not actor.endswith("_one") else (403, None)
     if need == "admin in team":
         return None if role >= 3 else (403, None)
     if kind == "private" and role == 0:
         return (404, None) if page else (401 if actor == "nobody" else 404, "RepoNotFound")
+    if writing and scoped and role == 0 and "team+" not in words:
+        return 403, None
     if "open" in need and kind == "gated" and role < 2:
         return (404 if actor == "nobody" else 403, None) if page else (401 if actor == "nobody" else 403, "GatedRepo")
+    if "team+" in words:  # whose the new one is to be
+        return None if role >= 2 and not actor.endswith("_one") else (403, None)
     least = {"write": 2, "admin": 3, "author": 4}.get(words[0], 0)
-    return None if role >= least or actor == "admin" else (403, None)
+    return None if role >= least or actor == "admin" or (actor == "admin_one" and words[0] == "author") else (403, None)
 
 
 class Case:
@@ -278,6 +308,11 @@ def hub(tmp_path_factory):
             assert h.ask("POST", f"{api}/commit/main?create_pr=1", body, headers=ND).status == 200
             assert h.ask("POST", f"{api}/commit/main", body, headers=ND).status == 200
             h.comments[name] = h.ask("GET", f"{api}/discussions/1").json()["events"][0]["id"]
+    h.tokens["manager_in"] = h.run("token", "add", "manager", "--name", "in", "--only", "team").strip()
+    h.tokens["manager_in_ro"] = h.run("token", "add", "manager", "--name", "in_ro", "--role", "read", "--only", "team").strip()
+    h.tokens["manager_out"] = h.run("token", "add", "manager", "--name", "out", "--only", "manager").strip()
+    for name in ("manager", "admin"):
+        h.tokens[name + "_one"] = h.run("token", "add", name, "--name", "one", "--only", "team/private-models, datasets/team/private-datasets").strip()
     yield h
     h.stop()
 
@@ -310,10 +345,11 @@ def ask(hub, route, row, actor, kind):
     if row.need.startswith("form") and actor != "revoked":  # by a browser that is signed in
         if actor not in hub.browsers:
             hub.browsers[actor] = Browser(hub).login(hub.tokens[actor]) if hub.tokens[actor] else Browser(hub)
-            page = hub.browsers[actor].get("/settings" if hub.tokens[actor] else "/login")
+            page = hub.browsers[actor].send("GET", "/settings" if hub.tokens[actor] else "/login")
             page.csrf = Forms(page.text).forms[-1][2]["csrf"]
         b = hub.browsers[actor]
-        b.send("POST", fill(route, row, case), urllib.parse.urlencode({"csrf": b.csrf, **(body or {})}), follow=False)
+        fields = {"csrf": b.csrf, **(body or {})}
+        b.send("POST", fill(route, row, case), *(multipart(fields, row.files) if row.files else (urllib.parse.urlencode(fields),)), follow=False)
         return Reply(b.status, collections.defaultdict(lambda: None, b.headers), b.text.encode())
     return hub.ask(route.split(" ")[0], fill(route, row, case), body, token=hub.tokens[actor], headers=row.headers)
 
@@ -333,7 +369,8 @@ def test_who_may(hub, route):
         for actor in ACTORS:
             for kind in KINDS if row.need not in BESIDE_REPOS else KINDS[:1]:
                 r = ask(hub, route, row, actor, kind)
-                want, code = expected(row.need, actor, kind), r.headers["X-Error-Code"]
+                new = victim in (row.body, row.prepare) or row.body is moved
+                want, code = expected(row.need, actor, kind, new), r.headers["X-Error-Code"]
                 got = f"{row.need}{row.query}: {actor}, {kind}: {r.status} {code} {r.body[:100]}"
                 if want is None and (r.status not in row.ok or code in ("RepoNotFound", "GatedRepo")):
                     wrong.append(f"{got}: wanted {row.ok}")
@@ -341,7 +378,7 @@ def test_who_may(hub, route):
                     wrong.append(f"{got}: wanted {want}")
                 if want is not None and SECRET in r.body:
                     wrong.append(f"{got}: shows what it must not")
-                if kind != "private" and b"private-models" in r.body and ROLES.get(actor.removesuffix("_ro"), 0) == 0:
+                if kind != "private" and b"private-models" in r.body and not any(role_of(actor, k, False) for k in KINDS):
                     wrong.append(f"{got}: names a private repository")
     assert not wrong, "\n".join(wrong)
 
@@ -359,3 +396,33 @@ def test_pages_of_other_sites_send_nothing(hub):
         headers = {"Origin": origin} if origin else {}
         assert hub.ask("POST", "/api/models/team/public-models/like", {}, headers=headers).status == status
     assert hub.ask("GET", "/api/models", headers={"Origin": "http://evil.example"}).status == 200
+
+
+PAGES = ("", "/discussions", "/discussions/1", "/discussions/2", "/tree/main/", "/upload/main/", "/settings")
+
+
+def test_pages_show_no_form_that_is_refused(hub):
+    """What a page offers is what its session may do: every form of every page, sent as it stands by everybody who sees it."""
+    shown, wrong = {a: set() for a in ACTORS if a not in ("nobody", "revoked")}, []
+    for actor in shown:
+        b = Browser(hub).login(hub.tokens[actor])
+        pages = [f"/team/{kind}-models{page}" for kind in KINDS for page in PAGES] + ["/new", "/new/organisation", "/team", f"/{actor}"]
+        for page in pages:
+            b.send("GET", page)
+            for method, action, fields in Forms(b.text).forms if b.status == 200 else ():
+                if method != "post":
+                    continue
+                shown[actor].add(action)
+                body = multipart(fields, [("", b"")]) if "/upload/" in action else (urllib.parse.urlencode(fields),)
+                b.send("POST", action, *body, follow=False)
+                if b.status in (401, 403):
+                    wrong.append(f"{actor} on {page}: {action}: {b.status} {Page(b.text).text[:200]}")
+    assert not wrong, "\n".join(wrong)
+    for actor in ("other", "reader", "writer", "manager", "admin", "manager_in"):
+        assert {"/-/models/team/public-models/like", "/-/models/team/public-models/discussions", "/-/models/team/public-models/upload/main"} <= shown[actor], actor
+    assert {a for a in shown if "/-/models/team/public-models/settings" in shown[a]} == {"manager", "admin"}
+    assert {a for a in shown if "/new/organisation" in shown[a]} == {"other", "reader", "writer", "manager", "admin"}
+    assert {a for a in shown if "/new" in shown[a]} == {"other", "reader", "writer", "manager", "admin", "manager_in", "manager_out"}
+    assert {a for a in shown if not shown[a]} == {"writer_ro", "manager_ro", "manager_in_ro"}
+    assert shown["manager_out"] == {"/new", "/-/models/team/public-models/fork"}, "to its own account"
+    assert all("/private-models/" in action for action in shown["manager_one"] | shown["admin_one"])

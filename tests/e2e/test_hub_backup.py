@@ -6,6 +6,7 @@ import subprocess
 import threading
 
 from test_hub import BINARY, Hub
+from test_hub_mirror import copy
 
 
 def upload(hub, repo, content):
@@ -58,18 +59,31 @@ def test_a_copy_beside_writers_is_whole_and_served(tmp_path):
     for k, acknowledged in enumerate(backups):
         folder = tmp_path / f"copy{k}"
         assert subprocess.run([*BINARY, "hub", "fsck", "--data", str(folder)], capture_output=True, text=True).returncode == 0
-        copy = Hub(folder)
-        copy.token = hub.token  # tokens are those of the hub
-        assert copy.ask("GET", "/admin/first/resolve/main/w.bin").body == big
+        restored = Hub(folder)
+        restored.token = hub.token  # tokens are those of the hub
+        assert restored.ask("GET", "/admin/first/resolve/main/w.bin").body == big
         for name, commit in acknowledged:  # nothing that was acknowledged before is missing
-            assert copy.ask("GET", f"/api/models/{name}/revision/{commit}").status == 200
+            assert restored.ask("GET", f"/api/models/{name}/revision/{commit}").status == 200
         # it goes on by itself, and what happens there is not felt here
-        copy.repo("admin/after")
-        assert lfs_commit(copy, "admin/first", "new.bin", b"x" * 50_000).status == 200
-        copy.stop()
+        restored.repo("admin/after")
+        assert lfs_commit(restored, "admin/first", "new.bin", b"x" * 50_000).status == 200
+        restored.stop()
     assert hub.ask("GET", "/api/models/admin/after").status == 404
     assert hub.ask("GET", "/admin/first/resolve/main/new.bin").status == 404
     assert subprocess.run([*BINARY, "hub", "fsck", "--data", str(tmp_path / "data")], capture_output=True).returncode == 0
+    hub.stop()
+
+
+def test_packs_are_copied(tmp_path):
+    there, hub = Hub(tmp_path / "there"), Hub(tmp_path / "data")
+    there.repo("admin/packed")
+    assert lfs_commit(there, "admin/packed", "w.bin", b"w" * 20_000).status == 200
+    copy(hub, there, "admin/packed")
+    assert list((tmp_path / "data").rglob("*.pack"))
+    hub.run("backup", "--to", str(tmp_path / "copy"))
+    assert subprocess.run([*BINARY, "hub", "fsck", "--data", str(tmp_path / "copy")], capture_output=True, text=True).returncode == 0
+    assert sorted(p.name for p in (tmp_path / "copy").rglob("*.pack")) == sorted(p.name for p in (tmp_path / "data").rglob("*.pack"))
+    there.stop()
     hub.stop()
 
 

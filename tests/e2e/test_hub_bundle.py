@@ -1,4 +1,6 @@
 """farseek hub export and import: repositories carried by a file to a hub that no net reaches; what is cut, spoilt or incomplete is not seen there."""
+import hashlib
+import json
 import os
 import subprocess
 
@@ -114,3 +116,22 @@ def test_what_is_no_bundle(hubs, tmp_path, line):
     r = bundle(b, "import", f)
     assert r.returncode != 0 and "ERROR" not in r.stderr and r.stderr.startswith("farseek: ")
     assert b.ask("GET", "/api/models").json() == []
+
+
+def test_history_that_is_no_git_bundle(hubs, tmp_path):
+    """git follows a file that says "gitdir:", and a folder, to any repository of this machine."""
+    _, b = hubs
+    secret = tmp_path / "secret"
+    b.git("init", "-q", "-b", "main", str(secret), cwd=tmp_path)
+    (secret / "key.txt").write_text("nobody's business")
+    b.git("add", ".", cwd=secret)
+    b.git("commit", "-q", "-m", "mine", cwd=secret)
+    f = tmp_path / "bundle"
+    for i, history in enumerate((f"gitdir: {secret}/.git\n".encode(), b"", b"# v2 git bundle")):
+        repo = {"entry": "repo", "type": "models", "id": f"admin/m{i}", "private": False}
+        git = {"entry": "git", "size": len(history), "sha256": hashlib.sha256(history).hexdigest()}
+        f.write_bytes(b"farseek bundle 1\n" + json.dumps(repo).encode() + b"\n" + json.dumps(git).encode() + b"\n" + history + b'{"entry": "end"}\n')
+        r = bundle(b, "import", f)
+        assert r.returncode != 0 and "no bundle of git" in r.stderr, r.stderr
+        assert sha(b, f"admin/m{i}") is None and b.ask("GET", f"/admin/m{i}/resolve/main/key.txt").status != 200
+    assert not list((b.data / "parts").glob("import*"))

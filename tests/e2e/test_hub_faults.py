@@ -1,10 +1,15 @@
 """Disks that fail and disks that are full: the hub answers 500 or 507, and what it acknowledged stands."""
+import contextlib
 import errno
+import gzip
+import hashlib
 import os
 import random
 import signal
 import struct
 import subprocess
+import threading
+import zlib
 
 import pytest
 
@@ -40,7 +45,7 @@ def faults(tmp_path_factory):
     return fail
 
 
-@pytest.mark.parametrize("kinds,one_in,error,status", [(SYNC, 4, errno.EIO, 500), (WRITE, 7, errno.EIO, 500), (NAME, 3, errno.EIO, 500), (WRITE | NAME, 8, errno.ENOSPC, 507)])
+@pytest.mark.parametrize("kinds,one_in,error,status", [(SYNC, 4, errno.EIO, 500), (WRITE, 7, errno.EIO, 500), (NAME, 3, errno.EIO, 500), (WRITE | NAME, 8, errno.ENOSPC, 507), (SYNC, 4, errno.ENOSPC, 507)])
 def test_a_failing_disk_loses_nothing(faults, tmp_path, monkeypatch, kinds, one_in, error, status):
     for k, v in faults.env.items():
         monkeypatch.setenv(k, v)
@@ -53,7 +58,8 @@ def test_a_failing_disk_loses_nothing(faults, tmp_path, monkeypatch, kinds, one_
     hub.answers.clear()
     faults(kinds, one_in, error)
     for i in range(8):
-        for what, repo in ((work.small, "admin/a"), (work.large, "admin/a"), (work.xet, "admin/b"), (work.merge, "admin/b"), (work.parts, "admin/a") if i % 8 == 0 else (work.small, "admin/b")):
+        for what, repo in ((work.small, "admin/a"), (work.large, "admin/a"), (work.xet, "admin/b"), (work.merge, "admin/b"), (work.fork, "admin/a"),
+                           (work.torrent, "admin/t"), (work.parts, "admin/a") if i % 8 == 0 else (work.small, "admin/b")):
             try:
                 what(repo)
             except GONE:  # an answer that is none, of which the next step wanted something
@@ -66,7 +72,8 @@ def test_a_failing_disk_loses_nothing(faults, tmp_path, monkeypatch, kinds, one_
     hub.stop(signal.SIGKILL)
     hub.start()
     work.check()
-    for what, repo in ((work.small, "admin/a"), (work.large, "admin/b"), (work.xet, "admin/a"), (work.merge, "admin/a"), (work.push, "admin/b")):
+    for what, repo in ((work.small, "admin/a"), (work.large, "admin/b"), (work.xet, "admin/a"), (work.merge, "admin/a"), (work.push, "admin/b"), (work.fork, "admin/b"),
+                       (work.torrent, "admin/t")):
         before = sum(work.counts.values())
         what(repo)
         assert sum(work.counts.values()) > before, what
@@ -75,12 +82,20 @@ def test_a_failing_disk_loses_nothing(faults, tmp_path, monkeypatch, kinds, one_
     hub.stop()
 
 
-def test_a_full_disk_loses_nothing(tmp_path):
+@contextlib.contextmanager
+def small_disk(tmp_path, size):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("no right to mount a small disk")
     try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)])
+
+
+def test_a_full_disk_loses_nothing(tmp_path):
+    with small_disk(tmp_path, "24m") as disk:
         Answers.answers = []
         hub = Answers(disk / "data", "--multipart", "1MB")
         work = Work(hub, tmp_path, random.Random(1))
@@ -113,5 +128,34 @@ def test_a_full_disk_loses_nothing(tmp_path):
         work.check()
         assert hub.run("fsck")
         hub.stop()
-    finally:
-        subprocess.run(["umount", "-l", str(disk)])
+
+
+def test_a_push_that_grows_when_it_is_unpacked(tmp_path):
+    """Content-Encoding makes 300 MiB of zeros, in a pack that stores them as they are, a third of a MiB: git takes no more of them than the disk has room for."""
+    with small_disk(tmp_path, "64m") as disk:
+        hub = Hub(disk / "data")
+        eve, repo = hub.run("user", "add", "eve").strip(), hub.repo("open")
+        head = bytearray([0x30 | (300 << 20) & 15])
+        for shift in range(4, 32, 7):
+            head[-1] |= 0x80
+            head.append(300 << 20 >> shift & 127)
+        pack = b"PACK" + (2).to_bytes(4, "big") + (121).to_bytes(4, "big") + bytes(head) + zlib.compress(bytes(300 << 20), 0)
+        pack += b"".join(b"\x37" + zlib.compress(b"%07d" % i) for i in range(120))  # as many objects stay a pack
+        line = f"{'0' * 40} {'1' * 40} refs/pr/1\0 report-status".encode()
+        body = gzip.compress(f"{len(line) + 4:04x}".encode() + line + b"0000" + pack + hashlib.sha1(pack).digest(), 6)
+        least = [64 << 20]
+        done = threading.Event()
+
+        def watch():
+            while not done.wait(0.002):
+                at = os.statvfs(disk)
+                least[0] = min(least[0], at.f_bavail * at.f_frsize)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        r = hub.ask("POST", f"/{repo}.git/git-receive-pack", body, eve, {"Content-Type": "application/x-git-receive-pack-request", "Content-Encoding": "gzip"})
+        done.set()
+        thread.join()
+        assert b"unpack ok" not in r.body and len(body) < 1 << 20
+        assert least[0] > 2 << 20, "the rest, a sixteenth of the disk, is not for pushes"
+        hub.stop()

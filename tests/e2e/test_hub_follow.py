@@ -14,16 +14,18 @@ import urllib.request
 
 import pytest
 
+from conftest import until
 from test_hub import BINARY, Hub
 from test_hub_feed import Feed
-from test_hub_mirror import SNAPSHOT, UPLOAD, client, files_of, refs
+from test_hub_mirror import SNAPSHOT, UPLOAD, client, files_of, refs, until_git_ended
 
 
 class Between:
-    """A hub's address whose answers a test may change: rules are a pattern of paths -> fn(path, body) -> body."""
+    """A hub's address whose answers a test may change: rules are a pattern of paths -> fn(path, body) -> body. holds are a pattern -> an
+    event before which nothing is sent of what is behind an answer's first MiB; without it the answer ends there."""
 
     def __init__(self, hub):
-        self.hub, self.rules, self.asked, self.redirects, self.pauses = hub, {}, [], {}, {}
+        self.hub, self.rules, self.asked, self.redirects, self.holds = hub, {}, [], {}, {}
         between = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -57,10 +59,14 @@ class Between:
                         self.send_header(k, v)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                pause = next((seconds for part, seconds in between.pauses.items() if re.search(part, self.path)), 0)
-                for i in range(0, len(body) if self.command != "HEAD" else 0, 1 << 18):
-                    time.sleep(pause)
-                    self.wfile.write(body[i:i + (1 << 18)])
+                if self.command == "HEAD":
+                    return
+                self.wfile.write(body[:1 << 20])
+                hold = next((event for part, event in between.holds.items() if re.search(part, self.path)), None)
+                if len(body) > 1 << 20 and hold and not hold.wait(40):
+                    self.close_connection = True
+                    return
+                self.wfile.write(body[1 << 20:])
 
             do_GET = do_POST = do_HEAD = do_PUT = handle_any
 
@@ -82,7 +88,7 @@ def command(here, url, *words, token=""):
 
 def follow(here, url, *words, check=True, token=""):
     argv, env = command(here, url, "--once", *words, token=token)
-    r = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=120)
+    r = subprocess.run(argv, capture_output=True, text=True, env=env, timeout=600)
     assert (r.returncode == 0) == check, r.stdout + r.stderr
     if not check:
         assert len(r.stderr.splitlines()) <= 2, r.stderr
@@ -125,13 +131,14 @@ def test_what_moves_there_is_here_within_seconds(hubs, tmp_path):
                 break
         assert same(there, here, "admin/a") and same(there, here, "admin/b")
         assert files_of(client(here, SNAPSHOT, "admin/a", "main", home=tmp_path / "x")) == files_of(folder)
+        took = []
         for name, move in (("admin/a", lambda: there.commit("admin/a", {"x": b"1"})), ("admin/b", lambda: there.ask("POST", "/api/models/admin/b/branch/dev", {})),
                            ("admin/c", lambda: there.repo("admin/c")), ("admin/b", lambda: there.commit("admin/b", {"pr": b"1"}, query="?create_pr=1"))):
             move()
             begun = time.monotonic()
-            while here.ask("GET", f"/{name}/resolve/main/.gitattributes", token=None).status != 200 or not same(there, here, name):
-                assert time.monotonic() - begun < 8
-                time.sleep(0.1)
+            until(lambda: here.ask("GET", f"/{name}/resolve/main/.gitattributes", token=None).status == 200 and same(there, here, name))
+            took.append(time.monotonic() - begun)
+        assert sorted(took)[1] < 16, took  # unasked it would take 25 s, but for the first; a busy machine may be late
         # the copy's own feed says whose it is
         feed = Feed(here, tmp_path)
         feed.read()
@@ -139,7 +146,7 @@ def test_what_moves_there_is_here_within_seconds(hubs, tmp_path):
         assert feed.state("admin/a") == {k: v for k, v in refs(there, "admin/a").items() if k != "HEAD"}
     finally:
         p.send_signal(signal.SIGINT)
-        p.communicate(timeout=20)
+        p.communicate(timeout=600)
 
 
 def test_named_ones_and_what_is_private(hubs, tmp_path):
@@ -256,7 +263,7 @@ def test_a_head_that_is_kept_back_is_old(hubs):
     follow(here, between.url, "--all", check=False)  # the same page again and again: not even a first time
     between.rules.clear()
     follow(here, between.url, "--all")
-    db = sqlite3.connect(pathlib.Path(here.data) / "hub.db")
+    db = sqlite3.connect(pathlib.Path(here.data) / "hub.db", timeout=60)
     db.execute("UPDATE followed SET head_ms = head_ms + 3600000")
     db.commit()
     db.close()
@@ -283,7 +290,7 @@ def test_two_stories_are_found_by_what_peers_saw(hubs, tmp_path):
         there.commit("admin/a", {"x": b"for others"})
         follow(other, there.url)
         ahead = Between(twin)  # the other story, at the first one's address as far as `here` can tell
-        db = sqlite3.connect(pathlib.Path(here.data) / "hub.db")
+        db = sqlite3.connect(pathlib.Path(here.data) / "hub.db", timeout=60)
         db.execute("UPDATE followed SET url = ?", (ahead.url,))
         db.execute("UPDATE mirrors SET url = ?", (ahead.url,))
         db.commit()
@@ -370,7 +377,7 @@ def test_killed_and_gone_on(hubs, tmp_path, after):
     time.sleep(after)
     p.kill()
     p.wait()
-    time.sleep(0.3)  # git ends by itself
+    until_git_ended(here)
     follow(here, there.url, "--all")
     for name, folder in folders.items():
         assert same(there, here, name)
@@ -381,7 +388,7 @@ def test_killed_and_gone_on(hubs, tmp_path, after):
 
 
 def copy(here, url, *words, token="", check=True):
-    r = subprocess.run([*BINARY, "hub", "mirror", "--data", str(here.data), url, *words], capture_output=True, text=True, env={**os.environ, "HF_TOKEN": token}, timeout=120)
+    r = subprocess.run([*BINARY, "hub", "mirror", "--data", str(here.data), url, *words], capture_output=True, text=True, env={**os.environ, "HF_TOKEN": token}, timeout=600)
     assert (r.returncode == 0) == check, r.stdout + r.stderr
     return r.stdout if check else r.stderr
 
@@ -448,6 +455,6 @@ def test_a_list_of_files_without_an_end_is_given_up(tmp_path, page):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     env.update(HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}", HF_HOME=str(tmp_path))
-    r = subprocess.run([*BINARY, "pull", "a/b"], capture_output=True, text=True, env=env, timeout=100)
+    r = subprocess.run([*BINARY, "pull", "a/b"], capture_output=True, text=True, env=env, timeout=600)
     server.shutdown()
     assert r.returncode != 0 and "the list of files" in r.stderr and Endless.n <= 2000

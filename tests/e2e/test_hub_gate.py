@@ -73,7 +73,7 @@ def test_auto_lets_in_who_asks(hub, tmp_path):
 def test_many_requests_come_in_pages(hub):
     repo, owner = gated(hub, "many", "manual"), HfApi(endpoint=hub.url, token=hub.token)
     names = [f"u{i}" for i in range(130)]
-    with sqlite3.connect(hub.data / "hub.db") as db:
+    with sqlite3.connect(hub.data / "hub.db", timeout=60) as db:
         id = db.execute("SELECT id FROM repos WHERE name = 'many'").fetchone()[0]
         for name in names:
             db.execute("INSERT INTO accounts(name, kind, created_ms) VALUES(?, 'user', 0)", (name,))

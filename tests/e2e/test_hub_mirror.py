@@ -19,7 +19,7 @@ UPLOAD = "import sys; from huggingface_hub import HfApi; a = HfApi(); a.create_r
 def client(hub, code, *args, home, token=None):
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     env.update(HF_ENDPOINT=hub.url, HF_TOKEN=token or hub.token, HF_HOME=str(home), HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1")
-    r = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, env=env, timeout=120)
+    r = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, env=env, timeout=600)
     assert r.returncode == 0, r.stderr
     return r.stdout.strip()
 
@@ -31,9 +31,25 @@ def refs(hub, repo):
 
 def copy(here, there, *names, check=True, options=(), token=None):
     env = {**os.environ, "HF_TOKEN": there.token if token is None else token}
-    r = subprocess.run([*BINARY, "hub", "mirror", "--data", str(here.data), *options, there.url, *names], capture_output=True, text=True, env=env, timeout=120)
+    r = subprocess.run([*BINARY, "hub", "mirror", "--data", str(here.data), *options, there.url, *names], capture_output=True, text=True, env=env, timeout=600)
     assert (r.returncode == 0) == check, r.stdout + r.stderr
     return r.stdout if check else r.stderr
+
+
+def until_git_ended(hub, seconds=60):
+    """What a killed command had git do goes on for a while."""
+    data, end = str(hub.data).encode(), time.monotonic() + seconds
+
+    def is_git(pid):
+        try:
+            words, environ = (pathlib.Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
+            return b"git" in words.split(b"\0")[0] and (data in words or data in environ or os.readlink(f"/proc/{pid}/cwd").encode().startswith(data))
+        except OSError:
+            return False
+
+    while any(is_git(pid) for pid in os.listdir("/proc") if pid.isdigit()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def files_of(folder):
@@ -152,7 +168,7 @@ def test_killed_and_gone_on(hubs, model, tmp_path, after):
     time.sleep(after)
     p.send_signal(signal.SIGKILL)
     p.wait()
-    time.sleep(0.3)  # git ends by itself
+    until_git_ended(here)
     copy(here, there, name)
     assert refs(here, name) == refs(there, name)
     assert files_of(client(here, SNAPSHOT, name, "main", home=tmp_path / "a")) == files_of(folder)

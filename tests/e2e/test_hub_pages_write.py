@@ -50,6 +50,17 @@ class Forms(html.parser.HTMLParser):
         return dict(form[2])
 
 
+def multipart(fields, files):
+    """The body and the headers of a form with files, as browsers send it."""
+    escaped = lambda s: s.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    body = b""
+    for name, value in fields.items():
+        body += f'--b7x\r\nContent-Disposition: form-data; name="{escaped(name)}"\r\n\r\n{value}\r\n'.encode()
+    for name, data in files:
+        body += f'--b7x\r\nContent-Disposition: form-data; name="files"; filename="{escaped(name)}"\r\nContent-Type: application/octet-stream\r\n\r\n'.encode() + data + b"\r\n"
+    return body + b"--b7x--\r\n", {"Content-Type": "multipart/form-data; boundary=b7x"}
+
+
 class Browser:
     """Cookies, pages, forms."""
 
@@ -121,7 +132,7 @@ def test_signing_in_and_out(hub):
     b.send("POST", "/login", urllib.parse.urlencode(Forms(b.text).of("/login") | {"token": " " + hub.bob + "\n"}))
     assert b.path == "/admin/model" and "bob" in Page(b.text).text
     secret = b.cookies["farseek_session"]
-    with sqlite3.connect(hub.data / "hub.db") as db:
+    with sqlite3.connect(hub.data / "hub.db", timeout=60) as db:
         assert secret.encode() not in b"".join(bytes(row[0]) for row in db.execute("SELECT hash FROM sessions"))
     raw = Browser(hub).get("/login")
     form = urllib.parse.urlencode(Forms(raw.text).of("/login") | {"token": hub.bob})
@@ -346,3 +357,107 @@ def test_broken_forms(hub, bob):
         other = Browser(hub)
         other.cookies["farseek_session"] = cookie
         assert "Sign in" in other.get("/").text
+
+
+# ---- files ----
+
+def upload(browser, page, files, want=200, csrf=None, **fields):
+    browser.get(page)
+    (action,) = [a for _, a, _ in Forms(browser.text).forms if "/upload/" in a]
+    form = Forms(browser.text).of(action)
+    form.pop("files")
+    assert set(fields) <= set(form), form
+    body, headers = multipart({**form, **fields, **({"csrf": csrf} if csrf is not None else {})}, files)
+    browser.send("POST", action, body, headers)
+    assert browser.status == want, (browser.status, browser.text[-400:])
+    return browser
+
+
+def test_files_are_uploaded(hub, bob):
+    repo = hub.repo("browsed", hub.bob)
+    large = os.urandom(3_000_000)
+    upload(bob, f"/{repo}/upload/main/", [("README.md", b"# hello\r\nthere\r\n"), ("data/a b.txt", b"text"), ("w.bin", large), ("empty.bin", b""), ("notes", b"\0binary")], summary="by a browser")
+    assert bob.path == f"/{repo}/tree/main/" and "w.bin" in bob.text
+    files = {x["path"]: x for x in hub.ask("GET", f"/api/models/{repo}/tree/main?recursive=1").json()}
+    assert {"README.md", "data/a b.txt", "w.bin", "empty.bin", "notes"} <= set(files)
+    assert files["w.bin"]["lfs"]["size"] == len(large) and "lfs" in files["notes"] and "lfs" not in files["README.md"] and files["empty.bin"]["size"] == 0
+    assert hub.ask("GET", f"/{repo}/resolve/main/w.bin").body == large
+    assert hub.ask("GET", f"/{repo}/resolve/main/README.md").body == b"# hello\r\nthere\r\n"
+    assert hub.ask("GET", f"/{repo}/resolve/main/data/a%20b.txt").body == b"text"
+    assert hub.ask("GET", f"/api/models/{repo}/commits/main").json()[0]["title"] == "by a browser"
+    assert hub.ask("GET", f"/api/models/{repo}/commits/main").json()[0]["authors"][0]["user"] == "bob"
+    # into a folder, the same object once more; nothing chosen in the second field
+    upload(bob, f"/{repo}/upload/main/data", [("copy.bin", large), ("", b"")])
+    assert bob.path == f"/{repo}/tree/main/data" and "copy.bin" in bob.text
+    assert hub.ask("GET", f"/api/models/{repo}/commits/main").json()[0]["title"] == "Upload data/copy.bin"
+    upload(bob, f"/{repo}/upload/main/", [("x.txt", b"1"), ("y.txt", b"2")], folder="/deep/er/")
+    assert hub.ask("GET", f"/api/models/{repo}/commits/main").json()[0]["title"] == "Upload 2 files"
+    assert hub.ask("GET", f"/{repo}/resolve/main/deep/er/y.txt").body == b"2"
+
+
+def test_files_are_proposed(hub, bob, admin):
+    repo = hub.repo("proposed-to")
+    before = hub.ask("GET", f"/api/models/{repo}").json()["sha"]
+    bob.get(f"/{repo}/upload/main/")
+    assert "a commit to main" not in bob.text
+    upload(bob, f"/{repo}/upload/main/", [("a.txt", b"a")], summary="please take it")
+    assert bob.path == f"/{repo}/discussions/1" and "please take it" in bob.text
+    assert hub.ask("GET", f"/api/models/{repo}").json()["sha"] == before
+    assert hub.ask("GET", f"/{repo}/resolve/refs%2Fpr%2F1/a.txt").body == b"a"
+    # a browser that says otherwise
+    body, headers = multipart({**{k: v for k, v in Forms(bob.get(f"/{repo}/upload/main/").text).of(f"/-/models/{repo}/upload/main").items() if k != "files"}, "how": "commit"}, [("b.txt", b"b")])
+    assert bob.send("POST", f"/-/models/{repo}/upload/main", body, headers).status == 403
+    assert hub.ask("GET", f"/api/models/{repo}").json()["sha"] == before
+
+
+def test_uploads_that_are_refused(hub, bob, admin):
+    repo = hub.repo("guarded", hub.bob)
+    page = f"/{repo}/upload/main/"
+    at = lambda: hub.ask("GET", f"/api/models/{repo}").json()["sha"]
+    before = at()
+    upload(bob, page, [("a.txt", b"a")], 403, csrf="0" * 64)
+    upload(bob, page, [("a.txt", b"a")], 403, csrf=Forms(admin.get("/settings").text).forms[-1][2]["csrf"])
+    upload(bob, page, [("", b"")], 400)
+    for name in ("../a", "/a", ".git/config", "a/../b", "a\\b", "a//b", "x" * 3000):
+        upload(bob, page, [(name, b"a")], 400)
+    upload(bob, page, [("a.txt", b"a")], 400, folder="../up")
+    upload(bob, page, [(f"{i}", b"") for i in range(1001)], 400)
+    upload(bob, page, [("a.txt", b"a")], 400, summary="s" * 40_000)
+    body, headers = multipart({"csrf": "x"}, [])
+    assert bob.send("POST", f"/-/models/{repo}/upload/main", body[:-10], headers).status == 400
+    assert bob.send("POST", f"/-/models/{repo}/upload/main", b"csrf=x").status == 400
+    assert bob.send("POST", f"/-/models/{repo}/upload/main", *multipart({}, [("a", b"b")]), follow=False).status == 403
+    form = {k: v for k, v in Forms(bob.get(page).text).of(f"/-/models/{repo}/upload/main").items() if k != "files"}
+    body, headers = multipart({}, [("a", b"b")])  # the file before what says who sends it
+    assert bob.send("POST", f"/-/models/{repo}/upload/main", body[:-9] + multipart(form, [])[0], headers).status == 403
+    body, headers = multipart(form, [("a", b"b")])
+    assert bob.send("POST", f"/-/models/{repo}/upload/main", body, {**headers, "Origin": "http://evil.example"}).status == 403
+    assert at() == before
+    hub.run("quota", "bob", "--limit", "1MB")
+    upload(bob, page, [("w.bin", os.urandom(2_000_000))], 413)
+    hub.run("quota", "bob", "--limit", "0")
+    assert at() == before
+
+
+# ---- organisations ----
+
+def test_an_organisation(hub, bob, admin):
+    bob.get("/settings")
+    assert "/new/organisation" in bob.text
+    bob.get("/new/organisation").post("/new/organisation", name="crew-b", fullname="The <crew>")
+    assert bob.path == "/crew-b" and "The &lt;crew&gt;" in bob.text
+    members = "/-/organisations/crew-b/members"
+    form = [f for f in Forms(bob.text).forms if f[1] == members]
+    assert [f[2]["user"] for f in form] == ["bob", "bob", ""]
+    say = lambda browser, want=200, **f: browser.send("POST", members, urllib.parse.urlencode({"csrf": Forms(browser.get("/settings").text).forms[-1][2]["csrf"], **f})).status == want
+    assert say(bob, user="admin", role="write") and hub.ask("GET", "/api/organizations/crew-b/members").status == 200
+    assert hub.run("org", "list", "crew-b") == "admin\twrite\nbob\tadmin\n"
+    assert say(bob, user="admin", role="read") and hub.run("org", "list", "crew-b") == "admin\tread\nbob\tadmin\n"
+    # somebody has to administer it
+    assert say(bob, 400, user="bob", role="read") and say(bob, 400, user="bob", role="")
+    assert say(bob, 404, user="nobody-there", role="read") and say(bob, 400, user="admin", role="owner")
+    assert say(bob, user="admin", role="admin") and say(bob, user="bob", role="read") and say(bob, 403, user="bob", role="admin")
+    assert members not in bob.get("/crew-b").text and members in admin.get("/crew-b").text
+    assert say(admin, user="bob", role="") and hub.run("org", "list", "crew-b") == "admin\tadmin\n"
+    for name in ("crew-b", "bob", "settings", "a b", ""):
+        bob.get("/new/organisation").post("/new/organisation", 400, name=name)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import subprocess
 import zipfile
 
 import pytest
@@ -156,3 +157,130 @@ def test_what_is_refused(tmp_path):
             assert r.returncode != 0 and "is not taken" in r.stderr
         h.stop()
 
+
+
+class Clone:
+    def __init__(self, hub, repo, folder):
+        self.hub, self.repo, self.path = hub, repo, folder / "w"
+        folder.mkdir(exist_ok=True)
+        hub.git("clone", hub.git_url(repo), "w", cwd=folder)
+
+    def git(self, *args):
+        return self.hub.git(*args, cwd=self.path).stdout.strip()
+
+    def blob(self, content):
+        return subprocess.run(["git", "hash-object", "-w", "--stdin"], cwd=self.path, input=content, capture_output=True, check=True).stdout.decode().strip()
+
+    def commit(self, entries, *parents):
+        """Of {path: blob} with names that no checkout takes, too; a line of mktree ends with a NUL."""
+        lines = b"".join(b"100644 blob " + blob.encode() + b"\t" + name + b"\0" for name, blob in entries.items())
+        tree = subprocess.run(["git", "mktree", "-z"], cwd=self.path, input=lines, capture_output=True, check=True).stdout.decode().strip()
+        return self.git("commit-tree", tree, "-m", "x", *(x for p in parents for x in ("-p", p)))
+
+    def raw(self, commits, root, orders):
+        """A push as no git would make it."""
+        revs = "\n".join([*commits, "^" + root, ""])
+        pack = subprocess.run(["git", "pack-objects", "--stdout", "--revs", "-q"], cwd=self.path, input=revs.encode(), capture_output=True, check=True).stdout
+        lines = [orders[0] + "\0 report-status side-band-64k", *orders[1:]]
+        body = "".join(f"{len(line) + 4:04x}{line}" for line in lines).encode() + b"0000" + pack
+        return self.hub.ask("POST", f"/{self.repo}.git/git-receive-pack", body, True, {"Content-Type": "application/x-git-receive-pack-request"})
+
+    def push(self, *refs):
+        r = self.hub.git("push", "-q", "origin", *refs, cwd=self.path, check=False)
+        return r.returncode == 0 or r.stderr
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    h = Hub(tmp_path_factory.mktemp("strict") / "data", "--refuse", "unsafe")
+    yield h
+    h.stop()
+
+
+@pytest.fixture
+def clone(strict, tmp_path, request):
+    return Clone(strict, strict.repo(request.node.name.replace("_", "-")), tmp_path)
+
+
+ASCII = FILES["ascii.pkl"][0]  # by its first bytes it is no pickle: its name makes it one
+
+
+def test_a_file_by_another_name(clone):
+    text, root = clone.blob(ASCII), clone.git("rev-parse", "HEAD")
+    as_text = clone.commit({b"x.txt": text}, root)
+    assert clone.push(f"{as_text}:main") is True
+    for name in (b"x.pkl", b"y.pt"):
+        renamed = clone.commit({name: text}, as_text)
+        assert f"'{name.decode()}' is not taken" in clone.push(f"{renamed}:main")
+        twice = clone.commit({b"a.txt": text, name: text}, as_text)
+        assert f"'{name.decode()}' is not taken" in clone.push(f"{twice}:refs/heads/dev")
+        merge = clone.commit({b"x.txt": text, name: text}, as_text, root)
+        assert f"'{name.decode()}' is not taken" in clone.push(f"{merge}:main")
+    new = clone.blob(ASCII + b"\n")
+    assert "'z.pkl' is not taken" in clone.push(f"{clone.commit({b'a.txt': new, b'z.pkl': new}, root)}:refs/heads/both")
+    assert clone.push(f"{clone.commit({b'b.txt': text, b'x.txt': text}, as_text)}:main") is True
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"a\tb", b"a\\b", b"\xff\xfe", b"\x7f", b"x" * 256])
+def test_names_of_what_is_here_already(strict, tmp_path, name):
+    clone = Clone(strict, strict.repo(f"name-{name[:4].hex()}"), tmp_path)
+    root = clone.git("rev-parse", "HEAD")
+    here = clone.git("rev-parse", "HEAD:.gitattributes")
+    for blob in (here, clone.blob(b"new")):
+        said = clone.push(f"{clone.commit({name: blob}, root)}:main")
+        assert "cannot be a path here" in str(said), said
+    assert strict.ask("GET", f"/api/models/{clone.repo}").json()["siblings"] == [{"rfilename": ".gitattributes"}]
+
+
+def test_what_no_ref_leads_to(clone):
+    """A pack may hold more than the ref that is pushed needs: it would be here unseen, and a branch could be made of it."""
+    root = clone.git("rev-parse", "HEAD")
+    evil = clone.commit({b"m.pkl": clone.blob(FILES["ascii.pkl"][0])}, root)
+    good = clone.commit({b"m.txt": clone.blob(b"good")}, root)
+    r = clone.raw([evil, good], root, [f"{'0' * 40} {good} refs/heads/dev"])
+    assert b"ng refs/heads/dev" in r.body, r.body
+    assert clone.hub.ask("GET", f"/{clone.repo}/resolve/{evil}/m.pkl").status == 404
+    assert clone.hub.ask("POST", f"/api/models/{clone.repo}/branch/evil", {"startingPoint": evil}).status == 404
+    assert clone.push(f"{good}:refs/heads/dev") is True
+
+
+def test_what_is_taken(clone, tmp_path):
+    """Merges, tags with and without a message, of a tree and of a blob, links to other repositories' commits, objects that are here but unknown to the client."""
+    root = clone.git("rev-parse", "HEAD")
+    one, two = clone.commit({b"a.txt": clone.blob(b"1")}, root), clone.commit({b"b.txt": clone.blob(b"2")}, root)
+    merge = clone.commit({b"a.txt": clone.blob(b"1"), b"b.txt": clone.blob(b"2"), b"c.txt": clone.blob(b"3")}, one, two)
+    tree = subprocess.run(["git", "mktree"], cwd=clone.path, input=f"160000 commit {'1' * 40}\tsub\n".encode(), capture_output=True, check=True).stdout.decode().strip()
+    link = clone.git("commit-tree", tree, "-m", "x", "-p", merge)
+    clone.git("tag", "-a", "-m", "x", "v1", merge)
+    clone.git("tag", "plain", one)
+    clone.git("tag", "blob", clone.blob(b"blob"))
+    clone.git("tag", "tree", clone.git("rev-parse", clone.commit({b"t.txt": clone.blob(b"t")}) + "^{tree}"))
+    assert clone.push(f"{merge}:main", "--tags") is True
+    assert clone.push(f"{link}:refs/heads/link") is True
+    other = Clone(clone.hub, clone.repo, tmp_path / "other")
+    assert other.git("rev-parse", "origin/main", "v1^{}", "plain", "blob", "tree").split()[:3] == [merge, merge, one]
+    clone.git("update-ref", "refs/remotes/origin/main", root)
+    assert clone.push(f"{clone.commit({b'd.txt': clone.blob(b'4')}, link)}:refs/heads/more") is True
+    clone.git("tag", "evil", clone.commit({b"e.pkl": clone.blob(FILES["ascii.pkl"][0])}) + "^{tree}")
+    assert "'e.pkl' is not taken" in clone.push("refs/tags/evil")
+
+
+def test_a_merge_of_many(clone):
+    root = clone.git("rev-parse", "HEAD")
+    text = clone.blob(ASCII)
+    parents = [clone.commit({b"%d.txt" % i: text}, root) for i in range(100)]
+    assert "'m.pkl' is not taken" in clone.push(f"{clone.commit({b'm.pkl': text}, *parents)}:refs/heads/evil")
+    merge = clone.commit({b"m.txt": text}, *parents)
+    assert clone.push(f"{merge}:main") is True
+    assert clone.hub.ask("GET", f"/{clone.repo}/resolve/{merge}/m.txt").body == ASCII
+    oid = put_large(clone.hub, clone.repo, "w.bin", os.urandom(20_000))  # and is no obstacle to rewriting what came after it
+    assert clone.hub.ask("POST", f"/api/models/{clone.repo}/lfs-files/batch", {"deletions": {"sha": [oid], "rewriteHistory": True}}).status == 200
+    assert clone.hub.ask("GET", f"/{clone.repo}/resolve/main/w.bin").status == 404
+
+
+def test_many_refs_at_once(clone):
+    """Their ids together are longer than a word of a command may be; refused, so that they need not all be written."""
+    root = clone.git("rev-parse", "HEAD")
+    one = clone.commit({b"a.pkl": clone.blob(FILES["ascii.pkl"][0])}, root)
+    r = clone.raw([one], root, [f"{'0' * 40} {one} refs/tags/t{i}" for i in range(3500)])
+    assert b"'a.pkl' is not taken" in r.body and b"ng refs/tags/t3499" in r.body

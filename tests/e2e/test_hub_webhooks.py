@@ -1,6 +1,7 @@
 """Webhooks: made by huggingface_hub, told to a receiver, with retries that survive a kill; no private address, no redirect."""
 import http.server
 import json
+import os
 import queue
 import signal
 import sqlite3
@@ -11,7 +12,7 @@ import pytest
 from huggingface_hub import HfApi, WebhookPayload
 from huggingface_hub.errors import HfHubHTTPError
 
-from test_hub import Hub
+from test_hub import Hub, put_large
 
 
 class Receiver:
@@ -40,7 +41,7 @@ class Receiver:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
-    def next(self, timeout=20):
+    def next(self, timeout=60):
         return self.got.get(timeout=timeout)
 
     def close(self):
@@ -65,7 +66,7 @@ def hub(tmp_path):
 
 
 def waiting(hub):
-    with sqlite3.connect(hub.data / "hub.db") as db:
+    with sqlite3.connect(hub.data / "hub.db", timeout=60) as db:
         rows = db.execute("SELECT tries, due_ms - created_ms FROM deliveries").fetchall()
     db.close()
     return rows
@@ -98,9 +99,10 @@ def test_what_happens_is_told(hub, receiver, tmp_path):
     path, secret, body = receiver.next()
     payload = WebhookPayload(**body)
     assert (path, secret, payload.event.action, payload.event.scope, payload.repo.name, payload.repo.type, payload.webhook.id) == ("/x", "s3cret", "create", "repo", repo, "model", w.id)
+    first = body["repo"]["headSha"]
     sha = hub.commit(repo, {"a": b"1"}).json()["commitOid"]
     body = receiver.next()[2]
-    assert body["event"] == {"action": "update", "scope": "repo.content"} and body["updatedRefs"][0] == {"ref": "refs/heads/main", "oldSha": None, "newSha": sha}
+    assert body["event"] == {"action": "update", "scope": "repo.content"} and body["updatedRefs"] == [{"ref": "refs/heads/main", "oldSha": first, "newSha": sha}]
     assert body["repo"]["headSha"] == sha
     num = api.create_discussion(repo, title="a title").num
     events = [receiver.next()[2] for _ in range(2)]
@@ -111,7 +113,10 @@ def test_what_happens_is_told(hub, receiver, tmp_path):
     hub.git("add", ".", cwd=tmp_path / "w")
     hub.git("commit", "-qm", "x", cwd=tmp_path / "w")
     hub.git("push", cwd=tmp_path / "w")
-    assert receiver.next()[2]["event"] == {"action": "update", "scope": "repo.content"}
+    body = receiver.next()[2]
+    pushed = hub.git("rev-parse", "HEAD", cwd=tmp_path / "w").stdout.strip()
+    assert body["event"] == {"action": "update", "scope": "repo.content"} and body["updatedRefs"] == [{"ref": "refs/heads/main", "oldSha": sha, "newSha": pushed}]
+    assert body["repo"]["headSha"] == pushed
     api.move_repo(repo, "admin/elsewhere")
     body = receiver.next()[2]
     assert body["event"]["action"] == "move" and body["movedTo"]["name"] == "admin/elsewhere"
@@ -122,6 +127,61 @@ def test_what_happens_is_told(hub, receiver, tmp_path):
     with pytest.raises(queue.Empty):
         receiver.next(2)
     assert waiting(hub) == []
+
+
+def test_refs_are_told_with_what_they_were(hub, receiver, tmp_path):
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    repo = hub.repo("refs")
+    api.create_webhook(url=receiver.url, watched=[{"type": "model", "name": repo}], domains=["repo"])
+
+    def told():
+        body = receiver.next()[2]
+        assert body["event"] == {"action": "update", "scope": "repo.content"}
+        assert WebhookPayload(**body).updatedRefs is not None
+        return [(x["ref"], x["oldSha"], x["newSha"]) for x in body["updatedRefs"]]
+
+    head = api.model_info(repo).sha
+    api.create_branch(repo, branch="dev")
+    assert told() == [("refs/heads/dev", None, head)]
+    api.create_tag(repo, tag="v1")
+    assert told() == [("refs/tags/v1", None, head)]
+    sha = hub.commit(repo, {"a": b"1"}, rev="dev").json()["commitOid"]
+    assert told() == [("refs/heads/dev", head, sha)]
+    assert hub.commit(repo, {"a": b"1"}, rev="dev").json()["commitOid"] == sha  # which changes nothing
+    api.super_squash_history(repo, branch="dev")
+    squashed = api.model_info(repo, revision="dev").sha
+    assert told() == [("refs/heads/dev", sha, squashed)]
+    api.delete_branch(repo, branch="dev")
+    assert told() == [("refs/heads/dev", squashed, None)]
+    api.delete_tag(repo, tag="v1")
+    assert told() == [("refs/tags/v1", head, None)]
+    pr = hub.commit(repo, {"b": b"2"}, query="?create_pr=1").json()
+    assert told() == [("refs/pr/1", None, pr["commitOid"])]
+    api.merge_pull_request(repo, 1)
+    merged = api.model_info(repo).sha
+    assert told() == [("refs/heads/main", head, merged)]
+    # Several refs of one push are one event; one that is refused is not in it.
+    w = tmp_path / "w"
+    hub.git("clone", hub.git_url(repo), "w", cwd=tmp_path)
+    hub.git("branch", "one", cwd=w)
+    hub.git("tag", "two", cwd=w)
+    hub.git("push", "origin", "one", "two", cwd=w)
+    assert sorted(told()) == [("refs/heads/one", None, merged), ("refs/tags/two", None, merged)]
+    assert hub.git("push", "origin", ":main", cwd=w, check=False).returncode != 0
+    hub.git("push", "origin", ":one", cwd=w)
+    assert told() == [("refs/heads/one", merged, None)]
+    assert [p.name for p in (hub.data / "parts").iterdir()] == []
+    # A large file taken out of the history of some.
+    data = os.urandom(20_000)
+    api.create_branch(repo, branch="large")
+    assert told() == [("refs/heads/large", None, merged)]
+    oid = put_large(hub, repo, "w.bin", data, rev="large")
+    with_file = api.model_info(repo, revision="large").sha
+    api.create_tag(repo, tag="v2", revision="large")
+    assert told() == [("refs/heads/large", merged, with_file)] and told() == [("refs/tags/v2", None, with_file)]
+    assert hub.ask("POST", f"/api/models/{repo}/lfs-files/batch", {"deletions": {"sha": [oid], "rewriteHistory": True}}).status == 200
+    new = api.model_info(repo, revision="large").sha
+    assert new != with_file and sorted(told()) == [("refs/heads/large", with_file, new), ("refs/tags/v2", with_file, new)]
 
 
 def test_private_repositories_are_told_to_those_who_may_read_them(hub, receiver):
@@ -136,7 +196,7 @@ def test_a_refusal_is_tried_again_beyond_a_kill(hub, receiver):
     HfApi(endpoint=hub.url, token=hub.token).create_webhook(url=receiver.url, watched=[{"type": "user", "name": "admin"}], domains=["repo"])
     hub.repo("r")
     receiver.next()
-    deadline = time.time() + 10
+    deadline = time.time() + 60
     while (rows := waiting(hub)) != [(1, rows[0][1])] or rows[0][1] > 30000:  # settled: the lease is over
         assert time.time() < deadline
         time.sleep(0.1)
@@ -144,7 +204,7 @@ def test_a_refusal_is_tried_again_beyond_a_kill(hub, receiver):
     hub.stop(signal.SIGKILL)
     hub.start()
     assert receiver.next()[2]["event"]["action"] == "create"
-    deadline = time.time() + 10
+    deadline = time.time() + 60
     while waiting(hub):
         assert time.time() < deadline
         time.sleep(0.1)
@@ -165,7 +225,7 @@ def test_private_addresses_are_not_reached(tmp_path, receiver):
         for host in ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "0x7f000001", "127.1"):
             HfApi(endpoint=h.url, token=h.token).create_webhook(url=f"http://{host}:{port}/{host.strip('[]')}", watched=[{"type": "user", "name": "admin"}], domains=["repo"])
         h.repo("r")
-        deadline = time.time() + 20
+        deadline = time.time() + 60
         while [t for t, _ in waiting(h)].count(0):
             assert time.time() < deadline
             time.sleep(0.1)

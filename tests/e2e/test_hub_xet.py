@@ -4,13 +4,14 @@ import json
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import urllib.parse
 
 import pytest
 
-from test_hub import Hub
+from test_hub import Hub, sha256
 
 CLIENT = """
 import sys
@@ -358,6 +359,34 @@ def test_garbage_of_xet_goes_with_its_last_repository(hub, tmp_path):
     assert hub.ask("GET", "/admin/xet-one/resolve/main/w.bin").body == file.read_bytes()
 
 
+def test_old_files_are_kept_once(hub, tmp_path):
+    file, home = tmp_path / "w", tmp_path / "h1"
+    data = random.Random(78).randbytes(5 << 20)
+    file.write_bytes(data)
+    before = stored(hub)
+    client(hub, "up", "admin/kept-once", file, home)
+    info = lambda: hub.ask("GET", "/api/models/admin/kept-once/tree/main").json()[-1]
+    xet = info()["xetHash"]
+    assert stored(hub) >= before + (5 << 20)
+    for days in ("0", "21.99"):  # hf-xet remembers for 21 days what it sent
+        with pytest.raises(subprocess.CalledProcessError) as e:
+            hub.run("gc", "--age", "0", "--xorbs", days)
+        assert f"--xorbs {days}: " in e.value.stderr and "22 days or more, or --force" in e.value.stderr and "xetHash" in info()
+    for args in (("22",), ("1", "--force")):
+        assert "0 files are kept whole only" in hub.run("gc", "--age", "0", "--xorbs", *args) and stored(hub) >= before + (5 << 20)
+    assert re.search("^[1-9][0-9]* files are kept whole only\n", hub.run("gc", "--age", "0", "--xorbs", "0", "--force")) and stored(hub) == 0
+    hub.run("fsck")
+    assert "xetHash" not in info() and info()["lfs"]["oid"] == sha256(data)
+    assert hub.ask("GET", "/admin/kept-once/resolve/main/w.bin").body == data
+    assert hub.ask("GET", f"/v2/reconstructions/{xet}", token=token_for(hub, "admin/kept-once", "read")).status == 404
+    assert pathlib.Path(client(hub, "down", "admin/kept-once", file, tmp_path / "h2")).read_bytes() == data
+    # an edit by whoever does not remember sends all of it, and the file is one of Xet's again
+    data = data[:1 << 20] + b"edited" + data[1 << 20:]
+    file.write_bytes(data)
+    client(hub, "up", "admin/kept-once", file, tmp_path / "h3")
+    assert hub.ask("GET", "/admin/kept-once/resolve/main/w.bin").body == data and "xetHash" in info() and stored(hub) >= 5 << 20
+
+
 def test_a_token_of_xet_opens_nothing_else(hub):
     repo = hub.repo("doors")
     token = token_for(hub, repo, "write")
@@ -369,6 +398,29 @@ def test_a_token_of_xet_opens_nothing_else(hub):
 # ---- limits and care ----
 
 DATA_KEY = bytes([102, 151, 245, 119, 91, 149, 80, 222, 49, 53, 203, 172, 165, 151, 24, 28, 157, 228, 33, 16, 155, 235, 43, 88, 180, 208, 176, 75, 147, 173, 242, 41])
+
+
+NODE_KEY = bytes([1, 126, 197, 199, 165, 71, 41, 150, 253, 148, 102, 102, 180, 138, 2, 230, 93, 221, 83, 111, 55, 199, 109, 210, 248, 99, 82, 230, 74, 83, 113, 63])
+RANGE_KEY = bytes([127, 24, 87, 214, 206, 86, 237, 102, 18, 127, 249, 19, 231, 165, 195, 243, 164, 205, 38, 213, 181, 219, 73, 230, 65, 36, 152, 127, 40, 251, 148, 195])
+
+
+def xorb_of(chunks):
+    """A xorb of chunks that are stored as they are, its hash, their hashes."""
+    blake3 = pytest.importorskip("blake3").blake3
+    hashes = [blake3(c, key=DATA_KEY).digest() for c in chunks]
+    nodes = [(h, len(c)) for h, c in zip(hashes, chunks)]
+    while len(nodes) > 1:
+        above = []
+        while nodes:
+            n = next((i + 1 for i in range(2, min(9, len(nodes))) if nodes[i][0][24] % 4 == 0), min(9, len(nodes)))
+            group, nodes = nodes[:n], nodes[n:]
+            above.append((blake3("".join(f"{text_of(h)} : {size}\n" for h, size in group).encode(), key=NODE_KEY).digest(), sum(size for _, size in group)))
+        nodes = above
+    return b"".join(bytes([0]) + len(c).to_bytes(3, "little") + bytes([0]) + len(c).to_bytes(3, "little") + c for c in chunks), text_of(nodes[0][0]), hashes
+
+
+def range_proof(hashes):
+    return text_of(pytest.importorskip("blake3").blake3(b"".join(hashes), key=RANGE_KEY).digest())
 
 
 def one_chunk(content):

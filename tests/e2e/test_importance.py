@@ -3,16 +3,14 @@ of llama.cpp, what the sums change, equal bytes, records, refusals."""
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import scripted
-from conftest import VECTORS
+from conftest import VECTORS, interrupted
 
 gguf = pytest.importorskip("gguf")
 LLAMA = os.environ.get("FARSEEK_LLAMA_IMATRIX")
@@ -208,13 +206,8 @@ def test_refusals_leave_nothing(farseek, small, text, tmp_path):
 def test_ctrl_c_leaves_nothing(farseek, small, tmp_path):
     (tmp_path / "long.txt").write_text(TEXT * 4000)
     run = os.environ.get("FARSEEK", "build/farseek").split()
-    p = subprocess.Popen([*run, "quantize", small, tmp_path / "q.gguf", "--type", "Q4_0", "--no-tokenizer", "--imatrix", tmp_path / "long.txt"],
-                         stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("q.gguf.imatrix*")) and p.poll() is None:
-        time.sleep(0.001)
-    time.sleep(1)
-    p.send_signal(signal.SIGINT)
-    assert p.wait(60) == 130, p.stderr.read()
+    interrupted([*run, "quantize", small, tmp_path / "q.gguf", "--type", "Q4_0", "--no-tokenizer", "--imatrix", tmp_path / "long.txt"],
+                lambda p: list(tmp_path.glob("q.gguf.imatrix*")), (tmp_path / "q.gguf").unlink, more_s=1)
     assert [q.name for q in tmp_path.iterdir()] == ["long.txt"]
 
 

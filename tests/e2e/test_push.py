@@ -28,7 +28,7 @@ def run(hub, tmp_path):
         env.update(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "home"))
         if token:
             env["HF_TOKEN"] = hub.token if token is True else token
-        r = subprocess.run([*BINARY, *map(str, args)], capture_output=True, text=True, env=env, input=stdin, timeout=120)
+        r = subprocess.run([*BINARY, *map(str, args)], capture_output=True, text=True, env=env, input=stdin, timeout=600)
         assert (r.returncode == 0) == check, r.stderr
         if not check:
             assert len(r.stderr.splitlines()) == 1, r.stderr

