@@ -13,6 +13,9 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
+
+import hub_server
 
 RUNS = 5
 farseek, folder, mib = sys.argv[1], pathlib.Path(sys.argv[2]).resolve() / "hub-bench", int(sys.argv[3]) if len(sys.argv) > 3 else 1024
@@ -43,13 +46,7 @@ with open(file, "wb") as f:
     for _ in range(mib):
         f.write(os.urandom(1 << 20))
 oid = hashlib.file_digest(open(file, "rb"), "sha256").hexdigest()
-server = subprocess.Popen([farseek, "hub", "serve", "--data", folder / "data", "--port", "0", "--quiet"], stdout=subprocess.PIPE, text=True)
-for line in server.stdout:
-    if line.startswith("user admin"):
-        token = line.split("token ")[1].split()[0]
-    if line.startswith("hub at "):
-        url = line.split()[2]
-        break
+server, url, token = hub_server.start(farseek, folder / "data")
 port = int(url.rsplit(":", 1)[1])
 
 
@@ -62,12 +59,36 @@ def ask(method, path, body=None, kind="application/json"):
     return json.loads(data)
 
 
+def fetch(path):
+    r = urllib.request.urlopen(urllib.request.Request(url + path, headers={"Authorization": "Bearer " + token}))
+    r.read()
+    return r
+
+
+def pages(path):
+    """The seconds that every page of a list took, each as its Link leads to the next."""
+    took = []
+    while path:
+        begin = time.perf_counter()
+        r = fetch(path)
+        took.append(time.perf_counter() - begin)
+        link = r.headers["Link"]
+        path = link and link.split(url)[1].split(">")[0]
+    return took
+
+
 def commit(repo, lines):
     ask("POST", f"/api/models/admin/{repo}/commit/main", "\n".join(map(json.dumps, [{"key": "header", "value": {"summary": "x"}}, *lines])), "application/x-ndjson")
 
 
 def rss():
     return int(open(f"/proc/{server.pid}/status").read().split("VmRSS:")[1].split()[0]) / 1024
+
+
+def cpu():
+    """Seconds of CPUs that the server has used."""
+    used = open(f"/proc/{server.pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
 
 
 nginx = None
@@ -99,12 +120,35 @@ try:
     row("GET by curl", "MiB/s", get)
     if peer:
         row("GET by curl from nginx", "MiB/s", peer)
+    get, peer = [], []
+    for i in range(9 if nginx else 0):  # the same object, which was read before, by both
+        get.append(float(curl("-w", "%{speed_download}", "-H", "Authorization: Bearer " + token, f"{url}/admin/r{RUNS - 1}/resolve/main/w.bin")) / 2**20)
+        peer.append(float(curl("-w", "%{speed_download}", f"http://127.0.0.1:18477/data/objects/{oid[:2]}/{oid[2:4]}/{oid}")) / 2**20)
+    if nginx:
+        row("GET by curl, read before", "MiB/s", get)
+        row("GET by curl from nginx, the same object", "MiB/s", peer)
     row("memory after that", "MiB", [rss()])
     ask("POST", "/api/repos/create", {"name": "small"})
     for n in (2500, 5000, 7500, 10000):
         lines = [{"key": "file", "value": {"path": f"d{i % 50}/f{n}-{i}", "content": base64.b64encode(b"%d" % i).decode(), "encoding": "base64"}} for i in range(2500)]
         row(f"commit of 2500 files to {n - 2500}", "s", [seconds(lambda: commit("small", lines))])
         row(f"tree of {n} files", "ms", [1e3 * seconds(lambda: ask("GET", "/api/models/admin/small/tree/main?recursive=true")) for _ in range(RUNS)])
+    for n in (10000, 50000, 100000):
+        ask("POST", "/api/repos/create", {"name": f"n{n}"})
+        lines = [{"key": "file", "value": {"path": f"d{i % 100}/f{i}", "content": base64.b64encode(b"%d" % i).decode(), "encoding": "base64"}} for i in range(n)]
+        before = cpu()
+        took = seconds(lambda: commit(f"n{n}", lines))
+        row(f"one commit of {n} files", "s", [took])
+        row("the server's CPUs for it", "s", [cpu() - before])
+        before = cpu()
+        row("its tree, all pages", "s", [sum(pages(f"/api/models/admin/n{n}/tree/main?recursive=true"))])
+        row("the server's CPUs for it", "s", [cpu() - before])
+    for i in range(10000):
+        ask("POST", "/api/repos/create", {"name": f"m{i:05}"})
+    listed = [1e3 * t for t in pages("/api/models?limit=100")]
+    assert len(listed) >= 100
+    row("a page of 100 of 10000 repositories", "ms", listed)
+    row("likewise in HTML", "ms", [1e3 * seconds(lambda: fetch(f"/?p={p}{sort}")) for sort in ("", "&sort=likes", "&search=m05") for p in (0, 1, 50, 300)])
     clients = []
     for _ in range(2000):
         c = socket.create_connection(("127.0.0.1", port))

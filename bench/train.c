@@ -1,9 +1,10 @@
 /* Training steps of small models from nothing: forward, backward, norm, AdamW and packing over random ids, medians.
  *
  *   train COMMIT                                                   models A, B, L with 1 and 2 threads, in both classes
- *   train COMMIT A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS]    one of them
+ *   train COMMIT A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS [layer]]    one of them; layer: activations are made again
  *   train sample A|B|L f32|bf16 SEQUENCES THREADS RUNS             64 tokens behind 64, drawn at temperature 1 with log-probabilities
- *   train grpo A|B|L f32|bf16 THREADS STEPS                        8 prompts of 6 tokens, 8 completions of 64 each; sampling, loss, gradient, AdamW
+ *   train grpo A|B|L f32|bf16 THREADS STEPS [KEEP_MIB]             8 prompts of 6 tokens, 8 completions of 64 each; sampling, loss, gradient, AdamW;
+ *                                                                  KEEP_MIB: policy.keep_mib (512)
  *
  * A and B have DeepSeek-V3's shape, L is llama's. FLOP a token: 6 * active weights + causal attention, 6 * layers * heads *
  * (qk + v) * length / 2, MLA counted unabsorbed: what a peer that trains the same model would count. */
@@ -100,9 +101,9 @@ static int32_t *random_ids(size_t n, uint32_t vocab_size)
     return ids;
 }
 
-static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads, int steps, uint32_t micro, const char *commit)
+static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads, int steps, uint32_t micro, bool recompute, const char *commit)
 {
-    fs_trainer_options options = { .bf16 = bf16, .tokens_max = micro * s->length, .sequences_max = micro };
+    fs_trainer_options options = { .bf16 = bf16, .recompute = recompute, .tokens_max = micro * s->length, .sequences_max = micro };
     struct rig g;
     fs_error err;
     int32_t *ids;
@@ -208,9 +209,9 @@ static fs_status give_rewards(void *ud, const uint64_t *numbers, const fs_sample
     return FS_OK;
 }
 
-static void measure_grpo(const struct shape *s, bool bf16, int threads, int steps)
+static void measure_grpo(const struct shape *s, bool bf16, int threads, int steps, int keep_mib)
 {
-    fs_grpo_options o = { .prompts = 8, .group = 8, .prompt_max = 8, .max_tokens = DRAWN, .sequences_max = 64, .micro_tokens = 4096, .temperature = 1,
+    fs_grpo_options o = { .prompts = 8, .group = 8, .prompt_max = 8, .max_tokens = DRAWN, .sequences_max = 64, .micro_tokens = 4096, .temperature = 1, .keep_bytes_max = (size_t)keep_mib << 20,
                           .updates = 1, .scale = FS_REWARD_SCALE_GROUP, .policy = { .kind = FS_POLICY_DAPO, .epsilon_low = 0.2, .epsilon_high = 0.2 },
                           .seed = 1 };
     fs_grpo_source source = { give_prompt, give_rewards, NULL };
@@ -269,13 +270,13 @@ int main(int argc, char **argv)
         measure_sampling(shape_named(argv[2]), bf16, (uint32_t)number(argv[4], ROWS_MAX), number(argv[5], 1024), number(argv[6], STEPS_MAX));
         return 0;
     }
-    if (argc == 6 && strcmp(commit, "grpo") == 0) {
-        measure_grpo(shape_named(argv[2]), bf16, number(argv[4], 1024), number(argv[5], STEPS_MAX));
+    if ((argc == 6 || argc == 7) && strcmp(commit, "grpo") == 0) {
+        measure_grpo(shape_named(argv[2]), bf16, number(argv[4], 1024), number(argv[5], STEPS_MAX), argc == 7 ? number(argv[6], 1 << 20) : 512);
         return 0;
     }
     if (argc > 2 && argc < 7) {
-        fprintf(stderr, "usage: train COMMIT [A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS]]\n"
-                        "       train sample A|B|L f32|bf16 SEQUENCES THREADS RUNS\n       train grpo A|B|L f32|bf16 THREADS STEPS\n");
+        fprintf(stderr, "usage: train COMMIT [A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS [layer]]]\n"
+                        "       train sample A|B|L f32|bf16 SEQUENCES THREADS RUNS\n       train grpo A|B|L f32|bf16 THREADS STEPS [KEEP_MIB]\n");
         return 2;
     }
     printf("model,precision,rows,micro_rows,threads,tokens_s,ms_step,ms_forward_backward,ms_adamw,ms_pack,gflops,mib,cpu,commit\n");
@@ -283,11 +284,11 @@ int main(int argc, char **argv)
         uint32_t n = (uint32_t)number(argv[4], ROWS_MAX), micro = argc > 7 ? (uint32_t)number(argv[7], ROWS_MAX) : n;
         if (n % micro)
             return 2;
-        measure(shape_named(argv[2]), bf16, n, number(argv[5], 1024), number(argv[6], STEPS_MAX), micro, commit);
+        measure(shape_named(argv[2]), bf16, n, number(argv[5], 1024), number(argv[6], STEPS_MAX), micro, argc > 8 && strcmp(argv[8], "layer") == 0, commit);
         return 0;
     }
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int run = 0; run < 4; run++)
-            measure(&shapes[i], run % 2, rows[i], 1 + run / 2, 5, rows[i], commit);
+            measure(&shapes[i], run % 2, rows[i], 1 + run / 2, 5, rows[i], false, commit);
     return 0;
 }

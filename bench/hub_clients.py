@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""What the stock Python client gets from farseek hub serve: python3 bench/hub_clients.py build/farseek FOLDER [MIB] > bench/results/hub_clients.csv
+FOLDER is on the disk to measure; huggingface_hub and hf-xet are needed. New random bytes each time, a process and a cache each."""
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+
+import hub_server
+
+RUNS = 5
+farseek, folder, mib = sys.argv[1], pathlib.Path(sys.argv[2]).resolve() / "hub-clients", int(sys.argv[3]) if len(sys.argv) > 3 else 256
+
+LEG = """
+import sys, time
+import huggingface_hub as h
+what, path, repo = sys.argv[1:]
+begin = time.perf_counter()
+if what == "up":
+    h.upload_file(path_or_fileobj=path, path_in_repo="w.bin", repo_id=repo)
+else:
+    h.hf_hub_download(repo, "w.bin", local_dir=path)
+print(time.perf_counter() - begin)
+"""
+
+shutil.rmtree(folder, ignore_errors=True)
+folder.mkdir(parents=True)
+server, url, token = hub_server.start(farseek, folder / "data")
+
+
+def leg(what, path, repo, xet):
+    home = folder / "home"
+    env = os.environ | {"HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "0" if xet else "1"}
+    out = subprocess.run([sys.executable, "-c", LEG, what, path, repo], env=env, check=True, capture_output=True, text=True).stdout
+    shutil.rmtree(home, ignore_errors=True)
+    return mib / float(out.split()[-1])
+
+
+try:
+    rates = {}
+    for i in range(RUNS):
+        for xet in (False, True):
+            file, repo, got, how = folder / "file", f"admin/{'x' if xet else 'p'}{i}", folder / "got", "by Xet" if xet else "by HTTP"
+            file.write_bytes(os.urandom(mib << 20))
+            subprocess.run(["curl", "-sf", "-o", "/dev/null", "-H", "Authorization: Bearer " + token, "-H", "Content-Type: application/json", "-d", f'{{"name": "{repo.split("/")[1]}"}}',
+                            url + "/api/repos/create"], check=True)
+            rates.setdefault(f"the client's upload {how}", []).append(leg("up", file, repo, xet))
+            rates.setdefault(f"the client's download {how}", []).append(leg("down", got, repo, xet))
+            assert (got / "w.bin").read_bytes() == file.read_bytes()
+            shutil.rmtree(got)
+    print("what,unit,median,least,most,runs")
+    for what, values in rates.items():
+        print(f"{what},MiB/s,{statistics.median(values):.4g},{min(values):.4g},{max(values):.4g},{len(values)}", flush=True)
+finally:
+    server.terminate()
+    server.wait()
+    shutil.rmtree(folder, ignore_errors=True)
