@@ -1,4 +1,8 @@
-/* Quantised products on AVX2: a panel is two vectors. */
+/* Quantised products on AVX2: a panel is two vectors. Codes are unsigned where they are small, so that vpmaddubsw needs no signs and
+ * several of its sums fit int16; what they are above their value is undone with the sums of the activations.
+ *
+ * One or two rows meet the codes as they are unpacked in registers. For more a tile of 256 inputs is unpacked once to the first cache
+ * and swept by four rows at a time. */
 #include "kernels/quants_isa.h"
 #include "kernels/transpose.h"
 
@@ -43,35 +47,311 @@ static inline v16u8 lookup(v16u8 table, v16u8 index)
     return (v16u8)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
 }
 
-/* vpmaddubsw of |w| and a with w's sign: two products of 128 * 127 still fit int16, and a, unlike w, is never -128. */
-INLINE void dots(const int limit, const int groups, const uint8_t *w, const int8_t *a, VI acc[2])
-{
-    const int holds = limit == 16 || limit == -16 ? 8 : limit == 32 || limit == -32 ? 4 : 1; /* groups that int16 does */
-    const int fit = holds < groups ? holds : groups;
-    const __m256i ones = _mm256_set1_epi16(1);
+#define PRODUCTS 0
+#include "kernels/quants_simd.h"
 
-    UNROLL for (int g0 = 0; g0 < groups; g0 += fit)
-    {
-        __m256i sum[2] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
-        UNROLL for (int i = 0; i < fit; i++)
-        {
-            const int g = g0 + i;
-            int32_t four;
-            memcpy(&four, a + 4 * g, sizeof four);
-            UNROLL for (int u = 0; u < 2; u++)
-            {
-                __m256i v = _mm256_load_si256((const __m256i *)(const void *)(w + 64 * g) + u), q = _mm256_set1_epi32(four);
-                __m256i pairs = limit < 0 ? _mm256_maddubs_epi16(v, q) : _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(q, v));
-                sum[u] = _mm256_add_epi16(sum[u], pairs);
-            }
-        }
-        UNROLL for (int u = 0; u < 2; u++)
-            acc[u] = _mm256_add_epi32(acc[u], _mm256_madd_epi16(sum[u], ones));
+/* ---- codes ---- */
+/* Types whose codes stay signed bytes. */
+INLINE bool is_signed(const fs_dtype t)
+{
+    return t == FS_DTYPE_Q8_0 || t == FS_DTYPE_IQ4_NL || t == FS_DTYPE_IQ4_XS;
+}
+
+/* Groups of four inputs whose products of codes and activations fit int16 together: their largest code is 15 or less, 31, 63. */
+INLINE int groups_of_i16(const fs_dtype t)
+{
+    switch (t) {
+    case FS_DTYPE_Q6_K:
+        return 2;
+    case FS_DTYPE_Q5_0:
+    case FS_DTYPE_Q5_1:
+    case FS_DTYPE_Q5_K:
+    case FS_DTYPE_MXFP4:
+        return 4;
+    default:
+        return is_signed(t) ? 1 : 8;
     }
 }
 
-#define PAIRS 0
-#include "kernels/quants_simd.h"
+INLINE bool is_k(const fs_dtype t)
+{
+    return t >= FS_DTYPE_Q2_K && t <= FS_DTYPE_Q6_K;
+}
+
+INLINE VI word(const void *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return vi_set1(v);
+}
+
+/* Bits [shift, shift + width) of each byte. */
+INLINE VI bits(VI v, const int shift, const int width)
+{
+    return vi_and(shift ? _mm256_srli_epi16(v, shift) : v, _mm256_set1_epi8((char)((1 << width) - 1)));
+}
+
+/* low, and bit from of each byte of high as its bit to. */
+INLINE VI with_bit(VI low, VI high, const int from, const int to)
+{
+    high = from > to ? _mm256_srli_epi16(high, from - to) : from < to ? _mm256_slli_epi16(high, to - from) : high;
+    return _mm256_or_si256(low, vi_and(high, _mm256_set1_epi8((char)(1 << to))));
+}
+
+/* Those of a K-quant's sub-block j (32 inputs): 32 bytes from at on, 64 * group + 32 * unit. */
+INLINE VI k_codes(const fs_dtype t, const uint8_t *tile, const int j, const size_t at)
+{
+    VI two;
+
+    switch (t) {
+    case FS_DTYPE_Q4_K:
+        return bits(vi_load(tile + 256 + j / 2 * 512 + at), j % 2 * 4, 4);
+    case FS_DTYPE_Q5_K:
+        return with_bit(bits(vi_load(tile + 768 + j / 2 * 512 + at), j % 2 * 4, 4), vi_load(tile + 256 + at), j, 4);
+    case FS_DTYPE_Q6_K:
+        two = vi_load(tile + 288 + j / 4 * 1536 + 1024 + at);
+        two = j % 4 < 2 ? _mm256_slli_epi16(two, 4 - 2 * (j % 4)) : j % 4 == 3 ? _mm256_srli_epi16(two, 2) : two;
+        return _mm256_or_si256(bits(vi_load(tile + 288 + j / 4 * 1536 + j % 2 * 512 + at), j % 4 / 2 * 4, 4), vi_and(two, _mm256_set1_epi8(0x30)));
+    case FS_DTYPE_Q2_K:
+        return bits(vi_load(tile + 320 + j / 4 * 512 + at), 2 * (j % 4), 2);
+    default: /* Q3_K */
+        return with_bit(bits(vi_load(tile + 736 + j / 4 * 512 + at), 2 * (j % 4), 2), vi_load(tile + 224 + at), j, 2);
+    }
+}
+
+/* Of nibbles; bit of each byte of high is the fifth, of types that have one. */
+INLINE VI from_nibbles(const fs_dtype t, VI v, VI high, const int bit)
+{
+    v16u8 table;
+
+    if (t == FS_DTYPE_IQ4_NL || t == FS_DTYPE_IQ4_XS || t == FS_DTYPE_MXFP4) {
+        memcpy(&table, t == FS_DTYPE_MXFP4 ? fs_e2m1_doubled : fs_iq4_values, sizeof table);
+        if (t == FS_DTYPE_MXFP4)
+            table += 12;
+        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256((__m128i)table), v);
+    }
+    return t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1 ? with_bit(v, high, bit, 4) : v;
+}
+
+/* The codes of group g, rows 8u to 8u + 7, of block j of a unit of n blocks, or of a superblock. */
+INLINE VI codes_of(const fs_dtype t, const uint8_t *unit, const size_t n, const int j, const int g, const int u)
+{
+    const uint8_t *p = unit + head_bytes(t, n);
+    const VI none = vi_zero();
+
+    if (t == FS_DTYPE_Q8_0)
+        return _mm256_xor_si256(vi_load(p + j * 512 + g * 64 + u * 32), _mm256_set1_epi8((char)0x80));
+    if (is_k(t))
+        return k_codes(t, unit, j, (size_t)(g * 64 + u * 32));
+    return from_nibbles(t, bits(vi_load(p + j * 256 + g % 4 * 64 + u * 32), g / 4 * 4, 4),
+                        t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1 ? vi_load(p - (n - (size_t)j) * 64 + u * 32) : none, g);
+}
+
+/* The same of the top group of x. */
+INLINE VI top_codes(const fs_dtype t, const uint8_t *unit, const size_t n, const int j, const fs_quants_block *x, const int u)
+{
+    const uint8_t *p = unit + head_bytes(t, n);
+    const size_t at = (size_t)x->top + (size_t)u * 32;
+    VI high = vi_zero(), v;
+
+    if (t == FS_DTYPE_Q8_0)
+        return _mm256_xor_si256(vi_load(p + j * 512 + at), _mm256_set1_epi8((char)0x80));
+    if (is_k(t))
+        return k_codes(t, unit, j, at);
+    v = bits(_mm256_srl_epi16(vi_load(p + j * 256 + at % 256), _mm_cvtsi32_si128(x->nibble)), 0, 4);
+    if (t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1)
+        high = _mm256_srl_epi16(vi_load(p - (n - (size_t)j) * 64 + u * 32), _mm_cvtsi32_si128(x->top / 64));
+    return from_nibbles(t, v, high, 0);
+}
+
+/* ---- sums ---- */
+/* Products of v and a by pairs. A product of two signs is that of |v| and a with v's sign: 128 * 127 twice fit, and a, unlike v, is
+ * never -128. */
+INLINE VI products(const fs_dtype t, VI v, VI magnitude, VI a)
+{
+    return is_signed(t) ? _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(a, v)) : _mm256_maddubs_epi16(v, a);
+}
+
+INLINE VI by_fours(VI pairs)
+{
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* What the sum of half h, or of the block, begins with: less than nothing by what the codes are too large. */
+INLINE VI first_sum(const fs_dtype t, const fs_quants_block *x, const int h)
+{
+    switch (t) {
+    case FS_DTYPE_Q4_0:
+        return vi_set1(8 * x->minus_sum);
+    case FS_DTYPE_Q5_0:
+        return vi_set1(16 * x->minus_sum);
+    case FS_DTYPE_MXFP4:
+        return vi_set1(12 * x->minus_sum);
+    case FS_DTYPE_Q6_K:
+        return vi_set1(x->minus_sums_32[h]);
+    case FS_DTYPE_Q3_K:
+        return vi_set1(x->minus_sums_32[h] / 8);
+    default:
+        return vi_zero();
+    }
+}
+
+/* Up to 256 inputs of a panel; d and m by sub-block. */
+struct tile {
+    uint8_t codes[8][512];
+    VF d[16][UNITS], m[16][UNITS];
+} __attribute__((aligned(64)));
+
+/* Block j, whose codes are in unit (of n blocks) or, unpacked, at codes: its products with rows rows of x, each x_bytes behind the
+ * other, to y. d and m: of its sub-blocks. */
+INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const uint8_t *codes, const uint8_t *x,
+                  const size_t x_bytes, VF (*d)[UNITS], VF (*m)[UNITS], float (*y)[FS_PANEL])
+{
+    const int n_subs = 32 / sub_of(t), groups = 8 / n_subs, fit = groups_of_i16(t) < groups ? groups_of_i16(t) : groups;
+
+    UNROLL for (int h = 0; h < n_subs; h++)
+    {
+        VI sum[4][UNITS], pairs[4][UNITS];
+
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            const fs_quants_block *a = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);
+            EACH_UNIT sum[i][u] = first_sum(t, a, h);
+        }
+        UNROLL for (int k = 0; k < groups; k++)
+        {
+            const int g = h * groups + k;
+            EACH_UNIT
+            {
+                VI v = codes ? vi_load(codes + g * 64 + u * 32) : codes_of(t, unit, n, j, g, u), magnitude = is_signed(t) ? _mm256_abs_epi8(v) : v;
+                UNROLL for (int i = 0; i < rows; i++)
+                {
+                    VI p = products(t, v, magnitude, word(((const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes))->low + 4 * g));
+                    pairs[i][u] = k % fit ? _mm256_add_epi16(pairs[i][u], p) : p;
+                    if (k % fit == fit - 1)
+                        sum[i][u] = vi_add(sum[i][u], by_fours(pairs[i][u]));
+                }
+            }
+        }
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            const fs_quants_block *a = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);
+            EACH_UNIT
+            {
+                VI v = codes ? vi_load(codes + a->top + u * 32) : top_codes(t, unit, n, j, a, u);
+                VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(a->high)));
+                high = n_subs == 1 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&a->shift_of[h]));
+                sum[i][u] = vi_add(sum[i][u], high);
+            }
+            add_part(t, y[i], a, h, sum[i], d, m);
+        }
+    }
+}
+
+/* The factors of n_blocks blocks. */
+INLINE void factors(const fs_dtype t, const uint8_t *unit, const size_t n_blocks, struct tile *ret)
+{
+    if (is_k(t) || t == FS_DTYPE_IQ4_XS) {
+        VF d[UNITS], m[UNITS];
+        supers_of(t, unit, d, m);
+        UNROLL for (int s = 0; s < 256 / sub_of(t); s++)
+            supers_at(t, unit, s, d, m, ret->d[s], ret->m[s]);
+        return;
+    }
+    for (size_t b = 0; b < n_blocks; b++)
+        factors_of(t, unit + b / 2 * unit_bytes(t, 2), b % 2, ret->d[b], ret->m[b]);
+}
+
+/* Asks for the bytes that a panel has AHEAD_BYTES behind n of its own at p. */
+#define AHEAD_BYTES 2048
+INLINE void ahead(const uint8_t *p, const size_t n)
+{
+    for (size_t i = 0; i < n; i += 64)
+        _mm_prefetch((const char *)p + AHEAD_BYTES + i, _MM_HINT_T0);
+}
+
+/* Blocks [0, n_blocks) of a tile at unit with rows rows. */
+INLINE void direct(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n_blocks, struct tile *f, const uint8_t *x, const size_t x_bytes,
+                   float (*y)[FS_PANEL])
+{
+    const size_t n_subs = 32 / (size_t)sub_of(t), block_bytes = sizeof(fs_quants_block);
+
+    if (is_k(t)) {
+        UNROLL for (int j = 0; j < 8; j++)
+        {
+            ahead(unit + (size_t)j * (unit_bytes(t, 1) / 8), unit_bytes(t, 1) / 8);
+            block(t, rows, unit, 1, j, NULL, x + (size_t)j * block_bytes, x_bytes, f->d + (size_t)j * n_subs, f->m + (size_t)j * n_subs, y);
+        }
+        return;
+    }
+    for (size_t b = 0; b < n_blocks; b++) {
+        const size_t super = t == FS_DTYPE_IQ4_XS, n = super || n_blocks - b / 2 * 2 < 2 ? 1 : 2;
+        const uint8_t *p = super ? unit + b * 256 : unit + b / 2 * unit_bytes(t, 2);
+        ahead(unit + b * (unit_bytes(t, 2) / 2), super ? 256 : unit_bytes(t, 2) / 2);
+        block(t, rows, p, n, super ? 0 : (int)(b % 2), NULL, x + b * block_bytes, x_bytes, f->d + b, f->m + b, y);
+    }
+}
+
+INLINE void unpack_tile(const fs_dtype t, const uint8_t *unit, const size_t n_blocks, struct tile *ret)
+{
+    if (is_k(t)) {
+        UNROLL for (int j = 0; j < 8; j++)
+            UNROLL for (int g = 0; g < 8; g++)
+                EACH_UNIT vi_store(ret->codes[j] + g * 64 + u * 32, codes_of(t, unit, 1, j, g, u));
+        return;
+    }
+    for (size_t b = 0; b < n_blocks; b++) {
+        const size_t super = t == FS_DTYPE_IQ4_XS, n = super || n_blocks - b / 2 * 2 < 2 ? 1 : 2;
+        const uint8_t *p = super ? unit + b * 256 : unit + b / 2 * unit_bytes(t, 2);
+        UNROLL for (int g = 0; g < 8; g++)
+            EACH_UNIT vi_store(ret->codes[b] + g * 64 + u * 32, codes_of(t, p, n, super ? 0 : (int)(b % 2), g, u));
+    }
+}
+
+INLINE void tiled(const fs_dtype t, const int rows, const size_t n_blocks, struct tile *tile, const uint8_t *x, const size_t x_bytes, float (*y)[FS_PANEL])
+{
+    const size_t n_subs = 32 / (size_t)sub_of(t);
+
+    for (size_t b = 0; b < n_blocks; b++)
+        block(t, rows, NULL, 1, 0, tile->codes[b], x + b * sizeof(fs_quants_block), x_bytes, tile->d + b * n_subs, tile->m + b * n_subs, y);
+}
+
+/* The panel, by tiles. A tile of blocks of 32 is four units, so that none begins within one. */
+INLINE void sweep_panel(const fs_dtype t, struct sweep *s, const size_t panel)
+{
+    const size_t n_blocks = s->w->k / 32, x_bytes = s->x->row_bytes;
+    const uint8_t *unit = s->w->data + panel * s->w->panel_bytes;
+    struct tile tile;
+
+    for (size_t b = 0; b < n_blocks; b += 8) {
+        const size_t n = n_blocks - b < 8 ? n_blocks - b : 8;
+        const uint8_t *x = (const uint8_t *)(fs_quants_row(s->x, s->row) + b);
+        size_t r = 0;
+
+        factors(t, unit, n, &tile);
+        if (s->m == 1) {
+            direct(t, 1, unit, n, &tile, x, x_bytes, s->y);
+        } else if (s->m == 2) {
+            direct(t, 2, unit, n, &tile, x, x_bytes, s->y);
+        } else {
+            unpack_tile(t, unit, n, &tile);
+            for (; r + 4 <= s->m; r += 4)
+                tiled(t, 4, n, &tile, x + r * x_bytes, x_bytes, s->y + r);
+            for (; r < s->m; r++)
+                tiled(t, 1, n, &tile, x + r * x_bytes, x_bytes, s->y + r);
+        }
+        unit += is_k(t) || t == FS_DTYPE_IQ4_XS ? unit_bytes(t, 1) : 4 * unit_bytes(t, 2);
+    }
+}
+
+#define DEFINE(t)                                        \
+    static void sweep_##t(struct sweep *s, size_t panel) \
+    {                                                    \
+        sweep_panel(FS_DTYPE_##t, s, panel);             \
+    }
+EACH_TYPE(DEFINE)
+#define SWEEP(t) [FS_DTYPE_##t] = sweep_##t,
+static void (*const sweeps[FS_DTYPE_END])(struct sweep *s, size_t panel) = { EACH_TYPE(SWEEP) };
 
 void fs_quantize_avx2(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
 {
@@ -82,5 +362,5 @@ void fs_gemm_codes_avx2(const fs_mat *w, size_t panel_begin, size_t panel_end, c
                         float *y, size_t ldy, void *scratch)
 {
     (void)scratch;
-    gemm_codes(w, panel_begin, panel_end, x, row, m, bias, y, ldy);
+    gemm_codes(w, panel_begin, panel_end, x, row, m, bias, y, ldy, sweeps);
 }

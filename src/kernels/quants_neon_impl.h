@@ -120,5 +120,5 @@ void NAME(fs_gemm_codes)(const fs_mat *w, size_t panel_begin, size_t panel_end, 
                          float *y, size_t ldy, void *scratch)
 {
     (void)scratch;
-    gemm_codes(w, panel_begin, panel_end, x, row, m, bias, y, ldy);
+    gemm_codes(w, panel_begin, panel_end, x, row, m, bias, y, ldy, sweeps);
 }

@@ -10,6 +10,7 @@
  *   dots(const int limit, const int groups, const uint8_t *w, const int8_t *a, VI *acc)
  *                 sums over groups of four inputs of w [groups][16][4], int8, times a [groups][4]; |w| <= limit, which
  *                 tells how many products fit int16; limit < 0: w >= 0 too
+ *   PRODUCTS      0: the file has products of its own
  *   PAIRS         1 where two rows of x are multiplied at a time, with
  *   widen(const uint8_t *w, uint8_t *ret)   w [8][16][4] with eight inputs side by side: [4][16][8]
  *   dots_two(const int groups, const uint8_t *wide, const int8_t *a, const int8_t *b, VI *acc_a, VI *acc_b)
@@ -273,6 +274,30 @@ INLINE v16u8 scale_of(const fs_dtype t, const uint8_t *p, const int s, v16u8 *re
     }
 }
 
+/* d and m of a superblock. */
+INLINE void supers_of(const fs_dtype t, const uint8_t *unit, VF d[UNITS], VF m[UNITS])
+{
+    from_f16(unit, d);
+    EACH_UNIT d[u] = vf_fma(d[u], vf_set1(0.0f), d[u]); /* an infinity is NaN */
+    if (has_min(t)) {
+        from_f16(unit + 32, m);
+        EACH_UNIT m[u] = vf_mul(vf_fma(m[u], vf_set1(0.0f), m[u]), vf_set1(-1.0f));
+    }
+}
+
+/* d times the scale of its sub-block s, and m times the minimum. */
+INLINE void supers_at(const fs_dtype t, const uint8_t *unit, const int s, const VF d[UNITS], const VF m[UNITS], VF ret_d[UNITS], VF ret_m[UNITS])
+{
+    v16u8 low = { 0 };
+    VI i[UNITS];
+
+    from_i8(scale_of(t, unit + (has_min(t) ? 64 : 32), s, &low), i);
+    EACH_UNIT ret_d[u] = vf_mul(d[u], vf_of(i[u]));
+    from_i8(low, i);
+    if (has_min(t))
+        EACH_UNIT ret_m[u] = vf_mul(m[u], vf_of(i[u]));
+}
+
 /* ---- kernels: one panel, up to ROWS rows ---- */
 struct sweep {
     const fs_mat *w;
@@ -281,20 +306,12 @@ struct sweep {
     float y[ROWS][FS_PANEL];
 };
 
+#define EACH_TYPE(F) F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
+
 /* y = fma(factor, (float)i, y) */
 INLINE void add_scaled(float *y, const VF factor[UNITS], const VI i[UNITS])
 {
     EACH_UNIT vf_store(y + u * LANES, vf_fma(factor[u], vf_of(i[u]), vf_load(y + u * LANES)));
-}
-
-/* acc = the high parts of the top group, if that is in part h. */
-INLINE void dot_top(const fs_dtype t, const fs_quants_block *x, const uint8_t *codes, const int h, VI acc[UNITS])
-{
-    EACH_UNIT acc[u] = vi_zero();
-    if (sub_of(t) == 32 || x->top / 256 == h) {
-        dots(limit_of(t), 1, codes + x->top, x->high, acc);
-        EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
-    }
 }
 
 /* The sums of part h to the row y. */
@@ -307,6 +324,17 @@ INLINE void add_part(const fs_dtype t, float *y, const fs_quants_block *x, const
     if (has_min(t)) {
         float sum = sub_of(t) == 32 ? x->d_sum : x->d * (float)(-x->minus_sums_32[h] / 32);
         EACH_UNIT vf_store(y + u * LANES, vf_fma(m[h][u], vf_set1(sum), vf_load(y + u * LANES)));
+    }
+}
+
+#if PRODUCTS
+/* acc = the high parts of the top group, if that is in part h. */
+INLINE void dot_top(const fs_dtype t, const fs_quants_block *x, const uint8_t *codes, const int h, VI acc[UNITS])
+{
+    EACH_UNIT acc[u] = vi_zero();
+    if (sub_of(t) == 32 || x->top / 256 == h) {
+        dots(limit_of(t), 1, codes + x->top, x->high, acc);
+        EACH_UNIT acc[u] = vi_shl(acc[u], FS_QUANTS_SHIFT);
     }
 }
 
@@ -369,31 +397,18 @@ INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
     for (size_t b = 0; b < s->w->k / FS_TILE; b++, unit += unit_bytes(t, 1)) {
         VF d[UNITS], m[UNITS];
 
-        from_f16(unit, d);
-        EACH_UNIT d[u] = vf_fma(d[u], vf_set1(0.0f), d[u]); /* an infinity is NaN */
-        if (has_min(t)) {
-            from_f16(unit + 32, m);
-            EACH_UNIT m[u] = vf_mul(vf_fma(m[u], vf_set1(0.0f), m[u]), vf_set1(-1.0f));
-        }
+        supers_of(t, unit, d, m);
         for (size_t j = 0; j < 8; j++) {
             uint8_t codes[512] __attribute__((aligned(64)));
             VF scale[2][UNITS], min[2][UNITS];
             unpack(t, unit, 1, j, codes);
-            for (int h = 0; h < n_subs; h++) {
-                v16u8 low = { 0 };
-                VI i[UNITS];
-                from_i8(scale_of(t, unit + (has_min(t) ? 64 : 32), (int)j * n_subs + h, &low), i);
-                EACH_UNIT scale[h][u] = vf_mul(d[u], vf_of(i[u]));
-                from_i8(low, i);
-                if (has_min(t))
-                    EACH_UNIT min[h][u] = vf_mul(m[u], vf_of(i[u]));
-            }
+            for (int h = 0; h < n_subs; h++)
+                supers_at(t, unit, (int)j * n_subs + h, d, m, scale[h], min[h]);
             sweep_block(t, s, codes, b * 8 + j, scale, min);
         }
     }
 }
 
-#define EACH_TYPE(F) F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
 #define DEFINE(t)                                                                                               \
     static void sweep_##t(struct sweep *s, size_t panel)                                                        \
     {                                                                                                           \
@@ -407,12 +422,15 @@ INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
     }
 EACH_TYPE(DEFINE)
 
-INLINE void gemm_codes(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
-                       float *y, size_t ldy)
-{
-    typedef void sweep_fn(struct sweep *s, size_t panel);
 #define SWEEP(t) [FS_DTYPE_##t] = sweep_##t,
-    static sweep_fn *const sweeps[FS_DTYPE_END] = { EACH_TYPE(SWEEP) };
+typedef void sweep_fn(struct sweep *s, size_t panel);
+static sweep_fn *const sweeps[FS_DTYPE_END] = { EACH_TYPE(SWEEP) };
+#endif
+
+/* sweeps: y [m][16] += the product of one panel, by type. */
+INLINE void gemm_codes(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
+                       float *y, size_t ldy, void (*const sweeps_of[FS_DTYPE_END])(struct sweep *s, size_t panel))
+{
     struct sweep s = { .w = w, .x = x };
 
     for (size_t t0 = 0; t0 < m; t0 += ROWS) {
@@ -421,7 +439,7 @@ INLINE void gemm_codes(const fs_mat *w, size_t panel_begin, size_t panel_end, co
         for (size_t p = panel_begin; p < panel_end; p++) {
             size_t o0 = p * FS_PANEL, n = w->n - o0 < FS_PANEL ? w->n - o0 : FS_PANEL;
             memset(s.y, 0, s.m * sizeof s.y[0]);
-            sweeps[w->dtype](&s, p);
+            sweeps_of[w->dtype](&s, p);
             for (size_t r = 0; r < s.m; r++)
                 for (size_t o = 0; o < n; o++)
                     y[(t0 + r) * ldy + o0 + o] = bias ? s.y[r][o] + bias[o0 + o] : s.y[r][o];
