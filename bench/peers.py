@@ -173,7 +173,7 @@ def make_models(folder, llama):
 def measure_limits(program, best):
     """What the machine can on all CPUs, into best: name and rate, where it is more than before."""
     for r in csv.DictReader(run(program)[0].splitlines()):
-        if r["isa"] != "avx2" and int(r["threads"]) == os.cpu_count():
+        if int(r["threads"]) == os.cpu_count():
             best[r["what"]] = max(best.get(r["what"], 0), float(r["rate"]))
 
 
