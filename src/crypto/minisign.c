@@ -63,6 +63,9 @@ static bool decode(fs_bytes line, uint8_t *ret, size_t n_bytes)
     size_t n = 0;
     const char *end = NULL;
 
+    for (size_t i = 0; i < line.n_bytes; i++) /* libsodium takes 0xaf for '/' */
+        if (((const uint8_t *)line.data)[i] > 0x7f)
+            return false;
     return sodium_base642bin(ret, n_bytes, (const char *)line.data, line.n_bytes, NULL, &n, &end, sodium_base64_VARIANT_ORIGINAL) == 0 &&
            n == n_bytes && end == (const char *)line.data + line.n_bytes;
 }

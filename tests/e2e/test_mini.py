@@ -19,8 +19,8 @@ def test_the_mini_is_as_good_as_its_card_says(farseek, tmp_path):
     said = re.search(r"greedy pass@1 of this file: ([0-9.]+)", (MINI / "README.md").read_text())[1]
     assert f"{r['pass_1']:.3f}" == said and r["pass_1"] >= 0.9
     first = [farseek("eval", MINI, tmp_path / "test.jsonl", "--max-tokens", 40, "--count", 48, "--out", tmp_path / isa, "--isa", isa) and (tmp_path / isa).read_text()
-             for isa in ("avx512", "avx2", "scalar")]
-    assert first[0] == first[1] == first[2]
+             for isa in json.loads(farseek("doctor", "--json"))["isa"]]
+    assert first.count(first[0]) == len(first) > 1
     config = json.loads((MINI / "config.json").read_text())
     assert config["model_type"] == "deepseek_v3" and config["quantization_config"]["weight_block_size"] == [128, 128]
     assert "good" in farseek("verify", MINI)

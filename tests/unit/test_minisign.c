@@ -121,9 +121,9 @@ static void one_flipped_bit_is_found(void **state)
         m[i / 8] = (char)(m[i / 8] ^ 1 << i % 8);
         assert_int_equal(fs_minisign_verify(&p, (fs_bytes){ (uint8_t *)m, strlen(message) }, bytes(signature), "m", NULL, &err), FS_ERR_FORMAT);
     }
-    for (size_t i = (size_t)(second - signature); i < strlen(signature); i++) {
+    for (size_t i = 8 * (size_t)(second - signature); i < 8 * strlen(signature); i++) {
         memcpy(changed, signature, sizeof changed);
-        changed[i] = (char)(changed[i] ^ 1);
+        changed[i / 8] = (char)(changed[i / 8] ^ 1 << i % 8);
         assert_int_equal(fs_minisign_verify(&p, bytes(message), (fs_bytes){ (uint8_t *)changed, strlen(signature) }, "m", NULL, &err), FS_ERR_FORMAT);
     }
 }
