@@ -73,11 +73,6 @@ INLINE int groups_of_i16(const fs_dtype t)
     }
 }
 
-INLINE bool is_k(const fs_dtype t)
-{
-    return t >= FS_DTYPE_Q2_K && t <= FS_DTYPE_Q6_K;
-}
-
 INLINE VI word(const void *p)
 {
     int32_t v;
@@ -141,7 +136,7 @@ INLINE VI codes_of(const fs_dtype t, const uint8_t *unit, const size_t n, const 
 
     if (t == FS_DTYPE_Q8_0)
         return _mm256_xor_si256(vi_load(p + j * 512 + g * 64 + u * 32), _mm256_set1_epi8((char)0x80));
-    if (is_k(t))
+    if (fs_codes_is_k(t))
         return k_codes(t, unit, j, (size_t)(g * 64 + u * 32));
     return from_nibbles(t, bits(vi_load(p + j * 256 + g % 4 * 64 + u * 32), g / 4 * 4, 4),
                         t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1 ? vi_load(p - (n - (size_t)j) * 64 + u * 32) : none, g);
@@ -156,7 +151,7 @@ INLINE VI top_codes(const fs_dtype t, const uint8_t *unit, const size_t n, const
 
     if (t == FS_DTYPE_Q8_0)
         return _mm256_xor_si256(vi_load(p + j * 512 + at), _mm256_set1_epi8((char)0x80));
-    if (is_k(t))
+    if (fs_codes_is_k(t))
         return k_codes(t, unit, j, at);
     v = bits(_mm256_srl_epi16(vi_load(p + j * 256 + at % 256), _mm_cvtsi32_si128(x->nibble)), 0, 4);
     if (t == FS_DTYPE_Q5_0 || t == FS_DTYPE_Q5_1)
@@ -251,7 +246,7 @@ INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const s
 /* The factors of n_blocks blocks. */
 INLINE void factors(const fs_dtype t, const uint8_t *unit, const size_t n_blocks, struct tile *ret)
 {
-    if (is_k(t) || t == FS_DTYPE_IQ4_XS) {
+    if (fs_codes_is_k(t) || t == FS_DTYPE_IQ4_XS) {
         VF d[UNITS], m[UNITS];
         supers_of(t, unit, d, m);
         UNROLL for (int s = 0; s < 256 / sub_of(t); s++)
@@ -276,7 +271,7 @@ INLINE void direct(const fs_dtype t, const int rows, const uint8_t *unit, const 
 {
     const size_t n_subs = 32 / (size_t)sub_of(t), block_bytes = sizeof(fs_quants_block);
 
-    if (is_k(t)) {
+    if (fs_codes_is_k(t)) {
         UNROLL for (int j = 0; j < 8; j++)
         {
             ahead(unit + (size_t)j * (unit_bytes(t, 1) / 8), unit_bytes(t, 1) / 8);
@@ -294,7 +289,7 @@ INLINE void direct(const fs_dtype t, const int rows, const uint8_t *unit, const 
 
 INLINE void unpack_tile(const fs_dtype t, const uint8_t *unit, const size_t n_blocks, struct tile *ret)
 {
-    if (is_k(t)) {
+    if (fs_codes_is_k(t)) {
         UNROLL for (int j = 0; j < 8; j++)
             UNROLL for (int g = 0; g < 8; g++)
                 EACH_UNIT vi_store(ret->codes[j] + g * 64 + u * 32, codes_of(t, unit, 1, j, g, u));
@@ -340,7 +335,7 @@ INLINE void sweep_panel(const fs_dtype t, struct sweep *s, const size_t panel)
             for (; r < s->m; r++)
                 tiled(t, 1, n, &tile, x + r * x_bytes, x_bytes, s->y + r);
         }
-        unit += is_k(t) || t == FS_DTYPE_IQ4_XS ? unit_bytes(t, 1) : 4 * unit_bytes(t, 2);
+        unit += fs_codes_is_k(t) || t == FS_DTYPE_IQ4_XS ? unit_bytes(t, 1) : 4 * unit_bytes(t, 2);
     }
 }
 

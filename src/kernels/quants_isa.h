@@ -27,6 +27,12 @@ typedef struct fs_codes_field {
 
 #define FS_CODES_FIELDS 6
 typedef fs_codes_field fs_codes_layout[FS_CODES_FIELDS + 1];
+/* Q2_K to Q6_K: superblocks of 256 whose codes stand by quarters or pairs of 32 inputs. */
+static inline bool fs_codes_is_k(fs_dtype t)
+{
+    return t == FS_DTYPE_Q2_K || t == FS_DTYPE_Q3_K || t == FS_DTYPE_Q4_K || t == FS_DTYPE_Q5_K || t == FS_DTYPE_Q6_K;
+}
+
 /* The fields of t; f16 scales of a block: that of the codes, then that of the minima. */
 const fs_codes_field *fs_codes_layout_of(fs_dtype t);
 

@@ -413,9 +413,7 @@ INLINE void sweep256(const fs_dtype t, struct sweep *s, size_t panel)
     static void sweep_##t(struct sweep *s, size_t panel)                                                        \
     {                                                                                                           \
         const fs_dtype type = FS_DTYPE_##t;                                                                     \
-        if (type >= FS_DTYPE_Q2_K && type <= FS_DTYPE_Q6_K)                                                     \
-            sweep256(type, s, panel);                                                                           \
-        else if (type == FS_DTYPE_IQ4_XS)                                                                       \
+        if (fs_codes_is_k(type) || type == FS_DTYPE_IQ4_XS)                                                     \
             sweep256(type, s, panel);                                                                           \
         else                                                                                                    \
             sweep32(type, s, panel);                                                                            \

@@ -149,11 +149,6 @@ INLINE __m512i k_group(const fs_dtype t, const uint8_t *tile, const int j, const
     }
 }
 
-INLINE bool is_k(const fs_dtype t)
-{
-    return t == FS_DTYPE_Q2_K || t == FS_DTYPE_Q3_K || t == FS_DTYPE_Q4_K || t == FS_DTYPE_Q5_K || t == FS_DTYPE_Q6_K;
-}
-
 /* The unsigned codes of nibbles v; bit of each byte of high is the fifth, of types that have one. */
 INLINE __m512i from_nibbles(const fs_dtype t, __m512i v, __m512i high, const int bit)
 {
@@ -187,7 +182,7 @@ INLINE void codes_of(const fs_dtype t, const uint8_t *unit, const size_t n, cons
     {
         if (t == FS_DTYPE_Q8_0)
             w[g] = load(unit + n * 32 + j * 512 + g * 64);
-        else if (is_k(t))
+        else if (fs_codes_is_k(t))
             w[g] = k_group(t, unit, j, (size_t)g * 64);
         else
             w[g] = from_nibbles(t, bits(load(p + g % 4 * 64), g / 4 * 4, 4), high, g);
@@ -202,7 +197,7 @@ INLINE __m512i top_codes(const fs_dtype t, const uint8_t *unit, const size_t n, 
 
     if (t == FS_DTYPE_Q8_0)
         return load(unit + n * 32 + j * 512 + at);
-    if (is_k(t))
+    if (fs_codes_is_k(t))
         return k_group(t, unit, j, at);
     v = _mm512_srlv_epi32(load(nibbles_of(t, unit, n, j) + at % 256), word(&x->nibble));
     high = _mm512_srlv_epi32(fifths_of(t, unit, n, j), _mm512_set1_epi32(x->top / 64));
