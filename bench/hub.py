@@ -91,12 +91,7 @@ def cpu():
     return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
 
 
-nginx = None
-if shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin"):
-    (folder / "nginx.conf").write_text(f"""daemon off; master_process off; user root; pid {folder}/nginx.pid; error_log {folder}/nginx.log; events {{}}
-http {{ access_log off; sendfile on; server {{ listen 127.0.0.1:18477; location / {{ root {folder}; }} }} }}""")
-    nginx = subprocess.Popen([shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin"), "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL)
-    time.sleep(0.5)
+nginx = hub_server.nginx(folder)
 try:
     print("what,unit,median,least,most,runs")
     put, cat, sha, get, peer = [], [], [], [], []
@@ -113,7 +108,7 @@ try:
         commit(f"r{i}", [{"key": "lfsFile", "value": {"path": "w.bin", "oid": oid, "size": file.stat().st_size}}])
         get.append(float(curl("-w", "%{speed_download}", "-H", "Authorization: Bearer " + token, f"{url}/admin/r{i}/resolve/main/w.bin")) / 2**20)
         if nginx:
-            peer.append(float(curl("-w", "%{speed_download}", "http://127.0.0.1:18477/file")) / 2**20)
+            peer.append(float(curl("-w", "%{speed_download}", hub_server.NGINX + "/file")) / 2**20)
     row("PUT by curl", "MiB/s", put)
     row("cat and sync", "MiB/s", cat)
     row("openssl dgst -sha256", "MiB/s", sha)
@@ -123,7 +118,7 @@ try:
     get, peer = [], []
     for i in range(9 if nginx else 0):  # the same object, which was read before, by both
         get.append(float(curl("-w", "%{speed_download}", "-H", "Authorization: Bearer " + token, f"{url}/admin/r{RUNS - 1}/resolve/main/w.bin")) / 2**20)
-        peer.append(float(curl("-w", "%{speed_download}", f"http://127.0.0.1:18477/data/objects/{oid[:2]}/{oid[2:4]}/{oid}")) / 2**20)
+        peer.append(float(curl("-w", "%{speed_download}", f"{hub_server.NGINX}/data/objects/{oid[:2]}/{oid[2:4]}/{oid}")) / 2**20)
     if nginx:
         row("GET by curl, read before", "MiB/s", get)
         row("GET by curl from nginx, the same object", "MiB/s", peer)
@@ -145,10 +140,20 @@ try:
         row("the server's CPUs for it", "s", [cpu() - before])
     for i in range(10000):
         ask("POST", "/api/repos/create", {"name": f"m{i:05}"})
+        card = f"""---
+license: {"mit" if i % 2 else "apache-2.0"}
+library_name: {["transformers", "gguf", "peft"][i % 3]}
+pipeline_tag: {["text-generation", "fill-mask", "feature-extraction", "translation"][i % 4]}
+tags: [t{i % 50}, all]
+---
+# Model {i}
+What it does, in a sentence."""
+        commit(f"m{i:05}", [{"key": "file", "value": {"path": "README.md", "content": card, "encoding": "utf-8"}}])
     listed = [1e3 * t for t in pages("/api/models?limit=100")]
     assert len(listed) >= 100
     row("a page of 100 of 10000 repositories", "ms", listed)
-    row("likewise in HTML", "ms", [1e3 * seconds(lambda: fetch(f"/?p={p}{sort}")) for sort in ("", "&sort=likes", "&search=m05") for p in (0, 1, 50, 300)])
+    row("likewise in HTML", "ms", [1e3 * seconds(lambda: fetch(f"/?p={p}{sort}")) for sort in ("", "&sort=likes", "&search=m05", "&filter=t7", "&license=mit&task=fill-mask")
+                                    for p in (0, 1, 50, 300)])
     clients = []
     for _ in range(2000):
         c = socket.create_connection(("127.0.0.1", port))

@@ -136,6 +136,11 @@ static const char *const versions[] = {
     "ALTER TABLE repos ADD COLUMN protected TEXT NOT NULL DEFAULT 'main';"
     "ALTER TABLE repos ADD COLUMN protection TEXT NOT NULL DEFAULT 'default';",
     "ALTER TABLE repos ADD COLUMN protected_tags TEXT NOT NULL DEFAULT '';",
+    /* Lists in pages, and what their choices count (pages_list.c). */
+    "CREATE INDEX repos_owner ON repos(owner, modified_ms, id);"
+    "CREATE INDEX repos_open ON repos(id, type) WHERE NOT private AND NOT disabled;"
+    "CREATE INDEX repos_tasks ON repos(type, pipeline_tag) WHERE NOT private AND NOT disabled AND pipeline_tag <> '';"
+    "CREATE INDEX repos_libraries ON repos(type, library_name) WHERE NOT private AND NOT disabled AND library_name <> '';",
 };
 
 /* A disk that an fsync finds full is an I/O error to SQLite; what the system said is kept with the file, the log's or the database's. */

@@ -97,8 +97,8 @@ static fs_status put_filters(fs_page *p, fs_hub_call *c, const char *type, const
         rc = put_choice(p, c, "library", "Any library", q->library, type, CHOICE("library_name"));
     if (!rc)
         rc = put_choice(p, c, "license", "Any license", q->license, type,
-                        "SELECT substr(t.tag, 9), count(*) AS n FROM repo_tags t JOIN repos r ON r.id = t.repo WHERE t.tag >= 'license:' AND t.tag < 'license;' AND r.type = ?"
-                        " AND NOT r.private AND NOT r.disabled GROUP BY 1 ORDER BY n DESC, 1 LIMIT ?");
+                        "SELECT substr(t.tag, 9), count(*) AS n FROM repo_tags t CROSS JOIN repos r INDEXED BY repos_open ON r.id = t.repo WHERE t.tag >= 'license:' AND t.tag < 'license;'"
+                        " AND r.type = ? AND NOT r.private AND NOT r.disabled GROUP BY t.tag ORDER BY n DESC, 1 LIMIT ?");
     fs_page_put(p, "<select name=\"sort\" aria-label=\"Order\">");
     for (size_t i = 0; i < sizeof sorts / sizeof *sorts; i++)
         put_option(p, sorts[i][0], sorts[i][2], strcmp(q->sort, sorts[i][0]) == 0);
@@ -136,30 +136,42 @@ static void put_repo(fs_page *p, sqlite3_stmt *st, bool with_type)
     fs_page_put(p, "</li>");
 }
 
-/* type or owner is NULL. */
-static fs_status put_list(fs_page *p, fs_hub_call *c, const char *type, const char *owner, const asked *q)
+/* type is NULL or owner 0. Which rows they are is found in indexes and short rows, before anything is read for the page. */
+static fs_status put_list(fs_page *p, fs_hub_call *c, const char *type, int64_t owner, const asked *q)
 {
-#define OR_NULL(text) (*(text) ? (text) : NULL)
+    const struct {
+        bool asked;
+        const char *term;
+    } terms[] = {
+        { type, " AND r.type = ?1" },
+        { owner, " AND r.owner = ?2" },
+        { *q->search, " AND r.id IN (SELECT s.id FROM repos s JOIN accounts b ON b.id = s.owner WHERE (?1 IS NULL OR s.type = ?1) AND instr(lower(b.name || '/' || s.name), lower(?3)) > 0)" },
+        { *q->filter, " AND r.id IN (SELECT repo FROM repo_tags WHERE tag = ?4)" },
+        { *q->task, " AND r.pipeline_tag = ?5" },
+        { *q->library, " AND r.library_name = ?6" },
+        { *q->license, " AND r.id IN (SELECT repo FROM repo_tags WHERE tag = 'license:' || ?7)" },
+        { !c->user.is_admin, " AND NOT r.disabled AND (NOT r.private OR " FS_HUB_REPO_IS_OF("?8", "?9") ")" },
+    };
+    const char *column = sort_column(q->sort);
     sqlite3_stmt *st = NULL;
     fs_buf sql = { 0 };
     int64_t n = 0;
-    fs_status rc = fs_buf_printf(&sql, &c->err,
-                                 "SELECT " FS_HUB_REPO_COLUMNS ", r.description" FS_HUB_REPO_TABLES "WHERE (?1 IS NULL OR r.type = ?1) AND (?2 IS NULL OR a.name = ?2)"
-                                 " AND (?3 IS NULL OR instr(lower(a.name || '/' || r.name), lower(?3)) > 0)"
-                                 " AND (?4 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = ?4 AND t.repo = r.id)) AND (?5 IS NULL OR r.pipeline_tag = ?5)"
-                                 " AND (?6 IS NULL OR r.library_name = ?6) AND (?7 IS NULL OR EXISTS(SELECT 1 FROM repo_tags t WHERE t.tag = 'license:' || ?7 AND t.repo = r.id))"
-                                 " AND (NOT r.disabled OR ?8) AND (NOT r.private OR ?8 OR " FS_HUB_REPO_IS_OF("?9", "?12") ") ORDER BY r.%s DESC, r.id DESC LIMIT ?10 OFFSET ?11",
-                                 sort_column(q->sort));
+    fs_status rc = fs_buf_printf(&sql, &c->err, "SELECT " FS_HUB_REPO_COLUMNS ", r.description" FS_HUB_REPO_TABLES "WHERE r.id IN (SELECT r.id FROM repos r WHERE 1");
 
+    for (size_t i = 0; i < sizeof terms / sizeof *terms && !rc; i++)
+        if (terms[i].asked)
+            rc = fs_buf_printf(&sql, &c->err, "%s", terms[i].term);
     if (!rc)
-        rc = fs_db_query(c->db, &st, &c->err, sql.data, "sssssssiiiii", type, owner, OR_NULL(q->search), OR_NULL(q->filter), OR_NULL(q->task), OR_NULL(q->library), OR_NULL(q->license),
-                         (int64_t)c->user.is_admin, c->user.id, (int64_t)LIST_MAX + 1, q->page * LIST_MAX, c->user.scope);
+        rc = fs_buf_printf(&sql, &c->err, " ORDER BY r.%s DESC, r.id DESC LIMIT ?10 OFFSET ?11) ORDER BY r.%s DESC, r.id DESC", column, column);
+    if (!rc)
+        rc = fs_db_query(c->db, &st, &c->err, sql.data, "sisssssiiii", type, owner, q->search, q->filter, q->task, q->library, q->license, c->user.id, c->user.scope,
+                         (int64_t)LIST_MAX + 1, q->page * LIST_MAX);
     fs_buf_done(&sql);
     if (rc)
         return rc;
     fs_page_put(p, "<ul class=\"list\">");
     while (fs_db_next(st) && n++ < LIST_MAX)
-        put_repo(p, st, owner != NULL);
+        put_repo(p, st, owner != 0);
     fs_page_put(p, "</ul>");
     if (n == 0)
         fs_page_put(p, "<p class=\"soft\">Nothing here%s.</p>", q->page ? " any more" : " yet");
@@ -273,7 +285,7 @@ static void list(fs_hub_call *c, const char *type, const char *title)
         fs_page_text(&p, q.filter);
         fs_page_put(&p, " &times;</a></p>");
     }
-    if (!fs_hub_failed(c, put_filters(&p, c, type, &q)) && !fs_hub_failed(c, put_list(&p, c, type, NULL, &q)) && (!q.peers || put_peers(&p, c, type, &q)))
+    if (!fs_hub_failed(c, put_filters(&p, c, type, &q)) && !fs_hub_failed(c, put_list(&p, c, type, 0, &q)) && (!q.peers || put_peers(&p, c, type, &q)))
         fs_page_end(&p, c, 200);
     fs_buf_done(&p.out);
 }
@@ -346,7 +358,7 @@ void fs_hub_page_owner(fs_hub_call *c)
     fs_page_date(&p, sqlite3_column_int64(st, 4));
     fs_page_put(&p, "</p>");
     if (!fs_hub_failed(c, fs_db_end(st, &c->err)) && !fs_hub_failed(c, put_people(&p, c, id, org)) &&
-        !(org && fs_hub_failed(c, fs_page_members(&p, c, id, name))) && !fs_hub_failed(c, put_list(&p, c, NULL, name, &q)))
+        !(org && fs_hub_failed(c, fs_page_members(&p, c, id, name))) && !fs_hub_failed(c, put_list(&p, c, NULL, id, &q)))
         fs_page_end(&p, c, 200);
     fs_buf_done(&p.out);
 }
