@@ -48,7 +48,7 @@ struct fs_hub {
 typedef struct fs_hub_incoming {
     int fd; /* -1: none */
     uint64_t n_bytes;
-    void *sha; /* fs_sha256; NULL when its result is in oid */
+    struct fs_sha256_stream *sha; /* NULL when its result is in oid */
     char oid[65];
     struct fs_blob_push *push; /* NULL: it goes to its store when it is whole */
 } fs_hub_incoming;
@@ -56,6 +56,8 @@ typedef struct fs_hub_incoming {
 /* An unnamed file in DATA. n_bytes: as many will come, at most; oid_hex NULL: what it will be is not known yet. */
 fs_status fs_hub_incoming_open(const fs_hub *h, const char *oid_hex, uint64_t n_bytes, fs_hub_incoming *ret, fs_error *err);
 fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_bytes, fs_error *err);
+/* A file grew: the disk is kept busy while the rest arrives. */
+void fs_hub_write_behind(int fd, uint64_t before, uint64_t n_bytes);
 /* The hash of all that came; nothing is put any more. */
 void fs_hub_incoming_hash(fs_hub_incoming *in, char ret[65]);
 /* Puts the file on the disk and gives it its name, if its hash is oid_hex; FS_ERR_FORMAT if not. A file that is there already stays. */

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "crypto/sha256.h"
+#include "crypto/sha256_stream.h"
 #include "net/url.h"
 
 #include <errno.h>
@@ -72,16 +73,12 @@ static fs_status need_oid(const char *oid_hex, fs_error *err)
 
 fs_status fs_hub_incoming_open(const fs_hub *h, const char *oid_hex, uint64_t n_bytes, fs_hub_incoming *ret, fs_error *err)
 {
-    fs_sha256 *sha = calloc(1, sizeof *sha);
     char path[400];
-    fs_status rc;
+    fs_status rc = oid_hex ? need_oid(oid_hex, err) : FS_OK;
 
     *ret = (fs_hub_incoming){ .fd = -1 };
-    if (!sha)
-        return fs_fail_memory(err, sizeof *sha);
-    rc = oid_hex ? need_oid(oid_hex, err) : FS_OK;
     if (!rc)
-        rc = fs_sha256_init(sha, err);
+        rc = fs_sha256_stream_open(&ret->sha, err);
     fs_blob_folder(h, FS_BLOB_OBJECT, path);
     if (!rc) {
         ret->fd = open(path, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
@@ -90,26 +87,27 @@ fs_status fs_hub_incoming_open(const fs_hub *h, const char *oid_hex, uint64_t n_
     }
     if (!rc && oid_hex)
         rc = fs_blob_push_open(h, FS_BLOB_OBJECT, oid_hex, ret->fd, n_bytes, &ret->push, err);
-    if (rc) {
-        fs_sha256_done(sha);
-        free(sha);
-    } else {
-        ret->sha = sha;
-    }
     return rc;
+}
+
+void fs_hub_write_behind(int fd, uint64_t before, uint64_t n_bytes)
+{
+    uint64_t first = before / FLUSH_BYTES, end = n_bytes / FLUSH_BYTES;
+
+    if (end != first)
+        sync_file_range(fd, (off_t)(first * FLUSH_BYTES), (off_t)((end - first) * FLUSH_BYTES), SYNC_FILE_RANGE_WRITE);
 }
 
 fs_status fs_hub_incoming_put(fs_hub_incoming *in, const void *data, size_t n_bytes, fs_error *err)
 {
-    uint64_t before = in->n_bytes / FLUSH_BYTES;
-    fs_status rc = fs_fd_write(in->fd, "objects", data, n_bytes, err);
+    fs_status rc;
 
+    fs_sha256_stream_put(in->sha, data, n_bytes);
+    rc = fs_fd_write(in->fd, "objects", data, n_bytes, err);
     if (rc)
         return rc;
-    fs_sha256_update(in->sha, data, n_bytes);
     in->n_bytes += n_bytes;
-    if (in->n_bytes / FLUSH_BYTES != before)
-        sync_file_range(in->fd, (off_t)(before * FLUSH_BYTES), (off_t)FLUSH_BYTES, SYNC_FILE_RANGE_WRITE);
+    fs_hub_write_behind(in->fd, in->n_bytes - n_bytes, in->n_bytes);
     return in->push ? fs_blob_push_more(in->push, in->n_bytes, err) : FS_OK;
 }
 
@@ -140,8 +138,7 @@ fs_status fs_hub_name_file(int fd, const char *from, char *path, fs_error *err)
 void fs_hub_incoming_hash(fs_hub_incoming *in, char ret[65])
 {
     if (in->sha) {
-        fs_sha256_final_hex(in->sha, in->oid);
-        free(in->sha);
+        fs_sha256_stream_final_hex(in->sha, in->oid);
         in->sha = NULL;
     }
     memcpy(ret, in->oid, sizeof in->oid);
@@ -205,10 +202,7 @@ bool fs_hub_part_lock_to_write(int fd, bool alone)
 void fs_hub_incoming_close(fs_hub_incoming *in)
 {
     fs_blob_push_close(in->push);
-    if (in->sha) {
-        fs_sha256_done(in->sha);
-        free(in->sha);
-    }
+    fs_sha256_stream_close(in->sha);
     if (in->fd >= 0)
         close(in->fd);
     *in = (fs_hub_incoming){ .fd = -1 };

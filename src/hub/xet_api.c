@@ -132,6 +132,7 @@ static fs_status receive(fs_hub_call *c, int *ret_fd, uint64_t *ret_bytes, fs_er
             break;
         rc = fs_fd_write(fd, "xorbs", buf, n, err);
         n_bytes += n;
+        fs_hub_write_behind(fd, n_bytes - n, n_bytes);
     }
     free(buf);
     if (rc && fd >= 0)

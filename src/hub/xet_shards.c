@@ -105,13 +105,13 @@ static fs_status tell(ingest *g, fs_error *err)
 static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
 {
     fs_hub_incoming in = { .fd = -1 };
-    uint8_t *chunk = malloc(FS_XET_CHUNK_MAX);
+    uint8_t *room = malloc(FS_XET_CHUNK_MAX);
     uint64_t told = 0;
     char sha256[65];
     fs_status rc;
 
     fs_hex(f->sha256, sizeof f->sha256, sha256);
-    rc = chunk ? fs_hub_incoming_open(g->c->hub, sha256, f->n_bytes, &in, err) : fs_fail_memory(err, FS_XET_CHUNK_MAX);
+    rc = room ? fs_hub_incoming_open(g->c->hub, sha256, f->n_bytes, &in, err) : fs_fail_memory(err, FS_XET_CHUNK_MAX);
 
     for (uint32_t t = 0; t < f->n_terms && !rc; t++) {
         const fs_xorb *x = NULL;
@@ -120,13 +120,14 @@ static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
         if (!rc)
             rc = map_xorb(g, &f->terms[t].xorb, &file, err);
         for (uint32_t i = f->terms[t].begin; i < f->terms[t].end && !rc; i++) {
-            uint32_t at = fs_xorb_begin(x, i), n, taken;
+            uint32_t at = fs_xorb_begin(x, i), taken;
+            fs_bytes chunk = { 0 };
             if (at > file.n_bytes) /* it is not what it was */
                 rc = fs_fail(err, FS_ERR_IO, "a xorb has %zu bytes, chunk %u begins at %u", file.n_bytes, i, at);
             else
-                rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, chunk, &n, &taken, err);
+                rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, room, &chunk, &taken, err);
             if (!rc)
-                rc = fs_hub_incoming_put(&in, chunk, n, err);
+                rc = fs_hub_incoming_put(&in, chunk.data, chunk.n_bytes, err);
         }
         if (!rc && in.n_bytes - told > (uint64_t)256 << 20) {
             told = in.n_bytes;
@@ -136,7 +137,7 @@ static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
     if (!rc)
         rc = fs_hub_incoming_commit(g->c->hub, &in, g->c->db, sha256, err);
     fs_hub_incoming_close(&in);
-    free(chunk);
+    free(room);
     return rc;
 }
 

@@ -84,7 +84,7 @@ static fs_status head(fs_bytes bytes, uint32_t *ret_packed, uint32_t *ret_n_byte
     return FS_OK;
 }
 
-fs_status fs_xorb_unpack(fs_bytes bytes, uint8_t *ret, uint32_t *ret_n_bytes, uint32_t *ret_n_taken, fs_error *err)
+fs_status fs_xorb_unpack(fs_bytes bytes, uint8_t *room, fs_bytes *ret, uint32_t *ret_n_taken, fs_error *err)
 {
     uint8_t grouped[FS_XET_CHUNK_MAX];
     uint32_t packed, n;
@@ -95,19 +95,18 @@ fs_status fs_xorb_unpack(fs_bytes bytes, uint8_t *ret, uint32_t *ret_n_bytes, ui
         return rc;
     switch (bytes.data[4]) {
     case STORED:
-        memcpy(ret, body, n);
         break;
     case LZ4:
-        rc = unframe(body, packed, ret, n, err);
+        rc = unframe(body, packed, room, n, err);
         break;
     default:
         rc = unframe(body, packed, grouped, n, err);
         if (!rc)
-            ungroup(grouped, n, ret);
+            ungroup(grouped, n, room);
     }
     if (rc)
         return rc;
-    *ret_n_bytes = n;
+    *ret = (fs_bytes){ bytes.data[4] == STORED ? body : room, n };
     *ret_n_taken = FS_XORB_HEADER_BYTES + packed;
     return FS_OK;
 }
@@ -190,7 +189,7 @@ fs_status fs_xorb_read(fs_bytes file, fs_xorb *ret, fs_error *err)
 {
     fs_xorb x = { 0 };
     fs_xet_tree tree = { 0 };
-    uint8_t *chunk;
+    uint8_t *room;
     uint32_t at = 0, n_taken;
     fs_status rc;
 
@@ -200,23 +199,25 @@ fs_status fs_xorb_read(fs_bytes file, fs_xorb *ret, fs_error *err)
     if (rc)
         return rc;
     x.chunks = calloc(x.n_chunks, sizeof *x.chunks);
-    chunk = malloc(FS_XET_CHUNK_MAX);
-    if (!x.chunks || !chunk)
+    room = malloc(FS_XET_CHUNK_MAX);
+    if (!x.chunks || !room)
         rc = fs_fail(err, FS_ERR_MEMORY, "xorb: no memory for %u chunks", x.n_chunks);
     for (uint32_t i = 0; i < x.n_chunks && !rc; i++) {
         fs_xorb_chunk *c = x.chunks + i;
-        rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, chunk, &c->n_bytes, &n_taken, err);
+        fs_bytes data;
+        rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, room, &data, &n_taken, err);
         if (rc)
             break;
         at += n_taken;
         c->end = at;
+        c->n_bytes = (uint32_t)data.n_bytes;
         x.n_bytes += c->n_bytes;
-        fs_xet_chunk_hash(chunk, c->n_bytes, &c->hash);
+        fs_xet_chunk_hash(data.data, c->n_bytes, &c->hash);
         fs_xet_tree_add(&tree, &c->hash, c->n_bytes);
     }
     if (!rc)
         fs_xet_tree_end_xorb(&tree, &x.hash);
-    free(chunk);
+    free(room);
     if (rc)
         fs_xorb_done(&x);
     else

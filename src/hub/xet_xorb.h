@@ -37,8 +37,8 @@ void fs_xorb_done(fs_xorb *x);
 /* Where chunk i begins, its header included; i = n_chunks: the end of the last. */
 uint32_t fs_xorb_begin(const fs_xorb *x, uint32_t i);
 
-/* The chunk at the start of bytes -> ret [FS_XET_CHUNK_MAX]; *ret_n_taken: its bytes there, header included. */
-fs_status fs_xorb_unpack(fs_bytes bytes, uint8_t *ret, uint32_t *ret_n_bytes, uint32_t *ret_n_taken, fs_error *err);
+/* The chunk at the start of bytes -> *ret, which lies in room [FS_XET_CHUNK_MAX] or, if it is stored as it is, in bytes; *ret_n_taken: its bytes there, header included. */
+fs_status fs_xorb_unpack(fs_bytes bytes, uint8_t *room, fs_bytes *ret, uint32_t *ret_n_taken, fs_error *err);
 /* Appends a chunk of 1 to FS_XET_CHUNK_MAX bytes, compressed in the way that takes the fewest. */
 fs_status fs_xorb_pack(fs_buf *out, const uint8_t *data, uint32_t n_bytes, fs_error *err);
 

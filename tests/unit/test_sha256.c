@@ -1,6 +1,7 @@
 #include "unit.h"
 
 #include "crypto/sha256.h"
+#include "crypto/sha256_stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,39 @@ static void known_answers(void **state)
     assert_ok(fs_sha256_init(&h, &err), err);
     fs_sha256_done(&h);
     fs_sha256_done(NULL);
+}
+
+/* Whatever the pieces are, and whether the thread was needed; closed in the middle, too. */
+static void a_stream_hashes_like_its_bytes(void **state)
+{
+    static const size_t lengths[] = { 0, 1, 65536, 1 << 20, (1 << 20) + 1, 5000003 }, pieces[] = { 1000, 65536, 65537, 300000, 4000000 };
+    uint8_t *data = malloc(5000003), digest[32];
+    char hex[65], want[65];
+    fs_error err;
+
+    (void)state;
+    assert_non_null(data);
+    for (size_t i = 0; i < 5000003; i++)
+        data[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
+        for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+            fs_sha256_stream *s = NULL, *cut = NULL;
+            assert_ok(fs_sha256_of((fs_bytes){ data, lengths[l] }, digest, &err), err);
+            fs_hex(digest, sizeof digest, want);
+            assert_ok(fs_sha256_stream_open(&s, &err), err);
+            assert_ok(fs_sha256_stream_open(&cut, &err), err);
+            for (size_t at = 0, n; at < lengths[l]; at += n) {
+                n = lengths[l] - at < pieces[p] ? lengths[l] - at : pieces[p];
+                fs_sha256_stream_put(s, data + at, n);
+                if (at < lengths[l] / 2)
+                    fs_sha256_stream_put(cut, data + at, n);
+            }
+            fs_sha256_stream_final_hex(s, hex);
+            assert_string_equal(hex, want);
+            fs_sha256_stream_close(cut);
+        }
+    fs_sha256_stream_close(NULL);
+    free(data);
 }
 
 static bool stop_at_once(void *ud, uint64_t done, uint64_t total)
@@ -72,6 +106,10 @@ static void a_file_hashes_like_its_bytes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(known_answers), cmocka_unit_test(a_file_hashes_like_its_bytes) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(known_answers),
+        cmocka_unit_test(a_stream_hashes_like_its_bytes),
+        cmocka_unit_test(a_file_hashes_like_its_bytes),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

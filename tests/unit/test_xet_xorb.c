@@ -35,7 +35,7 @@ static void what_is_packed_is_read(void **state)
 {
     static const uint8_t ways[] = { 1, 2, 0 };
     fs_buf file = make_xorb(6);
-    uint8_t *chunk = malloc(FS_XET_CHUNK_MAX), *want = malloc(FS_XET_CHUNK_MAX);
+    uint8_t *room = malloc(FS_XET_CHUNK_MAX), *want = malloc(FS_XET_CHUNK_MAX);
     fs_xorb x;
     fs_error err;
 
@@ -45,20 +45,21 @@ static void what_is_packed_is_read(void **state)
     assert_int_equal(x.n_bytes, 6 * 10001 + 15);
     assert_int_equal(fs_xorb_begin(&x, 6), file.n_bytes);
     for (uint32_t i = 0; i < 6; i++) {
-        uint32_t n, taken, at = fs_xorb_begin(&x, i);
+        uint32_t taken, at = fs_xorb_begin(&x, i);
+        fs_bytes chunk;
         fs_xet_hash hash;
         assert_int_equal((uint8_t)file.data[at + 4], ways[i % 3]);
-        assert_ok(fs_xorb_unpack((fs_bytes){ (uint8_t *)file.data + at, file.n_bytes - at }, chunk, &n, &taken, &err), err);
+        assert_ok(fs_xorb_unpack((fs_bytes){ (uint8_t *)file.data + at, file.n_bytes - at }, room, &chunk, &taken, &err), err);
         fill((int)(i % 3), want, 10001 + i);
-        assert_int_equal(n, 10001 + i);
+        assert_int_equal(chunk.n_bytes, 10001 + i);
         assert_int_equal(at + taken, x.chunks[i].end);
-        assert_memory_equal(chunk, want, n);
-        fs_xet_chunk_hash(want, n, &hash);
+        assert_memory_equal(chunk.data, want, chunk.n_bytes);
+        fs_xet_chunk_hash(want, (uint32_t)chunk.n_bytes, &hash);
         assert_true(fs_xet_hash_equal(&hash, &x.chunks[i].hash));
     }
     fs_xorb_done(&x);
     fs_buf_done(&file);
-    free(chunk);
+    free(room);
     free(want);
 }
 
