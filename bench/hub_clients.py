@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What the stock Python client gets from farseek hub serve: python3 bench/hub_clients.py build/farseek FOLDER [MIB] > bench/results/hub_clients.csv
-FOLDER is on the disk to measure; huggingface_hub and hf-xet are needed. New random bytes each time, a process and a cache each."""
+FOLDER is on the disk to measure; huggingface_hub, hf-xet and nginx-light are needed. New random bytes each time, a process and a cache each, in turn with the plainest hub there can be
+(hub_reference.py), which bounds what the client can reach on this machine."""
 import os
 import pathlib
 import shutil
@@ -10,7 +11,7 @@ import sys
 
 import hub_server
 
-RUNS = 5
+RUNS = 9
 farseek, folder, mib = sys.argv[1], pathlib.Path(sys.argv[2]).resolve() / "hub-clients", int(sys.argv[3]) if len(sys.argv) > 3 else 256
 
 LEG = """
@@ -27,13 +28,18 @@ print(time.perf_counter() - begin)
 
 shutil.rmtree(folder, ignore_errors=True)
 folder.mkdir(parents=True)
+(folder / "nginx").mkdir()
 server, url, token = hub_server.start(farseek, folder / "data")
+nginx = hub_server.nginx(folder / "nginx")
+reference = subprocess.Popen([sys.executable, pathlib.Path(__file__).with_name("hub_reference.py"), folder / "nginx", url, token, hub_server.NGINX], stdout=subprocess.PIPE, text=True)
+reference_url = reference.stdout.readline().strip()
 
 
-def leg(what, path, repo, xet):
+def leg(url, what, path, repo, xet):
     home = folder / "home"
     env = os.environ | {"HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "0" if xet else "1"}
-    out = subprocess.run([sys.executable, "-c", LEG, what, path, repo], env=env, check=True, capture_output=True, text=True).stdout
+    os.sync()  # what was written before is not written during this
+    out = subprocess.run([sys.executable, "-c", LEG, what, path, repo], env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
     shutil.rmtree(home, ignore_errors=True)
     return mib / float(out.split()[-1])
 
@@ -46,14 +52,22 @@ try:
             file.write_bytes(os.urandom(mib << 20))
             subprocess.run(["curl", "-sf", "-o", "/dev/null", "-H", "Authorization: Bearer " + token, "-H", "Content-Type: application/json", "-d", f'{{"name": "{repo.split("/")[1]}"}}',
                             url + "/api/repos/create"], check=True)
-            rates.setdefault(f"the client's upload {how}", []).append(leg("up", file, repo, xet))
-            rates.setdefault(f"the client's download {how}", []).append(leg("down", got, repo, xet))
-            assert (got / "w.bin").read_bytes() == file.read_bytes()
-            shutil.rmtree(got)
+            shutil.copy(file, folder / "nginx" / "w.bin")
+            hubs = ((url, ""), (reference_url, ", reference"))[:: 1 if i % 2 else -1]
+            for at, where in hubs:
+                rates.setdefault(f"the client's upload {how}{where}", []).append(leg(at, "up", file, repo, xet))
+            for measured in (False, True):  # once for the pages and the reference's xorbs
+                for at, where in hubs:
+                    rate = leg(at, "down", got, repo, xet)
+                    assert (got / "w.bin").read_bytes() == file.read_bytes()
+                    shutil.rmtree(got)
+                    if measured:
+                        rates.setdefault(f"the client's download {how}{where}", []).append(rate)
     print("what,unit,median,least,most,runs")
     for what, values in rates.items():
         print(f"{what},MiB/s,{statistics.median(values):.4g},{min(values):.4g},{max(values):.4g},{len(values)}", flush=True)
 finally:
-    server.terminate()
-    server.wait()
+    for process in reference, nginx, server:
+        process.terminate()
+        process.wait()
     shutil.rmtree(folder, ignore_errors=True)
