@@ -159,6 +159,8 @@ INLINE VI top_codes(const fs_dtype t, const uint8_t *unit, const size_t n, const
     return from_nibbles(t, v, high, 0);
 }
 
+#define ROLLED _Pragma("GCC unroll 1")
+
 /* ---- sums ---- */
 /* Products of v and a by pairs. A product of two signs is that of |v| and a with v's sign: 128 * 127 twice fit, and a, unlike v, is
  * never -128. */
@@ -197,10 +199,9 @@ struct tile {
     VF d[16][UNITS], m[16][UNITS];
 } __attribute__((aligned(64)));
 
-/* Block j, whose codes are in unit (of n blocks) or, unpacked, at codes: its products with rows rows of x, each x_bytes behind the
- * other, to y. d and m: of its sub-blocks. */
-INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const uint8_t *codes, const uint8_t *x,
-                  const size_t x_bytes, VF (*d)[UNITS], VF (*m)[UNITS], float (*y)[FS_PANEL])
+/* Block j of a unit of n blocks: its products with rows rows of x, each x_bytes behind the other, to y. d and m: of its sub-blocks. */
+INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const size_t n, const int j, const uint8_t *x, const size_t x_bytes,
+                  VF (*d)[UNITS], VF (*m)[UNITS], float (*y)[FS_PANEL])
 {
     const int n_subs = 32 / sub_of(t), groups = 8 / n_subs, fit = groups_of_i16(t) < groups ? groups_of_i16(t) : groups;
 
@@ -218,7 +219,7 @@ INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const s
             const int g = h * groups + k;
             EACH_UNIT
             {
-                VI v = codes ? vi_load(codes + g * 64 + u * 32) : codes_of(t, unit, n, j, g, u), magnitude = is_signed(t) ? _mm256_abs_epi8(v) : v;
+                VI v = codes_of(t, unit, n, j, g, u), magnitude = is_signed(t) ? _mm256_abs_epi8(v) : v;
                 UNROLL for (int i = 0; i < rows; i++)
                 {
                     VI p = products(t, v, magnitude, word(((const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes))->low + 4 * g));
@@ -233,7 +234,7 @@ INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const s
             const fs_quants_block *a = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);
             EACH_UNIT
             {
-                VI v = codes ? vi_load(codes + a->top + u * 32) : top_codes(t, unit, n, j, a, u);
+                VI v = top_codes(t, unit, n, j, a, u);
                 VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(a->high)));
                 high = n_subs == 1 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&a->shift_of[h]));
                 sum[i][u] = vi_add(sum[i][u], high);
@@ -275,7 +276,7 @@ INLINE void direct(const fs_dtype t, const int rows, const uint8_t *unit, const 
         UNROLL for (int j = 0; j < 8; j++)
         {
             ahead(unit + (size_t)j * (unit_bytes(t, 1) / 8), unit_bytes(t, 1) / 8);
-            block(t, rows, unit, 1, j, NULL, x + (size_t)j * block_bytes, x_bytes, f->d + (size_t)j * n_subs, f->m + (size_t)j * n_subs, y);
+            block(t, rows, unit, 1, j, x + (size_t)j * block_bytes, x_bytes, f->d + (size_t)j * n_subs, f->m + (size_t)j * n_subs, y);
         }
         return;
     }
@@ -283,7 +284,7 @@ INLINE void direct(const fs_dtype t, const int rows, const uint8_t *unit, const 
         const size_t super = t == FS_DTYPE_IQ4_XS, n = super || n_blocks - b / 2 * 2 < 2 ? 1 : 2;
         const uint8_t *p = super ? unit + b * 256 : unit + b / 2 * unit_bytes(t, 2);
         ahead(unit + b * (unit_bytes(t, 2) / 2), super ? 256 : unit_bytes(t, 2) / 2);
-        block(t, rows, p, n, super ? 0 : (int)(b % 2), NULL, x + b * block_bytes, x_bytes, f->d + b, f->m + b, y);
+        block(t, rows, p, n, super ? 0 : (int)(b % 2), x + b * block_bytes, x_bytes, f->d + b, f->m + b, y);
     }
 }
 
@@ -303,12 +304,61 @@ INLINE void unpack_tile(const fs_dtype t, const uint8_t *unit, const size_t n_bl
     }
 }
 
-INLINE void tiled(const fs_dtype t, const int rows, const size_t n_blocks, struct tile *tile, const uint8_t *x, const size_t x_bytes, float (*y)[FS_PANEL])
+/* pairs += the products of a group's codes and rows rows of x, each x_bytes behind the other. */
+INLINE void add_group(const fs_dtype t, const int rows, const uint8_t *codes, const uint8_t *x, const size_t x_bytes, VI pairs[4][UNITS])
+{
+    const VI v[UNITS] = { vi_load(codes), vi_load(codes + 32) };
+    const VI magnitude[UNITS] = { is_signed(t) ? _mm256_abs_epi8(v[0]) : v[0], is_signed(t) ? _mm256_abs_epi8(v[1]) : v[1] };
+
+    UNROLL for (int i = 0; i < rows; i++)
+    {
+        const VI four = word(x + (size_t)i * x_bytes);
+        EACH_UNIT pairs[i][u] = _mm256_add_epi16(pairs[i][u], products(t, v[u], magnitude[u], four));
+    }
+}
+
+/* Block j of a tile with rows rows of x, at most four. Loops over groups stay loops: of all groups at once the products are stored before they are
+ * added. */
+INLINE void tiled_block(const fs_dtype t, const int rows, struct tile *tile, const size_t j, const uint8_t *x, const size_t x_bytes, float (*y)[FS_PANEL])
 {
     const size_t n_subs = 32 / (size_t)sub_of(t);
+    const int groups = 8 / (int)n_subs, fit = groups_of_i16(t) < groups ? groups_of_i16(t) : groups;
 
+    UNROLL for (int h = 0; h < 8 / groups; h++)
+    {
+        const uint8_t *codes = tile->codes[j] + h * groups * 64, *a = x + h * groups * 4;
+        VI sum[4][UNITS] = { { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() } };
+
+        ROLLED for (int k = 0; k < groups; k += fit)
+        {
+            VI pairs[4][UNITS] = { { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() } };
+            if (fit <= 2)
+                UNROLL for (int l = 0; l < fit; l++) add_group(t, rows, codes + (k + l) * 64, a + 4 * (k + l), x_bytes, pairs);
+            else
+                ROLLED for (int l = 0; l < fit; l++) add_group(t, rows, codes + (k + l) * 64, a + 4 * (k + l), x_bytes, pairs);
+            UNROLL for (int i = 0; i < rows; i++)
+                EACH_UNIT sum[i][u] = vi_add(sum[i][u], by_fours(pairs[i][u]));
+        }
+        UNROLL for (int i = 0; i < rows; i++)
+        {
+            const fs_quants_block *b = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);
+            const VI first = first_sum(t, b, h);
+            EACH_UNIT
+            {
+                VI v = vi_load(tile->codes[j] + b->top + u * 32);
+                VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(b->high)));
+                high = n_subs == 1 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&b->shift_of[h]));
+                sum[i][u] = vi_add(vi_add(sum[i][u], first), high);
+            }
+            add_part(t, y[i], b, h, sum[i], tile->d + j * n_subs, tile->m + j * n_subs);
+        }
+    }
+}
+
+INLINE void tiled(const fs_dtype t, const int rows, const size_t n_blocks, struct tile *tile, const uint8_t *x, const size_t x_bytes, float (*y)[FS_PANEL])
+{
     for (size_t b = 0; b < n_blocks; b++)
-        block(t, rows, NULL, 1, 0, tile->codes[b], x + b * sizeof(fs_quants_block), x_bytes, tile->d + b * n_subs, tile->m + b * n_subs, y);
+        tiled_block(t, rows, tile, b, x + b * sizeof(fs_quants_block), x_bytes, y);
 }
 
 /* The panel, by tiles. A tile of blocks of 32 is four units, so that none begins within one. */
@@ -332,7 +382,11 @@ INLINE void sweep_panel(const fs_dtype t, struct sweep *s, const size_t panel)
             unpack_tile(t, unit, n, &tile);
             for (; r + 4 <= s->m; r += 4)
                 tiled(t, 4, n, &tile, x + r * x_bytes, x_bytes, s->y + r);
-            for (; r < s->m; r++)
+            if (s->m - r >= 2) {
+                tiled(t, 2, n, &tile, x + r * x_bytes, x_bytes, s->y + r);
+                r += 2;
+            }
+            if (r < s->m)
                 tiled(t, 1, n, &tile, x + r * x_bytes, x_bytes, s->y + r);
         }
         unit += fs_codes_is_k(t) || t == FS_DTYPE_IQ4_XS ? unit_bytes(t, 1) : 4 * unit_bytes(t, 2);
@@ -348,9 +402,83 @@ EACH_TYPE(DEFINE)
 #define SWEEP(t) [FS_DTYPE_##t] = sweep_##t,
 static void (*const sweeps[FS_DTYPE_END])(struct sweep *s, size_t panel) = { EACH_TYPE(SWEEP) };
 
+/* ---- activations ---- */
+/* The largest of four neighbours, in each of them: of absolute values as bits, which order like integers. */
+INLINE VI most_of_four(VI v)
+{
+    v = _mm256_max_epi32(v, _mm256_shuffle_epi32(v, 0xb1));
+    return _mm256_max_epi32(v, _mm256_shuffle_epi32(v, 0x4e));
+}
+
+INLINE uint32_t most_of(VI v)
+{
+    v = most_of_four(v);
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)));
+}
+
+INLINE int32_t sum_of(VI v)
+{
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
+/* The bytes of four values that fit them. */
+INLINE void store_bytes(int8_t ret[4], __m128i v)
+{
+    const __m128i low = _mm_set1_epi32(0x0c080400);
+    const int32_t four = _mm_cvtsi128_si32(_mm_shuffle_epi8(v, low));
+    memcpy(ret, &four, sizeof four);
+}
+
+INLINE void quantize_32(const float *x, fs_quants_block *ret)
+{
+    const VI magnitude = vi_set1(0x7fffffff), lanes = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    int32_t values[FS_QUANTS_BLOCK] __attribute__((aligned(32)));
+    VI v[4], most;
+    uint32_t top, rest;
+    int group, sum0, sum1;
+    float d, b;
+
+    UNROLL for (int i = 0; i < 4; i++) v[i] = most_of_four(vi_and(vi_load(x + 8 * i), magnitude)); /* groups 2i and 2i + 1 */
+    most = _mm256_blend_epi32(_mm256_blend_epi32(v[0], v[1], 0x22), _mm256_blend_epi32(v[2], v[3], 0x88), 0xcc); /* of groups 0 2 4 6 1 3 5 7 */
+    most = _mm256_permutevar8x32_epi32(most, lanes);
+    top = most_of(most);
+    group = __builtin_ctz((unsigned)_mm256_movemask_ps((__m256)_mm256_cmpeq_epi32(most, vi_set1((int32_t)top))));
+    rest = most_of(_mm256_andnot_si256(_mm256_cmpeq_epi32(vi_set1(group), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), most));
+    d = as_float(top) / 16319.0f;
+    b = as_float(rest) / 127.0f;
+    d = b > d ? b : d;
+    d = d < 0x1p-126f ? 0.0f : d;
+    UNROLL for (int i = 0; i < 4; i++) v[i] = vi_zero();
+    if (d > 0.0f && d < __builtin_inff())
+        UNROLL for (int i = 0; i < 4; i++) v[i] = vi_of(vf_div(vf_load(x + 8 * i), vf_set1(d)));
+    UNROLL for (int i = 0; i < 4; i++) vi_store(values + 8 * i, v[i]);
+    sum0 = sum_of(vi_add(v[0], v[1]));
+    sum1 = sum_of(vi_add(v[2], v[3]));
+    ret->d = d;
+    ret->minus_sum = -(sum0 + sum1);
+    ret->minus_sums_32[0] = -32 * sum0;
+    ret->minus_sums_32[1] = -32 * sum1;
+    ret->d_sum = d * (float)(sum0 + sum1);
+    ret->top = 64 * group;
+    ret->shift_of[group / 4] = FS_QUANTS_SHIFT;
+    ret->shift_of[1 - group / 4] = 32;
+    ret->nibble = group / 4 * 4;
+    vi_store(ret->low, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3])), lanes));
+    {
+        const __m128i four = _mm_load_si128((const __m128i *)(const void *)(values + 4 * group));
+        const __m128i high = _mm_srai_epi32(_mm_add_epi32(four, _mm_set1_epi32(1 << (FS_QUANTS_SHIFT - 1))), FS_QUANTS_SHIFT);
+        store_bytes(ret->high, high);
+        store_bytes(ret->low + 4 * group, _mm_sub_epi32(four, _mm_slli_epi32(high, FS_QUANTS_SHIFT)));
+    }
+}
+
 void fs_quantize_avx2(const fs_quants *q, size_t row, size_t n_rows, size_t block_begin, size_t block_end, const float *x, size_t ldx)
 {
-    quantize(q, row, n_rows, block_begin, block_end, x, ldx);
+    for (size_t t = 0; t < n_rows; t++, x += ldx)
+        for (size_t b = block_begin; b < block_end; b++)
+            quantize_32(x + b * FS_QUANTS_BLOCK, fs_quants_row(q, row + t) + b);
 }
 
 void fs_gemm_codes_avx2(const fs_mat *w, size_t panel_begin, size_t panel_end, const fs_quants *x, size_t row, size_t m, const float *bias,
