@@ -148,7 +148,7 @@ tags: [t{i % 50}, all]
 ---
 # Model {i}
 What it does, in a sentence."""
-        commit(f"m{i:05}", [{"key": "file", "value": {"path": "README.md", "content": card, "encoding": "utf-8"}}])
+        commit(f"m{i:05}", [{"key": "file", "value": {"path": "README.md", "content": base64.b64encode(card.encode()).decode(), "encoding": "base64"}}])
     listed = [1e3 * t for t in pages("/api/models?limit=100")]
     assert len(listed) >= 100
     row("a page of 100 of 10000 repositories", "ms", listed)

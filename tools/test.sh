@@ -121,7 +121,7 @@ stage_san() {
 }
 
 stage_fuzz() {
-    make -s -j"$jobs" fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-15}"
+    make -s -j"$jobs" fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-8}"
     ok
 }
 
