@@ -29,8 +29,10 @@ print(time.perf_counter() - begin)
 shutil.rmtree(folder, ignore_errors=True)
 folder.mkdir(parents=True)
 (folder / "nginx").mkdir()
-server, url, token = hub_server.start(farseek, folder / "data")
 nginx = hub_server.nginx(folder / "nginx")
+if not nginx:
+    raise SystemExit("nginx is not installed: the reference's downloads come from it")
+server, url, token = hub_server.start(farseek, folder / "data")
 reference = subprocess.Popen([sys.executable, pathlib.Path(__file__).with_name("hub_reference.py"), folder / "nginx", url, token, hub_server.NGINX], stdout=subprocess.PIPE, text=True)
 reference_url = reference.stdout.readline().strip()
 

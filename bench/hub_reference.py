@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The plainest hub that the stock Python client can be measured against: python3 bench/hub_reference.py FOLDER HUB TOKEN NGINX prints its address.
-It stores what it is sent, computes the SHA-256 of an LFS object as it comes and of xorbs when their shard comes, as every hub must, and that is all: no xorb's own hash, no terms. Downloads it sends to NGINX, which serves FOLDER: FOLDER/w.bin by plain HTTP, pieces of xorbs by Xet.
+It stores what it is sent, computes the SHA-256 of an LFS object as it comes and of xorbs when their shard comes, as every hub must, and that is all: no xorb's own hash, no terms.
+Downloads it sends to NGINX, which serves FOLDER: FOLDER/w.bin by plain HTTP, pieces of xorbs by Xet.
 It asks HUB, where the repository whose name it is asked for has the same file, for the file's Xet hash and reconstruction, and fetches a piece of a xorb from there once."""
 import hashlib
 import http.client

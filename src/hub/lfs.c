@@ -17,11 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINK_SECONDS  (6 * 3600)
-#define PARTS_MAX     1000
-#define COPY_BYTES    ((size_t)256 << 10)
-#define FLUSH_BYTES   ((int64_t)32 << 20)
-#define PART_SECONDS  5 /* that the end of an upload waits for parts that still arrive */
+#define LINK_SECONDS (6 * 3600)
+#define PARTS_MAX    1000
+#define COPY_BYTES   ((size_t)256 << 10)
+#define PART_SECONDS 5 /* that the end of an upload waits for parts that still arrive */
 
 /* ---- links ---- */
 
@@ -461,8 +460,7 @@ static fs_status write_part(fs_hub_call *c, int fd, int64_t offset, int64_t size
         }
         if (!rc)
             fs_sha256_update(&sha, buf, n);
-        if ((done + (int64_t)n) / FLUSH_BYTES != done / FLUSH_BYTES) /* the disk is kept busy, so that little is left for the end */
-            sync_file_range(fd, (off_t)(offset + done / FLUSH_BYTES * FLUSH_BYTES), FLUSH_BYTES, SYNC_FILE_RANGE_WRITE);
+        fs_hub_write_behind(fd, (uint64_t)(offset + done), (uint64_t)(offset + done) + n);
         done += (int64_t)n;
     }
     if (!rc && done != size)

@@ -42,11 +42,6 @@ static inline void from_i8(v16u8 b, VI *v)
     v[1] = _mm256_cvtepi8_epi32(_mm_unpackhi_epi64((__m128i)b, (__m128i)b));
 }
 
-static inline v16u8 lookup(v16u8 table, v16u8 index)
-{
-    return (v16u8)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
-}
-
 #define PRODUCTS 0
 #include "kernels/quants_simd.h"
 
@@ -174,6 +169,14 @@ INLINE VI by_fours(VI pairs)
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
+/* sum, and the high parts of x's top group, whose codes are v, if that is in part h. */
+INLINE VI with_top(const fs_dtype t, VI sum, VI v, const fs_quants_block *x, const int h)
+{
+    VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(x->high)));
+
+    return vi_add(sum, sub_of(t) == 32 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&x->shift_of[h])));
+}
+
 /* What the sum of half h, or of the block, begins with: less than nothing by what the codes are too large. */
 INLINE VI first_sum(const fs_dtype t, const fs_quants_block *x, const int h)
 {
@@ -207,7 +210,7 @@ INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const s
 
     UNROLL for (int h = 0; h < n_subs; h++)
     {
-        VI sum[4][UNITS], pairs[4][UNITS];
+        VI sum[2][UNITS], pairs[2][UNITS]; /* as many rows are taken so */
 
         UNROLL for (int i = 0; i < rows; i++)
         {
@@ -232,13 +235,7 @@ INLINE void block(const fs_dtype t, const int rows, const uint8_t *unit, const s
         UNROLL for (int i = 0; i < rows; i++)
         {
             const fs_quants_block *a = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);
-            EACH_UNIT
-            {
-                VI v = top_codes(t, unit, n, j, a, u);
-                VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(a->high)));
-                high = n_subs == 1 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&a->shift_of[h]));
-                sum[i][u] = vi_add(sum[i][u], high);
-            }
+            EACH_UNIT sum[i][u] = with_top(t, sum[i][u], top_codes(t, unit, n, j, a, u), a, h);
             add_part(t, y[i], a, h, sum[i], d, m);
         }
     }
@@ -327,11 +324,15 @@ INLINE void tiled_block(const fs_dtype t, const int rows, struct tile *tile, con
     UNROLL for (int h = 0; h < 8 / groups; h++)
     {
         const uint8_t *codes = tile->codes[j] + h * groups * 64, *a = x + h * groups * 4;
-        VI sum[4][UNITS] = { { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() } };
+        VI sum[4][UNITS];
 
+        UNROLL for (int i = 0; i < rows; i++)
+            EACH_UNIT sum[i][u] = vi_zero();
         ROLLED for (int k = 0; k < groups; k += fit)
         {
-            VI pairs[4][UNITS] = { { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() }, { vi_zero(), vi_zero() } };
+            VI pairs[4][UNITS];
+            UNROLL for (int i = 0; i < rows; i++)
+                EACH_UNIT pairs[i][u] = vi_zero();
             if (fit <= 2)
                 UNROLL for (int l = 0; l < fit; l++) add_group(t, rows, codes + (k + l) * 64, a + 4 * (k + l), x_bytes, pairs);
             else
@@ -343,13 +344,7 @@ INLINE void tiled_block(const fs_dtype t, const int rows, struct tile *tile, con
         {
             const fs_quants_block *b = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);
             const VI first = first_sum(t, b, h);
-            EACH_UNIT
-            {
-                VI v = vi_load(tile->codes[j] + b->top + u * 32);
-                VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(b->high)));
-                high = n_subs == 1 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&b->shift_of[h]));
-                sum[i][u] = vi_add(vi_add(sum[i][u], first), high);
-            }
+            EACH_UNIT sum[i][u] = with_top(t, vi_add(sum[i][u], first), vi_load(tile->codes[j] + b->top + u * 32), b, h);
             add_part(t, y[i], b, h, sum[i], tile->d + j * n_subs, tile->m + j * n_subs);
         }
     }
@@ -437,8 +432,8 @@ INLINE void quantize_32(const float *x, fs_quants_block *ret)
     int32_t values[FS_QUANTS_BLOCK] __attribute__((aligned(32)));
     VI v[4], most;
     uint32_t top, rest;
-    int group, sum0, sum1;
-    float d, b;
+    int group;
+    float d;
 
     UNROLL for (int i = 0; i < 4; i++) v[i] = most_of_four(vi_and(vi_load(x + 8 * i), magnitude)); /* groups 2i and 2i + 1 */
     most = _mm256_blend_epi32(_mm256_blend_epi32(v[0], v[1], 0x22), _mm256_blend_epi32(v[2], v[3], 0x88), 0xcc); /* of groups 0 2 4 6 1 3 5 7 */
@@ -446,25 +441,12 @@ INLINE void quantize_32(const float *x, fs_quants_block *ret)
     top = most_of(most);
     group = __builtin_ctz((unsigned)_mm256_movemask_ps((__m256)_mm256_cmpeq_epi32(most, vi_set1((int32_t)top))));
     rest = most_of(_mm256_andnot_si256(_mm256_cmpeq_epi32(vi_set1(group), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), most));
-    d = as_float(top) / 16319.0f;
-    b = as_float(rest) / 127.0f;
-    d = b > d ? b : d;
-    d = d < 0x1p-126f ? 0.0f : d;
+    d = scale_of_block(top, rest);
     UNROLL for (int i = 0; i < 4; i++) v[i] = vi_zero();
     if (d > 0.0f && d < __builtin_inff())
         UNROLL for (int i = 0; i < 4; i++) v[i] = vi_of(vf_div(vf_load(x + 8 * i), vf_set1(d)));
     UNROLL for (int i = 0; i < 4; i++) vi_store(values + 8 * i, v[i]);
-    sum0 = sum_of(vi_add(v[0], v[1]));
-    sum1 = sum_of(vi_add(v[2], v[3]));
-    ret->d = d;
-    ret->minus_sum = -(sum0 + sum1);
-    ret->minus_sums_32[0] = -32 * sum0;
-    ret->minus_sums_32[1] = -32 * sum1;
-    ret->d_sum = d * (float)(sum0 + sum1);
-    ret->top = 64 * group;
-    ret->shift_of[group / 4] = FS_QUANTS_SHIFT;
-    ret->shift_of[1 - group / 4] = 32;
-    ret->nibble = group / 4 * 4;
+    describe_block(ret, d, group, sum_of(vi_add(v[0], v[1])), sum_of(vi_add(v[2], v[3])));
     vi_store(ret->low, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3])), lanes));
     {
         const __m128i four = _mm_load_si128((const __m128i *)(const void *)(values + 4 * group));

@@ -10,7 +10,7 @@
  *   dots(const int limit, const int groups, const uint8_t *w, const int8_t *a, VI *acc)
  *                 sums over groups of four inputs of w [groups][16][4], int8, times a [groups][4]; |w| <= limit, which
  *                 tells how many products fit int16; limit < 0: w >= 0 too
- *   PRODUCTS      0: the file has products of its own
+ *   PRODUCTS      0: the file has products and a quantize of its own, and needs no lookup and no dots
  *   PAIRS         1 where two rows of x are multiplied at a time, with
  *   widen(const uint8_t *w, uint8_t *ret)   w [8][16][4] with eight inputs side by side: [4][16][8]
  *   dots_two(const int groups, const uint8_t *wide, const int8_t *a, const int8_t *b, VI *acc_a, VI *acc_b)
@@ -37,12 +37,35 @@ INLINE float as_float(uint32_t bits)
     return f;
 }
 
+/* d of a block: top is the largest |x| as bits, rest that of the other groups. */
+INLINE float scale_of_block(const uint32_t top, const uint32_t rest)
+{
+    float a = as_float(top) / 16319.0f, b = as_float(rest) / 127.0f, d = b > a ? b : a;
+
+    return d < 0x1p-126f ? 0.0f : d;
+}
+
+/* All of a block but its codes: sum0 and sum1 are those of its halves. */
+INLINE void describe_block(fs_quants_block *ret, const float d, const int group, const int32_t sum0, const int32_t sum1)
+{
+    ret->d = d;
+    ret->minus_sum = -(sum0 + sum1);
+    ret->minus_sums_32[0] = -32 * sum0;
+    ret->minus_sums_32[1] = -32 * sum1;
+    ret->d_sum = d * (float)(sum0 + sum1);
+    ret->top = 64 * group;
+    ret->shift_of[group / 4] = FS_QUANTS_SHIFT;
+    ret->shift_of[1 - group / 4] = 32;
+    ret->nibble = group / 4 * 4;
+}
+
+#if PRODUCTS
 INLINE void quantize_block(const float *x, fs_quants_block *ret)
 {
     uint32_t bits[FS_QUANTS_BLOCK], top = 0, rest = 0;
     int32_t v[FS_QUANTS_BLOCK] = { 0 };
     int group = 0, sum0 = 0, sum1 = 0;
-    float d, b;
+    float d;
 
     for (int i = 0; i < FS_QUANTS_BLOCK; i += LANES)
         vi_store(bits + i, vi_and(vi_load(x + i), vi_set1(0x7fffffff)));
@@ -53,11 +76,7 @@ INLINE void quantize_block(const float *x, fs_quants_block *ret)
         group = most > top ? g : group;
         top = most > top ? most : top;
     }
-    d = as_float(top) / 16319.0f;
-    b = as_float(rest) / 127.0f;
-    d = b > d ? b : d;
-    d = d < 0x1p-126f ? 0.0f : d;
-    ret->d = d;
+    d = scale_of_block(top, rest);
     if (d > 0.0f && d < __builtin_inff()) {
         const VF divisor = vf_set1(d);
         for (int i = 0; i < FS_QUANTS_BLOCK; i += LANES)
@@ -67,14 +86,7 @@ INLINE void quantize_block(const float *x, fs_quants_block *ret)
         sum0 += v[i];
         sum1 += v[16 + i];
     }
-    ret->minus_sum = -(sum0 + sum1);
-    ret->minus_sums_32[0] = -32 * sum0;
-    ret->minus_sums_32[1] = -32 * sum1;
-    ret->d_sum = d * (float)(sum0 + sum1);
-    ret->top = 64 * group;
-    ret->shift_of[group / 4] = FS_QUANTS_SHIFT;
-    ret->shift_of[1 - group / 4] = 32;
-    ret->nibble = group / 4 * 4;
+    describe_block(ret, d, group, sum0, sum1);
     for (int i = 0; i < 4; i++) {
         int32_t *p = v + 4 * group + i, high = (*p + (1 << (FS_QUANTS_SHIFT - 1))) >> FS_QUANTS_SHIFT;
         ret->high[i] = (int8_t)high;
@@ -90,6 +102,7 @@ INLINE void quantize(const fs_quants *q, size_t row, size_t n_rows, size_t block
         for (size_t b = block_begin; b < block_end; b++)
             quantize_block(x + b * FS_QUANTS_BLOCK, fs_quants_row(q, row + t) + b);
 }
+#endif
 
 /* ---- panels ---- */
 INLINE v16u8 at(const uint8_t *p)
@@ -140,6 +153,7 @@ INLINE size_t unit_bytes(const fs_dtype t, const size_t n)
     return FS_PANEL * n * fs_dtype_get(t)->block_bytes;
 }
 
+#if PRODUCTS
 /* The signed codes of sub-block j (32 inputs) of a unit of n blocks: dst [8][16][4]. */
 INLINE void unpack(const fs_dtype t, const uint8_t *unit, const size_t n, const size_t j, uint8_t *dst)
 {
@@ -214,6 +228,8 @@ INLINE int limit_of(const fs_dtype t)
         return 128;
     }
 }
+
+#endif
 
 /* Types whose blocks have a minimum; their sub-blocks. */
 INLINE bool has_min(const fs_dtype t)
