@@ -21,7 +21,9 @@
 #include <unistd.h>
 
 #define PIECE_BYTES   ((uint64_t)16 << 20)
+#define RATE_BYTES    ((uint64_t)1 << 20) /* what is smaller says how far a mirror is, not how fast */
 #define TRIES_MAX     6 /* of one piece, with pauses of 0.5, 1, 2, 4, 8 s */
+#define FAILURES_MAX  8 /* of a mirror: 64 s is the longest pause */
 #define OLD           (1u << 31) /* among the contributors: bytes of an earlier run */
 
 enum { MISSING, TAKEN, DONE };
@@ -40,8 +42,8 @@ struct blob {
 struct mirror {
     const char *base;
     double rate; /* bytes a second of one connection; 0: not known */
-    int n_active;
-    double not_before; /* after a failure */
+    int n_active, n_failures; /* one after another */
+    double not_before;        /* after a failure */
 };
 
 struct pull {
@@ -422,11 +424,14 @@ static void end_piece(struct pull *p, const struct work *w, fs_status rc, const 
     pthread_mutex_lock(&p->lock);
     m->n_active--;
     if (!rc && pwrite(b->parts_fd, &done, 1, (off_t)(sizeof(struct journal) + w->piece)) == 1) {
-        double rate = (double)piece_bytes(b, w->piece) / (seconds > 1e-6 ? seconds : 1e-6);
-        m->rate = m->rate > 0 ? 0.7 * m->rate + 0.3 * rate : rate;
+        if (piece_bytes(b, w->piece) >= RATE_BYTES) {
+            double rate = (double)piece_bytes(b, w->piece) / (seconds > 1e-6 ? seconds : 1e-6);
+            m->rate = m->rate > 0 ? 0.7 * m->rate + 0.3 * rate : rate;
+        }
         b->pieces[w->piece] = DONE;
         b->n_done++;
         b->n_tries = 0;
+        m->n_failures = 0;
         b->contributors |= 1u << w->mirror;
         p->n_fetched += piece_bytes(b, w->piece);
         complete(p, b);
@@ -434,8 +439,12 @@ static void end_piece(struct pull *p, const struct work *w, fs_status rc, const 
         b->pieces[w->piece] = MISSING;
         if (rc == FS_ERR_INTERRUPTED || rc == FS_ERR_ARGUMENT || rc == FS_ERR_MEMORY || !rc || b->n_tries + 1 >= TRIES_MAX * p->o->n_mirrors)
             fail(p, rc ? rc : FS_ERR_IO, err);
-        m->not_before = fs_seconds_now() + 0.25 * (double)(1u << (b->n_tries < 5 ? b->n_tries + 1 : 5));
-        m->rate = m->rate / 2 + 1;
+        double now = fs_seconds_now();
+        if (now >= m->not_before) { /* else others failed at the same time */
+            m->n_failures++;
+            m->not_before = now + 0.25 * (double)(1u << (m->n_failures < FAILURES_MAX ? m->n_failures : FAILURES_MAX));
+        }
+        m->rate /= 2; /* one that never sent anything stays unknown: it is asked again */
         b->n_tries++;
     }
     pthread_cond_broadcast(&p->changed);

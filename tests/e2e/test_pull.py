@@ -35,6 +35,7 @@ class Hub:
         self.fail = 0       # so many requests for files get 500
         self.cut = 0        # so many replies end early
         self.delay = 0      # seconds a MiB
+        self.latency = 0    # seconds a file
         self.hold = None    # an event that every part of a file waits for, but the first two
         self.elsewhere = None
         self.next = None    # the hub that its list goes on at
@@ -104,8 +105,8 @@ class Hub:
             data = data[:-1] + bytes([data[-1] ^ 1])
         range_ = re.fullmatch(r"bytes=(\d+)-(\d+)", r.headers.get("Range", ""))
         part = data[int(range_[1]):int(range_[2]) + 1] if range_ else data
-        if self.delay:
-            time.sleep(self.delay * len(part) / (1 << 20))
+        if self.delay or self.latency:
+            time.sleep(self.latency + self.delay * len(part) / (1 << 20))
         if self.hold and sum(q[2] is not None for q in self.requests) > 2:
             self.hold.wait(300)
         r.send_response(206 if range_ else 200)
@@ -240,12 +241,16 @@ def test_of_three_mirrors_one_lies(hub, pull, liar):
         m.server.shutdown()
 
 
-def test_the_faster_mirror_sends_more(hub, pull):
+@pytest.mark.parametrize("stumbles", ["not", "over small files", "at first"])
+def test_the_faster_mirror_sends_more(hub, pull, stumbles):
+    hub.files["also.json"] = b"{}" # so that each mirror begins with a file of a few bytes
     slow, fast = hub, Hub(hub.files)
     slow.delay = 0.15
+    fast.latency = 0.3 * (stumbles == "over small files")
+    fast.fail = stumbles == "at first"
     assert_same(pull(hub, "--mirror", fast.url, "--connections", "2"), hub.files)
     sent = [sum(q[2] is not None for q in h.requests) for h in (slow, fast)]
-    assert sent[1] > sent[0], sent
+    assert sent[1] > (0 if stumbles == "at first" else sent[0]), sent
     fast.server.shutdown()
 
 
