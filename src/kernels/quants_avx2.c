@@ -155,6 +155,7 @@ INLINE VI top_codes(const fs_dtype t, const uint8_t *unit, const size_t n, const
 }
 
 #define ROLLED _Pragma("GCC unroll 1")
+#define IN_REGISTER(v) __asm__("" : "+x"(v)) /* gcc 12 keeps sums of a loop in memory else, although there are registers */
 
 /* ---- sums ---- */
 /* Products of v and a by pairs. A product of two signs is that of |v| and a with v's sign: 128 * 127 twice fit, and a, unlike v, is
@@ -172,9 +173,11 @@ INLINE VI by_fours(VI pairs)
 /* sum, and the high parts of x's top group, whose codes are v, if that is in part h. */
 INLINE VI with_top(const fs_dtype t, VI sum, VI v, const fs_quants_block *x, const int h)
 {
-    VI high = by_fours(products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(x->high)));
+    const VI high = products(t, v, is_signed(t) ? _mm256_abs_epi8(v) : v, word(x->high));
 
-    return vi_add(sum, sub_of(t) == 32 ? vi_shl(high, FS_QUANTS_SHIFT) : _mm256_sllv_epi32(high, word(&x->shift_of[h])));
+    if (sub_of(t) == 32)
+        return vi_add(sum, _mm256_madd_epi16(high, _mm256_set1_epi16(1 << FS_QUANTS_SHIFT)));
+    return vi_add(sum, _mm256_sllv_epi32(by_fours(high), word(&x->shift_of[h])));
 }
 
 /* What the sum of half h, or of the block, begins with: less than nothing by what the codes are too large. */
@@ -310,12 +313,27 @@ INLINE void add_group(const fs_dtype t, const int rows, const uint8_t *codes, co
     UNROLL for (int i = 0; i < rows; i++)
     {
         const VI four = word(x + (size_t)i * x_bytes);
-        EACH_UNIT pairs[i][u] = _mm256_add_epi16(pairs[i][u], products(t, v[u], magnitude[u], four));
+        EACH_UNIT
+        {
+            pairs[i][u] = _mm256_add_epi16(pairs[i][u], products(t, v[u], magnitude[u], four));
+            IN_REGISTER(pairs[i][u]);
+        }
     }
 }
 
-/* Block j of a tile with rows rows of x, at most four. Loops over groups stay loops: of all groups at once the products are stored before they are
- * added. */
+/* The products of groups [k, k + n) of a tile's codes and rows rows of x, which fit int16 together, to sum. */
+INLINE void add_groups(const fs_dtype t, const int rows, const int k, const int n, const uint8_t *codes, const uint8_t *x, const size_t x_bytes, VI sum[4][UNITS])
+{
+    VI pairs[4][UNITS];
+
+    UNROLL for (int i = 0; i < rows; i++)
+        EACH_UNIT pairs[i][u] = vi_zero();
+    UNROLL for (int g = k; g < k + n; g++) add_group(t, rows, codes + g * 64, x + 4 * g, x_bytes, pairs);
+    UNROLL for (int i = 0; i < rows; i++)
+        EACH_UNIT sum[i][u] = vi_add(sum[i][u], by_fours(pairs[i][u]));
+}
+
+/* Block j of a tile with rows rows of x, at most four. */
 INLINE void tiled_block(const fs_dtype t, const int rows, struct tile *tile, const size_t j, const uint8_t *x, const size_t x_bytes, float (*y)[FS_PANEL])
 {
     const size_t n_subs = 32 / (size_t)sub_of(t);
@@ -328,18 +346,10 @@ INLINE void tiled_block(const fs_dtype t, const int rows, struct tile *tile, con
 
         UNROLL for (int i = 0; i < rows; i++)
             EACH_UNIT sum[i][u] = vi_zero();
-        ROLLED for (int k = 0; k < groups; k += fit)
-        {
-            VI pairs[4][UNITS];
-            UNROLL for (int i = 0; i < rows; i++)
-                EACH_UNIT pairs[i][u] = vi_zero();
-            if (fit <= 2)
-                UNROLL for (int l = 0; l < fit; l++) add_group(t, rows, codes + (k + l) * 64, a + 4 * (k + l), x_bytes, pairs);
-            else
-                ROLLED for (int l = 0; l < fit; l++) add_group(t, rows, codes + (k + l) * 64, a + 4 * (k + l), x_bytes, pairs);
-            UNROLL for (int i = 0; i < rows; i++)
-                EACH_UNIT sum[i][u] = vi_add(sum[i][u], by_fours(pairs[i][u]));
-        }
+        if (is_signed(t)) /* signs leave no registers for all at once */
+            ROLLED for (int k = 0; k < groups; k += fit) add_groups(t, rows, k, fit, codes, a, x_bytes, sum);
+        else
+            UNROLL for (int k = 0; k < groups; k += fit) add_groups(t, rows, k, fit, codes, a, x_bytes, sum);
         UNROLL for (int i = 0; i < rows; i++)
         {
             const fs_quants_block *b = (const fs_quants_block *)(const void *)(x + (size_t)i * x_bytes);

@@ -324,22 +324,17 @@ struct sweep {
 
 #define EACH_TYPE(F) F(Q4_0) F(Q4_1) F(Q5_0) F(Q5_1) F(Q8_0) F(Q2_K) F(Q3_K) F(Q4_K) F(Q5_K) F(Q6_K) F(IQ4_NL) F(IQ4_XS) F(MXFP4)
 
-/* y = fma(factor, (float)i, y) */
-INLINE void add_scaled(float *y, const VF factor[UNITS], const VI i[UNITS])
-{
-    EACH_UNIT vf_store(y + u * LANES, vf_fma(factor[u], vf_of(i[u]), vf_load(y + u * LANES)));
-}
-
 /* The sums of part h to the row y. */
 INLINE void add_part(const fs_dtype t, float *y, const fs_quants_block *x, const int h, const VI acc[UNITS], VF (*d)[UNITS], VF (*m)[UNITS])
 {
-    VF factor[UNITS];
+    const float sum = !has_min(t) ? 0 : sub_of(t) == 32 ? x->d_sum : x->d * (float)(-x->minus_sums_32[h] / 32);
 
-    EACH_UNIT factor[u] = vf_mul(d[h][u], vf_set1(x->d));
-    add_scaled(y, factor, acc);
-    if (has_min(t)) {
-        float sum = sub_of(t) == 32 ? x->d_sum : x->d * (float)(-x->minus_sums_32[h] / 32);
-        EACH_UNIT vf_store(y + u * LANES, vf_fma(m[h][u], vf_set1(sum), vf_load(y + u * LANES)));
+    EACH_UNIT
+    {
+        VF v = vf_fma(vf_mul(d[h][u], vf_set1(x->d)), vf_of(acc[u]), vf_load(y + u * LANES));
+        if (has_min(t))
+            v = vf_fma(m[h][u], vf_set1(sum), v);
+        vf_store(y + u * LANES, v);
     }
 }
 
