@@ -11,7 +11,7 @@ import sys
 
 import hub_server
 
-RUNS = 9
+RUNS = 15
 farseek, folder, mib = sys.argv[1], pathlib.Path(sys.argv[2]).resolve() / "hub-clients", int(sys.argv[3]) if len(sys.argv) > 3 else 256
 
 LEG = """

@@ -17,7 +17,7 @@ import pathlib
 import re
 import sys
 
-ORDER = ("base-2", "base-1", "base", "cold", "rl", "mini", "again", "last", "half-alone", "half", "half-kl", "a", "b", "c", "short-2", "d")
+ORDER = ("base-2", "base-1", "base", "cold", "rl", "rl-150", "mini", "again", "last", "half-alone", "half", "half-kl", "a", "b", "c", "short-2", "d")
 HOW = ("greedy", "sampled", "harder")
 COLUMNS = ("seed", "arm", "how", "operations", "problems", "completions", "pass1", "any_right", "long_share", "pass1_long", "pass1_short", "tokens", "truncated")
 SEARCH = ("tries", "steps_right", "stop_hit", "stop_miss", "turned")
