@@ -100,6 +100,26 @@ same_bits() { # BUILD-folder RUNNER MODEL...: what that build answers is what gc
     note "$folder: fixtures have the same bits"
 }
 
+training() { # BUILD-folder RUNNER OPTION...: the recipe of tests/training
+    local folder="$1/training" runner="$2" program="$1/farseek"
+    shift 2
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp tests/training/recipe.yaml recipes/r1-t0/config.json "$folder"
+    $runner "$program" train "$folder/recipe.yaml" --out "$folder/run" "$@" > "$folder/log" 2>&1 || { cat "$folder/log"; echo "FAILED: $program: training"; exit 1; }
+}
+
+same_training() { # BUILD-folder RUNNER: what that build trains is what gcc's scalar code trains
+    local folder="$1" runner="$2" weights
+    [ build/training/run/rl -nt build/farseek ] || training build "" --isa scalar --threads 1
+    training "$folder" "$runner" --threads 2
+    for weights in exact/step-00000003 pairs/step-00000003 rl/step-00000002; do
+        cmp {build,"$folder"}/training/run/"$weights"/model.safetensors || { echo "FAILED: $folder: other weights"; exit 1; }
+    done
+    ok
+    note "$folder: training has the same bits"
+}
+
 stage_gcc() {
     make -s -j"$jobs" BUILD=build all unit-build
     unit build
@@ -112,12 +132,14 @@ stage_clang() {
     [ "$(build/farseek doctor --json | grep -o "$hash")" = "$(build-clang/farseek doctor --json | grep -o "$hash")" ] || { echo "FAILED: gcc and clang print different conformance hashes"; exit 1; }
     ok
     same_bits build-clang "" $(fixtures) $(blocks)
+    same_training build-clang ""
 }
 
 stage_san() {
     make -s -j"$jobs" SAN=1 BUILD=build-san all unit-build
     unit build-san
     same_bits build-san "" $(fixtures) $(blocks) # and no leak and no fault from opening to closing
+    same_training build-san ""
 }
 
 stage_fuzz() {
@@ -131,6 +153,7 @@ stage_arm() {
     make -s -j"$jobs" CROSS=aarch64 BUILD=build-aarch64 $(for t in blake3 math rows products attention conformance blocks; do echo "build-aarch64/unit/test_$t"; done)
     unit build-aarch64 $run
     same_bits build-aarch64 "$run" $(fixtures | grep -v long_) $(blocks)
+    same_training build-aarch64 "$run"
 }
 
 stage_e2e() { # three files at a time: many tests wait, others have a thread a CPU; then what looks at a duration, by itself
