@@ -111,7 +111,7 @@ training() { # BUILD-folder RUNNER OPTION...: the recipe of tests/training
 
 same_training() { # BUILD-folder RUNNER: what that build trains is what gcc's scalar code trains
     local folder="$1" runner="$2" weights
-    [ build/training/run/rl -nt build/farseek ] || training build "" --isa scalar --threads 1
+    training build "" --isa scalar --threads 1
     training "$folder" "$runner" --threads 2
     for weights in exact/step-00000003 pairs/step-00000003 rl/step-00000002; do
         cmp {build,"$folder"}/training/run/"$weights"/model.safetensors || { echo "FAILED: $folder: other weights"; exit 1; }

@@ -436,10 +436,10 @@ static void end_piece(struct pull *p, const struct work *w, fs_status rc, const 
         p->n_fetched += piece_bytes(b, w->piece);
         complete(p, b);
     } else {
+        double now = fs_seconds_now();
         b->pieces[w->piece] = MISSING;
         if (rc == FS_ERR_INTERRUPTED || rc == FS_ERR_ARGUMENT || rc == FS_ERR_MEMORY || !rc || b->n_tries + 1 >= TRIES_MAX * p->o->n_mirrors)
             fail(p, rc ? rc : FS_ERR_IO, err);
-        double now = fs_seconds_now();
         if (now >= m->not_before) { /* else others failed at the same time */
             m->n_failures++;
             m->not_before = now + 0.25 * (double)(1u << (m->n_failures < FAILURES_MAX ? m->n_failures : FAILURES_MAX));

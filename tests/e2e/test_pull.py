@@ -243,7 +243,7 @@ def test_of_three_mirrors_one_lies(hub, pull, liar):
 
 @pytest.mark.parametrize("stumbles", ["not", "over small files", "at first"])
 def test_the_faster_mirror_sends_more(hub, pull, stumbles):
-    hub.files["also.json"] = b"{}" # so that each mirror begins with a file of a few bytes
+    hub.files["also.json"] = b"{}"  # so that each mirror begins with a file of a few bytes
     slow, fast = hub, Hub(hub.files)
     slow.delay = 0.15
     fast.latency = 0.3 * (stumbles == "over small files")
