@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 
 import hub_server
 
@@ -58,6 +59,10 @@ try:
             hubs = ((url, ""), (reference_url, ", reference"))[:: 1 if i % 2 else -1]
             for at, where in hubs:
                 rates.setdefault(f"the client's upload {how}{where}", []).append(leg(at, "up", file, repo, xet))
+            if xet:
+                begin = time.perf_counter()
+                subprocess.run(["curl", "-sf", "-o", "/dev/null", "-H", "Authorization: Bearer " + token, f"{url}/{repo}/resolve/main/w.bin"], check=True)
+                rates.setdefault("GET by curl of what came by Xet", []).append(mib / (time.perf_counter() - begin))
             for measured in (False, True):  # once for the pages and the reference's xorbs
                 for at, where in hubs:
                     rate = leg(at, "down", got, repo, xet)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The plainest hub that the stock Python client can be measured against: python3 bench/hub_reference.py FOLDER HUB TOKEN NGINX prints its address.
-It stores what it is sent, computes the SHA-256 of an LFS object as it comes and of xorbs when their shard comes, as every hub must, and that is all: no xorb's own hash, no terms.
+It stores what it is sent and keeps it, computes the SHA-256 of an LFS object as it comes and of xorbs when their shard comes, as every hub must, and that is all: no xorb's own hash, no terms.
 Downloads it sends to NGINX, which serves FOLDER: FOLDER/w.bin by plain HTTP, pieces of xorbs by Xet.
 It asks HUB, where the repository whose name it is asked for has the same file, for the file's Xet hash and reconstruction, and fetches a piece of a xorb from there once."""
 import hashlib
@@ -75,7 +75,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_PUT(self):
         digest = hashlib.sha256()
-        self.store(digest).unlink()
+        self.store(digest)
         self.reply({}, 200 if digest.hexdigest() == self.path.rsplit("/", 1)[1] else 422)
 
     def do_POST(self):
@@ -87,7 +87,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             while xorbs:
                 with open(xorbs[0], "rb") as f:
                     hashlib.file_digest(f, "sha256")
-                xorbs.pop(0).unlink()
+                xorbs.pop(0)
             return self.reply(b'{"type":"result"}\n', Content_Type="application/x-ndjson") if "/v2/" in self.path else self.reply({"result": 1})
         if "/preupload/" in self.path:
             return self.reply({"files": [{"path": f["path"], "uploadMode": "lfs", "shouldIgnore": False, "oid": None} for f in json.loads(data)["files"]]})

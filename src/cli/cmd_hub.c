@@ -455,20 +455,23 @@ static fs_status gc(const fs_args *args, fs_error *err)
     fs_hub *hub = NULL;
     fs_hub_gc_result r;
     uint64_t n = 0;
-    fs_status rc;
+    fs_error why = { 0 };
+    fs_status rc, stayed = FS_OK;
 
     (void)args;
     if (gc_xorbs >= 0 && gc_xorbs < XORBS_DAYS_MIN && !gc_force)
         return fs_fail(err, FS_ERR_ARGUMENT, "--xorbs %g: clients of Xet remember for 21 days which chunks they sent, and fail when those are gone: %d days or more, or --force", gc_xorbs,
                        XORBS_DAYS_MIN);
     rc = open_hub(NULL, &hub, err);
-    if (!rc && gc_xorbs >= 0)
-        rc = fs_hub_xet_forget(hub, (int64_t)(gc_xorbs * 86400e3), &n, err);
-    if (!rc && gc_xorbs >= 0)
+    if (!rc && gc_xorbs >= 0) {
+        stayed = fs_hub_xet_forget(hub, (int64_t)(gc_xorbs * 86400e3), &n, &why);
         printf("%llu files are kept whole only\n", (unsigned long long)n);
+    }
     if (!rc)
         rc = fs_hub_gc(hub, (int64_t)(gc_age * 3600e3), &r, err);
-    if (!rc)
+    if (!rc && stayed)
+        rc = fs_fail(err, stayed, "%s", why.message);
+    else if (!rc)
         printf("%llu objects, %llu xorbs, %llu uploads, %llu folders of repositories, %.1f MiB\n", (unsigned long long)r.n_objects, (unsigned long long)r.n_xorbs, (unsigned long long)r.n_uploads,
                (unsigned long long)r.n_repos, (double)r.n_bytes / 1048576);
     fs_hub_close(hub);
@@ -523,8 +526,8 @@ const fs_command fs_command_hub_fsck = {
              .usage = "--data FOLDER",
              .summary = "Check everything that a hub keeps.",
              .text = "Every large file and every xorb against its hash, the database against the files, every repository by git, every file of every branch, tag and pull request "
-                     "against the store. --repair gives a repository what it lost in the database only, and moves files whose content is wrong to DATA/lost, so "
-                     "that they can be uploaded again.",
+                     "against the store. --repair gives a repository what it lost in the database only, and moves files whose content is wrong to DATA/lost: "
+                     "what is in xorbs too is sent from there, the rest can be uploaded again.",
              .options = fsck_options },
     .run = fsck,
 };

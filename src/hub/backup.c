@@ -335,7 +335,7 @@ static fs_status copy_secrets(const fs_hub *h, const char *to, fs_hub_backup_res
 
 fs_status fs_hub_backup(fs_hub *h, const char *to, fs_hub_backup_result *ret, fs_error *err)
 {
-    static const char *const stores[] = { "objects", "xorbs" };
+    static const char *const stores[] = { "xorbs", "objects" }; /* an object may leave its xorbs meanwhile (xet_plain.c), and has a file before it does */
     copy linked = { ret, true };
     sqlite3 *db = NULL;
     char part[400], from[600], path[800];

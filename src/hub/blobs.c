@@ -1,4 +1,6 @@
 /* Blobs as files of DATA, and the choice of a store. */
+#include "hub/xet_store.h"
+
 #include "hub/blobs.h"
 
 #include "base/file.h"
@@ -14,6 +16,8 @@
 #include <unistd.h>
 
 #define CACHE_BYTES ((uint64_t)10 << 30)
+#define GGUF_BYTES  ((uint64_t)32 << 20)
+#define HEADER_MAX  ((uint64_t)100 << 20) /* safetensors allows no longer one */
 
 static const char *const folders[] = { "objects", "xorbs" };
 
@@ -35,28 +39,71 @@ static fs_status is_here(const fs_hub *h, sqlite3 *db, fs_blob_kind kind, const 
     struct stat st;
     fs_status rc = path_of(h, kind, name, path, err);
 
-    (void)db;
     *ret = !rc && stat(path, &st) == 0;
+    if (!rc && !*ret && kind == FS_BLOB_OBJECT) {
+        rc = fs_xet_object_is_here(h, db, name, ret, ret_bytes, err);
+        if (rc || *ret)
+            return rc;
+        *ret = stat(path, &st) == 0; /* it left its xorbs just now (xet_plain.c) */
+    }
     if (*ret)
         *ret_bytes = (uint64_t)st.st_size;
     return rc;
 }
 
-static fs_status open_blob(const fs_hub *h, fs_blob_kind kind, const char *name, bool fresh, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
+bool fs_blob_has_file(const fs_hub *h, const char *name)
+{
+    char path[512];
+
+    return h->s3_url || (path_of(h, FS_BLOB_OBJECT, name, path, NULL) == FS_OK && access(path, F_OK) == 0);
+}
+
+static fs_status open_file(const fs_hub *h, fs_blob_kind kind, const char *name, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
     char path[512];
     fs_status rc = path_of(h, kind, name, path, err);
 
-    (void)fresh;
     return rc ? rc : fs_hub_open_stored(path, ret_fd, ret_bytes, err);
+}
+
+static fs_status open_blob(const fs_hub *h, fs_blob_kind kind, const char *name, bool fresh, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
+{
+    fs_status rc = open_file(h, kind, name, ret_fd, ret_bytes, err), made;
+
+    (void)fresh;
+    if (rc != FS_ERR_NOT_FOUND || kind != FS_BLOB_OBJECT)
+        return rc;
+    made = fs_xet_object_make(h, name, err);
+    rc = open_file(h, kind, name, ret_fd, ret_bytes, made ? NULL : err); /* it may have been made by another, which took the xorbs away */
+    return made && rc ? made : rc;
+}
+
+uint64_t fs_blob_head_bytes(int fd, uint64_t n_bytes)
+{
+    uint8_t first[8] = { 0 };
+    uint64_t n = 0;
+
+    if (pread(fd, first, sizeof first, 0) != sizeof first)
+        return 0;
+    for (int i = 7; i >= 0; i--)
+        n = n << 8 | first[i];
+    n = memcmp(first, "GGUF", 4) == 0 ? GGUF_BYTES : n <= HEADER_MAX ? n + 8 : 0;
+    return n < n_bytes ? n : n_bytes;
 }
 
 static fs_status open_head(const fs_hub *h, fs_blob_kind kind, const char *name, uint64_t n_bytes, int *ret_fd, fs_error *err)
 {
-    uint64_t is = 0;
+    uint64_t is = 0, n_head = 0;
+    sqlite3 *db = NULL;
+    fs_status rc = open_file(h, kind, name, ret_fd, &is, err), ends;
 
-    (void)n_bytes;
-    return open_blob(h, kind, name, false, ret_fd, &is, err);
+    if (rc != FS_ERR_NOT_FOUND || kind != FS_BLOB_OBJECT)
+        return rc;
+    ends = fs_db_take(h->db, &db, err);
+    if (!ends)
+        ends = fs_xet_object_ends(h, db, name, n_bytes, true, 0, ret_fd, &n_head, err);
+    fs_db_give(h->db, db);
+    return ends ? (open_file(h, kind, name, ret_fd, &is, NULL) ? ends : FS_OK) : FS_OK;
 }
 
 static fs_status read_blob(const fs_hub *h, fs_blob_kind kind, const char *name, uint64_t begin, uint64_t n_bytes, fs_fetch_sink *sink, void *ud, fs_error *err)
@@ -65,8 +112,17 @@ static fs_status read_blob(const fs_hub *h, fs_blob_kind kind, const char *name,
     char *part = malloc(n_part);
     uint64_t is = 0;
     int fd = -1;
-    fs_status rc = part ? open_blob(h, kind, name, false, &fd, &is, err) : fs_fail_memory(err, n_part);
+    sqlite3 *db = NULL;
+    fs_status rc = part ? open_file(h, kind, name, &fd, &is, err) : fs_fail_memory(err, n_part);
 
+    if (rc == FS_ERR_NOT_FOUND && kind == FS_BLOB_OBJECT) {
+        free(part);
+        rc = fs_db_take(h->db, &db, err);
+        if (!rc)
+            rc = fs_xet_object_read(h, db, name, begin, n_bytes, sink, ud, err);
+        fs_db_give(h->db, db);
+        return rc;
+    }
     if (n_bytes == UINT64_MAX)
         n_bytes = is - begin;
     while (!rc && n_bytes) {
@@ -84,11 +140,59 @@ static fs_status read_blob(const fs_hub *h, fs_blob_kind kind, const char *name,
     return rc;
 }
 
+typedef struct download {
+    fs_hub_call *c;
+    const char *type;
+    int status;
+    uint64_t n_bytes;
+    bool begun;
+} download;
+
+static fs_status pass_on(void *ud, const void *data, size_t n_bytes, fs_error *err)
+{
+    download *d = ud;
+
+    if (!d->begun) {
+        d->begun = true;
+        d->c->replied = true;
+        fs_http_stream_begin_sized(d->c->http, d->status, d->type, d->n_bytes);
+    }
+    return fs_http_stream_write(d->c->http, data, n_bytes, err);
+}
+
+/* One that is in xorbs alone goes from there. */
+static void send_from_xorbs(fs_hub_call *c, const char *name, uint64_t n_bytes, const char *type)
+{
+    download d = { .c = c, .type = type ? type : "application/octet-stream" };
+    uint64_t begin, is = 0;
+    int fd;
+    fs_status rc;
+
+    if (strcmp(fs_http_method(c->http), "HEAD") == 0 || n_bytes == 0) {
+        fs_hub_send_size(c, n_bytes, type);
+        return;
+    }
+    if (!fs_hub_need_range(c, n_bytes, &begin, &d.n_bytes, &d.status))
+        return;
+    rc = fs_xet_object_read(c->hub, c->db, name, begin, d.n_bytes, pass_on, &d, &c->err);
+    if (rc && d.begun)
+        fs_http_stream_break(c->http);
+    else if (rc && open_file(c->hub, FS_BLOB_OBJECT, name, &fd, &is, NULL) == FS_OK) /* it left its xorbs just now (xet_plain.c) */
+        fs_hub_send_file(c, fd, is, type);
+    else if (rc == FS_ERR_FORMAT)
+        fs_hub_error(c, 500, NULL, "object %s: %s", name, c->err.message);
+    else
+        fs_hub_failed(c, rc);
+}
+
 static void send_blob(fs_hub_call *c, fs_blob_kind kind, const char *name, uint64_t n_bytes, const char *type)
 {
     int fd;
+    fs_status rc = open_file(c->hub, kind, name, &fd, &n_bytes, &c->err);
 
-    if (!fs_hub_failed(c, open_blob(c->hub, kind, name, false, &fd, &n_bytes, &c->err)))
+    if (rc == FS_ERR_NOT_FOUND && kind == FS_BLOB_OBJECT)
+        send_from_xorbs(c, name, n_bytes, type);
+    else if (!fs_hub_failed(c, rc))
         fs_hub_send_file(c, fd, n_bytes, type);
 }
 

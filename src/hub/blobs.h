@@ -1,6 +1,7 @@
 /* Where large files and xorbs are kept, each under its hash: in files of DATA, or in a bucket of an S3 store. What is above asks the same of both.
  *
- *   files   DATA/objects/ab/cd/SHA-256, DATA/xorbs/ab/cd/HASH (blobs.c)
+ *   files   DATA/objects/ab/cd/SHA-256, DATA/xorbs/ab/cd/HASH (blobs.c). An object that came by Xet is in its xorbs alone until somebody must have a file of it
+ *           (xet_build.c)
  *   S3      PREFIX/objects/ab/cd/SHA-256, PREFIX/xorbs/ab/cd/HASH (blobs_s3.c). What is there is known by rows of the database (blobs): a question whether
  *           something is here, within a transaction too, asks nobody. What is read with a file's means is brought to DATA/cache (blobs_cache.c).
  *
@@ -48,6 +49,12 @@ typedef struct fs_blob_store {
 } fs_blob_store;
 
 extern const fs_blob_store fs_blobs_files, fs_blobs_s3;
+
+/* Whether the object has a file of its own, and is not in xorbs alone. */
+bool fs_blob_has_file(const fs_hub *h, const char *name);
+/* How much of a file's beginning is read to know its tensors: FS_BLOB_HEAD_BYTES of it are in fd, or all of its n_bytes. */
+#define FS_BLOB_HEAD_BYTES ((uint64_t)1 << 20)
+uint64_t fs_blob_head_bytes(int fd, uint64_t n_bytes);
 
 /* The folder that files which arrive are made in. */
 void fs_blob_folder(const fs_hub *h, fs_blob_kind kind, char ret[400]);

@@ -25,9 +25,6 @@ enum { COMING, HERE, GOING };
 #define STALE_MS     ((int64_t)1800 * 1000) /* a store refuses what was signed over 15 minutes ago; by its clock, which may be as much behind */
 #define LINK_SECONDS 3600
 #define HOLD_BYTES   ((size_t)64 << 10) /* of a file's end, until its hash is known */
-#define HEAD_BYTES   ((uint64_t)1 << 20)
-#define GGUF_BYTES   ((uint64_t)32 << 20)
-#define HEADER_MAX   ((uint64_t)100 << 20) /* safetensors allows no longer one */
 
 static const char *const kinds[] = { "objects", "xorbs" };
 
@@ -284,24 +281,10 @@ static fs_status open_blob(const fs_hub *h, fs_blob_kind kind, const char *name,
     return bring(h, kind, name, fresh, ret_fd, ret_bytes, err);
 }
 
-/* How much of a file's beginning is read to know its tensors. */
-static uint64_t head_bytes(int fd, uint64_t n_bytes)
-{
-    uint8_t first[8] = { 0 };
-    uint64_t n = 0;
-
-    if (pread(fd, first, sizeof first, 0) != sizeof first)
-        return 0;
-    for (int i = 7; i >= 0; i--)
-        n = n << 8 | first[i];
-    n = memcmp(first, "GGUF", 4) == 0 ? GGUF_BYTES : n <= HEADER_MAX ? n + 8 : 0;
-    return n < n_bytes ? n : n_bytes;
-}
-
 static fs_status open_head(const fs_hub *h, fs_blob_kind kind, const char *name, uint64_t n_bytes, int *ret_fd, fs_error *err)
 {
     arrival a = { .fd = -1 };
-    uint64_t is = 0, n = n_bytes < HEAD_BYTES ? n_bytes : HEAD_BYTES, all;
+    uint64_t is = 0, n = n_bytes < FS_BLOB_HEAD_BYTES ? n_bytes : FS_BLOB_HEAD_BYTES, all;
     fs_status rc;
 
     if (fs_blob_cache_open(h, kind, name, false, ret_fd, &is) == FS_OK || fs_blob_cache_open(h, kind, name, true, ret_fd, &is) == FS_OK)
@@ -309,7 +292,7 @@ static fs_status open_head(const fs_hub *h, fs_blob_kind kind, const char *name,
     rc = make_file(h, &a, err);
     if (!rc && n)
         rc = read_blob(h, kind, name, 0, n, arrive, &a, err);
-    all = rc ? 0 : head_bytes(a.fd, n_bytes);
+    all = rc ? 0 : fs_blob_head_bytes(a.fd, n_bytes);
     if (!rc && all > n)
         rc = read_blob(h, kind, name, n, all - n, arrive, &a, err);
     if (!rc && (ftruncate(a.fd, (off_t)n_bytes) != 0 || fdatasync(a.fd) != 0))

@@ -1,7 +1,8 @@
 /* Looking after a hub: garbage taken away beside writers, everything checked.
  *
  * An object goes when no repository holds it and it was not touched for a while: its row first, then, in a transaction of its own, the file that has no
- * row, so that a kill between the two leaves no row without a file. Whoever adds a row does it in a transaction that fails without the file. */
+ * row, so that a kill between the two leaves no row without a file. Whoever adds a row does it in a transaction that fails without the file. What is in xorbs alone
+ * goes in one transaction with what is known of its chunks; its xorbs go when no file is made of them (xet_check.c). */
 #include "hub/blobs.h"
 #include "hub/xet_store.h"
 
@@ -225,7 +226,7 @@ static fs_status hash_object(const fs_hub *h, const char *name, char ret[65], fs
     return rc;
 }
 
-/* One that is not what its name says goes to DATA/lost, so that a client may upload it again. */
+/* One that is not what its name says goes to DATA/lost: it is in xorbs still, or a client uploads it again. */
 static fs_status check_object(void *ud, const char *name, uint64_t size, fs_error *err)
 {
     keeper *k = ud;
@@ -255,6 +256,51 @@ static fs_status check_object(void *ud, const char *name, uint64_t size, fs_erro
         wrong(k, k->check->repair && !rc, "object %s: its content has the hash %s", name, got);
     else
         wrong(k, k->check->repair && !rc, "object %s: %s", name, why.message);
+    return rc;
+}
+
+typedef struct made {
+    fs_xet_hash file;
+    char sha256[65];
+} made;
+
+/* Objects that are in xorbs alone: what their chunks make. */
+static fs_status check_made(keeper *k, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    fs_buf all = { 0 };
+    fs_status rc = fs_db_query(k->db, &st, err, "SELECT hash, lower(hex(sha256)) FROM xet_files", "");
+
+    while (!rc && fs_db_next(st)) {
+        made m = { 0 };
+        if (sqlite3_column_bytes(st, 0) == FS_XET_HASH_BYTES)
+            memcpy(m.file.bytes, sqlite3_column_blob(st, 0), FS_XET_HASH_BYTES);
+        snprintf(m.sha256, sizeof m.sha256, "%s", fs_db_text(st, 1));
+        rc = fs_buf_append(&all, &m, sizeof m, err);
+    }
+    if (st && rc)
+        fs_db_end(st, NULL);
+    else if (st)
+        rc = fs_db_end(st, err);
+    for (size_t i = 0; i < all.n_bytes && !rc; i += sizeof(made)) {
+        made m;
+        char got[65] = "";
+        fs_error why = { 0 };
+        memcpy(&m, all.data + i, sizeof m);
+        if (fs_blob_has_file(k->hub, m.sha256))
+            continue;
+        k->check->n_objects++;
+        rc = fs_xet_file_hash(k->hub, k->db, &m.file, got, &why);
+        if (rc == FS_ERR_MEMORY || rc == FS_ERR_IO) {
+            rc = fs_fail(err, rc, "object %s: %s", m.sha256, why.message);
+        } else if (rc == FS_ERR_NOT_FOUND || (!rc && strcmp(got, m.sha256) == 0)) { /* not found: it went, or has a file now */
+            rc = FS_OK;
+        } else {
+            rc = k->check->repair ? fs_xet_forget_file(k->db, &m.file, err) : FS_OK;
+            wrong(k, k->check->repair && !rc, *got ? "object %s: its chunks have the hash %s" : "object %s: %s", m.sha256, *got ? got : why.message);
+        }
+    }
+    fs_buf_done(&all);
     return rc;
 }
 
@@ -454,9 +500,11 @@ fs_status fs_hub_fsck(fs_hub *h, fs_hub_check *check, fs_error *err)
     if (!rc)
         rc = h->store->list(h, k.db, FS_BLOB_OBJECT, true, INT64_MAX, check_object, &k, err);
     if (!rc)
-        rc = check_rows(&k, err);
-    if (!rc)
         rc = fs_xet_check(h, k.db, check->repair, xorb_wrong, &k, &check->n_xorbs, err);
+    if (!rc)
+        rc = check_made(&k, err);
+    if (!rc)
+        rc = check_rows(&k, err);
     if (!rc)
         rc = check_repos(&k, err);
     fs_db_give(h->db, k.db);

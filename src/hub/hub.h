@@ -94,8 +94,8 @@ typedef struct fs_hub_gc_result {
 /* Takes away objects and xorbs that no repository holds, uploads that were given up and folders that no repository has, of what was not touched for
  * age_ms. Beside a running server too. */
 fs_status fs_hub_gc(fs_hub *h, int64_t age_ms, fs_hub_gc_result *ret, fs_error *err);
-/* Files all of whose xorbs came age_ms ago or earlier are no more files of Xet's, and stay as large files; xorbs that no file is made of then go with
- * fs_hub_gc. hf-xet remembers for 21 days which chunks it sent, and fails when it names one that went. */
+/* Files all of whose xorbs came age_ms ago or earlier are no more files of Xet's, and stay as large files, which are made first where they are in xorbs alone;
+ * xorbs that no file is made of then go with fs_hub_gc. hf-xet remembers for 21 days which chunks it sent, and fails when it names one that went. */
 fs_status fs_hub_xet_forget(fs_hub *h, int64_t age_ms, uint64_t *ret_n_files, fs_error *err);
 
 typedef struct fs_hub_check {

@@ -148,6 +148,7 @@ static fs_bytes line(machine *m)
     const uint8_t *begin = m->data.data + m->at, *end = m->at < m->data.n_bytes ? memchr(begin, '\n', m->data.n_bytes - m->at) : NULL;
 
     if (!end) {
+        m->at = m->data.n_bytes;
         broken(m);
         return (fs_bytes){ 0 };
     }
@@ -444,6 +445,8 @@ fs_status fs_pickle_read(fs_bytes data, fs_pickle *ret, fs_error *err)
             ;
         ret->n_whole += !m.broken;
     }
+    if (m.at > ret->n_read)
+        ret->n_read = m.at;
     free(m.stack);
     free(m.memo);
     return m.rc;

@@ -17,6 +17,7 @@ typedef struct fs_pickle {
     fs_pickle_import *imports; /* each once, in the order they come */
     size_t n_imports, capacity;
     size_t n_whole; /* pickles that came to their end */
+    size_t n_read;  /* bytes of data that were looked at, the longest time */
     bool cut;       /* more imports or a deeper stack than are followed: what is listed is not all */
 } fs_pickle;
 

@@ -207,6 +207,11 @@ static fs_status scan_keras(fs_bytes file, fs_scan *s, fs_error *err)
     return FS_OK;
 }
 
+bool fs_scan_is_more(fs_bytes first)
+{
+    return begins(first, "PK\3\4", 4) || begins(first, "\x89HDF\r\n\x1a\n", 8) || (first.n_bytes > 2 && first.data[0] == 0x80 && first.data[1] >= 2 && first.data[1] <= 5);
+}
+
 fs_status fs_scan_file(fs_bytes file, const char *kind, fs_scan *ret, fs_error *err)
 {
     fs_error why = { 0 };
@@ -227,6 +232,9 @@ fs_status fs_scan_file(fs_bytes file, const char *kind, fs_scan *ret, fs_error *
     } else if (strcmp(kind, "gguf") == 0) {
         fs_gguf *g = NULL;
         rc = fs_gguf_open(file, "file", &g, &why);
+        ret->n_read = file.n_bytes; /* as far as the first tensor, behind the tables */
+        for (size_t i = 0; !rc && i < fs_gguf_n_tensors(g); i++)
+            ret->n_read = (uint64_t)(fs_gguf_tensor_at(g, i)->data - file.data) < ret->n_read ? (uint64_t)(fs_gguf_tensor_at(g, i)->data - file.data) : ret->n_read;
         fs_gguf_close(g);
     } else if (strcmp(kind, "keras") == 0 || begins(file, "\x89HDF\r\n\x1a\n", 8)) {
         rc = scan_keras(file, ret, err);
@@ -243,6 +251,7 @@ fs_status fs_scan_file(fs_bytes file, const char *kind, fs_scan *ret, fs_error *
         rc = fs_fail_memory(err, 0);
     }
     judge_pickle(ret);
+    ret->n_read = ret->pickle.n_read > ret->n_read ? ret->pickle.n_read : ret->n_read;
     if (rc)
         fs_scan_done(ret);
     return rc;

@@ -16,6 +16,7 @@ typedef struct fs_scan {
     fs_scan_level level;
     bool is_pickle; /* holds one */
     fs_pickle pickle;
+    uint64_t n_read;   /* the first bytes of a pickle or GGUF that made the result; besides, a zip is looked for at the end of what may be one */
     char message[300]; /* of what is not safe; "" */
 } fs_scan;
 
@@ -24,6 +25,8 @@ typedef struct fs_scan {
 /* How a file of that path is looked at: "pickle", "array", "python", "config", "safetensors", "gguf", "keras", "graph", or "any" by its first bytes. */
 const char *fs_scan_kind(const char *path);
 fs_status fs_scan_file(fs_bytes file, const char *kind, fs_scan *ret, fs_error *err);
+/* Whether a file of kind "any" that begins with these 8 bytes (or is no longer) is looked at at all. */
+bool fs_scan_is_more(fs_bytes first);
 void fs_scan_done(fs_scan *s);
 const char *fs_scan_level_name(fs_scan_level level); /* "safe", "caution", "suspicious", "unsafe" */
 

@@ -1,14 +1,18 @@
 /* Files of repositories looked at (scan.h) when they come, and kept by their content: what commits and pushes bring is looked at before a ref
  * moves; what came by another way, when somebody asks. */
-#include "hub/internal.h"
+#include "hub/blobs.h"
+#include "hub/xet_store.h"
 
 #include "crypto/sha256.h"
 #include "net/url.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define IMPORTS_SHOWN 500
+#define FIRST_BYTES   8
+#define TAIL_BYTES    ((uint64_t)128 << 10) /* where readers of zips look for the directory's place */
 
 /* ---- one file ---- */
 
@@ -36,18 +40,66 @@ static fs_status imports_json(const fs_pickle *p, char **ret, fs_error *err)
     return *ret ? FS_OK : fs_fail_memory(err, 1);
 }
 
+/* What was found becomes ret's; s is done. */
+static fs_status take(fs_scan *s, fs_hub_scan *ret, fs_error *err)
+{
+    fs_status rc = s->is_pickle ? imports_json(&s->pickle, &ret->imports, err) : FS_OK;
+
+    ret->level = s->level;
+    ret->is_pickle = s->is_pickle;
+    snprintf(ret->message, sizeof ret->message, "%s", s->message);
+    fs_scan_done(s);
+    return rc;
+}
+
 static fs_status look(fs_bytes content, const char *kind, fs_hub_scan *ret, fs_error *err)
 {
     fs_scan s;
     fs_status rc = fs_scan_file(content, kind, &s, err);
 
-    if (rc)
+    return rc ? rc : take(&s, ret, err);
+}
+
+/* Of an object that has no file: its beginning and its end are enough to see that most are harmless. *ret_done: they were. */
+static fs_status look_at_ends(const fs_hub *h, sqlite3 *db, const char *sha256, const char *kind, fs_hub_scan *ret, bool *ret_done, fs_error *err)
+{
+    bool any = strcmp(kind, "any") == 0, tensors = strcmp(kind, "safetensors") == 0 || strcmp(kind, "gguf") == 0, here = false;
+    uint64_t n_head = 0, n_bytes = 0;
+    int fd = -1;
+    fs_buf first = { 0 };
+    fs_map map = { 0 };
+    fs_scan s = { 0 };
+    fs_status rc = FS_OK;
+
+    *ret_done = false;
+    if ((!any && !tensors && strcmp(kind, "pickle") != 0) || fs_blob_has_file(h, sha256))
+        return FS_OK;
+    rc = fs_xet_object_is_here(h, db, sha256, &here, &n_bytes, err);
+    if (rc || !here)
         return rc;
-    ret->level = s.level;
-    ret->is_pickle = s.is_pickle;
-    snprintf(ret->message, sizeof ret->message, "%s", s.message);
-    rc = s.is_pickle ? imports_json(&s.pickle, &ret->imports, err) : FS_OK;
-    fs_scan_done(&s);
+    if (any) { /* which the first bytes decide */
+        rc = fs_xet_object_read(h, db, sha256, 0, FIRST_BYTES, fs_blob_into_buf, &first, err);
+        *ret_done = !rc && !fs_scan_is_more(fs_buf_bytes(&first));
+        fs_buf_done(&first);
+        return rc;
+    }
+    rc = fs_xet_object_ends(h, db, sha256, n_bytes, tensors, tensors ? 0 : TAIL_BYTES, &fd, &n_head, err);
+    if (!rc)
+        rc = fs_map_fd(&map, fd, (size_t)n_bytes, "an object", err);
+    if (fd >= 0)
+        close(fd);
+    if (!rc)
+        rc = fs_scan_file(map.bytes, kind, &s, err);
+    if (!rc) {
+        uint64_t tail = n_bytes < TAIL_BYTES ? 0 : n_bytes - TAIL_BYTES;
+        *ret_done = n_head == n_bytes || (s.level == FS_SCAN_SAFE && !s.is_pickle && s.n_read <= n_head &&
+                                          (tensors || !memmem(map.bytes.data + tail, (size_t)(n_bytes - tail), "PK\5\6", 4)));
+        if (*ret_done)
+            rc = take(&s, ret, err);
+        else
+            fs_scan_done(&s);
+    }
+    fs_map_close(&map);
     return rc;
 }
 
@@ -166,11 +218,15 @@ fs_status fs_hub_scan_object(const fs_hub *h, sqlite3 *db, const char *sha256, c
     begin(ret, key, sizeof key, path);
     rc = find(db, (fs_bytes){ key, sizeof key }, ret->kind, ret, &found, err);
     if (!rc && !found) {
-        rc = fs_hub_object_map(h, sha256, &map, err);
-        if (!rc)
+        rc = look_at_ends(h, db, sha256, ret->kind, ret, &found, err);
+        if (rc == FS_ERR_NOT_FOUND || rc == FS_ERR_FORMAT)
+            rc = FS_OK; /* it has a file now, or opening it says why not */
+        if (!rc && !found)
+            rc = fs_hub_object_map(h, sha256, &map, err);
+        if (!rc && !found)
             rc = look(map.bytes, ret->kind, ret, err);
         if (!rc)
-            rc = put(db, batch, ret, err);
+            rc = found && !batch && strcmp(ret->kind, "any") != 0 ? keep(db, ret, err) : put(db, batch, ret, err); /* ends are read once */
         fs_map_close(&map);
     }
     if (rc)

@@ -90,6 +90,8 @@ fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret
 
     if (!rc)
         rc = fs_db_run(db, err, "DELETE FROM xet_file_xorbs WHERE file IN (SELECT hash FROM xet_files WHERE sha256 NOT IN (SELECT oid FROM repo_objects))", "");
+    if (!rc) /* of an object without a file nothing else is to go */
+        rc = fs_db_run(db, err, "DELETE FROM objects WHERE oid IN (SELECT sha256 FROM xet_files) AND oid NOT IN (SELECT oid FROM repo_objects)", "");
     if (!rc)
         rc = fs_db_run(db, err, "DELETE FROM xet_files WHERE sha256 NOT IN (SELECT oid FROM repo_objects)", "");
     if (!rc) /* an upload that came to no end */
@@ -118,8 +120,8 @@ fs_status fs_xet_gc(const fs_hub *h, sqlite3 *db, int64_t made_ms, uint64_t *ret
 
 /* ---- checking ---- */
 
-/* Whether the file is the xorb that the row describes; if not, why. */
-static fs_status look_at(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, bool *ret_there, char ret_why[200], fs_error *err)
+/* Whether the file is the xorb that the row describes; if not, why. *ret_sound: the file is a xorb of that hash, and the row is not what it says; repair: it is now. */
+static fs_status look_at(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, bool repair, bool *ret_there, bool *ret_sound, char ret_why[200], fs_error *err)
 {
     fs_xorb is = { 0 }, row = { 0 };
     uint64_t n_bytes = 0;
@@ -135,15 +137,18 @@ static fs_status look_at(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, 
         close(fd);
     if (rc == FS_ERR_MEMORY)
         return fs_fail_memory(err, 0);
-    if (rc == FS_ERR_IO && h->s3_url) /* says nothing of what is there */
+    if (rc == FS_ERR_IO) /* says nothing of what is there */
         return fs_fail(err, rc, "%s", why.message);
     if (rc)
         snprintf(ret_why, 200, "%.190s", *ret_there ? why.message : "it is missing");
     else if (!fs_xet_hash_equal(&is.hash, hash))
         snprintf(ret_why, 200, "its chunks have another hash");
     rc = fs_xet_xorb_row(db, hash, &row, &why);
+    *ret_sound = !*ret_why;
     if (rc == FS_ERR_FORMAT || (!rc && !*ret_why && (row.n_chunks != is.n_chunks || row.n_bytes != is.n_bytes || memcmp(row.chunks, is.chunks, is.n_chunks * sizeof *is.chunks) != 0)))
         snprintf(ret_why, 200, "the database has other chunks");
+    if (*ret_sound && *ret_why && repair)
+        rc = fs_xet_xorb_write(db, &is, err);
     fs_xorb_done(&is);
     fs_xorb_done(&row);
     return rc == FS_ERR_FORMAT || rc == FS_ERR_NOT_FOUND ? FS_OK : rc; /* not found: it went as garbage meanwhile */
@@ -169,6 +174,21 @@ static fs_status forget(const fs_hub *h, sqlite3 *db, const fs_xet_hash *hash, b
     return rc || !there ? rc : h->store->take_out(h, db, FS_BLOB_XORB, name, err);
 }
 
+fs_status fs_xet_forget_file(sqlite3 *db, const fs_xet_hash *file, fs_error *err)
+{
+    fs_status rc = fs_db_begin(db, err);
+
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM xet_file_xorbs WHERE file = ?", "b", key_of(file));
+    if (!rc)
+        rc = fs_db_run(db, err, "DELETE FROM xet_files WHERE hash = ?", "b", key_of(file));
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    if (rc)
+        fs_db_rollback(db);
+    return rc;
+}
+
 fs_status fs_xet_check(const fs_hub *h, sqlite3 *db, bool repair, fs_xet_wrong_fn *wrong, void *ud, uint64_t *ret_n, fs_error *err)
 {
     sqlite3_stmt *st = NULL;
@@ -180,13 +200,13 @@ fs_status fs_xet_check(const fs_hub *h, sqlite3 *db, bool repair, fs_xet_wrong_f
     for (size_t i = 0; i < hashes.n_bytes && !rc; i += FS_XET_HASH_BYTES) {
         fs_xet_hash hash;
         char why[200], text[65], sentence[400];
-        bool there = false;
+        bool there = false, sound = false;
         memcpy(hash.bytes, hashes.data + i, sizeof hash.bytes);
-        rc = look_at(h, db, &hash, &there, why, err);
+        rc = look_at(h, db, &hash, repair, &there, &sound, why, err);
         ++*ret_n;
         if (rc || !*why)
             continue;
-        if (repair)
+        if (repair && !sound)
             rc = forget(h, db, &hash, there, err);
         fs_xet_hash_text(&hash, text);
         snprintf(sentence, sizeof sentence, "xorb %s: %s", text, why);

@@ -123,7 +123,7 @@ static void emit_fetch(fs_hub_call *c, fs_emit *e, const piece *p, size_t n, boo
 /* The terms that bytes begin..end of the file need, cut to whole chunks. */
 static fs_status emit_terms(fs_hub_call *c, fs_emit *e, const fs_shard_term *terms, uint32_t n_terms, uint64_t begin, uint64_t end, piece *pieces, size_t *ret_n, fs_error *err)
 {
-    fs_xet_xorbs xorbs = { 0 };
+    fs_xet_source xorbs = { .hub = c->hub, .db = c->db, .c = c };
     uint64_t at = 0, skipped = 0;
     size_t n = 0;
     fs_status rc = FS_OK;
@@ -137,7 +137,7 @@ static fs_status emit_terms(fs_hub_call *c, fs_emit *e, const fs_shard_term *ter
         char hash[65];
         if (to <= begin)
             continue;
-        rc = fs_xet_xorbs_find(c, &xorbs, &terms[t].xorb, &x, err);
+        rc = fs_xet_source_find(&xorbs, &terms[t].xorb, &x, err);
         if (!rc && last > x->n_chunks)
             rc = fs_fail(err, FS_ERR_FORMAT, "database: a file has chunks that its xorb has not");
         if (rc)
@@ -158,7 +158,7 @@ static fs_status emit_terms(fs_hub_call *c, fs_emit *e, const fs_shard_term *ter
     }
     fs_emit_end(e, ']');
     fs_emit_int(e, "offset_into_first_range", (int64_t)skipped);
-    fs_xet_xorbs_done(&xorbs);
+    fs_xet_source_done(&xorbs);
     *ret_n = n;
     return rc;
 }

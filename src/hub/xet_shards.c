@@ -1,49 +1,23 @@
-/* A shard that is uploaded: every file in it is checked and built before it counts. */
+/* A shard that is uploaded: every file in it is read through and checked before it counts. */
 #include "hub/xet_internal.h"
 
 #include "crypto/sha256.h"
+#include "crypto/sha256_stream.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define FILE_CHUNKS_MAX ((uint64_t)1 << 25) /* 2 TiB of chunks of the mean length */
+#define TERMS_LEAST     1024
+#define TERM_BYTES_MEAN ((uint64_t)64 << 10) /* a chunk's mean; clients join several, and whoever reads a file has its terms in memory */
 
 typedef struct ingest {
     fs_hub_call *c;
     bool streamed;
     uint64_t verified, total; /* files */
-    fs_xet_xorbs xorbs;
-    fs_xet_hash mapped;
-    fs_map map;
+    fs_xet_source source;
 } ingest;
-
-static fs_status map_xorb(ingest *g, const fs_xet_hash *hash, fs_bytes *ret, fs_error *err)
-{
-    if (!g->map.bytes.data || !fs_xet_hash_equal(&g->mapped, hash)) {
-        uint64_t n_bytes = 0;
-        int fd = -1;
-        fs_status rc;
-        fs_map_close(&g->map);
-        rc = fs_xet_xorb_open(g->c->hub, hash, false, &fd, &n_bytes, err);
-        if (rc)
-            return rc;
-        rc = fs_map_fd(&g->map, fd, (size_t)n_bytes, "a xorb", err);
-        close(fd);
-        if (rc)
-            return rc;
-        g->mapped = *hash;
-    }
-    *ret = g->map.bytes;
-    return FS_OK;
-}
-
-static void ingest_done(ingest *g)
-{
-    fs_xet_xorbs_done(&g->xorbs);
-    fs_map_close(&g->map);
-}
 
 /* The terms name chunks that are here, prove that the client knows them, and together have the file's hash. */
 static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
@@ -59,6 +33,9 @@ static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
         return fs_fail(err, FS_ERR_FORMAT, "shard: a file needs terms, their verification and its SHA-256");
     if (total > FILE_CHUNKS_MAX)
         return fs_fail(err, FS_ERR_FORMAT, "shard: a file of %llu chunks, at most %llu are allowed", (unsigned long long)total, (unsigned long long)FILE_CHUNKS_MAX);
+    if (f->n_terms > TERMS_LEAST + f->n_bytes / TERM_BYTES_MEAN)
+        return fs_fail(err, FS_ERR_FORMAT, "shard: a file of %llu bytes in %u terms, at most %llu are allowed", (unsigned long long)f->n_bytes, f->n_terms,
+                       (unsigned long long)(TERMS_LEAST + f->n_bytes / TERM_BYTES_MEAN));
     hashes = malloc((size_t)FS_XORB_CHUNKS_MAX * sizeof *hashes);
     if (!hashes)
         rc = fs_fail_memory(err, FS_XORB_CHUNKS_MAX * sizeof *hashes);
@@ -66,7 +43,7 @@ static fs_status check_terms(ingest *g, const fs_shard_file *f, fs_error *err)
         const fs_shard_term *term = f->terms + t;
         const fs_xorb *x = NULL;
         uint64_t n_bytes = 0;
-        rc = fs_xet_xorbs_find(g->c, &g->xorbs, &term->xorb, &x, err);
+        rc = fs_xet_source_find(&g->source, &term->xorb, &x, err);
         if (rc)
             break;
         if (term->end > x->n_chunks) {
@@ -101,48 +78,76 @@ static fs_status tell(ingest *g, fs_error *err)
     return fs_http_stream_write(g->c->http, line, strlen(line), err);
 }
 
-/* Builds the file once: its SHA-256 must be what the client says, and plain downloads are served from it. */
-static fs_status build(ingest *g, const fs_shard_file *f, fs_error *err)
+typedef struct reading {
+    ingest *g;
+    fs_hub_incoming *in; /* a file of it, where one is made */
+    fs_sha256_stream *sha;
+    uint64_t n_bytes, told;
+} reading;
+
+/* A client that hears nothing for long gives up. */
+static fs_status take(void *ud, const void *data, size_t n_bytes, fs_error *err)
 {
-    fs_hub_incoming in = { .fd = -1 };
-    uint8_t *room = malloc(FS_XET_CHUNK_MAX);
-    uint64_t told = 0;
-    char sha256[65];
-    fs_status rc;
+    reading *r = ud;
+    fs_status rc = FS_OK;
 
-    fs_hex(f->sha256, sizeof f->sha256, sha256);
-    rc = room ? fs_hub_incoming_open(g->c->hub, sha256, f->n_bytes, &in, err) : fs_fail_memory(err, FS_XET_CHUNK_MAX);
+    if (r->in)
+        rc = fs_hub_incoming_put(r->in, data, n_bytes, err);
+    else
+        fs_sha256_stream_put(r->sha, data, n_bytes);
+    r->n_bytes += n_bytes;
+    if (rc || r->n_bytes - r->told <= (uint64_t)256 << 20)
+        return rc;
+    r->told = r->n_bytes;
+    return tell(r->g, err);
+}
 
-    for (uint32_t t = 0; t < f->n_terms && !rc; t++) {
-        const fs_xorb *x = NULL;
-        fs_bytes file = { 0 };
-        rc = fs_xet_xorbs_find(g->c, &g->xorbs, &f->terms[t].xorb, &x, err);
-        if (!rc)
-            rc = map_xorb(g, &f->terms[t].xorb, &file, err);
-        for (uint32_t i = f->terms[t].begin; i < f->terms[t].end && !rc; i++) {
-            uint32_t at = fs_xorb_begin(x, i), taken;
-            fs_bytes chunk = { 0 };
-            if (at > file.n_bytes) /* it is not what it was */
-                rc = fs_fail(err, FS_ERR_IO, "a xorb has %zu bytes, chunk %u begins at %u", file.n_bytes, i, at);
-            else
-                rc = fs_xorb_unpack((fs_bytes){ file.data + at, file.n_bytes - at }, room, &chunk, &taken, err);
-            if (!rc)
-                rc = fs_hub_incoming_put(&in, chunk.data, chunk.n_bytes, err);
-        }
-        if (!rc && in.n_bytes - told > (uint64_t)256 << 20) {
-            told = in.n_bytes;
-            rc = tell(g, err);
-        }
-    }
+/* All of the file's content to take. What is not as it was checked when it came is no fault of the client's. */
+static fs_status read_all(ingest *g, const fs_shard_file *f, reading *r, fs_error *err)
+{
+    fs_status rc = fs_xet_source_read(&g->source, f->terms, f->n_terms, 0, UINT64_MAX, take, r, err);
+    fs_error why = *err;
+
+    return rc == FS_ERR_FORMAT ? fs_fail(err, FS_ERR_IO, "%s", why.message) : rc;
+}
+
+/* Whether the content is what the client says. */
+static fs_status check_content(ingest *g, const fs_shard_file *f, const char *sha256, fs_error *err)
+{
+    reading r = { .g = g };
+    char got[65] = "";
+    fs_status rc = fs_sha256_stream_open(&r.sha, err);
+
     if (!rc)
-        rc = fs_hub_incoming_commit(g->c->hub, &in, g->c->db, sha256, err);
-    fs_hub_incoming_close(&in);
-    free(room);
+        rc = read_all(g, f, &r, err);
+    if (!rc) {
+        fs_sha256_stream_final_hex(r.sha, got);
+        r.sha = NULL;
+        if (strcmp(got, sha256) != 0)
+            rc = fs_fail(err, FS_ERR_FORMAT, "%llu bytes arrived whose SHA-256 is %s, not %s", (unsigned long long)r.n_bytes, got, sha256);
+    }
+    fs_sha256_stream_close(r.sha);
     return rc;
 }
 
-/* The owner of the token's repository may have the files that are new to it, and the disk has room for them: what is compressed, or named by many terms,
- * is no measure of a file. */
+/* An S3 store has the whole file too: it sends what is there. */
+static fs_status build(ingest *g, const fs_shard_file *f, const char *sha256, fs_error *err)
+{
+    const fs_hub *h = g->c->hub;
+    fs_hub_incoming in = { .fd = -1 };
+    reading r = { .g = g, .in = &in };
+    fs_status rc = fs_hub_incoming_open(h, sha256, f->n_bytes, &in, err);
+
+    if (!rc)
+        rc = read_all(g, f, &r, err);
+    if (!rc)
+        rc = fs_hub_incoming_commit(h, &in, g->c->db, sha256, err);
+    fs_hub_incoming_close(&in);
+    return rc;
+}
+
+/* The owner of the token's repository may have the files that are new to it, and the disk has room for them, should they be made (xet_build.c): what is
+ * compressed, or named by many terms, is no measure of a file. */
 static fs_status check_room(ingest *g, const fs_shard *s, fs_error *err)
 {
     uint64_t new = 0;
@@ -165,7 +170,8 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
 {
     fs_hub_call *c = g->c;
     fs_xet_hash *firsts = malloc((s->n_files + 1) * sizeof *firsts);
-    fs_status rc = firsts ? FS_OK : fs_fail_memory(err, s->n_files * sizeof *firsts);
+    bool *was_read = calloc(s->n_files + 1, sizeof *was_read);
+    fs_status rc = firsts && was_read ? FS_OK : fs_fail_memory(err, s->n_files * sizeof *firsts);
 
     if (!rc)
         rc = check_room(g, s, err);
@@ -177,7 +183,7 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
         bool known = false;
         rc = check_terms(g, f, err);
         if (!rc)
-            rc = fs_xet_xorbs_find(g->c, &g->xorbs, &f->terms[0].xorb, &x, err);
+            rc = fs_xet_source_find(&g->source, &f->terms[0].xorb, &x, err);
         if (!rc)
             firsts[i] = x->chunks[f->terms[0].begin].hash;
         if (!rc)
@@ -185,7 +191,8 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
         fs_hex(f->sha256, sizeof f->sha256, sha256);
         known = known && fs_hub_object_is_here(c->hub, c->db, sha256); /* it may have gone as garbage just now */
         if (!rc && !known)
-            rc = build(g, f, err);
+            rc = c->hub->s3_url ? build(g, f, sha256, err) : check_content(g, f, sha256, err);
+        was_read[i] = !known;
         g->verified++;
         if (!rc)
             rc = tell(g, err);
@@ -197,7 +204,7 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
     if (!rc)
         rc = fs_db_begin(c->db, err);
     for (uint32_t i = 0; i < s->n_files && !rc; i++)
-        rc = fs_xet_file_add(c->db, c->xet.repo, s->files + i, firsts + i, err);
+        rc = fs_xet_file_add(c->db, c->xet.repo, s->files + i, firsts + i, was_read[i], err);
     for (uint32_t i = 0; i < s->n_files && !rc; i++) { /* nothing goes as garbage within a transaction, but it may have gone before */
         char sha256[65];
         fs_hex(s->files[i].sha256, sizeof s->files[i].sha256, sha256);
@@ -209,12 +216,13 @@ static fs_status ingest_files(ingest *g, const fs_shard *s, fs_error *err)
     if (rc)
         fs_db_rollback(c->db);
     free(firsts);
+    free(was_read);
     return rc;
 }
 
 static void take_shard(fs_hub_call *c, bool streamed)
 {
-    ingest g = { .c = c, .streamed = streamed };
+    ingest g = { .c = c, .streamed = streamed, .source = { .hub = c->hub, .db = c->db, .c = c } };
     fs_shard s = { 0 };
     fs_emit e = { 0 };
     fs_status rc;
@@ -230,7 +238,7 @@ static void take_shard(fs_hub_call *c, bool streamed)
         fs_http_stream_begin(c->http, 200, "application/x-ndjson");
     }
     rc = ingest_files(&g, &s, &c->err);
-    ingest_done(&g);
+    fs_xet_source_done(&g.source);
     fs_shard_done(&s);
     fs_emit_begin(&e, '{');
     if (streamed) {

@@ -125,6 +125,19 @@ static fs_status write_row(sqlite3 *db, const fs_xorb *x, fs_error *err)
     return rc;
 }
 
+fs_status fs_xet_xorb_write(sqlite3 *db, const fs_xorb *x, fs_error *err)
+{
+    fs_status rc = fs_db_begin(db, err);
+
+    if (!rc)
+        rc = write_row(db, x, err);
+    if (!rc)
+        rc = fs_db_commit(db, err);
+    if (rc)
+        fs_db_rollback(db);
+    return rc;
+}
+
 fs_status fs_xet_xorb_add(const fs_hub *h, sqlite3 *db, int64_t repo, int fd, fs_xorb *x, bool *ret_new, fs_error *err)
 {
     char name[65];
@@ -220,31 +233,6 @@ fs_status fs_xet_xorb_row(sqlite3 *db, const fs_xet_hash *hash, fs_xorb *ret, fs
     return rc ? rc : row_of(st, hash, ret, err);
 }
 
-fs_status fs_xet_xorbs_find(fs_hub_call *c, fs_xet_xorbs *x, const fs_xet_hash *hash, const fs_xorb **ret, fs_error *err)
-{
-    fs_xorb new = { 0 };
-    fs_status rc;
-
-    for (unsigned i = 0; i < FS_XET_XORBS; i++)
-        if (x->kept[i].chunks && fs_xet_hash_equal(&x->kept[i].hash, hash)) {
-            *ret = &x->kept[i];
-            return FS_OK;
-        }
-    rc = fs_xet_xorb_find(c->db, c->xet.repo, &c->user, hash, &new, err);
-    if (rc)
-        return rc == FS_ERR_NOT_FOUND ? fs_fail(err, FS_ERR_FORMAT, "a term names a xorb that is not here: who remembers sending it must forget that (xet/*/shard-cache of hf-xet) and send it again") : rc;
-    fs_xorb_done(&x->kept[x->n % FS_XET_XORBS]);
-    x->kept[x->n % FS_XET_XORBS] = new;
-    *ret = &x->kept[x->n++ % FS_XET_XORBS];
-    return FS_OK;
-}
-
-void fs_xet_xorbs_done(fs_xet_xorbs *x)
-{
-    for (unsigned i = 0; i < FS_XET_XORBS; i++)
-        fs_xorb_done(&x->kept[i]);
-}
-
 fs_status fs_xet_xorb_open(const fs_hub *h, const fs_xet_hash *hash, bool fresh, int *ret_fd, uint64_t *ret_bytes, fs_error *err)
 {
     char name[65];
@@ -263,7 +251,7 @@ fs_status fs_xet_file_is_known(sqlite3 *db, const fs_shard_file *f, bool *ret, f
                      (fs_bytes){ f->sha256, sizeof f->sha256 });
 }
 
-fs_status fs_xet_file_add(sqlite3 *db, int64_t repo, const fs_shard_file *f, const fs_xet_hash *first, fs_error *err)
+fs_status fs_xet_file_add(sqlite3 *db, int64_t repo, const fs_shard_file *f, const fs_xet_hash *first, bool again, fs_error *err)
 {
     uint8_t *terms = malloc((size_t)f->n_terms * TERM_BYTES + 1);
     char sha256[65];
@@ -277,8 +265,10 @@ fs_status fs_xet_file_add(sqlite3 *db, int64_t repo, const fs_shard_file *f, con
         put_u32(p + 40, f->terms[i].n_bytes);
     }
     if (!rc)
-        rc = fs_db_run(db, err, "INSERT OR IGNORE INTO xet_files(hash, sha256, n_bytes, terms) VALUES(?, ?, ?, ?)", "bbib", key_of(&f->hash),
-                       (fs_bytes){ f->sha256, sizeof f->sha256 }, (int64_t)f->n_bytes, (fs_bytes){ terms, (size_t)f->n_terms * TERM_BYTES });
+        rc = fs_db_run(db, err, "INSERT INTO xet_files(hash, sha256, n_bytes, terms) VALUES(?1, ?2, ?3, ?4) ON CONFLICT(hash) DO UPDATE SET terms = ?4 WHERE ?5", "bbibi", key_of(&f->hash),
+                       (fs_bytes){ f->sha256, sizeof f->sha256 }, (int64_t)f->n_bytes, (fs_bytes){ terms, (size_t)f->n_terms * TERM_BYTES }, (int64_t)again);
+    if (!rc && again)
+        rc = fs_db_run(db, err, "DELETE FROM xet_file_xorbs WHERE file = ?", "b", key_of(&f->hash));
     for (uint32_t i = 0; i < f->n_terms && !rc; i++)
         rc = fs_db_run(db, err, "INSERT OR IGNORE INTO xet_file_xorbs(xorb, file) VALUES(?, ?)", "bb", key_of(&f->terms[i].xorb), key_of(&f->hash));
     if (!rc && f->n_terms)
@@ -290,19 +280,15 @@ fs_status fs_xet_file_add(sqlite3 *db, int64_t repo, const fs_shard_file *f, con
     return rc;
 }
 
-fs_status fs_xet_file_find(sqlite3 *db, int64_t repo, const fs_xet_hash *hash, fs_shard_term **ret_terms, uint32_t *ret_n, uint64_t *ret_bytes, fs_error *err)
+/* The file of the row that st selects, its terms and size; ends st. */
+static fs_status terms_of(sqlite3_stmt *st, const char *name, fs_shard_term **ret_terms, uint32_t *ret_n, uint64_t *ret_bytes, fs_error *err)
 {
-    sqlite3_stmt *st = NULL;
     fs_shard_term *terms = NULL;
     uint32_t n = 0;
-    fs_status rc = fs_db_query(db, &st, err, "SELECT terms, n_bytes FROM xet_files JOIN repo_objects ON oid = sha256 WHERE hash = ? AND repo = ?", "bi", key_of(hash), repo);
+    fs_status rc = FS_OK;
 
-    if (rc)
-        return rc;
     if (!fs_db_next(st)) {
-        char text[65];
-        fs_xet_hash_text(hash, text);
-        rc = fs_fail(err, FS_ERR_NOT_FOUND, "no file %s", text);
+        rc = fs_fail(err, FS_ERR_NOT_FOUND, "no file %s", name);
     } else {
         const uint8_t *p = sqlite3_column_blob(st, 0);
         int n_bytes = sqlite3_column_bytes(st, 0);
@@ -329,6 +315,26 @@ fs_status fs_xet_file_find(sqlite3 *db, int64_t repo, const fs_xet_hash *hash, f
         *ret_n = n;
     }
     return rc;
+}
+
+fs_status fs_xet_file_find(sqlite3 *db, int64_t repo, const fs_xet_hash *hash, fs_shard_term **ret_terms, uint32_t *ret_n, uint64_t *ret_bytes, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    char name[65];
+    fs_status rc = fs_db_query(db, &st, err, "SELECT terms, n_bytes FROM xet_files JOIN repo_objects ON oid = sha256 WHERE hash = ? AND repo = ?", "bi", key_of(hash), repo);
+
+    fs_xet_hash_text(hash, name);
+    return rc ? rc : terms_of(st, name, ret_terms, ret_n, ret_bytes, err);
+}
+
+fs_status fs_xet_file_row(sqlite3 *db, const fs_xet_hash *hash, fs_shard_term **ret_terms, uint32_t *ret_n, uint64_t *ret_bytes, fs_error *err)
+{
+    sqlite3_stmt *st = NULL;
+    char name[65];
+    fs_status rc = fs_db_query(db, &st, err, "SELECT terms, n_bytes FROM xet_files WHERE hash = ?", "b", key_of(hash));
+
+    fs_xet_hash_text(hash, name);
+    return rc ? rc : terms_of(st, name, ret_terms, ret_n, ret_bytes, err);
 }
 
 fs_status fs_xet_file_of(sqlite3 *db, const char *sha256, char ret[65], fs_error *err)

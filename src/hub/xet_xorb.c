@@ -77,6 +77,8 @@ static fs_status head(fs_bytes bytes, uint32_t *ret_packed, uint32_t *ret_n_byte
         return fs_fail(err, FS_ERR_FORMAT, "xorb: a chunk of %u bytes, 1 to %u are allowed", n, FS_XET_CHUNK_MAX);
     if (packed > bytes.n_bytes - FS_XORB_HEADER_BYTES)
         return fs_fail(err, FS_ERR_FORMAT, "xorb: a chunk of %u bytes where %zu are left", packed, bytes.n_bytes - FS_XORB_HEADER_BYTES);
+    if (packed > FS_XORB_PACKED_MAX)
+        return fs_fail(err, FS_ERR_FORMAT, "xorb: a chunk of %u bytes takes %u", n, packed);
     if (bytes.data[4] == STORED && packed != n)
         return fs_fail(err, FS_ERR_FORMAT, "xorb: a stored chunk of %u bytes is said to have %u", packed, n);
     *ret_packed = packed;

@@ -2,7 +2,7 @@
  *
  *   OFFSET  SIZE  MEANING, of every chunk
  *   0       1     version, 0
- *   1       3     compressed bytes n, little-endian
+ *   1       3     compressed bytes n, little-endian, at most 262144
  *   4       1     0 stored, 1 an LZ4 frame, 2 bytes grouped by position modulo 4, then an LZ4 frame
  *   5       3     bytes of the chunk, at most 131072
  *   8       n
@@ -17,6 +17,7 @@
 #define FS_XORB_BYTES_MAX    ((size_t)65 << 20) /* clients fill it with chunks of 64 MiB; their headers and the footer come on top */
 #define FS_XORB_CHUNKS_MAX   ((uint32_t)16384) /* 64 MiB of chunks of the least length, twice */
 #define FS_XORB_HEADER_BYTES 8
+#define FS_XORB_PACKED_MAX   (2 * FS_XET_CHUNK_MAX) /* bytes of a chunk as it is stored: no client sends one that compressing made longer */
 
 typedef struct fs_xorb_chunk {
     fs_xet_hash hash;

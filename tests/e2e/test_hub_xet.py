@@ -463,13 +463,16 @@ def test_a_shard_that_describes_more_than_the_disk_has(hub):
     assert r.status == 507, (r.status, r.body)
 
 
-def test_damaged_xorbs_are_found_and_forgotten(farseek, tmp_path):
+@pytest.mark.parametrize("whole", [False, True])
+def test_damaged_xorbs_are_found_and_forgotten(farseek, tmp_path, whole):
     hub = Hub(tmp_path / "data")
     try:
         file = tmp_path / "w"
         file.write_bytes(random.Random(78).randbytes(3 << 20))
         client(hub, "up", "admin/hurt", file, tmp_path / "h1")
         assert hub.run("fsck").startswith("1 objects, 1 xorbs, 1 repositories")
+        if whole:
+            hub.run("torrent", "admin/hurt", "--url", hub.url, "--to", str(tmp_path / "t"))
         (xorb,) = [p for p in (hub.data / "xorbs").rglob("*") if p.is_file()]
         sound = xorb.read_bytes()
         os.chmod(xorb, 0o600)
@@ -477,7 +480,13 @@ def test_damaged_xorbs_are_found_and_forgotten(farseek, tmp_path):
             spoil()
             r = farseek("hub", "fsck", "--data", hub.data, check=False)
             assert r.returncode == 1 and f"xorb {xorb.name}: " in r.stdout and says in r.stdout, r.stdout
-        assert farseek("hub", "fsck", "--data", hub.data, "--repair", check=False).returncode == 0
+        r = farseek("hub", "fsck", "--data", hub.data, "--repair", check=False)
+        assert r.returncode == (not whole) and ("'w.bin' points to " in r.stdout) == (not whole), r.stdout
+        if not whole:
+            assert hub.ask("GET", "/admin/hurt/resolve/main/w.bin").status == 404
+            client(hub, "up", "admin/hurt", file, tmp_path / "h2")  # whoever has it brings it again
+            assert hub.run("fsck").startswith("1 objects, 1 xorbs") and hub.ask("GET", "/admin/hurt/resolve/main/w.bin").body == file.read_bytes()
+            return
         assert hub.run("fsck").startswith("1 objects, 0 xorbs")
         r = hub.ask("GET", "/admin/hurt/resolve/main/w.bin")
         assert r.body == file.read_bytes() and not r.headers["X-Xet-Hash"]  # by plain HTTP, still

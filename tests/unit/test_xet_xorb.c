@@ -93,6 +93,25 @@ static void damage_is_seen(void **state)
     fs_buf_done(&file);
 }
 
+static void a_chunk_does_not_grow_by_compressing(void **state)
+{
+    size_t n = FS_XORB_HEADER_BYTES + FS_XORB_PACKED_MAX + 1;
+    uint8_t *file = calloc(n, 1);
+    fs_xorb x;
+    fs_error err;
+
+    (void)state;
+    assert_non_null(file);
+    file[1] = (FS_XORB_PACKED_MAX + 1) & 0xff;
+    file[2] = (FS_XORB_PACKED_MAX + 1) >> 8 & 0xff;
+    file[3] = (FS_XORB_PACKED_MAX + 1) >> 16;
+    file[4] = 1;
+    file[5] = 100;
+    assert_int_equal(fs_xorb_read((fs_bytes){ file, n }, &x, &err), FS_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "a chunk of 100 bytes takes 262145"));
+    free(file);
+}
+
 static void a_footer_is_passed_over(void **state)
 {
     fs_buf file = make_xorb(2);
@@ -188,7 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_packed_is_read),
         cmocka_unit_test(damage_is_seen),
-        cmocka_unit_test(a_footer_is_passed_over),
+        cmocka_unit_test(a_chunk_does_not_grow_by_compressing), cmocka_unit_test(a_footer_is_passed_over),
         cmocka_unit_test(a_xorb_may_be_full),
         cmocka_unit_test(a_shard_that_is_written_is_read),
     };
