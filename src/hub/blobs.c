@@ -1,7 +1,7 @@
 /* Blobs as files of DATA, and the choice of a store. */
-#include "hub/xet_store.h"
-
 #include "hub/blobs.h"
+
+#include "hub/xet_store.h"
 
 #include "base/file.h"
 #include "crypto/sha256.h"

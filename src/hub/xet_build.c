@@ -1,6 +1,7 @@
 /* The content of files that came by Xet, from their chunks. It is kept once, in xorbs; a file of its own is made only for who must have one. */
 #include "hub/xet_internal.h"
 
+#include "base/file.h"
 #include "crypto/sha256.h"
 #include "crypto/sha256_stream.h"
 
@@ -274,57 +275,41 @@ fs_status fs_xet_file_hash(const fs_hub *h, sqlite3 *db, const fs_xet_hash *file
     return rc;
 }
 
-typedef struct patch {
-    int fd;
-    uint64_t at;
-} patch;
-
-static fs_status write_at(void *ud, const void *data, size_t n_bytes, fs_error *err)
+static fs_status write_on(void *ud, const void *data, size_t n_bytes, fs_error *err)
 {
-    patch *p = ud;
-    const uint8_t *from = data;
-
-    while (n_bytes) {
-        ssize_t n = pwrite(p->fd, from, n_bytes, (off_t)p->at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fs_fail_errno(err, errno, "cannot write the ends of a file");
-        from += n;
-        n_bytes -= (size_t)n;
-        p->at += (uint64_t)n;
-    }
-    return FS_OK;
+    return fs_fd_write(*(int *)ud, "the ends of a file", data, n_bytes, err);
 }
 
 fs_status fs_xet_object_ends(const fs_hub *h, sqlite3 *db, const char *sha256, uint64_t n_bytes, bool tensors, uint64_t n_tail, int *ret_fd, uint64_t *ret_head, fs_error *err)
 {
     char folder[400];
-    uint64_t head = n_bytes < FS_BLOB_HEAD_BYTES ? n_bytes : FS_BLOB_HEAD_BYTES, all;
-    patch p = { .fd = -1 };
+    uint64_t head = n_bytes < FS_BLOB_HEAD_BYTES ? n_bytes : FS_BLOB_HEAD_BYTES, all, tail;
+    int fd;
     fs_status rc = FS_OK;
 
     fs_blob_folder(h, FS_BLOB_OBJECT, folder);
-    p.fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
-    if (p.fd < 0)
+    fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
+    if (fd < 0)
         return fs_fail_errno(err, errno, "cannot make a file in '%s'", folder);
-    if (ftruncate(p.fd, (off_t)n_bytes) != 0)
+    if (ftruncate(fd, (off_t)n_bytes) != 0)
         rc = fs_fail_errno(err, errno, "cannot write the ends of a file");
     if (!rc)
-        rc = fs_xet_object_read(h, db, sha256, 0, head, write_at, &p, err);
-    all = rc || !tensors ? 0 : fs_blob_head_bytes(p.fd, n_bytes);
+        rc = fs_xet_object_read(h, db, sha256, 0, head, write_on, &fd, err);
+    all = rc || !tensors ? 0 : fs_blob_head_bytes(fd, n_bytes);
     if (!rc && all > head) {
-        rc = fs_xet_object_read(h, db, sha256, head, all - head, write_at, &p, err);
+        rc = fs_xet_object_read(h, db, sha256, head, all - head, write_on, &fd, err);
         head = all;
     }
-    p.at = n_bytes - head < n_tail ? head : n_bytes - n_tail;
-    if (!rc && p.at < n_bytes)
-        rc = fs_xet_object_read(h, db, sha256, p.at, n_bytes - p.at, write_at, &p, err);
+    tail = n_bytes - head < n_tail ? head : n_bytes - n_tail;
+    if (!rc && tail < n_bytes && lseek(fd, (off_t)tail, SEEK_SET) < 0)
+        rc = fs_fail_errno(err, errno, "cannot write the ends of a file");
+    if (!rc && tail < n_bytes)
+        rc = fs_xet_object_read(h, db, sha256, tail, n_bytes - tail, write_on, &fd, err);
     if (rc) {
-        close(p.fd);
+        close(fd);
         return rc;
     }
-    *ret_fd = p.fd;
+    *ret_fd = fd;
     *ret_head = n_bytes - head <= n_tail ? n_bytes : head;
     return FS_OK;
 }

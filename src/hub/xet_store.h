@@ -9,8 +9,8 @@
 #define FS_HUB_XET_STORE_H
 
 #include "hub/internal.h"
-#include "net/fetch.h"
 #include "hub/xet_shard.h"
+#include "net/fetch.h"
 
 /* An unnamed file for a xorb that arrives, open for reading and writing. */
 fs_status fs_xet_incoming_open(const fs_hub *h, int *ret_fd, fs_error *err);

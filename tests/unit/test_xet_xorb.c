@@ -207,7 +207,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_packed_is_read),
         cmocka_unit_test(damage_is_seen),
-        cmocka_unit_test(a_chunk_does_not_grow_by_compressing), cmocka_unit_test(a_footer_is_passed_over),
+        cmocka_unit_test(a_chunk_does_not_grow_by_compressing),
+        cmocka_unit_test(a_footer_is_passed_over),
         cmocka_unit_test(a_xorb_may_be_full),
         cmocka_unit_test(a_shard_that_is_written_is_read),
     };
