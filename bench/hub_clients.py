@@ -3,9 +3,9 @@
 FOLDER is on the disk to measure; huggingface_hub, hf-xet and nginx-light are needed. New random bytes each time, a process and a cache each, in turn with the plainest hub there can be
 (hub_reference.py), which bounds what the client can reach on this machine. Every leg is also compared one to one with the reference's beside it.
 
-A plain download is measured four times a run, since the client takes one of two ways. It reads 64 KiB at a time and collects pieces of 10 MiB: if an answer's head comes to it in a read of its own,
-the pieces end where reads end; otherwise it copies every piece once more, into new pages. Which it is, is a race between the client's waking up and the server's first bytes of the
-body, and the client's page faults tell it: the rows "head and body in one read" compare the downloads that went that way on both sides, and are missing where all went one way."""
+A plain download is measured four times a run, since the client takes one of two ways. It reads 64 KiB at a time and collects pieces of 10 MiB: while every read is full, pieces end where
+reads end; once one was not, or had the answer's head before it, every piece is copied once more, into new pages. Which it is depends on when the client wakes up, and its page faults tell it:
+the rows "pieces copied once more" have the downloads that went that way, and are missing where all went one way."""
 import os
 import pathlib
 import shutil
@@ -81,7 +81,7 @@ try:
     copied = min(plain)[0] + (mib << 20) // os.sysconf("SC_PAGE_SIZE") // 2  # half of what a copy of the file takes
     for faults, where, rate in plain:
         if faults > copied:
-            rates.setdefault(f"the client's download by HTTP, head and body in one read{where}", []).append(rate)
+            rates.setdefault(f"the client's download by HTTP, pieces copied once more{where}", []).append(rate)
     print("what,unit,median,least,most,runs")
     for what, values in rates.items():
         print(f"{what},MiB/s,{statistics.median(values):.4g},{min(values):.4g},{max(values):.4g},{len(values)}")

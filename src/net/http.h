@@ -100,7 +100,8 @@ void fs_http_reply_headerf(fs_http_request *r, const char *name, const char *for
 void fs_http_reply(fs_http_request *r, int status, const char *type, const void *data, size_t n_bytes);
 /* Takes body's memory. */
 void fs_http_reply_buf(fs_http_request *r, int status, const char *type, fs_buf *body);
-/* n_bytes of an open file from offset; takes fd, in every case. */
+/* n_bytes of an open file from offset; takes fd, in every case. The connection ends with a large one that is whole (status 200), and with a
+ * HEAD for it: reply_file.c. */
 void fs_http_reply_fd(fs_http_request *r, int status, const char *type, int fd, uint64_t offset, uint64_t n_bytes);
 /* A body of unknown length, sent as it is written; it ends when the handler returns. */
 void fs_http_stream_begin(fs_http_request *r, int status, const char *type);

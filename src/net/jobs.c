@@ -47,6 +47,7 @@ static int run_job(fs_http_request *r)
     r->route->handler(r->mount->ud, r);
     if (!r->replied)
         fs_http_reply(r, 500, "text/plain", "no reply\n", strlen("no reply\n"));
+    fs_http_file_send(r);
     pthread_mutex_lock(&r->lock);
     r->out_ended = true;
     fs_http_wake(r);
@@ -153,6 +154,16 @@ bool fs_http_dispatch(fs_http_server *s, fs_http_request *r)
     return ok;
 }
 
+/* Under the server's lock. */
+static void move_to_streams(fs_http_server *s, fs_http_request *r)
+{
+    s->lanes[r->lane].n_running--;
+    s->lanes[LANE_STREAMS].n_running++;
+    r->lane = LANE_STREAMS;
+    make_workers(s); /* for the place that is left */
+    pthread_cond_signal(&s->changed);
+}
+
 void fs_http_become_stream(fs_http_request *r)
 {
     fs_http_server *s = r->server;
@@ -163,12 +174,23 @@ void fs_http_become_stream(fs_http_request *r)
     pthread_mutex_lock(&s->lock);
     while (to->n_running >= to->n_max && !s->aborting)
         fs_cond_wait_until(&s->left, &s->lock, fs_seconds_now() + 1);
-    s->lanes[r->lane].n_running--;
-    to->n_running++;
-    r->lane = LANE_STREAMS;
-    make_workers(s); /* for the place that is left */
-    pthread_cond_signal(&s->changed);
+    move_to_streams(s, r);
     pthread_mutex_unlock(&s->lock);
+}
+
+bool fs_http_try_stream(fs_http_request *r)
+{
+    fs_http_server *s = r->server;
+    bool ok = r->lane == LANE_STREAMS;
+
+    if (ok)
+        return true;
+    pthread_mutex_lock(&s->lock);
+    ok = s->lanes[LANE_STREAMS].n_running * 4 < s->lanes[LANE_STREAMS].n_max && !s->aborting;
+    if (ok)
+        move_to_streams(s, r);
+    pthread_mutex_unlock(&s->lock);
+    return ok;
 }
 
 uint64_t fs_http_rate_floor(fs_http_server *s)

@@ -4,15 +4,11 @@
 #include "base/clock.h"
 #include "net/url.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* ---- pairs and rings ---- */
 
@@ -305,8 +301,7 @@ void fs_http_reply_headerf(fs_http_request *r, const char *name, const char *for
         free(text);
 }
 
-/* Hands response to the connection. */
-static void reply(fs_http_request *r, int status, const char *type, struct MHD_Response *response)
+void fs_http_reply_with(fs_http_request *r, int status, const char *type, struct MHD_Response *response)
 {
     if (response) {
         if (type)
@@ -330,7 +325,7 @@ static void reply(fs_http_request *r, int status, const char *type, struct MHD_R
 
 void fs_http_reply(fs_http_request *r, int status, const char *type, const void *data, size_t n_bytes)
 {
-    reply(r, status, type, MHD_create_response_from_buffer(n_bytes, (void *)(uintptr_t)data, MHD_RESPMEM_MUST_COPY));
+    fs_http_reply_with(r, status, type, MHD_create_response_from_buffer(n_bytes, (void *)(uintptr_t)data, MHD_RESPMEM_MUST_COPY));
 }
 
 void fs_http_reply_buf(fs_http_request *r, int status, const char *type, fs_buf *body)
@@ -339,49 +334,8 @@ void fs_http_reply_buf(fs_http_request *r, int status, const char *type, fs_buf 
         fs_http_reply(r, status, type, "", 0);
         return;
     }
-    reply(r, status, type, MHD_create_response_from_buffer(body->n_bytes, body->data, MHD_RESPMEM_MUST_FREE));
+    fs_http_reply_with(r, status, type, MHD_create_response_from_buffer(body->n_bytes, body->data, MHD_RESPMEM_MUST_FREE));
     *body = (fs_buf){ 0 };
-}
-
-/* While it sends a file libmicrohttpd holds back what fills no packet (TCP_CORK), and the kernel then hands on half a window at a time:
- * a client on this machine gets a third less. It tells the socket so once, with the first bytes, and is contradicted here. */
-#define CORKED_BYTES ((uint64_t)8 << 20) /* below, it is not worth the while */
-#define CORK_LOOKS   8                   /* each waits twice as long as the last: half a second in all */
-static void uncork(fs_http_request *r)
-{
-    static const int off = 0;
-    double pause = 2e-3;
-    int corked = 0;
-
-    pthread_mutex_lock(&r->lock); /* while it is held the socket is this connection's, or gone is true */
-    for (int i = 0; i < CORK_LOOKS && r->connection && !r->gone && !corked; i++, pause *= 2) {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        socklen_t n = sizeof corked;
-        if (!info || getsockopt(info->connect_fd, IPPROTO_TCP, TCP_CORK, &corked, &n) != 0)
-            break;
-        if (corked)
-            setsockopt(info->connect_fd, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
-        else
-            fs_cond_wait_until(&r->changed, &r->lock, fs_seconds_now() + pause);
-    }
-    pthread_mutex_unlock(&r->lock);
-}
-
-void fs_http_reply_fd(fs_http_request *r, int status, const char *type, int fd, uint64_t offset, uint64_t n_bytes)
-{
-    struct MHD_Response *response;
-
-    if (n_bytes == 0) {
-        close(fd);
-        fs_http_reply(r, status, type, "", 0);
-        return;
-    }
-    response = MHD_create_response_from_fd_at_offset64(n_bytes, fd, offset);
-    if (!response)
-        close(fd);
-    reply(r, status, type, response);
-    if (n_bytes >= CORKED_BYTES && !r->server->options.tls_cert)
-        uncork(r);
 }
 
 static ssize_t next_bytes(void *ud, uint64_t pos, char *buf, size_t capacity)
@@ -399,6 +353,8 @@ static ssize_t next_bytes(void *ud, uint64_t pos, char *buf, size_t capacity)
     } else if (r->out_ended) {
         n = MHD_CONTENT_READER_END_OF_STREAM;
     } else if (r->connection) {
+        r->head_sent = true;
+        pthread_cond_broadcast(&r->changed);
         r->suspended = true;
         MHD_suspend_connection(r->connection);
     }
@@ -411,19 +367,22 @@ static void stream_done(void *ud)
     fs_http_request_unref(ud);
 }
 
-static void begin_stream(fs_http_request *r, int status, const char *type, uint64_t n_bytes)
+struct MHD_Response *fs_http_stream_response(fs_http_request *r, uint64_t n_bytes, size_t block_bytes)
 {
-    struct MHD_Response *response;
-
-    fs_http_become_stream(r);
-    response = MHD_create_response_from_callback(n_bytes, 64 << 10, next_bytes, r, stream_done);
+    struct MHD_Response *response = MHD_create_response_from_callback(n_bytes, block_bytes, next_bytes, r, stream_done);
 
     if (response) {
         pthread_mutex_lock(&r->lock);
         r->n_refs++;
         pthread_mutex_unlock(&r->lock);
     }
-    reply(r, status, type, response);
+    return response;
+}
+
+static void begin_stream(fs_http_request *r, int status, const char *type, uint64_t n_bytes)
+{
+    fs_http_become_stream(r);
+    fs_http_reply_with(r, status, type, fs_http_stream_response(r, n_bytes, 64 << 10));
 }
 
 void fs_http_stream_begin(fs_http_request *r, int status, const char *type)

@@ -44,6 +44,13 @@ typedef struct fs_http_lane {
     int n_jobs, n_running, n_max;
 } fs_http_lane;
 
+/* What is left of a reply from a file once the handler has returned (reply_file.c). */
+typedef enum fs_http_file_how {
+    FILE_DONE,
+    FILE_CORKED, /* libmicrohttpd sends it, with the socket as it should not be */
+    FILE_OURS,   /* all but the head */
+} fs_http_file_how;
+
 #define MOUNTS_MAX 4
 
 struct fs_http_server {
@@ -99,10 +106,14 @@ struct fs_http_request {
     double written;              /* when a stream of events last said something */
     bool too_large, out_of_memory, broken;
     fs_http_ring in, out;
+    bool head_sent; /* of a stream, and nothing was there to follow it */
     bool out_ended, out_broken;
     struct MHD_Response *response; /* until it is queued */
     bool replied;
     int status;
+    fs_http_file_how file_how; /* this and the file: the worker's alone */
+    int file;                  /* FILE_OURS */
+    uint64_t file_offset, file_bytes;
     fs_http_pairs reply_headers;
 };
 
@@ -122,6 +133,14 @@ void fs_http_request_unref(fs_http_request *r);
 /* Under the lock: lets the connection go on, if it rests. */
 void fs_http_wake(fs_http_request *r);
 
+/* The reply, with r's headers; takes response. NULL, no memory: the connection is closed. */
+void fs_http_reply_with(fs_http_request *r, int status, const char *type, struct MHD_Response *response);
+/* What comes into r->out, n_bytes or MHD_SIZE_UNKNOWN, handed on in blocks; NULL: no memory. */
+struct MHD_Response *fs_http_stream_response(fs_http_request *r, uint64_t n_bytes, size_t block_bytes);
+
+/* What the reply from a file leaves to do, when r's handler has returned. */
+void fs_http_file_send(fs_http_request *r);
+
 /* ---- jobs.c ---- */
 
 void fs_http_lanes_init(fs_http_server *s);
@@ -129,6 +148,8 @@ void fs_http_lanes_init(fs_http_server *s);
 bool fs_http_dispatch(fs_http_server *s, fs_http_request *r);
 /* The running job of r goes on in the lane of streams, as soon as there is a place. */
 void fs_http_become_stream(fs_http_request *r);
+/* The same if three quarters of the places there are free; else false, and it stays where it is. */
+bool fs_http_try_stream(fs_http_request *r);
 /* What a client must move in a second, as scarce as places are now. */
 uint64_t fs_http_rate_floor(fs_http_server *s);
 /* Whether the comments in streams of events are kept going; starts the thread that does. */

@@ -1,4 +1,5 @@
 #include "unit.h"
+#include "unit/client.h"
 
 #include "base/clock.h"
 #include "net/request.h"
@@ -7,17 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define LARGE ((size_t)3 << 20)
-#define PATIENCE_SECONDS 60 /* with what comes as soon as the machine has time for it */
 
-static fs_http_server *server;
-static int port;
 static atomic_ulong n_read; /* by the sink */
 static atomic_bool hold;    /* the sink waits */
 static atomic_bool heard;   /* the comment in a stream of events */
@@ -71,18 +68,6 @@ static void file(void *ud, fs_http_request *r)
     fs_http_reply_fd(r, 206, NULL, fd, 1, 3);
 }
 
-#define LARGE_FILE_BYTES ((off_t)64 << 20)
-static void large_file(void *ud, fs_http_request *r)
-{
-    FILE *f = tmpfile();
-    int fd = dup(fileno(f));
-
-    (void)ud;
-    fclose(f);
-    assert_int_equal(ftruncate(fd, LARGE_FILE_BYTES), 0);
-    fs_http_reply_fd(r, 200, NULL, fd, 0, (uint64_t)LARGE_FILE_BYTES);
-}
-
 static void stream(void *ud, fs_http_request *r)
 {
     char part[10000];
@@ -130,55 +115,11 @@ static const fs_http_route routes[] = {
     { "POST", "/body", body, NULL, 1000, false },
     { "PUT", "/sink", sink, NULL, 8 << 20, true },
     { "GET", "/file", file, NULL, 0, false },
-    { "GET", "/large-file", large_file, NULL, 0, false },
     { "GET", "/stream", stream, NULL, 0, false },
     { "GET", "/nothing", nothing, NULL, 0, false },
     { "GET", "/events", events, NULL, 0, false },
     { "POST", "/large", body, NULL, 1 << 20, false },
 };
-
-static int connect_to(void)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    struct timeval patience = { .tv_sec = PATIENCE_SECONDS };
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    return fd;
-}
-
-/* Everything until the server closes. */
-static fs_buf read_all(int fd)
-{
-    fs_buf b = { 0 };
-    char part[65536];
-    ssize_t n;
-
-    while ((n = read(fd, part, sizeof part)) > 0)
-        assert_int_equal(fs_buf_append(&b, part, (size_t)n, NULL), FS_OK);
-    close(fd);
-    return b;
-}
-
-static fs_buf ask(const char *text)
-{
-    int fd = connect_to();
-
-    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-    return read_all(fd);
-}
-
-#define END "Host: x\r\nConnection: close\r\n\r\n"
-
-static void expect(const char *request, const char *status, const char *contains)
-{
-    fs_buf b = ask(request);
-
-    if (!b.data || strncmp(b.data + 9, status, 3) != 0 || !strstr(b.data, contains))
-        fail_msg("%.60s: want %s and '%s': %.300s", request, status, contains, b.data ? b.data : "(nothing)");
-    fs_buf_done(&b);
-}
 
 static int start_with(const fs_http_options *options)
 {
@@ -410,58 +351,6 @@ static void many_at_once(void **state)
 }
 
 /* What is under way comes to its end, what waits for ever is broken off. */
-/* The server's end of a connection: this process has both. */
-static int other_end(int fd)
-{
-    struct sockaddr_in mine, peer;
-    socklen_t n = sizeof mine;
-
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&mine, &n), 0);
-    for (int other = 0; other < 1024; other++) {
-        n = sizeof peer;
-        if (other != fd && getpeername(other, (struct sockaddr *)&peer, &n) == 0 && n == sizeof peer && peer.sin_family == AF_INET &&
-            peer.sin_port == mine.sin_port)
-            return other;
-    }
-    fail_msg("no other end");
-    return -1;
-}
-
-static bool is_corked(int fd)
-{
-    int corked = 0;
-    socklen_t n = sizeof corked;
-
-    assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CORK, &corked, &n), 0);
-    return corked;
-}
-
-/* Once the first bytes of a file have come the socket would be corked, to the end. */
-static void a_file_is_not_held_back(void **state)
-{
-    int fd = connect_to(), other;
-    double end = fs_seconds_now() + 60;
-    char *some = malloc(1 << 17);
-    off_t n = 0;
-    ssize_t got;
-
-    (void)state;
-    assert_int_equal(write(fd, "GET /large-file HTTP/1.1\r\n" END, strlen("GET /large-file HTTP/1.1\r\n" END)), strlen("GET /large-file HTTP/1.1\r\n" END));
-    for (int i = 0; i < 20; i++) { /* of the body, not the header alone */
-        assert_true((got = read(fd, some, 1 << 17)) > 0);
-        n += got;
-    }
-    other = other_end(fd);
-    while (is_corked(other) && fs_seconds_now() < end)
-        usleep(1000);
-    assert_false(is_corked(other));
-    while ((got = read(fd, some, 1 << 17)) > 0)
-        n += got;
-    assert_true(n > LARGE_FILE_BYTES && n < LARGE_FILE_BYTES + 4096);
-    close(fd);
-    free(some);
-}
-
 static void stopping_drains(void **state)
 {
     char head[200];
@@ -744,7 +633,6 @@ int main(void)
         cmocka_unit_test(a_client_that_leaves_ends_its_stream),
         cmocka_unit_test(many_at_once),
         cmocka_unit_test(before_a_large_body_its_sender_is_looked_at),
-        cmocka_unit_test(a_file_is_not_held_back),
         cmocka_unit_test(stopping_drains),
         cmocka_unit_test(stopping_while_clients_come),
         cmocka_unit_test(connections_have_a_limit),
