@@ -3,7 +3,7 @@
 FOLDER is on the disk to measure; huggingface_hub, hf-xet and nginx-light are needed. New random bytes each time, a process and a cache each, in turn with the plainest hub there can be
 (hub_reference.py), which bounds what the client can reach on this machine. Every leg is also compared one to one with the reference's beside it.
 
-A plain download is measured four times a run, since the client takes one of two ways. It reads 64 KiB at a time and collects pieces of 10 MiB: while every read is full, pieces end where
+Downloads are measured four times a run. Of plain ones the client makes one of two ways: it reads 64 KiB at a time and collects pieces of 10 MiB: while every read is full, pieces end where
 reads end; once one was not, or had the answer's head before it, every piece is copied once more, into new pages. Which it is depends on when the client wakes up, and its page faults tell it:
 the rows "pieces copied once more" have the downloads that went that way, and are missing where all went one way."""
 import os
@@ -16,7 +16,7 @@ import time
 
 import hub_server
 
-RUNS, PLAIN_DOWNLOADS = 15, 4
+RUNS, DOWNLOADS = 15, 4
 farseek, folder, mib = sys.argv[1], pathlib.Path(sys.argv[2]).resolve() / "hub-clients", int(sys.argv[3]) if len(sys.argv) > 3 else 256
 
 LEG = """
@@ -68,7 +68,7 @@ try:
                 begin = time.perf_counter()
                 subprocess.run(["curl", "-sf", "-o", "/dev/null", "-H", "Authorization: Bearer " + token, f"{url}/{repo}/resolve/main/w.bin"], check=True)
                 rates.setdefault("GET by curl of what came by Xet", []).append(mib / (time.perf_counter() - begin))
-            for n in range(1 + (1 if xet else PLAIN_DOWNLOADS)):  # the first for the pages and the reference's xorbs
+            for n in range(1 + DOWNLOADS):  # the first for the pages and the reference's xorbs
                 for at, where in hubs[:: 1 if n % 2 else -1]:
                     rate, faults = leg(at, "down", got, repo, xet)
                     assert (got / "w.bin").read_bytes() == file.read_bytes()
