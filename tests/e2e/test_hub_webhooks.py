@@ -105,8 +105,8 @@ def test_what_happens_is_told(hub, receiver, tmp_path):
     assert body["event"] == {"action": "update", "scope": "repo.content"} and body["updatedRefs"] == [{"ref": "refs/heads/main", "oldSha": first, "newSha": sha}]
     assert body["repo"]["headSha"] == sha
     num = api.create_discussion(repo, title="a title").num
-    events = [receiver.next()[2] for _ in range(2)]
-    assert [(b["event"]["action"], b["event"]["scope"], b["discussion"]["num"], b["discussion"]["title"]) for b in events] == [
+    events = [receiver.next()[2] for _ in range(2)]  # several threads send: in either order
+    assert sorted((b["event"]["action"], b["event"]["scope"], b["discussion"]["num"], b["discussion"]["title"]) for b in events) == [
         ("create", "discussion", num, "a title"), ("create", "discussion.comment", num, "a title")]
     hub.git("clone", hub.git_url(repo), "w", cwd=tmp_path)
     (tmp_path / "w" / "b").write_text("2")
@@ -177,8 +177,9 @@ def test_refs_are_told_with_what_they_were(hub, receiver, tmp_path):
     assert told() == [("refs/heads/large", None, merged)]
     oid = put_large(hub, repo, "w.bin", data, rev="large")
     with_file = api.model_info(repo, revision="large").sha
+    assert told() == [("refs/heads/large", merged, with_file)]  # before the next: several threads send
     api.create_tag(repo, tag="v2", revision="large")
-    assert told() == [("refs/heads/large", merged, with_file)] and told() == [("refs/tags/v2", None, with_file)]
+    assert told() == [("refs/tags/v2", None, with_file)]
     assert hub.ask("POST", f"/api/models/{repo}/lfs-files/batch", {"deletions": {"sha": [oid], "rewriteHistory": True}}).status == 200
     new = api.model_info(repo, revision="large").sha
     assert new != with_file and sorted(told()) == [("refs/heads/large", with_file, new), ("refs/tags/v2", with_file, new)]
