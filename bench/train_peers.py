@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Farseek's training, sampling and policy steps beside PyTorch and TRL on the same models: A and B of bench/train.c.
 
-  train_peers.py [--program build/bench/train] [--runs 3] [--only TEST,...] [--lock FILE] [--realtime] [--out bench/results/train_peers]
+  train_peers.py [--program build/bench/train] [--runs 3] [--only TEST,...] [--precision f32|bf16] [--lock FILE] [--realtime] [--out bench/results/train_peers]
   train_peers.py --report OUT
 
 Run by a Python that has torch, transformers, trl and datasets. Every test runs once for each program in turn, --runs times, each in a
@@ -190,7 +190,7 @@ def measure(args):
         for test, (arguments, unit, _) in TESTS.items():
             if args.only and test not in args.only:
                 continue
-            for precision in ("f32", "bf16"):
+            for precision in [args.precision] if args.precision else ["f32", "bf16"]:
                 order = ["farseek", PEER[arguments[0]]]
                 for name in order if i % 2 == 0 else order[::-1]:
                     if name == "farseek":
@@ -270,6 +270,7 @@ def main():
     p.add_argument("--program", type=pathlib.Path, default=ROOT / "build/bench/train")
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("--only", type=lambda s: s.split(","))
+    p.add_argument("--precision", choices=("f32", "bf16"), help="only in this one")
     p.add_argument("--lock", type=pathlib.Path)
     p.add_argument("--realtime", action="store_true")
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/train_peers")
