@@ -32,8 +32,8 @@ static void ask_admit(fs_http_request *r)
     pthread_mutex_unlock(&r->lock);
 }
 
-/* Returns the lane that it ended in. A request that admit was asked for may be in its next job already. */
-static int run_job(fs_http_request *r)
+/* Returns the lane that it ended in; *ret_file: as one of n_files. A request that admit was asked for may be in its next job already. */
+static int run_job(fs_http_request *r, bool *ret_file)
 {
     bool asking;
 
@@ -48,6 +48,7 @@ static int run_job(fs_http_request *r)
     if (!r->replied)
         fs_http_reply(r, 500, "text/plain", "no reply\n", strlen("no reply\n"));
     fs_http_file_send(r);
+    *ret_file = r->in_files;
     pthread_mutex_lock(&r->lock);
     r->out_ended = true;
     fs_http_wake(r);
@@ -81,14 +82,15 @@ static void *worker(void *ud)
     pthread_mutex_lock(&s->lock);
     for (;;) {
         fs_http_request *r = take_job(s);
-        bool called;
+        bool called, file = false;
         int lane;
         if (r) {
             pthread_mutex_unlock(&s->lock);
-            lane = run_job(r);
+            lane = run_job(r, &file);
             fs_http_request_unref(r);
             pthread_mutex_lock(&s->lock);
             s->lanes[lane].n_running--;
+            s->n_files -= file;
             pthread_cond_broadcast(&s->left); /* a place */
             continue;
         }
@@ -178,17 +180,20 @@ void fs_http_become_stream(fs_http_request *r)
     pthread_mutex_unlock(&s->lock);
 }
 
-bool fs_http_try_stream(fs_http_request *r)
+bool fs_http_try_file(fs_http_request *r)
 {
     fs_http_server *s = r->server;
-    bool ok = r->lane == LANE_STREAMS;
+    fs_http_lane *l = &s->lanes[LANE_STREAMS];
+    bool here = r->lane == LANE_STREAMS, ok;
 
-    if (ok)
-        return true;
     pthread_mutex_lock(&s->lock);
-    ok = s->lanes[LANE_STREAMS].n_running * 4 < s->lanes[LANE_STREAMS].n_max && !s->aborting;
-    if (ok)
+    ok = (l->n_running + !here) * 4 <= l->n_max && !s->aborting;
+    if (ok && !here)
         move_to_streams(s, r);
+    if (ok) {
+        s->n_files++;
+        r->in_files = true;
+    }
     pthread_mutex_unlock(&s->lock);
     return ok;
 }
@@ -197,11 +202,13 @@ uint64_t fs_http_rate_floor(fs_http_server *s)
 {
     fs_http_lane *l = &s->lanes[LANE_STREAMS];
     uint64_t floor = s->options.rate_min;
+    int n;
 
     pthread_mutex_lock(&s->lock);
-    if (l->n_running * 8 >= l->n_max * 7)
+    n = l->n_running - s->n_files;
+    if (n * 8 >= (l->n_max - s->n_files) * 7)
         floor *= 64;
-    else if (l->n_running * 2 >= l->n_max)
+    else if (n * 2 >= l->n_max)
         floor *= 16;
     pthread_mutex_unlock(&s->lock);
     return floor;

@@ -16,6 +16,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -110,6 +111,15 @@ static bool send_quietly(int s, int fd, uint64_t offset, uint64_t n_bytes, int i
     return whole;
 }
 
+/* What came meanwhile, another request say: a socket that is closed with something unread throws away what it has still to send. */
+static void drop_input(int s)
+{
+    char some[4096];
+
+    for (int i = 0; i < 16 && recv(s, some, sizeof some, MSG_DONTWAIT) > 0; i++)
+        ;
+}
+
 static void send_rest(fs_http_request *r)
 {
     static const struct timespec head = { .tv_nsec = HEAD_NS };
@@ -119,6 +129,7 @@ static void send_rest(fs_http_request *r)
     if (s >= 0) {
         nanosleep(&head, NULL);
         whole = send_quietly(s, r->file, r->file_offset, r->file_bytes, r->server->options.idle_seconds);
+        drop_input(s);
         close(s);
     }
     if (!whole)
@@ -138,14 +149,18 @@ void fs_http_file_send(fs_http_request *r)
 static struct MHD_Response *ours(fs_http_request *r, int fd, uint64_t offset, uint64_t n_bytes)
 {
     struct MHD_Response *response = fs_http_stream_response(r, MHD_SIZE_UNKNOWN, 1);
+    char length[24];
 
     r->file_how = FILE_OURS;
     r->file = fd;
     r->file_offset = offset;
     r->file_bytes = n_bytes;
-    fs_http_reply_headerf(r, "Content-Length", "%llu", (unsigned long long)n_bytes);
-    if (response)
-        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT | MHD_RF_INSANITY_HEADER_CONTENT_LENGTH, MHD_RO_END);
+    snprintf(length, sizeof length, "%llu", (unsigned long long)n_bytes);
+    if (response && (MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT | MHD_RF_INSANITY_HEADER_CONTENT_LENGTH, MHD_RO_END) != MHD_YES ||
+                     MHD_add_response_header(response, "Content-Length", length) != MHD_YES)) {
+        MHD_destroy_response(response); /* without its length what is broken off would look whole */
+        response = NULL;
+    }
     return response;
 }
 
@@ -171,7 +186,7 @@ void fs_http_reply_fd(fs_http_request *r, int status, const char *type, int fd, 
     }
     if (is_large && strcmp(r->method, "HEAD") == 0)
         fs_http_reply_header(r, "Connection", "close");
-    if (is_large && strcmp(r->method, "GET") == 0 && fs_http_try_stream(r))
+    if (is_large && strcmp(r->method, "GET") == 0 && fs_http_try_file(r))
         fs_http_reply_with(r, status, type, ours(r, fd, offset, n_bytes));
     else
         fs_http_reply_with(r, status, type, the_librarys(r, fd, offset, n_bytes));

@@ -69,6 +69,7 @@ struct fs_http_server {
     fs_http_request *requests; /* all of them */
     size_t n_requests;
     int n_workers, n_idle;
+    int n_files; /* of the lane of streams: they send files, and are no reason to be strict with others */
     bool has_ticker;
     _Atomic bool stopping, aborting;
     _Atomic uint64_t n_buffered, n_buffered_unknown; /* bytes of bodies in memory; of those that nobody is known to send */
@@ -114,6 +115,7 @@ struct fs_http_request {
     fs_http_file_how file_how; /* this and the file: the worker's alone */
     int file;                  /* FILE_OURS */
     uint64_t file_offset, file_bytes;
+    bool in_files; /* counted in n_files */
     fs_http_pairs reply_headers;
 };
 
@@ -148,8 +150,8 @@ void fs_http_lanes_init(fs_http_server *s);
 bool fs_http_dispatch(fs_http_server *s, fs_http_request *r);
 /* The running job of r goes on in the lane of streams, as soon as there is a place. */
 void fs_http_become_stream(fs_http_request *r);
-/* The same if three quarters of the places there are free; else false, and it stays where it is. */
-bool fs_http_try_stream(fs_http_request *r);
+/* The same to send a file, if that leaves three quarters of the places there; else false, and it stays where it is. */
+bool fs_http_try_file(fs_http_request *r);
 /* What a client must move in a second, as scarce as places are now. */
 uint64_t fs_http_rate_floor(fs_http_server *s);
 /* Whether the comments in streams of events are kept going; starts the thread that does. */

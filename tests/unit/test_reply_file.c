@@ -130,6 +130,20 @@ static void others_do_not(void **state)
     fs_buf_done(&b);
 }
 
+/* A second request that comes during the first's reply is not answered, and takes nothing from it. */
+static void a_request_too_many(void **state)
+{
+    int fd = connect_and_say(LARGE);
+    fs_buf b;
+
+    (void)state;
+    usleep(100000); /* its buffers are full */
+    assert_int_equal(write(fd, LARGE, strlen(LARGE)), strlen(LARGE));
+    b = read_all(fd);
+    assert_int_equal(n_body_bytes(&b), LARGE_FILE_BYTES);
+    fs_buf_done(&b);
+}
+
 static void to_an_old_client(void **state)
 {
     fs_buf b = ask("GET /large HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
@@ -252,6 +266,7 @@ int main(void)
         cmocka_unit_test(a_large_file_ends_its_connection),
         cmocka_unit_test(the_question_for_it_too),
         cmocka_unit_test(others_do_not),
+        cmocka_unit_test(a_request_too_many),
         cmocka_unit_test(to_an_old_client),
         cmocka_unit_test(it_may_be_broken_off),
         cmocka_unit_test(a_file_is_not_held_back),
