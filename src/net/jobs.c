@@ -48,7 +48,7 @@ static int run_job(fs_http_request *r, bool *ret_file)
     if (!r->replied)
         fs_http_reply(r, 500, "text/plain", "no reply\n", strlen("no reply\n"));
     fs_http_file_send(r);
-    *ret_file = r->in_files;
+    *ret_file = r->file_how == FILE_OURS;
     pthread_mutex_lock(&r->lock);
     r->out_ended = true;
     fs_http_wake(r);
@@ -190,10 +190,7 @@ bool fs_http_try_file(fs_http_request *r)
     ok = (l->n_running + !here) * 4 <= l->n_max && !s->aborting;
     if (ok && !here)
         move_to_streams(s, r);
-    if (ok) {
-        s->n_files++;
-        r->in_files = true;
-    }
+    s->n_files += ok;
     pthread_mutex_unlock(&s->lock);
     return ok;
 }

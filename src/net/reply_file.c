@@ -170,7 +170,7 @@ static struct MHD_Response *the_librarys(fs_http_request *r, int fd, uint64_t of
 
     if (!response)
         close(fd);
-    if (n_bytes >= LARGE_BYTES && !r->server->options.tls_cert)
+    if (n_bytes >= LARGE_BYTES && !r->server->options.tls_cert && strcmp(r->method, "HEAD") != 0)
         r->file_how = FILE_CORKED;
     return response;
 }

@@ -48,7 +48,7 @@ typedef struct fs_http_lane {
 typedef enum fs_http_file_how {
     FILE_DONE,
     FILE_CORKED, /* libmicrohttpd sends it, with the socket as it should not be */
-    FILE_OURS,   /* all but the head */
+    FILE_OURS,   /* all but the head; one of n_files */
 } fs_http_file_how;
 
 #define MOUNTS_MAX 4
@@ -69,7 +69,7 @@ struct fs_http_server {
     fs_http_request *requests; /* all of them */
     size_t n_requests;
     int n_workers, n_idle;
-    int n_files; /* of the lane of streams: they send files, and are no reason to be strict with others */
+    int n_files; /* of the lane of streams: FILE_OURS, and no reason to be strict with others */
     bool has_ticker;
     _Atomic bool stopping, aborting;
     _Atomic uint64_t n_buffered, n_buffered_unknown; /* bytes of bodies in memory; of those that nobody is known to send */
@@ -115,7 +115,6 @@ struct fs_http_request {
     fs_http_file_how file_how; /* this and the file: the worker's alone */
     int file;                  /* FILE_OURS */
     uint64_t file_offset, file_bytes;
-    bool in_files; /* counted in n_files */
     fs_http_pairs reply_headers;
 };
 

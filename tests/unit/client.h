@@ -13,6 +13,24 @@
 static fs_http_server *server;
 static int port;
 
+/* 0, or -1: for a group's setup. */
+static int serve(const fs_http_options *options, const fs_http_route *routes, size_t n_routes, fs_http_admit *admit)
+{
+    fs_error err;
+
+    if (fs_http_server_new(options, &server, &err) || fs_http_server_mount(server, routes, n_routes, NULL, admit, &err) || fs_http_server_start(server, &err))
+        return -1;
+    port = atoi(strrchr(fs_http_server_url(server), ':') + 1);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fs_http_server_stop(server, 1);
+    return 0;
+}
+
 static int connect_to(void)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };

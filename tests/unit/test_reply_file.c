@@ -46,13 +46,7 @@ static const fs_http_route routes[] = {
 
 static int start_with(int n_streams_max)
 {
-    fs_error err;
-
-    if (fs_http_server_new(&(fs_http_options){ .n_threads = 2, .n_streams_max = n_streams_max }, &server, &err) ||
-        fs_http_server_mount(server, routes, sizeof routes / sizeof *routes, NULL, NULL, &err) || fs_http_server_start(server, &err))
-        return -1;
-    port = atoi(strrchr(fs_http_server_url(server), ':') + 1);
-    return 0;
+    return serve(&(fs_http_options){ .n_threads = 2, .n_streams_max = n_streams_max }, routes, sizeof routes / sizeof *routes, NULL);
 }
 
 static int setup(void **state)
@@ -65,13 +59,6 @@ static int setup_few(void **state)
 {
     (void)state;
     return start_with(4);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fs_http_server_stop(server, 1);
-    return 0;
 }
 
 static int connect_and_say(const char *text)

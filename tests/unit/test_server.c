@@ -123,13 +123,7 @@ static const fs_http_route routes[] = {
 
 static int start_with(const fs_http_options *options)
 {
-    fs_error err;
-
-    if (fs_http_server_new(options, &server, &err) || fs_http_server_mount(server, routes, sizeof routes / sizeof *routes, NULL, admit, &err) ||
-        fs_http_server_start(server, &err))
-        return -1;
-    port = atoi(strrchr(fs_http_server_url(server), ':') + 1);
-    return 0;
+    return serve(options, routes, sizeof routes / sizeof *routes, admit);
 }
 
 static int setup(void **state)
@@ -155,13 +149,6 @@ static int setup_small(void **state)
 {
     (void)state;
     return start_small(1);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    fs_http_server_stop(server, 1);
-    return 0;
 }
 
 static void routes_and_parameters(void **state)
