@@ -372,20 +372,37 @@ void fs_mat_pack_f32(const fs_mat *m, const float *src, size_t src_stride, size_
     }
 }
 
+/* Of rows that lie far apart as much as the hardware takes in at once, and asked for before it is due. */
+#define COLUMN_PANELS ((size_t)4)
+#define ROWS_AHEAD    ((size_t)8)
+
+static const float *column_row(const float *src, size_t src_stride, const uint32_t *index, size_t i)
+{
+    return src + (index ? index[i] : i) * src_stride;
+}
+
 void fs_mat_pack_columns(const fs_mat *m, const float *src, size_t src_stride, const uint32_t *index, size_t panel_begin, size_t panel_end)
 {
     assert(panel_begin <= panel_end && panel_end <= fs_mat_panels(m) && m->dtype == FS_DTYPE_F32);
-    for (size_t p = panel_begin; p < panel_end; p++) {
-        size_t col = p * FS_PANEL, n = m->n - col < FS_PANEL ? m->n - col : FS_PANEL;
-        float *dst = (float *)(void *)((uint8_t *)(uintptr_t)m->data + p * m->panel_bytes);
+    for (size_t p = panel_begin, n_p; p < panel_end; p += n_p) {
+        size_t col = p * FS_PANEL, n;
+        uint8_t *dst = (uint8_t *)(uintptr_t)m->data + p * m->panel_bytes;
 
-        for (size_t i = 0; i < m->k; i++, dst += FS_PANEL) {
-            const float *row = src + (index ? index[i] : i) * src_stride + col;
-            if (n == FS_PANEL) {
-                memcpy(dst, row, FS_PANEL * sizeof *dst); /* a constant length is one register's copy */
-            } else {
-                memcpy(dst, row, n * sizeof *dst);
-                memset(dst + n, 0, (FS_PANEL - n) * sizeof *dst);
+        n_p = panel_end - p < COLUMN_PANELS ? panel_end - p : COLUMN_PANELS;
+        n = m->n - col < n_p * FS_PANEL ? m->n - col : n_p * FS_PANEL;
+        for (size_t i = 0; i < m->k; i++, dst += FS_PANEL * sizeof(float)) {
+            const float *row = column_row(src, src_stride, index, i) + col;
+            if (i + ROWS_AHEAD < m->k)
+                for (size_t c = 0; c < n; c += FS_PANEL)
+                    __builtin_prefetch(column_row(src, src_stride, index, i + ROWS_AHEAD) + col + c);
+            for (size_t c = 0; c < n; c += FS_PANEL) {
+                uint8_t *to = dst + c / FS_PANEL * m->panel_bytes;
+                if (n - c >= FS_PANEL) {
+                    memcpy(to, row + c, FS_PANEL * sizeof *row); /* a constant length is one register's copy */
+                } else {
+                    memcpy(to, row + c, (n - c) * sizeof *row);
+                    memset(to + (n - c) * sizeof *row, 0, (FS_PANEL - (n - c)) * sizeof *row);
+                }
             }
         }
     }

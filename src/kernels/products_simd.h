@@ -371,6 +371,56 @@ EACH_ROWS(DEFINE_BLOCK_OF)
 DEFINE_BLOCK(turned, ROWS, 1, ROWS)
 typedef void block_fn(const uint8_t *w, size_t step, int panels, const float *x, size_t n_k, const struct sink *to);
 
+#define AHEAD_FLOATS ((size_t)512) /* of rows to be copied, which are short and far apart: the hardware sees no stream */
+
+INLINE void fetch_row(const float *src, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16)
+        __builtin_prefetch(src + i, 0, 3);
+}
+
+/* n_k inputs of n_t rows, BLOCK_STRIDE apart. */
+static __attribute__((noinline)) void copy_block(const float *x, size_t ldx, size_t n_k, size_t n_t, float *block)
+{
+    size_t ahead = AHEAD_FLOATS / n_k + 1;
+
+    for (size_t t = 0; t < n_t; t++, x += ldx, block += BLOCK_STRIDE) {
+        size_t i = 0;
+        if (t + ahead < n_t)
+            fetch_row(x + ahead * ldx, n_k);
+        for (; i + FS_PANEL <= n_k; i += FS_PANEL)
+            EACH_UNIT vf_store(block + i + u * LANES, vf_load(x + i + u * LANES));
+        for (; i < n_k; i++)
+            block[i] = x[i];
+    }
+}
+
+/* The panels that are read next, a share of their lines with each group of rows: the hardware looks over no page's end. */
+struct ahead {
+    const uint8_t *at;        /* of the first of PANELS */
+    size_t left, share, step; /* bytes; step: to the next panel */
+};
+
+static inline struct ahead ahead_of(const uint8_t *panels, size_t step, size_t n_k, size_t groups)
+{
+    size_t line = FS_PANEL * sizeof(float); /* an input */
+
+    return (struct ahead){ panels, n_k * line, (n_k + groups - 1) / groups * line, step };
+}
+
+INLINE void fetch_share(struct ahead *a)
+{
+    size_t n = a->left < a->share ? a->left : a->share;
+
+    if (!n)
+        return;
+    for (size_t i = 0; i < n; i += 64)
+        UNROLL for (size_t p = 0; p < PANELS; p++)
+            __builtin_prefetch(a->at + p * a->step + i, 0, 2);
+    a->at += n;
+    a->left -= n;
+}
+
 static void many_rows(const struct product *g, size_t panel_begin, size_t panel_end, size_t m)
 {
 #define NAME(rows) block_##rows,
@@ -383,12 +433,14 @@ static void many_rows(const struct product *g, size_t panel_begin, size_t panel_
         size_t n_t = m - t0 < BLOCK_ROWS ? m - t0 : BLOCK_ROWS;
         for (size_t k0 = 0; k0 < w->k; k0 += FS_CHAIN) {
             size_t n_k = w->k - k0 < FS_CHAIN ? w->k - k0 : FS_CHAIN;
-            for (size_t t = 0; t < n_t; t++)
-                memcpy(x_block + t * BLOCK_STRIDE, g->x + (t0 + t) * g->ldx + k0, n_k * sizeof(float));
+            copy_block(g->x + t0 * g->ldx + k0, g->ldx, n_k, n_t, x_block);
             for (size_t panel = panel_begin; panel < panel_end; panel += PANELS) {
                 int panels = (int)(panel_end - panel < PANELS ? panel_end - panel : PANELS);
                 const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * sizeof(float);
                 size_t step = w->panel_bytes;
+                struct ahead next = { 0 };
+                if (w->dtype == FS_DTYPE_F32 && panel + 2 * PANELS <= panel_end)
+                    next = ahead_of(src + PANELS * step, step, n_k, (n_t + ROWS - 1) / ROWS);
                 if (w->dtype != FS_DTYPE_F32) {
                     for (int p = 0; p < panels; p++)
                         tile(w, panel + (size_t)p, k0, k0 + n_k, tiles + (size_t)p * TILE_FLOATS);
@@ -398,6 +450,7 @@ static void many_rows(const struct product *g, size_t panel_begin, size_t panel_
                 for (size_t t = 0; t < n_t; t += ROWS) {
                     size_t rows = n_t - t < ROWS ? n_t - t : ROWS;
                     struct sink to = sink_of(g, panel, t0 + t, k0);
+                    fetch_share(&next);
                     blocks[rows](src, step, panels, x_block + t * BLOCK_STRIDE, n_k, &to);
                 }
             }
@@ -406,12 +459,16 @@ static void many_rows(const struct product *g, size_t panel_begin, size_t panel_
 }
 
 /* x [n_k, n_t], its rows those of index, by groups of ROWS columns. */
-static void bring_together(const float *x, size_t ldx, const uint32_t *index, size_t n_k, size_t n_t, float *groups)
+static __attribute__((noinline)) void bring_together(const float *x, size_t ldx, const uint32_t *index, size_t n_k, size_t n_t, float *groups)
 {
+    size_t ahead = AHEAD_FLOATS / n_t + 1;
+
     for (size_t k = 0; k < n_k; k++) {
         const float *src = x + (index ? index[k] : k) * ldx;
         float *dst = groups + k * ROWS;
         size_t t = 0;
+        if (k + ahead < n_k)
+            fetch_row(x + (index ? index[k + ahead] : k + ahead) * ldx, n_t);
         for (; t + ROWS <= n_t; t += ROWS, dst += GROUP_FLOATS)
             memcpy(dst, src + t, ROWS * sizeof *dst);
         for (size_t i = 0; t < n_t && i < ROWS; i++) /* the last group has as many */
@@ -447,9 +504,13 @@ static void gemm_turned(const struct product *g, const uint32_t *index, size_t p
             for (size_t panel = panel_begin; panel < panel_end; panel += PANELS) {
                 int panels = (int)(panel_end - panel < PANELS ? panel_end - panel : PANELS);
                 const uint8_t *src = w->data + panel * w->panel_bytes + k0 * FS_PANEL * sizeof(float);
+                struct ahead next = { 0 };
+                if (panel + 2 * PANELS <= panel_end)
+                    next = ahead_of(src + PANELS * w->panel_bytes, w->panel_bytes, n_k, (n_t + ROWS - 1) / ROWS);
                 for (size_t t = 0; t < n_t; t += ROWS) {
                     struct sink to = sink_of(g, panel, t0 + t, k0);
                     const float *x = g->scratch + t / ROWS * GROUP_FLOATS;
+                    fetch_share(&next);
                     if (n_t - t < ROWS)
                         turned_rest(n_t - t, src, w->panel_bytes, panels, x, n_k, &to);
                     else
