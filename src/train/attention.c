@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define BLOCK FS_KV_BLOCK
-#define STEP  64 /* queries at a time of the diagonal block, whose other half is invisible */
+#define STEP  48 /* queries at a time of the diagonal block, whose other half is invisible: whole panels, and rows that kernels take together */
 
 /* ---- forward ---- */
 static size_t tile_heads(const fs_trainer *t)
@@ -64,17 +64,6 @@ static void pack_rows(const fs_trainer *t, fs_mat *m, void *data, size_t n, size
     } else {
         fs_mat_init_f32(m, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
         fs_mat_pack_f32(m, src, ld, 0, panels_of(n));
-    }
-}
-
-static void pack_cols(const fs_trainer *t, fs_mat *m, void *data, size_t n, size_t k, const float *src, size_t ld)
-{
-    if (t->options.bf16) {
-        fs_mat_init_pairs(m, (uint32_t)n, (uint32_t)k, data);
-        fs_mat_pack_pair_columns(m, &t->kernels->pairs, src, ld, NULL, 0, panels_of(n));
-    } else {
-        fs_mat_init_f32(m, FS_DTYPE_F32, (uint32_t)n, (uint32_t)k, data);
-        fs_mat_pack_columns(m, src, ld, NULL, 0, panels_of(n));
     }
 }
 
@@ -199,14 +188,9 @@ void fs_attention_forward(fs_trainer *t, const fs_heads *a)
 }
 
 /* ---- backward ---- */
-static size_t whole_panels(size_t n)
-{
-    return panels_of(n) * FS_PANEL;
-}
-
 size_t fs_attention_backward_bytes(size_t key_dim, size_t value_dim)
 {
-    size_t dims = 2 * key_dim + value_dim + whole_panels(key_dim) * 2 + whole_panels(value_dim);
+    size_t dims = 2 * key_dim + value_dim + fs_whole_panels(key_dim) * 2 + fs_whole_panels(value_dim);
 
     return (2 * (size_t)BLOCK * BLOCK + BLOCK * dims) * sizeof(float) + FS_GEMM_SCRATCH_BYTES + 4096;
 }
@@ -295,9 +279,9 @@ static void head_piece(void *ud, size_t begin, size_t end, int thread)
     w.ds = lay(&at, (size_t)BLOCK * BLOCK);
     data[0] = lay(&at, BLOCK * kd);
     data[1] = lay(&at, BLOCK * vd);
-    data[2] = lay(&at, BLOCK * whole_panels(kd));
-    data[3] = lay(&at, BLOCK * whole_panels(kd));
-    data[4] = lay(&at, BLOCK * whole_panels(vd));
+    data[2] = lay(&at, BLOCK * fs_whole_panels(kd));
+    data[3] = lay(&at, BLOCK * fs_whole_panels(kd));
+    data[4] = lay(&at, BLOCK * fs_whole_panels(vd));
     for (size_t i = begin; i < end; i++) {
         const fs_span *s = &t->spans[i / a->n_heads];
         size_t head = i % a->n_heads, kv = head / a->group, row = s->token0 * a->n_heads + head;
@@ -316,13 +300,13 @@ static void head_piece(void *ud, size_t begin, size_t end, int thread)
             size_t nq = h.n - q0 < BLOCK ? h.n - q0 : BLOCK;
             for (size_t r = 0; r < nq; r++)
                 w.d[r] = t->kernels->grad.dot(h.d_o + (q0 + r) * h.o_ld, h.o + (q0 + r) * h.o_ld, vd);
-            pack_cols(t, &w.q_cols, data[3], kd, nq, h.q + q0 * h.q_ld, h.q_ld);
-            pack_cols(t, &w.d_o_cols, data[4], vd, nq, h.d_o + q0 * h.o_ld, h.o_ld);
+            fs_pack_columns(t, &w.q_cols, data[3], kd, nq, h.q + q0 * h.q_ld, h.q_ld);
+            fs_pack_columns(t, &w.d_o_cols, data[4], vd, nq, h.d_o + q0 * h.o_ld, h.o_ld);
             for (size_t k0 = 0; k0 <= q0; k0 += BLOCK) {
                 size_t nk = h.n - k0 < BLOCK ? h.n - k0 : BLOCK;
                 pack_rows(t, &w.keys, data[0], nk, kd, h.k + k0 * h.k_ld, h.k_ld);
                 pack_rows(t, &w.values, data[1], nk, vd, h.v + k0 * h.v_ld, h.v_ld);
-                pack_cols(t, &w.key_cols, data[2], kd, nk, h.k + k0 * h.k_ld, h.k_ld);
+                fs_pack_columns(t, &w.key_cols, data[2], kd, nk, h.k + k0 * h.k_ld, h.k_ld);
                 block_pair(job, &h, &w, q0, nq, k0, nk);
             }
         }

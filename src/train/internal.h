@@ -196,6 +196,12 @@ static inline void *fs_trainer_scratch(const fs_trainer *t, int thread)
     return t->scratch + (size_t)thread * t->scratch_bytes;
 }
 
+/* Outputs, with those that fill the last panel. */
+static inline size_t fs_whole_panels(size_t n)
+{
+    return (n + FS_PANEL - 1) / FS_PANEL * FS_PANEL;
+}
+
 /* ---- operands.c ---- */
 fs_status fs_operand_add(fs_trainer *t, fs_operand *ret, fs_param *p, uint32_t row0, uint32_t n, fs_error *err);
 fs_status fs_lin_init(fs_trainer *t, fs_lin *ret, const char *prefix, const char *name, fs_error *err); /* ".weight", ".bias" where there is one */
@@ -205,20 +211,25 @@ void fs_operands_done(fs_trainer *t);
 /* ---- products.c: each one region of the pool, or a few ---- */
 /* y [m, n] = x W^T (+ bias), and its pair's. */
 void fs_lin_forward(fs_trainer *t, const fs_lin *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
-/* y = the A256 products of mat; y = fl(y + them). */
-void fs_product_set(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
-void fs_product_add(fs_trainer *t, const fs_mat *mat, const float *x, size_t ldx, size_t m, float *y, size_t ldy);
-/* g [n_o, n_i] goes on by dy^T x over the chains, in class RN1-bf16 if pairs; NULL: nothing is done. same_x: x is what the last call had. */
-void fs_outer(fs_trainer *t, float *g, bool pairs, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
-              const fs_chains *chains, bool same_x);
-/* The same for the rows of each expert, chains of them all in t->expert_chain_*: gradients of operand which of experts. */
-enum fs_expert_part { FS_EXPERT_GATE, FS_EXPERT_UP, FS_EXPERT_DOWN };
-void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
-                      size_t n_o, const float *x, size_t ldx, const uint32_t *x_index, size_t n_i, bool same_x);
+/* y [T, H, y_dim] = x [T, H, x_dim] W_h^T of each head, or with cols W_h. */
+void fs_product_heads(fs_trainer *t, const fs_operand *w, bool cols, const float *x, size_t x_dim, float *y, size_t y_dim);
 /* dW and the bias of l from dy [T, n] and x, or its pair's gradients. */
 void fs_lin_grad(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, const float *x, size_t ldx, bool same_x);
 /* dx [m, k] = dy W, its pair's behind it; add: dx goes on by both. */
 void fs_lin_back(fs_trainer *t, const fs_lin *l, const float *dy, size_t lddy, size_t m, float *dx, size_t lddx, bool add);
+
+/* ---- outer.c ---- */
+/* The first n columns of k rows of src, ld apart, as an operand at data: outputs are columns, of the trainer's class. */
+void fs_pack_columns(const fs_trainer *t, fs_mat *ret, void *data, size_t n, size_t k, const float *src, size_t ld);
+/* g [n_o, n_i] goes on by dy^T x over the chains, in class RN1-bf16 if pairs; NULL: nothing is done. same_x: x is what the last call had. */
+void fs_outer(fs_trainer *t, float *g, bool pairs, const float *dy, size_t lddy, size_t n_o, const float *x, size_t ldx, size_t n_i,
+              const fs_chains *chains, bool same_x);
+/* The same of each head: dy [T, H, dy_dim], of it the first w.n, and x [T, H, x_dim], of it the first w.k. */
+void fs_outer_heads(fs_trainer *t, const fs_operand *w, const float *dy, size_t dy_dim, const float *x, size_t x_dim);
+/* The same for the rows of each expert, chains of them all in t->expert_chain_*: gradients of operand which of experts. */
+enum fs_expert_part { FS_EXPERT_GATE, FS_EXPERT_UP, FS_EXPERT_DOWN };
+void fs_outer_experts(fs_trainer *t, fs_train_layer *layer, enum fs_expert_part part, const float *dy, size_t lddy, const uint32_t *dy_index,
+                      size_t n_o, const float *x, size_t ldx, const uint32_t *x_index, size_t n_i, bool same_x);
 
 /* ---- clip.c ---- */
 void fs_clip_begin(fs_trainer *t);

@@ -68,12 +68,10 @@ void fs_latent_forward(fs_trainer *t, fs_train_layer *l, float *y)
         fs_lin_forward(t, &l->q_a, t->h, d, m, k->q_raw, c->q_lora_rank);
     fs_lin_forward(t, &l->q, query_input(t, l), l->q.w.k, m, k->q, q_dim);
     fs_lin_forward(t, &l->kv_a, t->h, d, m, k->k_raw, lat);
-    for (size_t h = 0; h < heads; h++)
-        fs_product_set(t, &l->uk[h].cols, k->q + h * (nope + rope), q_dim, m, k->q_lat + h * lat, heads * lat);
+    fs_product_heads(t, l->uk, true, k->q, nope + rope, k->q_lat, lat);
     fs_pool_for(t->pool, m, fs_train_row_grain(t, m), prepare_piece, &job);
     fs_attention_forward(t, &a);
-    for (size_t h = 0; h < heads; h++)
-        fs_product_set(t, &l->uv[h].rows, k->o_lat + h * lora, heads * lora, m, k->att + h * v, heads * v);
+    fs_product_heads(t, l->uv, false, k->o_lat, lora, k->att, v);
     if (y)
         fs_lin_forward(t, &l->o, k->att, heads * v, m, y, d);
 }
@@ -101,13 +99,6 @@ static void turn_back_piece(void *ud, size_t begin, size_t end, int thread)
     }
 }
 
-static float *gradient_of(const fs_operand *w)
-{
-    float *g = w->merged ? w->merged->g : w->p->g;
-
-    return g ? g + (size_t)w->row0 * w->k : NULL;
-}
-
 void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
 {
     const fs_config *c = t->config;
@@ -120,17 +111,11 @@ void fs_latent_backward(fs_trainer *t, fs_train_layer *l, const float *dy)
 
     fs_lin_grad(t, &l->o, dy, d, k->att, heads * v, false);
     fs_lin_back(t, &l->o, dy, d, m, t->d_att, heads * v, false);
-    for (size_t h = 0; h < heads; h++) {
-        const fs_operand *w = &l->uv[h];
-        fs_outer(t, gradient_of(w), w->pairs, t->d_att + h * v, heads * v, v, k->o_lat + h * lora, heads * lora, lora, &t->chains, false);
-        fs_product_set(t, &w->cols, t->d_att + h * v, heads * v, m, t->do_lat + h * lora, heads * lora);
-    }
+    fs_outer_heads(t, l->uv, t->d_att, v, k->o_lat, lora);
+    fs_product_heads(t, l->uv, true, t->d_att, v, t->do_lat, lora);
     fs_attention_backward(t, &a, t->do_lat, t->dq_lat, t->dk, NULL);
-    for (size_t h = 0; h < heads; h++) {
-        const fs_operand *w = &l->uk[h];
-        fs_outer(t, gradient_of(w), w->pairs, k->q + h * (nope + rope), q_dim, nope, t->dq_lat + h * lat, heads * lat, lora, &t->chains, false);
-        fs_product_set(t, &w->rows, t->dq_lat + h * lat, heads * lat, m, t->dq + h * (nope + rope), q_dim);
-    }
+    fs_outer_heads(t, l->uk, k->q, nope + rope, t->dq_lat, lat);
+    fs_product_heads(t, l->uk, false, t->dq_lat, lat, t->dq, nope + rope);
     fs_pool_for(t->pool, m, fs_train_row_grain(t, m), turn_back_piece, &job);
     fs_norm_backward(t, l->kv_a_norm, NORM_EPS, k->k_raw, lat, t->dk, lat, t->d_kv_raw, lat, lora, 1);
     q_in = query_input(t, l);

@@ -338,7 +338,7 @@ static void walk(fs_trainer *t, struct walk *w)
     TAKE(t->low_e, larger(m, FS_CHAIN_TOKENS), t->low_r);
     TAKE(t->low_tiles, (size_t)fs_pool_threads(t->pool), fs_low_rank_tile_floats(t));
     TAKE(t->logits, FS_CHAIN_TOKENS, c->vocab_size);
-    TAKE(t->pack_x, larger(m, rows), (widest_k + FS_PANEL - 1) / FS_PANEL * FS_PANEL);
+    TAKE(t->pack_x, larger(m, rows), fs_whole_panels(widest_k));
 }
 
 /* The MTP layer's sums of the head's pair begin at g. */
