@@ -1,5 +1,6 @@
 /* Webhooks: what happens to a repository is told to the addresses that watch it. Told means written to a queue in the database, in the transaction of
- * what happened where it has one; threads of the server send, once more after longer and longer waits when nobody takes it, and a restart goes on.
+ * what happened where it has one; threads of the server send, to a webhook one thing at a time and in order, once more after longer and longer waits
+ * when nobody takes it, and a restart goes on.
  * An address is a stranger's choice: no private network is reached by it, no redirect followed, no answer read. */
 #include "hub/feed.h"
 
@@ -404,9 +405,13 @@ void fs_hub_webhook_delete(fs_hub_call *c)
 struct fs_hub_sender {
     fs_hub *hub;
     bool private_too;
-    pthread_t threads[N_THREADS];
+    struct sender_thread {
+        fs_hub_sender *sender;
+        pthread_t id;
+        int64_t webhook; /* whose delivery it has, 0: none; under taking */
+    } threads[N_THREADS];
     int n_threads;
-    pthread_mutex_t lock;
+    pthread_mutex_t lock, taking;
     pthread_cond_t changed;
     bool stopping;
 };
@@ -417,21 +422,28 @@ typedef struct delivery {
     fs_buf body;
 } delivery;
 
-/* The next that is due, leased, so that nobody else sends it and a kill delays it only. */
-static fs_status take(sqlite3 *db, delivery *ret, bool *ret_found)
+#define OTHERS "webhook NOT IN (?2, ?3, ?4)" /* than those that are being told something */
+_Static_assert(N_THREADS == 3, "OTHERS");
+
+/* The next that is due, leased, so that a kill delays it only. */
+static fs_status lease(fs_hub_sender *s, sqlite3 *db, delivery *ret, bool *ret_found)
 {
-    sqlite3_stmt *st = NULL;
-    int64_t now = fs_unix_ms();
-    fs_status rc = fs_db_int(db, &ret->id, ret_found, NULL, "SELECT id FROM deliveries WHERE due_ms <= ? LIMIT 1", "i", now);
+    const int64_t a = s->threads[0].webhook, b = s->threads[1].webhook, c = s->threads[2].webhook, now = fs_unix_ms();
+    fs_status rc = fs_db_int(db, &ret->id, ret_found, NULL, "SELECT id FROM deliveries WHERE due_ms <= ?1 AND " OTHERS " LIMIT 1", "iiii", now, a, b, c);
 
     if (rc || !*ret_found) /* no writing where nothing waits */
         return rc;
-    rc = fs_db_int(db, &ret->id, ret_found, NULL,
-                   "UPDATE deliveries SET due_ms = ?2, tries = tries + 1 WHERE id = (SELECT id FROM deliveries WHERE due_ms <= ?1 ORDER BY due_ms, id LIMIT 1) RETURNING id", "ii",
-                   now, now + LEASE_MS);
-    if (rc || !*ret_found)
-        return rc;
-    rc = fs_db_query(db, &st, NULL, "SELECT w.id, d.tries, w.url, coalesce(w.secret, ''), d.body FROM deliveries d JOIN webhooks w ON w.id = d.webhook WHERE d.id = ?", "i", ret->id);
+    return fs_db_int(db, &ret->id, ret_found, NULL,
+                     "UPDATE deliveries SET due_ms = ?5, tries = tries + 1 WHERE id ="
+                     " (SELECT id FROM deliveries WHERE due_ms <= ?1 AND " OTHERS " ORDER BY due_ms, id LIMIT 1) RETURNING id", "iiiii",
+                     now, a, b, c, now + LEASE_MS);
+}
+
+static fs_status read_delivery(sqlite3 *db, delivery *ret, bool *ret_found)
+{
+    sqlite3_stmt *st = NULL;
+    fs_status rc = fs_db_query(db, &st, NULL, "SELECT w.id, d.tries, w.url, coalesce(w.secret, ''), d.body FROM deliveries d JOIN webhooks w ON w.id = d.webhook WHERE d.id = ?", "i", ret->id);
+
     if (rc)
         return rc;
     if (fs_db_next(st)) {
@@ -444,6 +456,27 @@ static fs_status take(sqlite3 *db, delivery *ret, bool *ret_found)
         *ret_found = false;
     }
     return rc ? (fs_db_end(st, NULL), rc) : fs_db_end(st, NULL);
+}
+
+/* False: there is nothing to send. */
+static bool take(struct sender_thread *t, sqlite3 *db, delivery *ret)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&t->sender->taking);
+    if (lease(t->sender, db, ret, &found) != FS_OK || (found && read_delivery(db, ret, &found) != FS_OK))
+        found = false;
+    t->webhook = found ? ret->webhook : 0;
+    pthread_mutex_unlock(&t->sender->taking);
+    return found;
+}
+
+/* Its webhook may be told what is next. */
+static void leave(struct sender_thread *t)
+{
+    pthread_mutex_lock(&t->sender->taking);
+    t->webhook = 0;
+    pthread_mutex_unlock(&t->sender->taking);
 }
 
 static bool go_on(void *ud)
@@ -493,7 +526,8 @@ static void settle(sqlite3 *db, const delivery *d, bool sent)
 
 static void *run(void *ud)
 {
-    fs_hub_sender *s = ud;
+    struct sender_thread *t = ud;
+    fs_hub_sender *s = t->sender;
     fs_fetch *f = NULL;
 
     if (fs_fetch_new("Farseek-Hub", &f, NULL) != FS_OK)
@@ -505,8 +539,7 @@ static void *run(void *ud)
         sqlite3 *db = NULL;
         bool found = false, sent = false;
         if (fs_db_take(s->hub->db, &db, NULL) == FS_OK) {
-            if (take(db, &d, &found) != FS_OK)
-                found = false;
+            found = take(t, db, &d);
             fs_db_give(s->hub->db, db);
         }
         if (found) {
@@ -515,6 +548,7 @@ static void *run(void *ud)
                 settle(db, &d, sent);
                 fs_db_give(s->hub->db, db);
             }
+            leave(t);
         }
         fs_buf_done(&d.body);
         if (!found) {
@@ -537,8 +571,11 @@ fs_status fs_hub_sender_start(fs_hub *h, bool private_too, fs_hub_sender **ret, 
     s->hub = h;
     s->private_too = private_too;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->taking, NULL);
     fs_cond_init(&s->changed);
-    while (s->n_threads < N_THREADS && pthread_create(&s->threads[s->n_threads], NULL, run, s) == 0)
+    for (int i = 0; i < N_THREADS; i++)
+        s->threads[i].sender = s;
+    while (s->n_threads < N_THREADS && pthread_create(&s->threads[s->n_threads].id, NULL, run, &s->threads[s->n_threads]) == 0)
         s->n_threads++;
     if (s->n_threads == 0) {
         fs_hub_sender_stop(s);
@@ -557,8 +594,9 @@ void fs_hub_sender_stop(fs_hub_sender *s)
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     for (int i = 0; i < s->n_threads; i++)
-        pthread_join(s->threads[i], NULL);
+        pthread_join(s->threads[i].id, NULL);
     pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->taking);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }

@@ -20,11 +20,18 @@ class Receiver:
 
     def __init__(self):
         self.got, self.statuses, self.location = queue.Queue(), [], None
+        self.seconds, self.now, self.most, self.lock = 0, 0, 0, threading.Lock()  # that each takes; how many are here, and were at most
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                with receiver.lock:
+                    receiver.now += 1
+                    receiver.most = max(receiver.most, receiver.now)
+                time.sleep(receiver.seconds)
+                with receiver.lock:
+                    receiver.now -= 1
                 receiver.got.put((self.path, self.headers["X-Webhook-Secret"], json.loads(body)))
                 self.send_response(receiver.statuses.pop(0) if receiver.statuses else 200)
                 if receiver.location:
@@ -105,8 +112,8 @@ def test_what_happens_is_told(hub, receiver, tmp_path):
     assert body["event"] == {"action": "update", "scope": "repo.content"} and body["updatedRefs"] == [{"ref": "refs/heads/main", "oldSha": first, "newSha": sha}]
     assert body["repo"]["headSha"] == sha
     num = api.create_discussion(repo, title="a title").num
-    events = [receiver.next()[2] for _ in range(2)]  # several threads send: in either order
-    assert sorted((b["event"]["action"], b["event"]["scope"], b["discussion"]["num"], b["discussion"]["title"]) for b in events) == [
+    events = [receiver.next()[2] for _ in range(2)]
+    assert [(b["event"]["action"], b["event"]["scope"], b["discussion"]["num"], b["discussion"]["title"]) for b in events] == [
         ("create", "discussion", num, "a title"), ("create", "discussion.comment", num, "a title")]
     hub.git("clone", hub.git_url(repo), "w", cwd=tmp_path)
     (tmp_path / "w" / "b").write_text("2")
@@ -177,9 +184,8 @@ def test_refs_are_told_with_what_they_were(hub, receiver, tmp_path):
     assert told() == [("refs/heads/large", None, merged)]
     oid = put_large(hub, repo, "w.bin", data, rev="large")
     with_file = api.model_info(repo, revision="large").sha
-    assert told() == [("refs/heads/large", merged, with_file)]  # before the next: several threads send
     api.create_tag(repo, tag="v2", revision="large")
-    assert told() == [("refs/tags/v2", None, with_file)]
+    assert told() == [("refs/heads/large", merged, with_file)] and told() == [("refs/tags/v2", None, with_file)]
     assert hub.ask("POST", f"/api/models/{repo}/lfs-files/batch", {"deletions": {"sha": [oid], "rewriteHistory": True}}).status == 200
     new = api.model_info(repo, revision="large").sha
     assert new != with_file and sorted(told()) == [("refs/heads/large", with_file, new), ("refs/tags/v2", with_file, new)]
@@ -209,6 +215,24 @@ def test_a_refusal_is_tried_again_beyond_a_kill(hub, receiver):
     while waiting(hub):
         assert time.time() < deadline
         time.sleep(0.1)
+
+
+def test_one_at_a_time_in_order_and_a_slow_receiver_holds_nobody_up(hub, receiver):
+    slow = Receiver()
+    slow.seconds = 1
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    slow_hook = api.create_webhook(url=slow.url, watched=[{"type": "user", "name": "admin"}], domains=["repo"])
+    api.create_webhook(url=receiver.url, watched=[{"type": "user", "name": "admin"}], domains=["repo"])
+    repo = hub.repo("many")
+    for i in range(5):
+        api.create_tag(repo, tag=f"v{i}")
+    start, quick = time.monotonic(), [receiver.next()[2] for _ in range(6)]
+    tags = [None] + [f"refs/tags/v{i}" for i in range(5)]
+    assert [b.get("updatedRefs", [{"ref": None}])[0]["ref"] for b in quick] == tags and time.monotonic() - start < 4 and slow.got.qsize() < 6
+    assert [b.get("updatedRefs", [{"ref": None}])[0]["ref"] for b in (slow.next()[2] for _ in range(6))] == tags
+    assert slow.most == 1
+    api.delete_webhook(slow_hook.id)
+    slow.close()
 
 
 def test_redirects_are_not_followed(hub, receiver):
