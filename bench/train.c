@@ -6,10 +6,10 @@
  *   train grpo A|B|L f32|bf16 THREADS STEPS [KEEP_MIB]             8 prompts of 6 tokens, 8 completions of 64 each; sampling, loss, gradient, AdamW;
  *                                                                  KEEP_MIB: policy.keep_mib (512)
  *
- * A and B have DeepSeek-V3's shape, L is llama's. FLOP a token: 6 * active weights + causal attention, 6 * layers * heads *
- * (qk + v) * length / 2, MLA counted unabsorbed: what a peer that trains the same model would count. */
+ * A and B have DeepSeek-V3's shape, L is llama's. FLOP a token: what a peer that trains the same model would count (train/gauges.h). */
 #include "measure.h"
 
+#include "train/gauges.h"
 #include "train/grpo.h"
 
 #include <string.h>
@@ -25,23 +25,17 @@
 static const struct shape {
     const char *name, *config;
     uint32_t length;
-    double qk, v; /* of attention's FLOP */
 } shapes[] = {
     { "A", V3_HEAD "\"vocab_size\":4096,\"hidden_size\":256,\"intermediate_size\":512,\"num_hidden_layers\":6,\"num_attention_heads\":4,"
                    "\"n_routed_experts\":8,\"num_experts_per_tok\":2,\"q_lora_rank\":96,\"kv_lora_rank\":64,\"qk_nope_head_dim\":32,"
-                   "\"qk_rope_head_dim\":16,\"v_head_dim\":32}", 256, 48, 32 },
+                   "\"qk_rope_head_dim\":16,\"v_head_dim\":32}", 256 },
     { "B", V3_HEAD "\"vocab_size\":8192,\"hidden_size\":512,\"intermediate_size\":1024,\"num_hidden_layers\":8,\"num_attention_heads\":8,"
                    "\"n_routed_experts\":16,\"num_experts_per_tok\":4,\"q_lora_rank\":192,\"kv_lora_rank\":128,\"qk_nope_head_dim\":48,"
-                   "\"qk_rope_head_dim\":16,\"v_head_dim\":64}", 512, 64, 64 },
+                   "\"qk_rope_head_dim\":16,\"v_head_dim\":64}", 512 },
     { "L", "{\"model_type\":\"llama\",\"vocab_size\":4096,\"hidden_size\":256,\"intermediate_size\":640,\"num_hidden_layers\":6,"
            "\"num_attention_heads\":4,\"num_key_value_heads\":4,\"max_position_embeddings\":512,\"tie_word_embeddings\":true,"
-           "\"rope_theta\":10000,\"rms_norm_eps\":1e-6}", 256, 64, 64 },
+           "\"rope_theta\":10000,\"rms_norm_eps\":1e-6}", 256 },
 };
-
-static double flop_a_token(const struct shape *s, const fs_config *c, const fs_params *p)
-{
-    return 6.0 * (double)fs_params_n_active(p, c) + 6.0 * c->num_hidden_layers * c->num_attention_heads * (s->qk + s->v) * s->length / 2;
-}
 
 static void die(fs_status rc, const fs_error *err)
 {
@@ -112,7 +106,7 @@ static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads
     open_rig(&g, s, threads, &options);
     add_moments(&g);
     ids = random_ids((size_t)rows * (s->length + 1), g.config.vocab_size);
-    flop = flop_a_token(s, &g.config, fs_trainer_params(g.t));
+    flop = fs_flop_token(fs_trainer_params(g.t), &g.config, s->length);
     for (int i = -1; i < steps; i++) { /* the first touches the memory */
         fs_train_totals totals = { .n_targets = (uint64_t)rows * s->length, .n_sequences = rows };
         fs_train_loss loss;

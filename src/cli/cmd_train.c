@@ -43,6 +43,17 @@ struct show {
     FILE *to;
 };
 
+static void show_shape(FILE *to, const fs_config *c)
+{
+    fprintf(to, "shape        %s, %" PRIu32 " layers of %" PRIu32 ", %" PRIu32 " heads, vocabulary %" PRIu32, c->model_type, c->num_hidden_layers, c->hidden_size,
+            c->num_attention_heads, c->vocab_size);
+    if (c->kv_lora_rank)
+        fprintf(to, ", latent rows of %" PRIu32 " + %" PRIu32, c->kv_lora_rank, c->qk_rope_head_dim);
+    if (c->n_routed_experts)
+        fprintf(to, ", %" PRIu32 " experts of %" PRIu32 ", %" PRIu32 " a token", c->n_routed_experts, c->moe_intermediate_size, c->num_experts_per_tok);
+    fprintf(to, "\n");
+}
+
 static void show_plan(void *ud, const fs_stage_plan *p)
 {
     struct show *s = ud;
@@ -50,15 +61,17 @@ static void show_plan(void *ud, const fs_stage_plan *p)
     s->tokens_step = p->tokens_step;
     if (opt.json && opt.dry_run)
         printf("{\"parameters\":%" PRIu64 ",\"active\":%" PRIu64 ",\"trained\":%" PRIu64 ",\"documents\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"rows\":%" PRIu64
-               ",\"tokens_step\":%" PRIu64 ",\"flop_token\":%" PRIu64 ",\"bytes\":%zu,\"seconds_step\":%.4g,\"precision\":\"%s\"}\n",
-               p->n_parameters, p->n_active, p->n_trained, p->n_documents, p->n_tokens, p->n_rows, p->tokens_step, 6 * p->n_active, p->bytes, p->seconds_step,
+               ",\"tokens_step\":%" PRIu64 ",\"flop_token\":%.0f,\"bytes\":%zu,\"seconds_step\":%.4g,\"precision\":\"%s\"}\n",
+               p->n_parameters, p->n_active, p->n_trained, p->n_documents, p->n_tokens, p->n_rows, p->tokens_step, p->flop_token, p->bytes, p->seconds_step,
                fs_precision_name(s->recipe->bf16));
     if (opt.json)
         return;
+    show_shape(s->to, p->config);
     fprintf(s->to, "parameters   %" PRIu64 ", %" PRIu64 " active, %" PRIu64 " trained\n", p->n_parameters, p->n_active, p->n_trained);
     if (p->n_documents)
         fprintf(s->to, "data         %" PRIu64 " documents, %" PRIu64 " tokens, %" PRIu64 " rows\n", p->n_documents, p->n_tokens, p->n_rows);
-    fprintf(s->to, "step         %" PRIu64 " tokens, %.3g GFLOP besides attention\n", p->tokens_step, 6e-9 * (double)p->n_active * (double)p->tokens_step);
+    fprintf(s->to, "step         %s%" PRIu64 " tokens, %.3g GFLOP\n", fs_recipe_samples(s->recipe) ? "at most " : "", p->tokens_step,
+            1e-9 * p->flop_token * (double)p->tokens_step);
     if (s->recipe->bf16)
         fprintf(s->to, "precision    bf16 (RN1-bf16: products and attention; f32 masters)\n");
     fprintf(s->to, "memory       %.0f MiB\n", (double)p->bytes / 1048576);
@@ -77,11 +90,11 @@ static double seconds_left(struct show *s, const fs_stage_step *p)
 }
 
 /* Nothing where it was not measured. */
-__attribute__((format_arg(1))) static const char *held_out(const char *format, double loss, char ret[64])
+__attribute__((format_arg(1))) static const char *known(const char *format, double value, char ret[64])
 {
     ret[0] = 0;
-    if (!isnan(loss))
-        snprintf(ret, 64, format, loss);
+    if (!isnan(value))
+        snprintf(ret, 64, format, value);
     return ret;
 }
 
@@ -89,20 +102,21 @@ static bool show_pretrained(void *ud, const fs_stage_step *p)
 {
     const fs_train_loss *loss = &p->pretrain.loss;
     struct show *s = ud;
-    char text[3][64];
+    char text[4][64];
     double left = seconds_left(s, p), norm = p->pretrain.grad_norm, divergence = s->recipe->teacher ? loss->divergence : NAN;
 
     if (!isnan(p->pretrain.validation))
         s->held_out = p->pretrain.validation;
     if (opt.json)
-        printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s%s%s}\n", p->step,
-               loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds, held_out(",\"validation_start\":%.9g", p->pretrain.start, text[0]),
-               held_out(",\"validation\":%.9g", p->pretrain.validation, text[1]), held_out(",\"divergence\":%.9g", divergence, text[2]));
+        printf("{\"step\":%" PRIu64 ",\"loss\":%.9g,\"mtp_loss\":%.9g,\"balance_loss\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s%s%s%s}\n", p->step,
+               loss->loss, loss->mtp, loss->balance, norm, p->lr, (double)s->tokens_step / p->seconds, known(",\"mfu\":%.4f", p->mfu, text[3]),
+               known(",\"validation_start\":%.9g", p->pretrain.start, text[0]),
+               known(",\"validation\":%.9g", p->pretrain.validation, text[1]), known(",\"divergence\":%.9g", divergence, text[2]));
     else
-        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f%s  grad %.3f  lr %.3g%s  %.0f tok/s  %.0f s left\n",
-                held_out("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step, p->steps, loss->loss,
-                held_out("  divergence %.4f", divergence, text[2]), norm, p->lr, held_out("  validation %.4f", p->pretrain.validation, text[1]),
-                (double)s->tokens_step / p->seconds, left);
+        fprintf(s->to, "%sstep %" PRIu64 "/%" PRIu64 "  loss %.4f%s  grad %.3f  lr %.3g%s  %.0f tok/s%s  %.0f s left\n",
+                known("validation   loss %.4f\n", p->pretrain.start, text[0]), p->step, p->steps, loss->loss,
+                known("  divergence %.4f", divergence, text[2]), norm, p->lr, known("  validation %.4f", p->pretrain.validation, text[1]),
+                (double)s->tokens_step / p->seconds, known("  MFU %.0f %%", 100 * p->mfu, text[3]), left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }
@@ -112,31 +126,34 @@ static void show_read(const struct show *s, const fs_stage_step *p, double left)
 {
     const fs_train_loss *loss = &p->pretrain.loss;
     double speed = (double)s->recipe->rows * s->recipe->length / p->seconds, norm = p->pretrain.grad_norm;
+    char text[64];
 
     if (opt.json)
-        printf("{\"step\":%" PRIu64 ",\"read\":true,\"loss\":%.9g,\"cross_entropy\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f}\n", p->step,
-               loss->divergence, loss->loss, norm, p->lr, speed);
+        printf("{\"step\":%" PRIu64 ",\"read\":true,\"loss\":%.9g,\"cross_entropy\":%.9g,\"grad_norm\":%.9g,\"lr\":%.9g,\"tokens_s\":%.0f%s}\n", p->step,
+               loss->divergence, loss->loss, norm, p->lr, speed, known(",\"mfu\":%.4f", p->mfu, text));
     else
-        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  on data  cross entropy %.4f  loss %.4f  grad %.3f  %.0f tok/s  %.0f s left\n", p->step, p->steps, loss->loss,
-                loss->divergence, norm, speed, left);
+        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  on data  cross entropy %.4f  loss %.4f  grad %.3f  %.0f tok/s%s  %.0f s left\n", p->step, p->steps, loss->loss,
+                loss->divergence, norm, speed, known("  MFU %.0f %%", 100 * p->mfu, text), left);
 }
 
 static bool show_reinforced(void *ud, const fs_stage_step *p)
 {
     const fs_grpo_step *g = &p->grpo;
     struct show *s = ud;
+    char text[64];
     double left = seconds_left(s, p);
 
     if (p->read)
         show_read(s, p, left);
     else if (opt.json)
         printf("{\"step\":%" PRIu64 ",\"reward\":%.9g,\"right\":%.9g,\"length\":%.9g,\"entropy\":%.9g,\"truncated\":%.9g,\"flat_groups\":%.9g,\"loss\":%.9g,"
-               "\"grad_norm\":%.9g,\"lr\":%.9g,\"sample_s\":%.3f,\"train_s\":%.3f}\n",
+               "\"grad_norm\":%.9g,\"lr\":%.9g,\"sample_s\":%.3f,\"train_s\":%.3f%s}\n",
                p->step, g->reward, g->right, g->length, g->entropy, g->truncated, g->flat_groups, g->policy.loss, (double)g->grad_norm, p->lr, g->sample_seconds,
-               g->train_seconds);
+               g->train_seconds, known(",\"mfu\":%.4f", p->mfu, text));
     else
-        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  reward %.3f  right %.3f  length %.1f  entropy %.3f  loss %.4f  grad %.3f  %.0f tok/s  %.0f s left\n", p->step, p->steps,
-                g->reward, g->right, g->length, g->entropy, g->policy.loss, (double)g->grad_norm, (double)g->n_tokens / p->seconds, left);
+        fprintf(s->to, "step %" PRIu64 "/%" PRIu64 "  reward %.3f  right %.3f  length %.1f  entropy %.3f  loss %.4f  grad %.3f  %.0f tok/s%s  %.0f s left\n", p->step, p->steps,
+                g->reward, g->right, g->length, g->entropy, g->policy.loss, (double)g->grad_norm, (double)g->n_tokens / p->seconds,
+                known("  MFU %.0f %%", 100 * p->mfu, text), left);
     fflush(opt.json ? stdout : s->to);
     return !fs_interrupted();
 }

@@ -362,12 +362,14 @@ fs_param *fs_params_find(const fs_params *p, const char *name)
     return bsearch(&key, p->items, p->n, sizeof key, by_name);
 }
 
-uint64_t fs_params_n_active(const fs_params *p, const fs_config *c)
+uint64_t fs_params_n_active(const fs_params *p, const fs_config *c, bool trained)
 {
     uint64_t n = 0;
 
     for (size_t i = 0; i < p->n; i++) {
         const fs_param *item = &p->items[i];
+        if (trained && !item->g)
+            continue;
         if (strstr(item->name, ".mlp.experts."))
             n += item->n / c->n_routed_experts * c->num_experts_per_tok;
         else if (strcmp(item->name, "model.embed_tokens.weight") != 0 || c->tie_word_embeddings)

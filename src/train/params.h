@@ -66,8 +66,9 @@ fs_status fs_params_add_averages(fs_params *p, fs_error *err);
 void fs_params_begin_averages(fs_params *p);
 fs_param *fs_params_find(const fs_params *p, const char *name); /* NULL: absent */
 
-/* How many weights one token is multiplied with: of experts those it goes to; the embedding only where it is the head too. */
-uint64_t fs_params_n_active(const fs_params *p, const fs_config *c);
+/* How many weights one token is multiplied with: of experts those it goes to; the embedding only where it is the head too. trained: of those that
+ * have a gradient. */
+uint64_t fs_params_n_active(const fs_params *p, const fs_config *c, bool trained);
 
 /* Masters from stored weights of any type, widened exactly; a missing tensor, another shape or a NaN is a sentence. */
 fs_status fs_params_load(fs_params *p, const fs_weights *w, fs_error *err);

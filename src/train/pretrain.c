@@ -46,7 +46,7 @@ static void tell_plan(struct run *u, double seconds_step)
     fs_stage_plan plan = { .tokens_step = (uint64_t)u->r->rows * u->r->length, .seconds_step = seconds_step };
 
     fs_dataset_plan(&u->data, &plan);
-    fs_stage_plan_of(&u->s, &plan);
+    fs_stage_plan_of(&u->s, u->r->length, &plan);
     u->events->plan(u->events->ud, &plan);
 }
 
@@ -89,7 +89,7 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
         items[n++] = items[6];
     if (u->r->teacher)
         items[n++] = items[7];
-    return rc ? rc : fs_stage_metrics(&u->s, s->step, items, n, err);
+    return rc ? rc : fs_stage_step_metrics(&u->s, s, items, n, err);
 }
 
 /* ---- steps ---- */
@@ -140,6 +140,7 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
     if (rc)
         return rc;
     s->seconds = fs_seconds_now() - start;
+    fs_stage_gauge(&u->s, s, fs_flop_token(u->s.params, u->s.config, r->length) * r->rows * r->length);
     if (u->data.held && ((r->validation_every && (i + 1) % r->validation_every == 0) || i + 1 == r->steps))
         rc = validate(u, &s->pretrain.validation, err);
     if (!rc)

@@ -123,7 +123,8 @@ static void tell_plan(struct run *u)
         plan.tokens_step = tokens > plan.tokens_step ? tokens : plan.tokens_step;
     }
     plan.bytes = fs_grpo_bytes(u->grpo) + (u->reference ? fs_trainer_bytes(u->reference) : 0);
-    fs_stage_plan_of(&u->s, &plan);
+    fs_stage_plan_of(&u->s, o->prompt_max + o->max_tokens, &plan);
+    plan.flop_token *= 1 + 1.0 / 3; /* drawn, and learnt from */
     u->events->plan(u->events->ud, &plan);
 }
 
@@ -158,7 +159,15 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
         { "tokens_s", &speed, 1 },            { "tokens_s/sampling", &sampling, 1 },
     };
 
-    return fs_stage_metrics(&u->s, s->step, items, sizeof items / sizeof *items, err);
+    return fs_stage_step_metrics(&u->s, s, items, sizeof items / sizeof *items, err);
+}
+
+/* Drawn, which is a third, and learnt from; of prompts nothing is counted. */
+static double flop_of(const struct run *u, const fs_grpo_step *g)
+{
+    double token = fs_flop_token(u->s.params, u->s.config, g->length);
+
+    return token / 3 * (double)g->n_drawn + token * (double)g->n_tokens * u->options.updates;
 }
 
 static bool samples(const struct run *u, uint64_t i)
@@ -188,6 +197,7 @@ static fs_status read_step(struct run *u, fs_stage_step *s, fs_error *err)
     s->pretrain.start = s->pretrain.validation = NAN;
     rc = fs_dataset_step(&u->data, &u->s, s->lr, u->options.bias_rate, &s->pretrain.loss, &s->pretrain.grad_norm, err);
     s->seconds = fs_seconds_now() - start;
+    fs_stage_gauge(&u->s, s, fs_flop_token(u->s.params, u->s.config, u->r->length) * u->r->rows * u->r->length);
     norm = s->pretrain.grad_norm;
     speed = (double)u->r->rows * u->r->length / s->seconds;
     if (!rc)
@@ -195,7 +205,7 @@ static fs_status read_step(struct run *u, fs_stage_step *s, fs_error *err)
     if (!rc)
         rc = fs_stage_trace(&u->s, s, loss->divergence, s->pretrain.grad_norm, fields.data, err);
     fs_buf_done(&fields);
-    return rc ? rc : fs_stage_metrics(&u->s, s->step, items, sizeof items / sizeof *items, err);
+    return rc ? rc : fs_stage_step_metrics(&u->s, s, items, sizeof items / sizeof *items, err);
 }
 
 static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
@@ -214,6 +224,7 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
                      s->grpo.off_policy);
     u->s.optimizer.step = i + 1; /* updates within a step are counted as one */
     s->seconds = fs_seconds_now() - start;
+    fs_stage_gauge(&u->s, s, flop_of(u, &s->grpo));
     if (!rc)
         rc = put_trace(u, s, err);
     return rc ? rc : put_metrics(u, s, err);

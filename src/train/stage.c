@@ -48,6 +48,7 @@ void fs_stage_close(fs_stage *u)
     fs_roots_done(&u->roots);
     fs_roots_done(&u->state_roots);
     fs_metrics_close(u->metrics);
+    fs_gauges_close(&u->gauges);
     free(u->resumed_from);
     fs_trainer_free(u->trainer);
     fs_teacher_close(u->teacher);
@@ -301,13 +302,15 @@ fs_status fs_stage_fill(fs_stage *u, bool resume, fs_error *err)
     return rc;
 }
 
-void fs_stage_plan_of(fs_stage *u, fs_stage_plan *ret)
+void fs_stage_plan_of(fs_stage *u, uint32_t length, fs_stage_plan *ret)
 {
+    ret->config = u->config;
+    ret->flop_token = fs_flop_token(u->params, u->config, length);
     ret->bytes += fs_trainer_bytes(u->trainer) + (u->teacher ? fs_teacher_bytes(u->teacher) : 0);
     ret->first_step = u->optimizer.step;
     ret->resumed_from = u->resumed_from;
     ret->n_trained = u->params->n_trained;
-    ret->n_active = fs_params_n_active(u->params, u->config);
+    ret->n_active = fs_params_n_active(u->params, u->config, false);
     for (size_t i = 0; i < u->params->n; i++)
         ret->n_parameters += u->params->items[i].n;
     u->history.every = u->r->trace_every ? u->r->trace_every : fs_history_every(ret->n_parameters, u->params->n, ret->n_active, ret->tokens_step);
@@ -346,7 +349,10 @@ static fs_status open_logs(fs_stage *u, fs_error *err)
     uint64_t n = u->optimizer.step;
     fs_status rc = fs_history_open(&u->history, u->r->out, n, err);
 
-    return rc || u->history.check ? rc : fs_metrics_open(u->r->out, n ? n + 1 : 0, true, (double)time(NULL), &u->metrics, err);
+    if (rc || u->history.check)
+        return rc;
+    rc = fs_gauges_open(&u->gauges, u->trainer, u->config, u->pool, u->kernels->isa, err);
+    return rc ? rc : fs_metrics_open(u->r->out, n ? n + 1 : 0, true, (double)time(NULL), &u->metrics, err);
 }
 
 fs_status fs_stage_run(fs_stage *u, fs_stage_take_fn *take, void *ud, const fs_stage_events *events, fs_error *err)
@@ -389,6 +395,29 @@ fs_status fs_stage_trace(fs_stage *u, const fs_stage_step *s, double loss, float
         row.state = u->state_roots.model;
     }
     return fs_history_put(&u->history, &row, fields, err);
+}
+
+void fs_stage_gauge(fs_stage *u, fs_stage_step *s, double flop)
+{
+    s->mfu = fs_gauges_mfu(&u->gauges, flop, s->seconds);
+    fs_gauges_read(&u->gauges, u->trainer);
+}
+
+fs_status fs_stage_step_metrics(fs_stage *u, const fs_stage_step *s, const fs_metric *items, size_t n, fs_error *err)
+{
+    size_t n_all = n + 1 + u->gauges.n_loads;
+    fs_metric *all = calloc(n_all, sizeof *all);
+    fs_status rc;
+
+    if (!all)
+        return fs_fail_memory(err, n_all * sizeof *all);
+    memcpy(all, items, n * sizeof *all);
+    all[n] = (fs_metric){ "mfu", &s->mfu, 1 };
+    if (u->gauges.n_loads)
+        memcpy(all + n + 1, u->gauges.loads, u->gauges.n_loads * sizeof *all);
+    rc = fs_stage_metrics(u, s->step, all, n_all, err);
+    free(all);
+    return rc;
 }
 
 fs_status fs_stage_metrics(fs_stage *u, uint64_t step, const fs_metric *items, size_t n, fs_error *err)

@@ -4,6 +4,7 @@
 #define FS_TRAIN_STAGE_H
 
 #include "text/tokenizer.h"
+#include "train/gauges.h"
 #include "train/history.h"
 #include "train/metrics.h"
 #include "train/recipe.h"
@@ -14,8 +15,10 @@ typedef struct fs_stage_plan {
     uint64_t n_parameters, n_active, n_trained; /* active: multiplied with one token; trained: what has a gradient */
     uint64_t n_documents, n_tokens, n_rows; /* of pretraining */
     uint64_t tokens_step;            /* of RL the most that a step may have */
+    double flop_token;               /* forward and backward at the length of a row (gauges.h); of RL of prompt_max + max_tokens, and drawing it */
     double seconds_step;             /* of a dry run: about, by the passes of a micro-batch; 0: not measured */
     size_t bytes;                    /* parameters, moments, operands, activations, rollouts */
+    const fs_config *config;
     uint64_t first_step;             /* of those done before: resumed */
     const char *resumed_from;        /* NULL: nothing; valid during the call */
 } fs_stage_plan;
@@ -23,6 +26,7 @@ typedef struct fs_stage_plan {
 typedef struct fs_stage_step {
     uint64_t step, steps; /* step counts from 1 */
     double lr, seconds;   /* seconds: of the step */
+    double mfu;           /* gauges.h; NAN: not known */
     bool read;            /* of on-policy distillation: it learnt rows of data, which pretrain tells of */
     union {
         struct {
@@ -62,6 +66,7 @@ typedef struct fs_stage {
     char *resumed_from;
     fs_history history;
     fs_metrics *metrics;     /* NULL: a check */
+    fs_gauges gauges;        /* nothing in a check */
     fs_roots roots, state_roots; /* of weights and state behind step rooted */
     uint64_t rooted;
 } fs_stage;
@@ -76,8 +81,8 @@ fs_status fs_stage_tokenizer(fs_stage *s, fs_stage_reading how, fs_error *err);
 fs_status fs_stage_trainer(fs_stage *s, const fs_trainer_options *o, fs_error *err);
 /* Weights of the newest checkpoint in the recipe's out, which resume must allow, or of the recipe. */
 fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);
-/* Parameters and what is resumed; ret has tokens_step. */
-void fs_stage_plan_of(fs_stage *s, fs_stage_plan *ret);
+/* Parameters, flop_token of that length, and what is resumed; ret has tokens_step. */
+void fs_stage_plan_of(fs_stage *s, uint32_t length, fs_stage_plan *ret);
 
 /* Lines of the record, before the run: the file at path as data ("source a.jsonl"), the same of a source or of a folder of shards, called as the
  * path ends; or a root. Nothing where no record is wanted. */
@@ -96,6 +101,9 @@ typedef fs_status fs_stage_take_fn(void *ud, fs_stage_step *step, fs_error *err)
 fs_status fs_stage_run(fs_stage *s, fs_stage_take_fn *take, void *ud, const fs_stage_events *events, fs_error *err);
 /* The step's row, with the roots where they are due; fields: what else its line says, ",\"reward\":...", or empty. */
 fs_status fs_stage_trace(fs_stage *s, const fs_stage_step *step, double loss, float grad_norm, const char *fields, fs_error *err);
+/* Behind a step that took flop operations and s->seconds: mfu, and the experts' loads of its last update, which go with its metrics. */
+void fs_stage_gauge(fs_stage *s, fs_stage_step *step, double flop);
+fs_status fs_stage_step_metrics(fs_stage *s, const fs_stage_step *step, const fs_metric *items, size_t n, fs_error *err);
 /* tokens_s and the like may differ from run to run: metrics are for looking at, the trace is what is compared. */
 fs_status fs_stage_metrics(fs_stage *s, uint64_t step, const fs_metric *items, size_t n, fs_error *err);
 

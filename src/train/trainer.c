@@ -491,6 +491,11 @@ size_t fs_trainer_bytes(const fs_trainer *t)
            (t->distil ? t->distil->bytes : 0);
 }
 
+uint32_t fs_trainer_n_layers(const fs_trainer *t)
+{
+    return t->n_layers;
+}
+
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer)
 {
     return t->layers[layer].load;

@@ -81,6 +81,8 @@ fs_status fs_trainer_logits(fs_trainer *t, const fs_train_sequence *sequences, u
 /* The loss of the sequences without gradients: adds what fs_trainer_run would, between begin and end. */
 fs_status fs_trainer_evaluate(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, fs_error *err);
 
+/* With MTP's. */
+uint32_t fs_trainer_n_layers(const fs_trainer *t);
 /* Tokens that went to each expert since fs_trainer_begin: [E] of layer index (MTP's behind the others); NULL: a dense layer. */
 const uint64_t *fs_trainer_expert_load(const fs_trainer *t, uint32_t layer);
 /* The weights that those tokens gave each expert, without routed_scaling_factor, added up in binary64 by rising token: [E]; NULL as above. */

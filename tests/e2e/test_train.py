@@ -224,12 +224,30 @@ def test_shards_of_another_vocabulary(farseek, folder, shards):
 def test_dry_run_writes_nothing(farseek, folder):
     path = recipe(folder)
     text = farseek("train", path, "--dry-run")
-    assert text.startswith("parameters ") and not (folder / "out").exists()
+    assert text.startswith("shape ") and "\nparameters " in text and "GFLOP" in text and not (folder / "out").exists()
     plan = json.loads(farseek("train", path, "--dry-run", "--json"))
     farseek("train", recipe(folder, "two.yaml", steps=2))
     tensors = safetensors.numpy.load_file(folder / "out" / "step-00000002" / "model.safetensors")
     assert plan["parameters"] == sum(t.size for t in tensors.values())
     assert plan["documents"] == 400 and plan["tokens_step"] == 4 * 256 and 0 < plan["seconds_step"] < 60 and " s a step" in text
+    assert plan["flop_token"] > 6 * plan["active"] * 0.9
+
+
+def test_metrics_have_the_machines_share_and_the_experts_load(farseek, folder):
+    lines = [json.loads(x) for x in farseek("train", recipe(folder, steps=3, checkpoint_every=0), "--json").splitlines()]
+    metrics = [json.loads(x) for x in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
+    metrics = [m for m in metrics if "loss" in m]
+    assert len(lines) == len(metrics) == 3
+    for line, m in zip(lines, metrics):
+        assert m["mfu"] > 0 and abs(line["mfu"] - m["mfu"]) < 1e-4
+        loads = {k: v for k, v in m.items() if k.startswith("load/")}
+        assert sorted(loads) == ["load/1", "load/2"]  # the first layer is dense, the last is MTP's
+        for v in loads.values():  # shares of 4 * 256 tokens, two experts each, over the mean
+            assert len(v) == 8 and abs(sum(v) - 8) < 1e-6 and all(abs(x * 256 - round(x * 256)) < 1e-3 for x in v)
+        assert m["load"] == max(max(v) for v in loads.values()) > 1
+    farseek("report", folder / "out", "-o", folder / "r.html")
+    page = (folder / "r.html").read_text()
+    assert all(f">{title}<" in page for title in ("load", "load/1", "load/2", "mfu"))
 
 
 @pytest.mark.parametrize("changes,word", [
