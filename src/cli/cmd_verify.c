@@ -53,6 +53,8 @@ typedef struct verification {
     size_t n_wrong;
     fs_trace trace;
     bool is_signed, key_checked, rerun;
+    bool segment;  /* of it, or of the training that it was made from, --segment is done again */
+    char *source;  /* of what was made from one model: that one, once it is done again */
     uint64_t first, last; /* steps of a training that were done again; 0: none */
     char signer[17];
 } verification;
@@ -280,7 +282,8 @@ static fs_status convert_again(verification *v, const char *folder, fs_error *er
     if (out && fs_file_is_folder(out))
         fs_folder_remove(out);
     free(out);
-    for (size_t i = 0; i < n && i < sizeof parents / sizeof *parents; i++)
+    v->source = parents[0];
+    for (size_t i = 1; i < n && i < sizeof parents / sizeof *parents; i++)
         free(parents[i]);
     return rc;
 }
@@ -537,6 +540,37 @@ static fs_status print_json(const verification *v, fs_error *err)
     return rc;
 }
 
+static void verification_done(verification *v)
+{
+    fs_roots_done(&v->roots);
+    fs_record_done(&v->record);
+    fs_trace_done(&v->trace);
+    fs_buf_done(&v->text);
+    fs_buf_done(&v->said);
+    fs_buf_done(&v->lineage);
+    free(v->source);
+}
+
+static fs_status verify(verification *v, fs_error *err);
+
+/* What a quantised or converted model was made from, until that is a training, whose segment is done again. */
+static fs_status verify_source(verification *v, fs_error *err)
+{
+    verification s = { .top = v->top ? v->top : v, .path = v->source, .pool = v->pool, .segment = true };
+    fs_status rc;
+
+    if (!opt.json)
+        printf("\n%s\n", s.path);
+    rc = verify(&s, err);
+    if (rc)
+        fs_fail_prefix(err, "'%s'", s.path);
+    v->n_wrong += s.n_wrong;
+    v->first = s.first;
+    v->last = s.last;
+    verification_done(&s);
+    return rc;
+}
+
 static fs_status verify(verification *v, fs_error *err)
 {
     fs_provenance_paths paths = { 0 };
@@ -565,9 +599,10 @@ static fs_status verify(verification *v, fs_error *err)
         rc = check_derived(v, err);
     else if (fs_retrain_can(&v->record))
         rc = check_training(v, err);
-    if (rc || !(opt.rerun || (opt.segment && !v->top)) || ((fs_retrain_can(&v->record) || fs_record_is_data(&v->record)) && v->n_wrong))
+    if (rc || !(opt.rerun || v->segment) || ((fs_retrain_can(&v->record) || fs_record_is_data(&v->record)) && v->n_wrong))
         return rc;
-    return do_again(v, err);
+    rc = do_again(v, err);
+    return !rc && v->segment && v->source ? verify_source(v, err) : rc;
 }
 
 /* ---- the lineage ---- */
@@ -589,16 +624,6 @@ static fs_status tell_ancestor(verification *top, const verification *v, const f
         rc = fs_json_quote(out, fs_bytes_str(a->path), err);
     return rc ? rc : fs_buf_printf(out, err, ", \"verb\": \"%s\", \"record\": \"%s\", \"good\": %s, \"rerun\": %s}", fs_record_get(&a->record, FS_RECORD_VERB, 0), hex,
                                    v->n_wrong ? "false" : "true", v->rerun ? "true" : "false");
-}
-
-static void verification_done(verification *v)
-{
-    fs_roots_done(&v->roots);
-    fs_record_done(&v->record);
-    fs_trace_done(&v->trace);
-    fs_buf_done(&v->text);
-    fs_buf_done(&v->said);
-    fs_buf_done(&v->lineage);
 }
 
 /* Everything before it, each once, in the order in which it is met. */
@@ -640,6 +665,7 @@ static fs_status run(const fs_args *args, fs_error *err)
     v.path = path;
     v.parents = args->items + 1;
     v.n_parents = args->n - 1;
+    v.segment = opt.segment != NULL;
     if (!rc && v.n_parents && !opt.rerun && !opt.segment)
         rc = fs_fail(err, FS_ERR_ARGUMENT, "'%s' is a parent for --rerun, which is not given", args->items[1]);
     if (!rc)
@@ -667,7 +693,7 @@ const fs_command fs_command_verify = {
                      "differs is named. --key: the record must be signed by that key (minisign's). --rerun: takes the parents, does again "
                      "what the record tells, and compares every tensor; of a training every step with its trace, up to the first that departs. "
                      "--lineage: the same of all that it was made from, back to the seeds. --segment 2/4: only the second quarter of a training, "
-                     "from the checkpoint before it. Ends with 0 only if all of it holds.",
+                     "from the checkpoint before it; of a model that was quantised or converted, that is done again and a part of its training, found in --data. Ends with 0 only if all of it holds.",
              .options = options,
              .n_args_min = 1,
              .n_args_max = -1 },

@@ -106,6 +106,28 @@ def test_done_again(farseek, made, name, tmp_path):
     assert r.returncode == 2 and ("--data" in r.stderr)
 
 
+def test_a_segment_of_the_training_behind_a_quantised_model(farseek, made, tmp_path):
+    data = tmp_path / "made"
+    shutil.copytree(made, data)
+    farseek("quantize", data / "rl" / "step-00000004", tmp_path / "fp8", "--type", "FP8")
+    farseek("convert", data / "rl" / "step-00000004", data / "whole.gguf")
+    farseek("quantize", data / "whole.gguf", tmp_path / "q8.gguf", "--type", "Q8_0")
+    for model, n in ((tmp_path / "fp8", 1), (tmp_path / "q8.gguf", 2)):
+        for isa in json.loads(farseek("doctor", "--json"))["isa"]:
+            rc, r = verify(farseek, model, "--segment", "2/2", "--data", data, "--isa", isa)
+            assert rc == 0 and r["good"] and r["rerun"] and (r["first"], r["last"]) == (3, 4), r
+        text = farseek("verify", model, "--segment", "1/2", "--data", data)
+        assert text.count("done again, the same root") == n and "every row the trace's: steps 1 to 2 of 4" in text
+    r = farseek("verify", tmp_path / "fp8", "--segment", "1/2", check=False)
+    assert r.returncode == 2 and "--rerun wants the model" in r.stderr
+    trace = data / "rl" / "step-00000004" / "trace.jsonl"
+    rows = trace.read_text().splitlines()
+    rows[2] = rows[2].replace('"loss":"', '"loss":"-', 1)
+    trace.write_text("\n".join(rows) + "\n")
+    rc, r = verify(farseek, tmp_path / "fp8", "--segment", "2/2", "--data", data)
+    assert rc == 1 and not r["good"] and any("rl/step-00000004: " in w and "trace" in w for w in r["wrong"]), r
+
+
 def test_an_earlier_checkpoint_has_its_own_record(farseek, made):
     rc, r = verify(farseek, made / "base" / "step-00000004", "--rerun", "--data", made)
     assert rc == 0 and r["last"] == 4
