@@ -137,6 +137,9 @@ run:
 # farseek-mini, a reasoning model that this program made, on problems that it never saw. SEED=N, COUNT=N.
 demo:
 	@tools/demo.sh
+# The same model once more from nothing, and that of the tree verified by it. OUT=FOLDER.
+remake:
+	@tools/remake.sh
 
 # ---- install ----
 DESTDIR ?=
@@ -202,4 +205,4 @@ clean:
 	rm -rf build build-*
 
 -include $(wildcard $(BUILD)/*/*.d)
-.PHONY: FORCE all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run demo test san help install uninstall example clean
+.PHONY: FORCE all unit unit-build ulp $(BENCHES:%=bench-%) bench-tokenizer run demo remake test san help install uninstall example clean

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -26,6 +27,24 @@ def test_the_mini_is_as_good_as_its_card_says(farseek, tmp_path):
     assert "good" in farseek("verify", MINI)
     made = dict(line.split("  ")[::-1] for line in (ROOT / "recipes" / "r1-t1" / "SHA256SUMS").read_text().splitlines())
     assert hashlib.sha256((MINI / "model.safetensors").read_bytes()).hexdigest() == made["mini/model.safetensors"]
+
+
+def test_a_bit_of_the_mini_that_flips_is_found(farseek, tmp_path):
+    rng, named = random.Random(8), re.findall(r"^file \S+ (\S+)$", (MINI / "farseek.rec").read_text(), re.M)
+    model = tmp_path / "mini"
+    shutil.copytree(MINI, model)
+    farseek("sign", "--new-key", tmp_path / "me", "--no-password")
+    farseek("sign", model, "--key", tmp_path / "me.key")
+    for _ in range(100):
+        path = model / rng.choice(["model.safetensors", "farseek.rec", *named])
+        good = path.read_bytes()
+        begin = 8 + int.from_bytes(good[:8], "little") if path.suffix == ".safetensors" else 0  # the header's own bits may mean the same
+        at = rng.randrange(begin, len(good))
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << rng.randrange(8)]) + good[at + 1:])
+        r = farseek("verify", model, "--key", tmp_path / "me.pub", check=False)
+        assert r.returncode != 0 and ("WRONG" in r.stdout or path.name in r.stderr), (path.name, at, r.stdout, r.stderr)
+        path.write_bytes(good)
+    assert "good" in farseek("verify", model)
 
 
 def test_run_takes_the_mini_where_no_model_is_named(farseek, tmp_path):
