@@ -492,6 +492,59 @@ static void freezing_changes_no_other_gradient(void **state)
     }
 }
 
+/* DeepSeek-V3, section 2.1.2: up where the load is below the mean, down where it is above. */
+static float moved(const uint64_t *load, uint32_t n, uint32_t e, float bias, float rate)
+{
+    double mean = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        mean += (double)load[i];
+    mean /= n;
+    return (double)load[e] < mean ? bias + rate : (double)load[e] > mean ? bias - rate : bias;
+}
+
+static void biases_move_by_the_rule(void **state)
+{
+    static const double rates[2] = { 1e-3, 0 };
+    static float want[8][64];
+    fs_trainer_options o = { .mtp = true, .tokens_max = N_IDS, .sequences_max = 1 };
+    struct bed b;
+    uint32_t n, n_moved = 0, n_still = 0;
+    fs_error err;
+
+    (void)state;
+    assert_ok(open_bed(&b, "ds_v3", 2, fs_isa_detect(), o, &err), err);
+    n = fs_weights_config(b.weights)->n_routed_experts;
+    make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+    for (int turn = 0; turn < 8; turn++) { /* each rate; loads as they are, and some that are the mean; biases that move, and frozen ones */
+        bool even = turn / 2 % 2, frozen = turn >= 4;
+        float rate = (float)rates[turn % 2];
+        if (turn == 4)
+            assert_ok(fs_params_freeze(fs_trainer_params(b.t), "*.e_score_correction_bias", &err), err);
+        step(b.t, 1, 1);
+        for (uint32_t i = 0; i < b.t->n_layers; i++) {
+            fs_train_layer *l = &b.t->layers[i];
+            const uint64_t *load = fs_trainer_expert_load(b.t, i);
+            for (uint32_t e = 0; l->correction_bias && e < n; e++) {
+                if (even)
+                    l->load[e] = 7 + 2 * (e % 3 == 1) - 2 * (e % 3 == 2); /* of 3 k + 1 experts */
+                l->correction_bias->w[e] = 0.3f - 0.017f * (float)(e * (i + 1));
+            }
+            for (uint32_t e = 0; l->correction_bias && e < n; e++) {
+                want[i][e] = frozen ? l->correction_bias->w[e] : moved(load, n, e, l->correction_bias->w[e], rate);
+                n_moved += memcmp(&want[i][e], &l->correction_bias->w[e], sizeof **want) != 0;
+                n_still += even && load[e] == 7;
+            }
+        }
+        fs_trainer_move_biases(b.t, rates[turn % 2]);
+        for (uint32_t i = 0; i < b.t->n_layers; i++)
+            if (b.t->layers[i].correction_bias)
+                assert_memory_equal(want[i], b.t->layers[i].correction_bias->w, n * sizeof **want);
+    }
+    assert_true(n % 3 == 1 && n_moved > n && n_still > n);
+    close_bed(&b);
+}
+
 static void refusals_are_sentences(void **state)
 {
     fs_trainer_options o = { .tokens_max = 8, .sequences_max = 1 };
@@ -545,7 +598,8 @@ int main(void)
         cmocka_unit_test(no_cut_changes_a_bit_in_bf16), cmocka_unit_test(bf16_is_near_f32),
         cmocka_unit_test(making_again_changes_no_bit), cmocka_unit_test(what_is_not_learnt_is_left_out),
         cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(freezing_changes_no_other_gradient),
-        cmocka_unit_test(refusals_are_sentences),     cmocka_unit_test(without_memory),
+        cmocka_unit_test(biases_move_by_the_rule),    cmocka_unit_test(refusals_are_sentences),
+        cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
