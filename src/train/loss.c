@@ -10,6 +10,8 @@
 #include "kernels/math.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 struct loss_job {
@@ -77,6 +79,88 @@ static double sum_by_index(const fs_trainer *t, const float *nll, double sum)
     return sum;
 }
 
+/* ---- a loss that is not finite: what made it so, as far as it still stands ---- */
+static bool rows_are_finite(const fs_trainer *t, const float *x, uint32_t begin, uint32_t end)
+{
+    size_t d = t->config->hidden_size;
+
+    return fs_find_not_finite(x + begin * d, (end - begin) * d) == 0;
+}
+
+/* The output of layer i is out. With recompute the place of its x_mid may be another's. */
+static bool name_layer(const fs_trainer *t, uint32_t i, const float *out, uint32_t begin, uint32_t end, char ret[64])
+{
+    const fs_train_layer *l = &t->layers[i];
+    bool stands = !t->options.recompute || t->made == l;
+
+    if (rows_are_finite(t, out, begin, end))
+        return false;
+    snprintf(ret, 64, "model.layers.%" PRIu32 "%s", i, !stands ? "" : rows_are_finite(t, l->kept.x_mid, begin, end) ? ".mlp" : ".self_attn");
+    return true;
+}
+
+/* What the first value that is not finite came out of, of tokens [begin, end) on their way to h, whose last has the loss; NULL: nothing. */
+static const char *name_activation(fs_trainer *t, const float *h, uint32_t begin, uint32_t end, char room[64])
+{
+    uint32_t n = t->config->num_hidden_layers;
+    size_t d = t->config->hidden_size, v = t->config->vocab_size;
+
+    for (uint32_t i = 0; i < n; i++)
+        if (name_layer(t, i, i + 1 < n ? t->layers[i + 1].kept.x : t->final_x, begin, end, room))
+            return room;
+    if (!rows_are_finite(t, t->final_h, begin, end))
+        return t->norm->name;
+    if (h != t->final_h) {
+        if (!rows_are_finite(t, t->layers[n].kept.x, begin, end))
+            return t->eh_proj.w.p->name;
+        if (name_layer(t, n, t->dx, begin, end, room))
+            return room;
+        if (!rows_are_finite(t, h, begin, end))
+            return t->mtp_norm->name;
+    }
+    fs_lin_forward(t, &t->head, h + (end - 1) * d, d, 1, t->logits, v);
+    return fs_find_not_finite(t->logits, v) ? t->head.w.p->name : NULL;
+}
+
+/* Why the token's loss is not finite. */
+static void name_cause(fs_trainer *t, const float *h, uint32_t token, bool of_teacher, fs_error *err)
+{
+    size_t at;
+    const fs_param *weight = fs_params_find_not_finite(t->params, &at);
+    const char *activation;
+    char room[64];
+
+    if (weight) {
+        fs_fail(err, FS_ERR_NUMERIC, "the weight '%s' holds %s at row %zu, column %zu", weight->name, fs_not_finite_word(weight->w[at]), at / weight->cols,
+                at % weight->cols);
+        return;
+    }
+    activation = name_activation(t, h, t->spans[t->span_of[token]].token0, token + 1, room);
+    if (activation)
+        fs_fail(err, FS_ERR_NUMERIC, "the weights are finite, what comes out of '%s' is not", activation);
+    else
+        fs_fail(err, FS_ERR_NUMERIC, "the logits of '%s' are finite, but too far apart%s", t->head.w.p->name, of_teacher ? ", or the teacher's are not" : "");
+}
+
+/* x [T]: the losses, or the divergences from the teacher. Of finite ones that cannot be added up the largest is named. */
+static fs_status not_finite(fs_trainer *t, const float *h, const float *x, fs_error *err)
+{
+    bool of_teacher = t->distil && x == t->distil->divergences;
+    const char *what = of_teacher ? "divergence" : h == t->final_h ? "loss" : "MTP loss";
+    size_t found = fs_find_not_finite(x, t->n_tokens);
+    uint32_t at = found ? (uint32_t)found - 1 : 0;
+
+    for (uint32_t i = 1; i < t->n_tokens && !found; i++)
+        at = x[i] > x[at] ? i : at;
+    name_cause(t, h, at, of_teacher, err);
+    if (found)
+        fs_fail_prefix(err, "the %s of token %" PRIu64 " of the step is %s", what, t->index[at], fs_not_finite_word(x[at]));
+    else
+        fs_fail_prefix(err, "the %s of token %" PRIu64 " of the step is %g, too much to be added up", what, t->index[at], (double)x[at]);
+    return FS_ERR_NUMERIC;
+}
+
+/* ---- which rows ---- */
 /* The rows of a chain that take part, in order: those of pairs with a target. */
 struct taking {
     uint32_t rows[FS_CHAIN_TOKENS], n;
@@ -139,7 +223,8 @@ fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const f
 {
     fs_distilling *soft = t->distil && d_h && targets == t->targets ? t->distil : NULL;
     bool brought = t->brings && t->activations->has_logits && targets == t->targets;
-    size_t d = t->config->hidden_size, v = t->config->vocab_size, nan;
+    size_t d = t->config->hidden_size, v = t->config->vocab_size;
+    double total, divergence;
     fs_status rc;
 
     for (uint32_t c = 0; c < t->chains.n; c++) {
@@ -184,11 +269,12 @@ fs_status fs_loss(fs_trainer *t, const float *h, const int32_t *targets, const f
                 spread(&some, m, dx, d, d_h + row * d);
         }
     }
-    nan = t->kernels->rows.find_nan(nll, t->n_tokens);
-    if (nan)
-        return fs_fail(err, FS_ERR_NUMERIC, "the loss of token %" PRIu64 " of the step is a NaN", t->index[nan - 1]);
-    *sum = sum_by_index(t, nll, *sum);
+    total = sum_by_index(t, nll, *sum);
+    divergence = soft ? sum_by_index(t, soft->divergences, soft->sum) : 0;
+    if (!isfinite(total) || !isfinite(divergence))
+        return not_finite(t, h, isfinite(total) ? soft->divergences : nll, err);
+    *sum = total;
     if (soft)
-        soft->sum = sum_by_index(t, soft->divergences, soft->sum);
+        soft->sum = divergence;
     return FS_OK;
 }

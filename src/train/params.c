@@ -563,6 +563,8 @@ float fs_params_grad_norm(const fs_kernels *k, const fs_params *p)
 fs_status fs_params_finite_norm(const fs_kernels *k, const fs_params *p, float *ret, fs_error *err)
 {
     float norm = fs_params_grad_norm(k, p);
+    const fs_param *largest = NULL;
+    double most = -1;
 
     if (isfinite(norm)) {
         *ret = norm;
@@ -570,10 +572,40 @@ fs_status fs_params_finite_norm(const fs_kernels *k, const fs_params *p, float *
     }
     for (size_t i = 0; i < p->n; i++) {
         const fs_param *item = &p->items[i];
-        size_t at = item->fixed ? 0 : k->rows.find_nan(item->g, item->n);
+        size_t at = item->fixed ? 0 : fs_find_not_finite(item->g, item->n);
+        double squares = item->fixed ? -1 : fs_param_grad_squares(k, item);
         if (at)
-            return fs_fail(err, FS_ERR_NUMERIC, "the gradient of '%s' is a NaN at row %zu, column %zu", item->name, (at - 1) / item->cols,
-                           (at - 1) % item->cols);
+            return fs_fail(err, FS_ERR_NUMERIC, "the gradient of '%s' is %s at row %zu, column %zu", item->name, fs_not_finite_word(item->g[at - 1]),
+                           (at - 1) / item->cols, (at - 1) % item->cols);
+        if (squares > most) {
+            most = squares;
+            largest = item;
+        }
     }
-    return fs_fail(err, FS_ERR_NUMERIC, "the gradient's norm is %g", (double)norm);
+    return fs_fail(err, FS_ERR_NUMERIC, "the gradient of '%s' is finite, the sum of its squares is %g", largest->name, most);
+}
+
+size_t fs_find_not_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return i + 1;
+    return 0;
+}
+
+const char *fs_not_finite_word(float x)
+{
+    return isnan(x) ? "a NaN" : "an infinity";
+}
+
+const fs_param *fs_params_find_not_finite(const fs_params *p, size_t *ret_at)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        size_t at = fs_find_not_finite(p->items[i].w, p->items[i].n);
+        if (at) {
+            *ret_at = at - 1;
+            return &p->items[i];
+        }
+    }
+    return NULL;
 }

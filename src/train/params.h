@@ -84,7 +84,15 @@ fs_status fs_params_load_pairs(fs_params *p, const char *folder, fs_error *err);
 double fs_param_grad_squares(const fs_kernels *k, const fs_param *p);
 /* The norm of all gradients: the same chain through the tensors by name, rounded once to f32. */
 float fs_params_grad_norm(const fs_kernels *k, const fs_params *p);
-/* The same, which must be finite: else FS_ERR_NUMERIC with the name and place of the first NaN among the gradients, if there is one. */
+/* The same, which must be finite: else FS_ERR_NUMERIC with the name and place of the first gradient that is a NaN or an infinity, or, where it
+ * is their squares that overflow, the name of the first whose own do. */
 fs_status fs_params_finite_norm(const fs_kernels *k, const fs_params *p, float *ret, fs_error *err);
+
+/* ---- once something is found not to be finite: slow ---- */
+/* The index + 1 of the first NaN or infinity, 0 when there is none. */
+size_t fs_find_not_finite(const float *x, size_t n);
+const char *fs_not_finite_word(float x); /* "a NaN", "an infinity" */
+/* The first parameter that holds one, where in *ret_at; NULL: every weight is finite. */
+const fs_param *fs_params_find_not_finite(const fs_params *p, size_t *ret_at);
 
 #endif

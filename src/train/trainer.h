@@ -70,7 +70,8 @@ void fs_trainer_pack_trained(fs_trainer *t);
 
 /* A step: begin, run each micro-batch in rising token index, end. A 256-aligned block of token indices lies in one micro-batch. */
 void fs_trainer_begin(fs_trainer *t, const fs_train_totals *totals);
-/* FS_ERR_ARGUMENT: an id or target outside the vocabulary; FS_ERR_NUMERIC: a loss that is a NaN. */
+/* FS_ERR_ARGUMENT: an id or target outside the vocabulary; FS_ERR_NUMERIC: a loss that is not finite. The sentence names the token, and
+ * the first weight that is not finite or what the first such activation came out of. */
 fs_status fs_trainer_run(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n_sequences, fs_error *err);
 /* Gradients are complete in the parameters. */
 void fs_trainer_end(fs_trainer *t, fs_train_loss *ret);

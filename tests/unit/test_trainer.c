@@ -545,6 +545,78 @@ static void biases_move_by_the_rule(void **state)
     close_bed(&b);
 }
 
+/* A loss that is not finite names its token and the weight, or what the first such activation came out of. */
+static void what_spoils_the_loss_is_named(void **state)
+{
+    static const struct {
+        const char *fixture, *weight, *words[3];
+        float value;
+        bool all, mtp;
+    } cases[] = {
+        { "qwen2", "model.layers.0.mlp.up_proj.weight", { "token 0 of", "is a NaN", "weight 'model.layers.0.mlp.up_proj.weight' holds a NaN at row 1, column 2" }, NAN, false, false },
+        { "qwen2", "model.layers.1.self_attn.q_proj.weight", { "token ", "of the step is ", "weight 'model.layers.1.self_attn.q_proj.weight' holds an infinity at row 1, column 2" }, INFINITY, false, false },
+        { "ds_v3", "model.layers.3.eh_proj.weight", { "MTP loss of token 0 of", "is a NaN", "weight 'model.layers.3.eh_proj.weight' holds a NaN" }, NAN, false, true },
+        { "qwen2", "model.layers.0.mlp.down_proj.weight", { "token ", "of the step is ", "the weights are finite, what comes out of 'model.layers.0.mlp' is not" }, 3e38f, true, false },
+        { "qwen2", "model.layers.1.self_attn.o_proj.weight", { "token ", "of the step is ", "what comes out of 'model.layers.1.self_attn' is not" }, 3e38f, true, false },
+        { "ds_v3", "model.norm.weight", { "token ", "of the step is ", "what comes out of 'lm_head.weight' is not" }, 1e38f, true, true },
+        { "ds_v3", "model.layers.3.eh_proj.weight", { "MTP loss of token ", "of the step is ", "what comes out of 'model.layers.3.eh_proj.weight' is not" }, 3e38f, true, true },
+    };
+    fs_error err;
+
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        bool evaluates = i % 2;
+        fs_trainer_options o = { .mtp = cases[i / 2].mtp, .mtp_weight = 0.3, .tokens_max = N_IDS, .sequences_max = 1 };
+        fs_train_sequence seq = { .ids = ids, .targets = targets, .n = FEW };
+        struct bed b;
+        fs_param *p;
+        assert_ok(open_bed(&b, cases[i / 2].fixture, 2, fs_isa_detect(), o, &err), err);
+        make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+        p = fs_params_find(fs_trainer_params(b.t), cases[i / 2].weight);
+        for (size_t j = 0; j < p->n; j++)
+            if (cases[i / 2].all || j == (size_t)p->cols + 2)
+                p->w[j] = cases[i / 2].value;
+        fs_trainer_pack(b.t);
+        fs_trainer_begin(b.t, &(fs_train_totals){ .n_targets = FEW, .n_mtp_targets = FEW, .n_sequences = 1 });
+        assert_int_equal((evaluates ? fs_trainer_evaluate : fs_trainer_run)(b.t, &seq, 1, &err), FS_ERR_NUMERIC);
+        for (int w = 0; w < 3; w++)
+            assert_sentence(err, cases[i / 2].words[w]);
+        close_bed(&b);
+    }
+}
+
+/* Of a norm that is not finite the first gradient that is not is named, or whose squares overflow. */
+static void what_spoils_the_norm_is_named(void **state)
+{
+    static const struct {
+        float value;
+        const char *word;
+    } cases[] = { { NAN, "the gradient of 'model.layers.1.mlp.up_proj.weight' is a NaN at row 1, column 2" },
+                  { -INFINITY, "the gradient of 'model.layers.1.mlp.up_proj.weight' is an infinity at row 1, column 2" },
+                  { 3e30f, "the gradient of 'model.layers.1.mlp.up_proj.weight' is finite, the sum of its squares is inf" } };
+    fs_trainer_options o = { .tokens_max = N_IDS, .sequences_max = 1 };
+    struct bed b;
+    fs_param *p;
+    float norm = -1;
+    fs_error err;
+
+    (void)state;
+    assert_ok(open_bed(&b, "qwen2", 2, fs_isa_detect(), o, &err), err);
+    make_ids(fs_weights_config(b.weights)->vocab_size, 3);
+    step_of(b.t, FEW, 1, 1);
+    p = fs_params_find(fs_trainer_params(b.t), "model.layers.1.mlp.up_proj.weight");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        p->g[p->cols + 2] = cases[i].value;
+        assert_int_equal(fs_params_finite_norm(&b.kernels, fs_trainer_params(b.t), &norm, &err), FS_ERR_NUMERIC);
+        assert_sentence(err, cases[i].word);
+    }
+    assert_true(norm == -1);
+    p->g[p->cols + 2] = 0;
+    assert_ok(fs_params_finite_norm(&b.kernels, fs_trainer_params(b.t), &norm, &err), err);
+    assert_true(norm > 0);
+    close_bed(&b);
+}
+
 static void refusals_are_sentences(void **state)
 {
     fs_trainer_options o = { .tokens_max = 8, .sequences_max = 1 };
@@ -598,7 +670,8 @@ int main(void)
         cmocka_unit_test(no_cut_changes_a_bit_in_bf16), cmocka_unit_test(bf16_is_near_f32),
         cmocka_unit_test(making_again_changes_no_bit), cmocka_unit_test(what_is_not_learnt_is_left_out),
         cmocka_unit_test(a_step_leaves_nothing_behind), cmocka_unit_test(freezing_changes_no_other_gradient),
-        cmocka_unit_test(biases_move_by_the_rule),    cmocka_unit_test(refusals_are_sentences),
+        cmocka_unit_test(biases_move_by_the_rule),    cmocka_unit_test(what_spoils_the_loss_is_named),
+        cmocka_unit_test(what_spoils_the_norm_is_named), cmocka_unit_test(refusals_are_sentences),
         cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
