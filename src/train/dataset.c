@@ -139,7 +139,8 @@ fs_status fs_dataset_run(fs_dataset *d, fs_trainer *t, fs_feed *feed, uint64_t f
         if (!rc && n)
             rc = run(t, d->sequences, n, err);
         if (rc)
-            fs_fail_prefix(err, "rows %" PRIu64 " on", row);
+            fs_fail_prefix(err, "rows %" PRIu64 " to %" PRIu64 "%s", first + row,
+                           first + (n_rows - row < d->r->micro_rows ? n_rows : row + d->r->micro_rows) - 1, feed == d->feed ? " of the run" : "");
     }
     if (!rc)
         fs_trainer_end(t, ret);

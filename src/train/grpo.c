@@ -242,6 +242,22 @@ static fs_status reward(fs_grpo *g, const size_t *which, size_t n, const fs_grpo
     return rc;
 }
 
+/* Drawing those asked for has failed by a NaN, of which the engine knows the logit alone: the trainer goes over what was drawn. */
+static void name_drawn(fs_grpo *g, size_t n, fs_error *err)
+{
+    fs_trainer_begin(g->t, &(fs_train_totals){ 0 });
+    memset(g->targets, 0, g->row * sizeof *g->targets);
+    for (size_t i = 0; i < n; i++) {
+        const fs_sampled *c = &g->asked[i];
+        fs_train_sequence s = { .ids = c->prompt, .targets = g->targets, .n = c->n_prompt + c->n };
+        if (fs_trainer_evaluate(g->t, &s, 1, err)) {
+            fs_fail_prefix(err, "drawing completion %zu", g->which[i / g->o.group] * g->o.group + i % g->o.group);
+            return;
+        }
+    }
+    fs_fail_prefix(err, "drawing %zu completions", n);
+}
+
 static fs_status sample(fs_grpo *g, uint64_t step, const fs_grpo_source *source, fs_grpo_step *ret, fs_error *err)
 {
     fs_sampling s = fs_sampling_default();
@@ -261,6 +277,8 @@ static fs_status sample(fs_grpo *g, uint64_t step, const fs_grpo_source *source,
         }
         if (!rc)
             rc = fs_rollout_run(g->rollout, &s, g->o.stop_ids, (size_t)g->o.n_stop_ids, g->asked, n * group, err);
+        if (rc == FS_ERR_NUMERIC)
+            name_drawn(g, n * group, err);
         for (size_t k = 0; k < n && !rc; k++)
             memcpy(g->items + g->which[k] * group, g->asked + k * group, group * sizeof *g->asked);
         for (size_t i = 0; i < n * group; i++)
@@ -313,6 +331,17 @@ static void flatten(fs_grpo *g)
 
 typedef fs_status pass(fs_trainer *t, const fs_train_sequence *sequences, uint32_t n, fs_error *err);
 
+/* Of sequences [begin, end), which fail: the completion that does so by itself, else all of them. */
+static void name_completion(const fs_grpo *g, fs_trainer *t, pass *run, size_t begin, size_t end, fs_error *err)
+{
+    for (size_t i = begin; i < end; i++)
+        if (run(t, g->sequences + i, 1, err)) {
+            fs_fail_prefix(err, "completion %zu", i);
+            return;
+        }
+    fs_fail_prefix(err, "completions %zu to %zu", begin, end - 1);
+}
+
 static fs_status each_micro_batch(const fs_grpo *g, fs_trainer *t, pass *run, fs_error *err)
 {
     fs_status rc = FS_OK;
@@ -321,6 +350,8 @@ static fs_status each_micro_batch(const fs_grpo *g, fs_trainer *t, pass *run, fs
         for (k = i + 1; k < g->n && g->sequences[k].index / g->micro_tokens == g->sequences[i].index / g->micro_tokens;)
             k++;
         rc = run(t, g->sequences + i, (uint32_t)(k - i), err);
+        if (rc == FS_ERR_NUMERIC)
+            name_completion(g, t, run, i, k, err);
     }
     return rc;
 }
@@ -375,7 +406,7 @@ static fs_status update(fs_grpo *g, uint64_t n_targets, fs_optimizer *optimizer,
         ret->policy.loss = loss.divergence;
     rc = fs_params_finite_norm(g->kernels, p, &ret->grad_norm, err);
     if (rc)
-        return rc;
+        return fs_fail_prefix(err, "completions 0 to %zu", g->n - 1);
     fs_optimizer_step(optimizer, p, g->pool, g->kernels, ret->grad_norm, lr);
     if (g->o.bias_rate > 0)
         fs_trainer_move_biases(g->t, g->o.bias_rate);
@@ -446,8 +477,8 @@ fs_status fs_grpo_run(fs_grpo *g, uint64_t step, const fs_grpo_source *source, f
     flatten(g);
     make_sequences(g, &n_targets);
     fs_policy_advantages(g->rewards, g->o.prompts, g->o.group, g->o.scale, g->advantages, &n_flat);
-    if (g->reference)
-        rc = log_probabilities(g, g->reference, g->ref, err);
+    if (g->reference && (rc = log_probabilities(g, g->reference, g->ref, err)))
+        fs_fail_prefix(err, "the reference");
     for (uint32_t u = 0; u < g->o.updates && !rc; u++) {
         if (u > 0 || verify || g->o.temperature != 1)
             rc = log_probabilities(g, g->t, g->logp, err);

@@ -429,11 +429,54 @@ static void a_nan_reward_stops(void **state)
     close_bed(&b);
 }
 
+static fs_status huge_reward(void *ud, const uint64_t *numbers, const fs_sampled *items, size_t n, double *ret_rewards, bool *ret_right, fs_error *err)
+{
+    fs_status rc = reward(ud, numbers, items, n, ret_rewards, ret_right, err);
+
+    for (size_t i = 0; i < n; i++)
+        ret_rewards[i] *= 1e33;
+    return rc;
+}
+
+/* While drawing, between updates, and in the gradient. */
+static void what_is_not_finite_stops_and_is_named(void **state)
+{
+    static const struct {
+        float weight; /* of all of a tensor; 0: as they are */
+        double lr;
+        fs_status (*reward)(void *, const uint64_t *, const fs_sampled *, size_t, double *, bool *, fs_error *);
+        const char *words[3];
+    } cases[] = { { NAN, 1e-3, reward, { "step 7: ", "tensor 'model.layers.0.mlp.up_proj.weight' holds a NaN", "" } },
+                  { 3e38f, 1e-3, reward, { "step 7: drawing completion 0: the loss of token 0 of", "is a NaN", "what comes out of 'model.layers.0.mlp' is not" } },
+                  { 0, 1e30, reward, { "step 7: completion 0: the loss of token ", "the weights are finite, ", "comes out of 'model.layers.0.self_attn'" } },
+                  { 0, 1e-3, huge_reward, { "step 7: completions 0 to 31: the gradient of '", ".weight' is finite, the sum of its squares is inf", "" } } };
+    fs_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fs_grpo_options o = options();
+        struct bed b;
+        fs_grpo_step r;
+        fs_param *p;
+        o.updates = 2;
+        open_bed(&b, "qwen2", &o, 2, fs_isa_detect());
+        p = fs_params_find(fs_trainer_params(b.t), "model.layers.0.mlp.up_proj.weight");
+        for (size_t j = 0; j < p->n && cases[i].weight != 0; j++)
+            p->w[j] = cases[i].weight;
+        fs_trainer_pack(b.t);
+        fs_grpo_source source = { prompt, cases[i].reward, &b };
+        assert_int_equal(fs_grpo_run(b.g, 6, &source, &b.optimizer, cases[i].lr, false, &r, &err), FS_ERR_NUMERIC);
+        for (int w = 0; w < 3; w++)
+            assert_sentence(err, cases[i].words[w]);
+        close_bed(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_rewarded_is_learnt), cmocka_unit_test(steps_are_the_same_everywhere),
                                         cmocka_unit_test(what_teaches_nothing_moves_nothing), cmocka_unit_test(pairs_learn_in_bf16), cmocka_unit_test(what_sampling_kept_moves_no_bit),
                                         cmocka_unit_test(groups_without_spread_are_given_up), cmocka_unit_test(flat_groups_are_skipped),
-                                        cmocka_unit_test(a_nan_reward_stops) };
+                                        cmocka_unit_test(a_nan_reward_stops), cmocka_unit_test(what_is_not_finite_stops_and_is_named) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
