@@ -106,14 +106,16 @@ training() { # BUILD-folder RUNNER OPTION...: the recipe of tests/training
     rm -rf "$folder"
     mkdir -p "$folder"
     cp tests/training/recipe.yaml recipes/r1-t0/config.json "$folder"
+    sed 's/"num_nextn_predict_layers": *0/"num_nextn_predict_layers": 1/' recipes/r1-t0/config.json > "$folder/mtp.json"
     $runner "$program" train "$folder/recipe.yaml" --out "$folder/run" "$@" > "$folder/log" 2>&1 || { cat "$folder/log"; echo "FAILED: $program: training"; exit 1; }
 }
 
 same_training() { # BUILD-folder RUNNER: what that build trains is what gcc's scalar code trains
-    local folder="$1" runner="$2" weights
-    training build "" --isa scalar --threads 1
-    training "$folder" "$runner" --threads 2
-    for weights in exact/step-00000003 pairs/step-00000003 rl/step-00000002; do
+    local folder="$1" runner="$2" weights steps=(exact/step-00000003 pairs/step-00000003 rl/step-00000002) until=rl
+    [ -n "$runner" ] || { until=fifty-pairs; steps+=(fifty/step-00000050 fifty-pairs/step-00000050); }
+    [ build/training/done -nt build/farseek ] || { training build "" --isa scalar --threads 1 && touch build/training/done; }
+    training "$folder" "$runner" --threads 2 --until "$until"
+    for weights in "${steps[@]}"; do
         cmp {build,"$folder"}/training/run/"$weights"/model.safetensors || { echo "FAILED: $folder: other weights"; exit 1; }
     done
     ok

@@ -9,13 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PEAK_RUNS     3
+#define FIRST_RUNS    12 /* the scheduler takes some milliseconds to spread threads that have just begun */
+#define AGAIN_RUNS    3
 #define AGAIN_SECONDS 30
 #define LISTS_MAX     512 /* numbers a line */
 
-static void measure(fs_gauges *g)
+static void measure(fs_gauges *g, int n_runs)
 {
-    g->peak = fmax(g->peak, fs_limit_f32_ops_s(g->pool, g->isa, PEAK_RUNS));
+    g->peak = fmax(g->peak, fs_limit_f32_ops_s(g->pool, g->isa, n_runs));
     g->measured = fs_seconds_now();
 }
 
@@ -24,7 +25,7 @@ fs_status fs_gauges_open(fs_gauges *g, const fs_trainer *t, const fs_config *c, 
     size_t n = 0, e = c->n_routed_experts;
 
     *g = (fs_gauges){ .pool = pool, .isa = isa, .n_experts = c->n_routed_experts };
-    measure(g);
+    measure(g, FIRST_RUNS);
     for (uint32_t i = 0; i < fs_trainer_n_layers(t); i++)
         n += fs_trainer_expert_load(t, i) != NULL;
     if (n == 0)
@@ -87,6 +88,6 @@ double fs_flop_token(const fs_params *p, const fs_config *c, double length)
 double fs_gauges_mfu(fs_gauges *g, double flop, double seconds)
 {
     if (g->peak > 0 && fs_seconds_now() - g->measured > AGAIN_SECONDS)
-        measure(g);
+        measure(g, AGAIN_RUNS);
     return g->peak > 0 && seconds > 0 ? flop / seconds / g->peak : NAN;
 }

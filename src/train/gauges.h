@@ -16,7 +16,7 @@ typedef struct fs_gauges {
     uint32_t n_experts;
 } fs_gauges;
 
-/* Measures the peak for some hundredths of a second. */
+/* Measures the peak, for about a tenth of a second. */
 fs_status fs_gauges_open(fs_gauges *g, const fs_trainer *t, const fs_config *c, fs_pool *pool, unsigned isa, fs_error *err);
 void fs_gauges_close(fs_gauges *g);
 /* Takes the loads of the step just done: each layer's share of rows an expert, over the mean share, a list "load/LAYER" where all of them together are

@@ -2,9 +2,6 @@
  * they are cut moves no bit. */
 #include "train/internal.h"
 
-#include <assert.h>
-#include <string.h>
-
 #define ROW_BLOCK   192 /* what a product kernel takes of x at once */
 #define LAST_BLOCK  48  /* of the last rows, so that threads end together */
 #define MIN_PANELS  4
