@@ -4,9 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/needs.sh
-need_packages "${build_packages[@]}"
-unset MAKEFLAGS MAKELEVEL
-make -s -j"$(nproc)" build/farseek >&2
+need_program
 
 model=models/farseek-mini
 work="$(mktemp -d)"

@@ -1,4 +1,4 @@
-# Sourced by run.sh and test.sh: installs the Debian packages that are missing, or says the command that would.
+# Sourced by the scripts beside it: installs the Debian packages that are missing, or says the command that would.
 build_packages=(gcc make pkg-config libc6-dev libjson-c-dev libpcre2-dev libutf8proc-dev libedit-dev libssl-dev libsodium-dev libyaml-dev
                 libgmp-dev libmpfr-dev libmicrohttpd-dev libcurl4-openssl-dev libgit2-dev libsqlite3-dev liblz4-dev zlib1g-dev
                 libcmark-gfm-dev libcmark-gfm-extensions-dev git)
@@ -25,4 +25,11 @@ need_packages() {
     fi
     echo "farseek: installing ${missing[*]}" >&2
     $command >&2 || { ${command%%apt-get*}apt-get update >&2 && $command >&2; }
+}
+
+# build/farseek, from the root of the tree, whoever called make.
+need_program() {
+    need_packages "${build_packages[@]}"
+    [ -x build/farseek ] || echo "farseek: building" >&2
+    env -u MAKEFLAGS -u MAKELEVEL make -s -j"$(nproc)" build/farseek >&2
 }

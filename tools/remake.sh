@@ -5,9 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/needs.sh
-need_packages "${build_packages[@]}"
-unset MAKEFLAGS MAKELEVEL
-make -s -j"$(nproc)" build/farseek >&2
+need_program
 
 sums="$PWD/recipes/r1-t1/SHA256SUMS"
 out="${OUT:-build/remake}"

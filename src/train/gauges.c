@@ -20,11 +20,13 @@ static void measure(fs_gauges *g, int n_runs)
     g->measured = fs_seconds_now();
 }
 
-fs_status fs_gauges_open(fs_gauges *g, const fs_trainer *t, const fs_config *c, fs_pool *pool, unsigned isa, fs_error *err)
+fs_status fs_gauges_open(fs_gauges *g, fs_trainer *t, const fs_config *c, fs_pool *pool, unsigned isa, fs_error *err)
 {
     size_t n = 0, e = c->n_routed_experts;
 
-    *g = (fs_gauges){ .pool = pool, .isa = isa, .n_experts = c->n_routed_experts };
+    *g = (fs_gauges){ .pool = pool, .isa = isa, .n_experts = c->n_routed_experts,
+                       .flop_token = fs_flop_token(fs_trainer_params(t), c, 0) };
+    g->flop_position = fs_flop_token(fs_trainer_params(t), c, 1) - g->flop_token;
     measure(g, FIRST_RUNS);
     for (uint32_t i = 0; i < fs_trainer_n_layers(t); i++)
         n += fs_trainer_expert_load(t, i) != NULL;
@@ -85,9 +87,9 @@ double fs_flop_token(const fs_params *p, const fs_config *c, double length)
            3.0 * c->num_hidden_layers * c->num_attention_heads * (qk + v) * length;
 }
 
-double fs_gauges_mfu(fs_gauges *g, double flop, double seconds)
+double fs_gauges_mfu(fs_gauges *g, double tokens, double length, double seconds)
 {
     if (g->peak > 0 && fs_seconds_now() - g->measured > AGAIN_SECONDS)
         measure(g, AGAIN_RUNS);
-    return g->peak > 0 && seconds > 0 ? flop / seconds / g->peak : NAN;
+    return g->peak > 0 && seconds > 0 ? tokens * (g->flop_token + g->flop_position * length) / seconds / g->peak : NAN;
 }

@@ -209,7 +209,7 @@ static void outer_heads_piece(void *ud, size_t begin, size_t end, int thread)
 
 void fs_outer_heads(fs_trainer *t, const fs_operand *w, const float *dy, size_t dy_dim, const float *x, size_t x_dim)
 {
-    size_t panels = (w->k + FS_PANEL - 1) / FS_PANEL;
+    size_t panels = fs_mat_panels(&w->cols);
     struct heads_job job = { t, w, dy, x, dy_dim, x_dim, (panels + PACK_PANELS - 1) / PACK_PANELS };
 
     assert(FS_GEMM_SCRATCH_BYTES + PACK_PANELS * FS_PANEL * FS_CHAIN_TOKENS * sizeof(float) <= t->scratch_bytes);

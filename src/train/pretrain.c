@@ -140,7 +140,7 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
     if (rc)
         return rc;
     s->seconds = fs_seconds_now() - start;
-    fs_stage_gauge(&u->s, s, fs_flop_token(u->s.params, u->s.config, r->length) * r->rows * r->length);
+    fs_stage_gauge(&u->s, s, (double)r->rows * r->length, r->length);
     if (u->data.held && ((r->validation_every && (i + 1) % r->validation_every == 0) || i + 1 == r->steps))
         rc = validate(u, &s->pretrain.validation, err);
     if (!rc)

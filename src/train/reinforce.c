@@ -162,14 +162,6 @@ static fs_status put_metrics(struct run *u, const fs_stage_step *s, fs_error *er
     return fs_stage_step_metrics(&u->s, s, items, sizeof items / sizeof *items, err);
 }
 
-/* Drawn, which is a third, and learnt from; of prompts nothing is counted. */
-static double flop_of(const struct run *u, const fs_grpo_step *g)
-{
-    double token = fs_flop_token(u->s.params, u->s.config, g->length);
-
-    return token / 3 * (double)g->n_drawn + token * (double)g->n_tokens * u->options.updates;
-}
-
 static bool samples(const struct run *u, uint64_t i)
 {
     return fs_distil_samples(u->r->lambda, u->r->seed, i);
@@ -197,7 +189,7 @@ static fs_status read_step(struct run *u, fs_stage_step *s, fs_error *err)
     s->pretrain.start = s->pretrain.validation = NAN;
     rc = fs_dataset_step(&u->data, &u->s, s->lr, u->options.bias_rate, &s->pretrain.loss, &s->pretrain.grad_norm, err);
     s->seconds = fs_seconds_now() - start;
-    fs_stage_gauge(&u->s, s, fs_flop_token(u->s.params, u->s.config, u->r->length) * u->r->rows * u->r->length);
+    fs_stage_gauge(&u->s, s, (double)u->r->rows * u->r->length, u->r->length);
     norm = s->pretrain.grad_norm;
     speed = (double)u->r->rows * u->r->length / s->seconds;
     if (!rc)
@@ -224,7 +216,8 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
                      s->grpo.off_policy);
     u->s.optimizer.step = i + 1; /* updates within a step are counted as one */
     s->seconds = fs_seconds_now() - start;
-    fs_stage_gauge(&u->s, s, flop_of(u, &s->grpo));
+    /* Drawing is a third of it; prompts are not counted. */
+    fs_stage_gauge(&u->s, s, (double)s->grpo.n_drawn / 3 + (double)s->grpo.n_tokens * u->options.updates, s->grpo.length);
     if (!rc)
         rc = put_trace(u, s, err);
     return rc ? rc : put_metrics(u, s, err);

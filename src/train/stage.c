@@ -397,9 +397,9 @@ fs_status fs_stage_trace(fs_stage *u, const fs_stage_step *s, double loss, float
     return fs_history_put(&u->history, &row, fields, err);
 }
 
-void fs_stage_gauge(fs_stage *u, fs_stage_step *s, double flop)
+void fs_stage_gauge(fs_stage *u, fs_stage_step *s, double tokens, double length)
 {
-    s->mfu = fs_gauges_mfu(&u->gauges, flop, s->seconds);
+    s->mfu = fs_gauges_mfu(&u->gauges, tokens, length, s->seconds);
     fs_gauges_read(&u->gauges, u->trainer);
 }
 

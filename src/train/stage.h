@@ -101,8 +101,8 @@ typedef fs_status fs_stage_take_fn(void *ud, fs_stage_step *step, fs_error *err)
 fs_status fs_stage_run(fs_stage *s, fs_stage_take_fn *take, void *ud, const fs_stage_events *events, fs_error *err);
 /* The step's row, with the roots where they are due; fields: what else its line says, ",\"reward\":...", or empty. */
 fs_status fs_stage_trace(fs_stage *s, const fs_stage_step *step, double loss, float grad_norm, const char *fields, fs_error *err);
-/* Behind a step that took flop operations and s->seconds: mfu, and the experts' loads of its last update, which go with its metrics. */
-void fs_stage_gauge(fs_stage *s, fs_stage_step *step, double flop);
+/* Behind a step of so many tokens, forward and backward, in sequences of length: mfu, and the experts' loads of its last update, which go with its metrics. */
+void fs_stage_gauge(fs_stage *s, fs_stage_step *step, double tokens, double length);
 fs_status fs_stage_step_metrics(fs_stage *s, const fs_stage_step *step, const fs_metric *items, size_t n, fs_error *err);
 /* tokens_s and the like may differ from run to run: metrics are for looking at, the trace is what is compared. */
 fs_status fs_stage_metrics(fs_stage *s, uint64_t step, const fs_metric *items, size_t n, fs_error *err);
