@@ -91,10 +91,11 @@ $(BUILD)/farseek: $(PROGRAM_OBJ) $(BUILD)/libfarseek.a
 	$(CC) $(LDSAN) $(LDFLAGS) $^ $(LDLIBS_LIB) $(LDLIBS_PROGRAM) -o $@.new
 	@mv $@.new $@ # at once: the old one may be in use
 
-# Unit tests: tests/unit/test_X.c tests src/*/X.c and links only the modules up to X's own.
+# Unit tests: tests/unit/test_X.c tests src/*/X.c and links only the modules up to X's own, or up to MODULE_X.
+MODULE_backward := train
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
-module_of   = $(or $(word 2,$(subst /, ,$(firstword $(wildcard src/*/$(1).c src/*/$(1)_ref.c src/*/$(1).h)))),engine)
+module_of   = $(or $(MODULE_$(1)),$(word 2,$(subst /, ,$(firstword $(wildcard src/*/$(1).c src/*/$(1)_ref.c src/*/$(1).h)))),engine)
 modules_to  = $(if $(filter $(1),$(firstword $(2))),$(1),$(firstword $(2)) $(call modules_to,$(1),$(wordlist 2,99,$(2))))
 objects_to  = $(filter $(foreach m,$(call modules_to,$(call module_of,$(1)),$(MODULES)),$(BUILD)/$(m)/%),$(LIB_OBJ) $(if $(filter $(PROGRAM_MODULES),$(call module_of,$(1))),$(filter-out %/main.o,$(PROGRAM_OBJ))))
 .SECONDEXPANSION:

@@ -3,6 +3,7 @@
 #include "gradients.h"
 
 #include "alloc_fail.h"
+#include "bed.h"
 #include "engine/internal.h"
 #include "train/internal.h"
 
@@ -24,40 +25,6 @@ static void make_ids(uint32_t vocab, uint32_t seed)
     }
     memcpy(targets, ids + 1, sizeof targets - sizeof *targets);
     targets[N_IDS - 1] = -1;
-}
-
-struct bed {
-    fs_pool *pool;
-    fs_kernels kernels;
-    fs_weights *weights;
-    fs_trainer *t;
-};
-
-static fs_status open_bed(struct bed *b, const char *fixture, int threads, unsigned isa, fs_trainer_options o, fs_error *err)
-{
-    char path[128];
-    fs_status rc;
-
-    *b = (struct bed){ 0 };
-    snprintf(path, sizeof path, "tests/vectors/%s", fixture);
-    fs_kernels_init(&b->kernels, isa);
-    rc = fs_pool_new(threads, &b->pool, err);
-    if (!rc)
-        rc = fs_weights_open(path, &b->weights, err);
-    if (!rc)
-        rc = fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &o, &b->t, err);
-    if (!rc)
-        rc = fs_params_load(fs_trainer_params(b->t), b->weights, err);
-    if (!rc)
-        fs_trainer_pack(b->t);
-    return rc;
-}
-
-static void close_bed(struct bed *b)
-{
-    fs_trainer_free(b->t);
-    fs_weights_close(b->weights);
-    fs_pool_free(b->pool);
 }
 
 static void check_logits(bool bf16)
