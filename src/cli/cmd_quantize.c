@@ -14,6 +14,8 @@ static const fs_option options[] = {
     FS_OPT_FLOAT("shard-size", 0, opt.shard_gib, 0, 1e6, "GIB", "most data in one safetensors file; 0: one file (default 5)"),
     FS_OPT_FLAG("no-tokenizer", 0, opt.no_tokenizer, "leave the tokenizer out"),
     FS_OPT_FLAG("no-mtp", 0, opt.no_mtp, "leave out the layers that predict ahead"),
+    FS_OPT_STR("licence", 0, opt.licence, "ID", "in the record (default: what MODEL's record says)"),
+    FS_OPT_STR("signed-off-by", 0, opt.signed_off_by, "NAME <MAIL>", "in the record: who vouches that the work may be given away"),
     FS_OPT_FLAG("no-record", 0, opt.no_record, "write no record of where OUT comes from"),
     FS_OPT_END
 };

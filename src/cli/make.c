@@ -89,6 +89,8 @@ static fs_status record_adapter(job *j, const char *folder, fs_error *err)
 
 static fs_status record_inputs(job *j, const char *path, fs_error *err)
 {
+    const char *licence = j->make->licence;
+    char *inherited = NULL;
     fs_roots parent = { 0 };
     fs_status rc = fs_origin_begin(&j->record, err);
 
@@ -102,7 +104,12 @@ static fs_status record_inputs(job *j, const char *path, fs_error *err)
         rc = record_adapter(j, j->make->adapters[i].folder, err);
     if (!rc && j->make->imatrix)
         rc = fs_provenance_data(&j->record, j->make->imatrix, "imatrix", err);
+    if (!rc && !licence)
+        rc = fs_provenance_licence(path, &inherited, err);
+    if (!rc)
+        rc = fs_provenance_vouch(&j->record, licence ? licence : inherited, j->make->signed_off_by, err);
     fs_roots_done(&parent);
+    free(inherited);
     return rc;
 }
 

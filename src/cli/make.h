@@ -17,6 +17,7 @@ typedef struct fs_make {
     } adapters[FS_MAKE_ADAPTERS_MAX]; /* that become part of the model, in this order; of convert */
     size_t n_adapters;
     const char *isa; /* NULL: the best; changes nothing */
+    const char *licence, *signed_off_by; /* in the record; NULL: the licence that the model's record gives, and nobody */
     double shard_gib;
     int n_threads;
     bool pure, no_tokenizer, no_mtp;

@@ -267,6 +267,28 @@ fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *r
     return rc;
 }
 
+fs_status fs_provenance_vouch(fs_record *r, const char *licence, const char *signed_off_by, fs_error *err)
+{
+    fs_status rc = licence ? fs_record_add(r, err, FS_RECORD_LICENCE, "%s", licence) : FS_OK;
+
+    return rc || !signed_off_by ? rc : fs_record_add(r, err, FS_RECORD_SIGNED_OFF, "%s", signed_off_by);
+}
+
+fs_status fs_provenance_licence(const char *path, char **ret, fs_error *err)
+{
+    fs_record parent = { 0 };
+    fs_buf text = { 0 };
+    fs_status rc = fs_provenance_read(path, &parent, &text, err);
+    const char *licence = rc ? NULL : fs_record_get(&parent, FS_RECORD_LICENCE, 0);
+
+    *ret = NULL;
+    if (licence && !(*ret = strdup(licence)))
+        rc = fs_fail_memory(err, strlen(licence));
+    fs_record_done(&parent);
+    fs_buf_done(&text);
+    return rc == FS_ERR_NOT_FOUND ? FS_OK : rc;
+}
+
 /* Files whose hashes a record tells: what is beside the weights in a folder, and is no record, nor what a training resumes by. Of data all of them. */
 static bool is_told(const char *name, bool data)
 {

@@ -24,6 +24,10 @@ fs_status fs_provenance_hash(const char *path, fs_root *ret, fs_error *err);
 fs_status fs_provenance_data(fs_record *r, const char *path, const char *what, fs_error *err);
 /* A line parent for the model at path whose roots those are. */
 fs_status fs_provenance_parent(fs_record *r, const char *path, const fs_roots *roots, fs_error *err);
+/* Lines licence and signed-off-by; NULL: without. */
+fs_status fs_provenance_vouch(fs_record *r, const char *licence, const char *signed_off_by, fs_error *err);
+/* The licence that the record of the model at path gives, to be freed; NULL: none. */
+fs_status fs_provenance_licence(const char *path, char **ret, fs_error *err);
 /* Completes r with result, files and where it has none class A, and writes record and roots (of data the record alone) beside what is at path, whose
  * roots those are. */
 fs_status fs_provenance_end(fs_record *r, const char *path, const fs_roots *roots, fs_error *err);

@@ -97,6 +97,14 @@ static bool is_root_and_numbers(const char *v)
     return skip_number(&v) && *v++ == ' ' && skip_number(&v) && *v == 0;
 }
 
+/* "Name <mail>" */
+static bool is_signer(const char *v)
+{
+    const char *mail = strstr(v, " <");
+
+    return mail && mail > v && mail[2] != '>' && strchr(mail, '@') && strcspn(mail + 2, "<> ") == strlen(mail) - 3 && v[strlen(v) - 1] == '>';
+}
+
 static bool is_class(const char *v)
 {
     return strlen(v) == 1 && v[0] >= 'A' && v[0] <= 'C';
@@ -121,6 +129,8 @@ static const struct key {
     [FS_RECORD_RESULT] = { "result", 1, 1, is_root_and_numbers, false },
     [FS_RECORD_STATE] = { "state", 0, 1, is_root_and_numbers, false },
     [FS_RECORD_FILE] = { "file", 0, 65536, is_hashed, true },
+    [FS_RECORD_LICENCE] = { "licence", 0, 1, is_text, false },
+    [FS_RECORD_SIGNED_OFF] = { "signed-off-by", 0, 64, is_signer, false },
     [FS_RECORD_CLASS] = { "class", 1, 1, is_class, false },
 };
 

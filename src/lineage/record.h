@@ -18,6 +18,8 @@
  *   result ROOT n_tensors n_bytes     once; of data the number of its files, each of which counts as a tensor U8 of its bytes
  *   state ROOT n_tensors n_bytes      of what a training's optimiser keeps
  *   file HASH name                    of each file beside the weights, sorted by name
+ *   licence MIT                       of the result, as its author gives it
+ *   signed-off-by Name <mail>         who vouches that the work may be given away (DCO)
  *   class A                           once: A can be re-made to the bit, B within a tolerance, C is only attested
  *
  * Values have no control characters and no blank at an end. What is not spelled so is refused, so that a text has one id.
@@ -32,7 +34,8 @@
 
 typedef enum fs_record_key {
     FS_RECORD_VERSION, FS_RECORD_VERB, FS_RECORD_PARENT, FS_RECORD_INIT, FS_RECORD_DATA, FS_RECORD_MADE, FS_RECORD_RECIPE,
-    FS_RECORD_ENGINE, FS_RECORD_ARITHMETIC, FS_RECORD_TRACE, FS_RECORD_RESULT, FS_RECORD_STATE, FS_RECORD_FILE, FS_RECORD_CLASS, FS_RECORD_KEY_END
+    FS_RECORD_ENGINE, FS_RECORD_ARITHMETIC, FS_RECORD_TRACE, FS_RECORD_RESULT, FS_RECORD_STATE, FS_RECORD_FILE, FS_RECORD_LICENCE, FS_RECORD_SIGNED_OFF,
+    FS_RECORD_CLASS, FS_RECORD_KEY_END
 } fs_record_key;
 
 typedef struct fs_record_line {

@@ -446,7 +446,7 @@ static fs_status complete_program(fs_recipe *r, const fs_recipe_place *place, fs
 /* What changes no bit; trace_every is told as it turns out. */
 static bool is_free(const struct field *f)
 {
-    static const char *const names[][2] = { { "", "out" }, { "", "trace_every" }, { "", "recompute" }, { "batch", "micro_rows" },
+    static const char *const names[][2] = { { "", "out" }, { "", "trace_every" }, { "", "recompute" }, { "", "licence" }, { "", "signed_off_by" }, { "batch", "micro_rows" },
                                              { "policy", "sequences" }, { "policy", "micro_tokens" }, { "policy", "keep_mib" } };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -579,6 +579,8 @@ static fs_status read_all(fs_recipe *r, struct json_object *json, const char *pa
         { "", "precision", WORD, &n.precision, 0, 0, BOTH },
         { "", "recompute", WORD, &n.recompute, 0, 0, BOTH },
         { "", "trace_every", INTEGER, &r->trace_every, 1, 1e9, BOTH },
+        { "", "licence", GLOB, &r->licence, 0, 0, BOTH },
+        { "", "signed_off_by", GLOB, &r->signed_off_by, 0, 0, BOTH },
         { "", "model", WORD, NULL, 0, 0, BOTH },
         { "", "data", WORD, NULL, 0, 0, DATA },
         { "", "batch", WORD, NULL, 0, 0, DATA },
@@ -792,6 +794,8 @@ void fs_recipe_done(fs_recipe *r)
     free(r->out);
     free(r->config);
     free(r->from);
+    free(r->licence);
+    free(r->signed_off_by);
     free(r->tokenizer);
     free(r->teacher);
     free(r->task_file);

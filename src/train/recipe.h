@@ -8,6 +8,8 @@
  *   precision: f32                   or bf16: products of class RN1-bf16, masters stay f32
  *   recompute: none                  or layer: a layer's activations are made again on the way back; less memory, the same bits
  *   trace_every: 10                  steps between roots of weights and state in the trace; by default so that they cost less than 2 %
+ *   licence: MIT                     of the result; and who vouches that it may be given away; both are lines of the record, and change no bit
+ *   signed_off_by: Ada Example <ada@example.org>
  *   model:
  *     config: config.json            a model from nothing, or
  *     from: FOLDER                   one that goes on
@@ -82,6 +84,7 @@ typedef struct fs_recipe_group {
 typedef struct fs_recipe {
     uint64_t seed, steps, checkpoint_every, trace_every; /* trace_every 0: not given */
     char *out, *config, *from, *tokenizer; /* paths as they are to be opened; NULL: not given */
+    char *licence, *signed_off_by; /* of the record; NULL: not given */
     char *files[FS_RECIPE_FILES_MAX];
     int n_files;
     fs_recipe_stage stage;

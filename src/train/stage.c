@@ -245,6 +245,8 @@ static fs_status tell(fs_stage *u, fs_error *err)
         rc = fs_record_add(made, err, FS_RECORD_CLASS, "C");
     if (!rc)
         rc = tell_recipe(u, err);
+    if (!rc)
+        rc = fs_provenance_vouch(made, u->r->licence, u->r->signed_off_by, err);
     return rc || !u->history.check ? rc : fs_history_compare(&u->history, err);
 }
 

@@ -29,7 +29,7 @@ def made(farseek, tmp_path_factory):
     data = {"files": ["shards"], "kind": "shards", "pack": "whole", "length": 256}
     base = {"stage": "pretrain", "seed": 2, "steps": 8, "out": "base", "checkpoint_every": 2, "model": {"config": "config.json", "init_std": 0.02},
             "data": {**data, "tokenizer": "tok/tokenizer.json"}, "batch": {"rows": 2}, "schedule": {"lr": 4e-3, "warmup": 2, "decay": 2}, "loss": {"bias_rate": 1e-3}}
-    tuned = {"stage": "sft", "seed": 3, "steps": 4, "out": "tuned", "checkpoint_every": 2, "trace_every": 1, "model": {"from": "base/step-00000008"}, "data": data,
+    tuned = {"stage": "sft", "seed": 3, "steps": 4, "out": "tuned", "checkpoint_every": 2, "trace_every": 1, "licence": "MIT", "signed_off_by": "Ada <ada@example.org>", "model": {"from": "base/step-00000008"}, "data": data,
              "batch": {"rows": 2}, "schedule": {"kind": "cosine", "lr": 1e-3}, "average": 0.5}
     rl = {"stage": "grpo", "seed": 5, "steps": 4, "out": "rl", "checkpoint_every": 2, "model": {"from": "tuned/step-00000004"},
           "task": {"name": "chain", "min": 1, "max": 2, "seed": 9}, "rewards": {"well_formed": 0.1}, "schedule": {"kind": "constant", "lr": 2e-3},
@@ -47,8 +47,9 @@ def last(made, name):
     return made / name / f"step-{STAGES[name]:08d}"
 
 
-def lines(folder, key):
-    return [line[len(key) + 1:] for line in (folder / "farseek.rec").read_text().splitlines() if line.startswith(key + " ")]
+def lines(model, key):
+    record = model / "farseek.rec" if model.is_dir() else model.with_name(model.name + ".rec")
+    return [line[len(key) + 1:] for line in record.read_text().splitlines() if line.startswith(key + " ")]
 
 
 def row_hash(row):
@@ -60,6 +61,7 @@ def row_hash(row):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_record_tells_how_it_was_made(made, name):
     model = last(made, name)
+    assert (lines(model, "licence"), lines(model, "signed-off-by")) == ((["MIT"], ["Ada <ada@example.org>"]) if name == "tuned" else ([], []))
     assert lines(model, "verb") == [{"base": "pretrain", "tuned": "sft", "rl": "grpo"}[name]]
     before = {"tuned": "base", "rl": "tuned"}.get(name)
     if before:
@@ -86,6 +88,16 @@ def test_a_record_tells_how_it_was_made(made, name):
     assert "out" not in recipe and "batch.micro_rows" not in recipe and "policy.micro_tokens" not in recipe
     if name == "rl":
         assert recipe["policy.updates"] == "2" and recipe["task.test_share"] and recipe["policy.epsilon_high"] == "0.2"
+
+
+def test_a_licence_goes_on_to_what_is_made_of_it(farseek, made, tmp_path):
+    farseek("quantize", last(made, "tuned"), tmp_path / "small", "--type", "FP8", "--signed-off-by", "Bo <bo@example.org>")
+    assert (lines(tmp_path / "small", "licence"), lines(tmp_path / "small", "signed-off-by")) == (["MIT"], ["Bo <bo@example.org>"])
+    farseek("convert", tmp_path / "small", tmp_path / "other.gguf", "--no-tokenizer", "--licence", "Apache-2.0")
+    assert (lines(tmp_path / "other.gguf", "licence"), lines(tmp_path / "other.gguf", "signed-off-by")) == (["Apache-2.0"], [])
+    assert verify(farseek, tmp_path / "other.gguf", "--rerun", tmp_path / "small")[0] == 0
+    r = farseek("quantize", last(made, "tuned"), tmp_path / "bad", "--type", "FP8", "--signed-off-by", "Bo", check=False)
+    assert r.returncode != 0 and "signed-off-by Bo" in r.stderr and not (tmp_path / "bad").exists()
 
 
 @pytest.mark.parametrize("name", STAGES)

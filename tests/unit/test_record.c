@@ -69,11 +69,14 @@ static void a_training_tells_more(void **state)
     assert_int_equal(root.bytes[31], 0x22);
     assert_int_equal(numbers[0], 50);
     assert_int_equal(numbers[1], 4);
+    assert_ok(fs_record_add(&copy, &err, FS_RECORD_SIGNED_OFF, "Ada B. Example <ada@example.org>"), err);
+    assert_ok(fs_record_add(&copy, &err, FS_RECORD_LICENCE, "MIT"), err);
     assert_ok(fs_record_add(&copy, &err, FS_RECORD_RECIPE, "a 1"), err);
     assert_ok(fs_record_add_all(&copy, &r, &err), err);
     assert_ok(fs_record_write(&copy, &out, &err), err);
     assert_non_null(strstr(out.data, "tokens\nrecipe a 1\nengine"));
-    assert_int_equal(copy.n, r.n + 1);
+    assert_non_null(strstr(out.data, " 5 60\nlicence MIT\nsigned-off-by Ada B. Example <ada@example.org>\nclass A\n"));
+    assert_int_equal(copy.n, r.n + 3);
     fs_record_done(&r);
     fs_record_done(&copy);
     fs_buf_done(&out);
@@ -114,7 +117,10 @@ static void a_line_says_only_what_it_may(void **state)
         { FS_RECORD_CLASS, "D" },             { FS_RECORD_ENGINE, "" },             { FS_RECORD_ENGINE, "a\x80" },
         { FS_RECORD_ARITHMETIC, "RN1 x" H1 }, { FS_RECORD_FILE, H1 " a\tb" },       { FS_RECORD_FILE, "x" },
         { FS_RECORD_INIT, "7" },              { FS_RECORD_INIT, "07 a" },           { FS_RECORD_STATE, H1 " 1" },
-        { FS_RECORD_MADE, H1 },               { FS_RECORD_MADE, H1 " " H2 " a" },
+        { FS_RECORD_MADE, H1 },               { FS_RECORD_MADE, H1 " " H2 " a" },   { FS_RECORD_LICENCE, "" },
+        { FS_RECORD_SIGNED_OFF, "Ada" },      { FS_RECORD_SIGNED_OFF, "<a@b>" },    { FS_RECORD_SIGNED_OFF, "Ada <ab>" },
+        { FS_RECORD_SIGNED_OFF, "Ada <a@b" }, { FS_RECORD_SIGNED_OFF, "Ada <>@" },  { FS_RECORD_SIGNED_OFF, "Ada <a@b> x" },
+        { FS_RECORD_SIGNED_OFF, "A <a@b> <c@d>" },
     };
     fs_record r = { 0 };
     fs_error err;
