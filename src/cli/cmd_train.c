@@ -76,7 +76,8 @@ static void show_plan(void *ud, const fs_stage_plan *p)
         fprintf(s->to, "precision    bf16 (RN1-bf16: products and attention; f32 masters)\n");
     fprintf(s->to, "memory       %.0f MiB\n", (double)p->bytes / 1048576);
     if (p->seconds_step > 0)
-        fprintf(s->to, "time         %.3g s a step, %.3g min for %" PRIu64 " steps\n", p->seconds_step, p->seconds_step * (double)s->recipe->steps / 60, s->recipe->steps);
+        fprintf(s->to, "time         %.3g s a step%s, %.3g min for %" PRIu64 " steps\n", p->seconds_step, fs_recipe_samples(s->recipe) ? " with replies as long as the first" : "",
+                p->seconds_step * (double)s->recipe->steps / 60, s->recipe->steps);
     if (p->resumed_from)
         fprintf(s->to, "resumed      %s, step %" PRIu64 "\n", p->resumed_from, p->first_step);
 }

@@ -112,10 +112,11 @@ static fs_status make_reference(struct run *u, fs_error *err)
     return rc;
 }
 
-static void tell_plan(struct run *u)
+static void tell_plan(struct run *u, double seconds_step)
 {
     const fs_grpo_options *o = &u->options;
-    fs_stage_plan plan = { .n_rows = (uint64_t)o->prompts * o->group, .tokens_step = (uint64_t)o->prompts * o->group * (o->prompt_max + o->max_tokens) };
+    fs_stage_plan plan = { .n_rows = (uint64_t)o->prompts * o->group, .tokens_step = (uint64_t)o->prompts * o->group * (o->prompt_max + o->max_tokens),
+                           .seconds_step = seconds_step };
 
     if (fs_recipe_reads(u->r)) {
         uint64_t tokens = (uint64_t)u->r->rows * u->r->length;
@@ -223,10 +224,25 @@ static fs_status one_step(void *ud, fs_stage_step *s, fs_error *err)
     return rc ? rc : put_metrics(u, s, err);
 }
 
+/* The first step that samples, from the weights that the run would begin with; what it makes of them is thrown away. */
+static fs_status measure(struct run *u, double *ret_seconds, fs_error *err)
+{
+    fs_grpo_step unused;
+    double start;
+    fs_status rc = fs_stage_begin(&u->s, err);
+
+    start = fs_seconds_now();
+    if (!rc)
+        rc = fs_grpo_run(u->grpo, 0, &u->source, &u->s.optimizer, 0, false, &unused, err);
+    *ret_seconds = fs_seconds_now() - start;
+    return rc;
+}
+
 fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kernels, bool resume, bool dry_run, const fs_stage_events *events,
                        fs_error *err)
 {
     struct run u = { .r = r, .events = events };
+    double seconds_step = 0;
     fs_status rc = fs_stage_open(&u.s, r, pool, kernels, events, err);
 
     if (!rc)
@@ -243,8 +259,10 @@ fs_status fs_reinforce(const fs_recipe *r, fs_pool *pool, const fs_kernels *kern
         rc = fs_stage_tell_source(&u.s, "source", r->task_file, false, err);
     if (!rc && !dry_run && fs_recipe_reads(r))
         rc = fs_dataset_tell(&u.data, &u.s, err);
+    if (!rc && dry_run && u.problems && !r->program.n) /* of a chain the tokenizer may yet be to be made; and a dry run starts no program of others */
+        rc = measure(&u, &seconds_step, err);
     if (!rc)
-        tell_plan(&u);
+        tell_plan(&u, seconds_step);
     if (!rc && !dry_run)
         rc = fs_stage_run(&u.s, one_step, &u, events, err);
     fs_grpo_free(u.grpo);

@@ -267,6 +267,15 @@ static fs_status fill_new(fs_stage *u, fs_error *err)
     return rc;
 }
 
+fs_status fs_stage_begin(fs_stage *u, fs_error *err)
+{
+    fs_status rc = fill_new(u, err);
+
+    if (!rc)
+        fs_trainer_pack(u->trainer);
+    return rc;
+}
+
 /* From a checkpoint, of a run of this very recipe unless it is compared with a trace. */
 static fs_status fill_from(fs_stage *u, const char *folder, fs_error *err)
 {

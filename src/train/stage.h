@@ -79,6 +79,8 @@ typedef enum fs_stage_reading { FS_STAGE_COPY, FS_STAGE_MAY_READ, FS_STAGE_MUST_
 fs_status fs_stage_tokenizer(fs_stage *s, fs_stage_reading how, fs_error *err);
 /* The trainer with its moments, nothing is in them; and the recipe's teacher. */
 fs_status fs_stage_trainer(fs_stage *s, const fs_trainer_options *o, fs_error *err);
+/* Weights as a run that goes on from nothing has them, packed; nothing is written or told. */
+fs_status fs_stage_begin(fs_stage *s, fs_error *err);
 /* Weights of the newest checkpoint in the recipe's out, which resume must allow, or of the recipe. */
 fs_status fs_stage_fill(fs_stage *s, bool resume, fs_error *err);
 /* Parameters, flop_token of that length, and what is resumed; ret has tokens_step. */

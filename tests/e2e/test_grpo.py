@@ -118,7 +118,11 @@ def test_a_dry_run_tells_what_a_run_takes(farseek, folder, tmp_path):
         plan = farseek("train", folder / "d.yaml", "--dry-run")
         assert not (tmp_path / name).exists()
         told = farseek("train", folder / "d.yaml", check=False).stderr
+        plan, time = plan.split("time ")
         assert "memory " in plan and told.startswith(plan), (plan, told)
+        assert float(time.split(" s a step")[0]) > 0 and "for 1 steps" in time
+    write(folder, "d.yaml", steps=1, out=str(tmp_path / "judged"), rewards__program=["sh", "-c", "touch started; cat"])
+    assert "time " not in farseek("train", folder / "d.yaml", "--dry-run") and not (folder / "started").exists()  # others' programs are not started
 
 
 def test_killed_at_any_moment(farseek, folder):
