@@ -2,6 +2,7 @@
  *
  *   train COMMIT                                                   models A, B, L with 1 and 2 threads, in both classes
  *   train COMMIT A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS [layer]]    one of them; layer: activations are made again
+ *   train trace A|B|L f32|bf16 ROWS THREADS STEPS                 what the trace costs: roots of weights and state, every so many steps by default
  *   train sample A|B|L f32|bf16 SEQUENCES THREADS RUNS             64 tokens behind 64, drawn at temperature 1 with log-probabilities
  *   train grpo A|B|L f32|bf16 THREADS STEPS [KEEP_MIB]             8 prompts of 6 tokens, 8 completions of 64 each; sampling, loss, gradient, AdamW;
  *                                                                  KEEP_MIB: policy.keep_mib (512)
@@ -9,8 +10,10 @@
  * A and B have DeepSeek-V3's shape, L is llama's. FLOP a token: what a peer that trains the same model would count (train/gauges.h). */
 #include "measure.h"
 
+#include "train/checkpoint.h"
 #include "train/gauges.h"
 #include "train/grpo.h"
+#include "train/history.h"
 
 #include <string.h>
 
@@ -95,7 +98,37 @@ static int32_t *random_ids(size_t n, uint32_t vocab_size)
     return ids;
 }
 
-static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads, int steps, uint32_t micro, bool recompute, const char *commit)
+/* Milliseconds of the roots of a step that has them. */
+static double roots_ms(struct rig *g)
+{
+    double ms[5];
+    fs_error err;
+
+    for (int i = 0; i < 5; i++) {
+        fs_roots roots = { 0 }, state = { 0 };
+        double start = wall_us();
+        die(fs_checkpoint_roots(fs_trainer_params(g->t), &g->o, g->pool, &roots, &state, &err), &err);
+        ms[i] = (wall_us() - start) / 1e3;
+        fs_roots_done(&roots);
+        fs_roots_done(&state);
+    }
+    return median(ms, 5);
+}
+
+static void print_trace(struct rig *g, bool bf16, uint32_t rows, int threads, double ms_step)
+{
+    const fs_params *p = fs_trainer_params(g->t);
+    double ms = roots_ms(g);
+    uint64_t n = 0, every;
+
+    for (size_t i = 0; i < p->n; i++)
+        n += p->items[i].n;
+    every = fs_history_every(n, p->n, fs_params_n_active(p, &g->config, false), (uint64_t)rows * g->shape->length);
+    printf("model,precision,rows,threads,ms_step,ms_roots,trace_every,percent,cpu\n%s,%s,%u,%d,%.1f,%.1f,%llu,%.2f,%s\n", g->shape->name,
+           fs_precision_name(bf16), rows, threads, ms_step, ms, (unsigned long long)every, 100 * ms / ((double)every * ms_step), cpu_name());
+}
+
+static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads, int steps, uint32_t micro, bool recompute, bool trace, const char *commit)
 {
     fs_trainer_options options = { .bf16 = bf16, .recompute = recompute, .tokens_max = micro * s->length, .sequences_max = micro };
     struct rig g;
@@ -133,9 +166,12 @@ static void measure(const struct shape *s, bool bf16, uint32_t rows, int threads
         pack[i] = (t3 - t2) / 1e3;
     }
     ms = median(all, (size_t)steps);
-    printf("%s,%s,%u,%u,%d,%.0f,%.1f,%.1f,%.1f,%.1f,%.1f,%.0f,%s,%s\n", s->name, fs_precision_name(bf16), rows, micro, threads, 1e3 * rows * s->length / ms, ms,
-           median(run, (size_t)steps), median(opt, (size_t)steps), median(pack, (size_t)steps), flop * rows * s->length / ms / 1e6,
-           (double)fs_trainer_bytes(g.t) / 1048576, cpu_name(), commit);
+    if (trace)
+        print_trace(&g, bf16, rows, threads, ms);
+    else
+        printf("%s,%s,%u,%u,%d,%.0f,%.1f,%.1f,%.1f,%.1f,%.1f,%.0f,%s,%s\n", s->name, fs_precision_name(bf16), rows, micro, threads, 1e3 * rows * s->length / ms, ms,
+               median(run, (size_t)steps), median(opt, (size_t)steps), median(pack, (size_t)steps), flop * rows * s->length / ms / 1e6,
+               (double)fs_trainer_bytes(g.t) / 1048576, cpu_name(), commit);
     fflush(stdout);
     close_rig(&g);
     fs_free_aligned(ids);
@@ -260,6 +296,11 @@ int main(int argc, char **argv)
     const char *commit = argc > 1 ? argv[1] : "";
     bool bf16 = argc > 3 && strcmp(argv[3], "bf16") == 0;
 
+    if (argc == 7 && strcmp(commit, "trace") == 0) {
+        uint32_t n = (uint32_t)number(argv[4], ROWS_MAX);
+        measure(shape_named(argv[2]), bf16, n, number(argv[5], 1024), number(argv[6], STEPS_MAX), n, false, true, "");
+        return 0;
+    }
     if (argc == 7 && strcmp(commit, "sample") == 0) {
         measure_sampling(shape_named(argv[2]), bf16, (uint32_t)number(argv[4], ROWS_MAX), number(argv[5], 1024), number(argv[6], STEPS_MAX));
         return 0;
@@ -270,7 +311,7 @@ int main(int argc, char **argv)
     }
     if (argc > 2 && argc < 7) {
         fprintf(stderr, "usage: train COMMIT [A|B|L f32|bf16 ROWS THREADS STEPS [MICRO_ROWS [layer]]]\n"
-                        "       train sample A|B|L f32|bf16 SEQUENCES THREADS RUNS\n       train grpo A|B|L f32|bf16 THREADS STEPS [KEEP_MIB]\n");
+                        "       train trace A|B|L f32|bf16 ROWS THREADS STEPS\n       train sample A|B|L f32|bf16 SEQUENCES THREADS RUNS\n       train grpo A|B|L f32|bf16 THREADS STEPS [KEEP_MIB]\n");
         return 2;
     }
     printf("model,precision,rows,micro_rows,threads,tokens_s,ms_step,ms_forward_backward,ms_adamw,ms_pack,gflops,mib,cpu,commit\n");
@@ -278,11 +319,11 @@ int main(int argc, char **argv)
         uint32_t n = (uint32_t)number(argv[4], ROWS_MAX), micro = argc > 7 ? (uint32_t)number(argv[7], ROWS_MAX) : n;
         if (n % micro)
             return 2;
-        measure(shape_named(argv[2]), bf16, n, number(argv[5], 1024), number(argv[6], STEPS_MAX), micro, argc > 8 && strcmp(argv[8], "layer") == 0, commit);
+        measure(shape_named(argv[2]), bf16, n, number(argv[5], 1024), number(argv[6], STEPS_MAX), micro, argc > 8 && strcmp(argv[8], "layer") == 0, false, commit);
         return 0;
     }
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int run = 0; run < 4; run++)
-            measure(&shapes[i], run % 2, rows[i], 1 + run / 2, 5, rows[i], false, commit);
+            measure(&shapes[i], run % 2, rows[i], 1 + run / 2, 5, rows[i], false, false, commit);
     return 0;
 }
