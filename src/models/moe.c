@@ -84,7 +84,7 @@ struct experts_job {
     fs_input in;              /* of the routed experts: rows by expert, or the one row of all */
     fs_input mid, shared_mid; /* inputs of down */
     const uint32_t *routed;
-    uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, then the shared expert's */
+    uint32_t n_routed, pieces, shared_pieces; /* items: n_routed * pieces, and the shared expert's among them */
     size_t n_items;
     bool shared, down;
     const fs_layer_activations *kept; /* NULL: nothing is */
@@ -110,24 +110,32 @@ static size_t unit_panels(const struct experts_job *job, const fs_ffn *f)
     return codes || align % UNIT_PANELS == 0 ? align : align * UNIT_PANELS;
 }
 
+/* How many of the items before i are the shared expert's. It has every row and computes, while a routed one with few rows waits for memory:
+ * its pieces stand evenly among the others, so that threads seldom do the same; none stands last, where the other threads would wait for it. */
+static size_t shared_before(const struct experts_job *job, size_t i)
+{
+    return (i * job->shared_pieces + job->n_items / 2) / job->n_items;
+}
+
 static struct expert_item item_at(const struct experts_job *job, size_t i)
 {
     const fs_workspace *ws = job->ws;
-    size_t d = job->net->config->hidden_size, piece, pieces, n_panels, unit, n_units;
+    size_t d = job->net->config->hidden_size, piece, pieces, n_panels, unit, n_units, n_shared = shared_before(job, i);
     struct expert_item it;
 
-    if (i < (size_t)job->n_routed * job->pieces) {
-        uint32_t e = job->routed[i / job->pieces];
+    if (shared_before(job, i + 1) == n_shared) {
+        size_t routed = i - n_shared;
+        uint32_t e = job->routed[routed / job->pieces];
         size_t row = ws->expert_begin[e], width = job->net->config->moe_intermediate_size;
         it = (struct expert_item){ .f = &job->moe->experts[e], .in = &job->in, .in_row = job->m == 1 ? 0 : row, .mid = &job->mid,
                                    .mid_row = row, .gate = ws->gate + row * width, .up = ws->up + row * width,
                                    .out = ws->expert_out + row * d, .m = ws->expert_begin[e + 1] - row, .slot = 0 };
-        piece = i % job->pieces;
+        piece = routed % job->pieces;
         pieces = job->pieces;
     } else {
         it = (struct expert_item){ .f = &job->moe->shared, .in = &ws->in, .mid = &job->shared_mid, .gate = ws->shared_gate,
                                    .up = ws->shared_up, .out = ws->shared_out, .m = job->m, .slot = 2 };
-        piece = i - (size_t)job->n_routed * job->pieces;
+        piece = n_shared;
         pieces = job->shared_pieces;
     }
     n_panels = fs_mat_panels(job->down ? &it.f->down.mat : &it.f->gate.mat);
@@ -271,9 +279,11 @@ static uint32_t pieces_of(const struct experts_job *job, const fs_ffn *f)
 static void run_experts(struct experts_job *job, bool down)
 {
     job->down = down;
-    job->pieces = job->shared_pieces = 1;
+    job->pieces = 1;
+    job->shared_pieces = job->shared;
+    job->n_items = job->n_routed + (size_t)job->shared;
     if (job->net->lora_rank)
-        fs_pool_for(job->net->pool, job->n_routed + (size_t)job->shared, 1, lora_piece, job);
+        fs_pool_for(job->net->pool, job->n_items, 1, lora_piece, job);
     job->pieces = pieces_of(job, &job->moe->experts[0]);
     job->shared_pieces = job->shared ? pieces_of(job, &job->moe->shared) : 0;
     job->n_items = (size_t)job->n_routed * job->pieces + job->shared_pieces;
