@@ -30,8 +30,8 @@ INLINE void block_pair(const int rows, const uint8_t *unit, const int j, const f
         {
             const fs_quants_block *a = row_at(x, stride, i);
             const int c = rows <= 2 ? g % 2 : 0;
-            sum0[i][c] = _mm512_dpbusd_epi32(sum0[i][c], v0, word(a[0].low + g * 4));
-            sum1[i][c] = _mm512_dpbusd_epi32(sum1[i][c], v1, word(a[1].low + g * 4));
+            sum0[i][c] = times_word(sum0[i][c], v0, a[0].low + g * 4);
+            sum1[i][c] = times_word(sum1[i][c], v1, a[1].low + g * 4);
         }
     }
     UNROLL for (int i = 0; i < rows; i++)

@@ -38,13 +38,25 @@ INLINE const fs_quants_block *row_at(const fs_quants_block *x, size_t stride, co
     return (const fs_quants_block *)(const void *)((const uint8_t *)x + (size_t)i * stride);
 }
 
+/* sum and the products of v with four bytes of x, which the instruction takes from memory itself; gcc gives them one of their own. */
+INLINE __m512i times_word(__m512i sum, __m512i v, const void *p)
+{
+#ifdef __clang__
+    return _mm512_dpbusd_epi32(sum, v, word(p));
+#else
+    typedef int32_t __attribute__((may_alias, aligned(1))) loose;
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(v), "m"(*(const loose *)p));
+    return sum;
+#endif
+}
+
 /* The high codes' part of sums, v their weights: of the block, or of each half. It comes last, so that a panel is read
  * in its order first. */
 INLINE void add_high(const shape s, __m512i v, const fs_quants_block *a, __m512i sum[2])
 {
     __m512i high = s.biased && s.sub == 32 ? word(&a->minus_sum) : _mm512_setzero_si512();
 
-    high = _mm512_dpbusd_epi32(high, v, word(a->high));
+    high = times_word(high, v, a->high);
     if (s.sub == 32)
         sum[0] = _mm512_add_epi32(sum[0], _mm512_slli_epi32(high, FS_QUANTS_SHIFT));
     else
@@ -83,7 +95,7 @@ INLINE void block(const shape s, const fs_dtype t, const int rows, const __m512i
         const int g = halves ? k % 2 * 4 + k / 2 : k, c = halves ? g / 4 : two ? g % 2 : 0;
         const __m512i v = t == FS_DTYPE_Q8_0 ? load(unit + n * 32 + j * 512 + g * 64) : w[g];
         UNROLL for (int i = 0; i < rows; i++)
-            sum[i][c] = _mm512_dpbusd_epi32(sum[i][c], v, word(row_at(x, stride, i)->low + g * 4));
+            sum[i][c] = times_word(sum[i][c], v, row_at(x, stride, i)->low + g * 4);
     }
     UNROLL for (int i = 0; i < rows; i++)
     {
