@@ -464,18 +464,6 @@ void fs_experts_begin(fs_experts *x)
     pthread_mutex_unlock(&x->lock);
 }
 
-fs_status fs_experts_end(fs_experts *x, fs_error *err)
-{
-    fs_status rc;
-
-    pthread_mutex_lock(&x->lock);
-    rc = x->failed ? x->failure.code : FS_OK;
-    if (rc && err)
-        *err = x->failure;
-    pthread_mutex_unlock(&x->lock);
-    return rc;
-}
-
 /* Every expert of the layer, chosen or not. */
 static void learn(fs_experts *x, uint32_t layer, const uint32_t *begin, size_t m)
 {
@@ -519,6 +507,31 @@ static void drop(fs_experts *x, int32_t s)
     x->slots[s].dropped = true;
     unqueue(x, s);
     settle(x, s);
+}
+
+/* Of a step that has failed: what it had begun to read is of a file as it was then, and must not meet the next one. */
+static void drain(fs_experts *x)
+{
+    for (uint32_t s = 0; s < x->n_slots; s++) {
+        if (x->slots[s].loading)
+            drop(x, (int32_t)s);
+        while (x->slots[s].loading)
+            pthread_cond_wait(&x->done, &x->lock);
+    }
+}
+
+fs_status fs_experts_end(fs_experts *x, fs_error *err)
+{
+    fs_status rc;
+
+    pthread_mutex_lock(&x->lock);
+    if (x->failed)
+        drain(x);
+    rc = x->failed ? x->failure.code : FS_OK;
+    if (rc && err)
+        *err = x->failure;
+    pthread_mutex_unlock(&x->lock);
+    return rc;
 }
 
 void fs_experts_want(fs_experts *x, uint32_t layer, const uint32_t *active, uint32_t n, const uint32_t *begin, size_t m)
