@@ -26,7 +26,7 @@ uint32_t fs_experts_add_layer(fs_experts *x);
 void fs_experts_add(fs_experts *x, fs_ffn *ffn, const fs_tensor *const tensors[3]);
 
 /* Before the layers of a step: forgets what the last one wanted, and its failure. Behind them: fails where an expert could
- * not be read, from when on nothing more was. */
+ * not be read, from when on nothing more was; then nothing is being read when it returns. */
 void fs_experts_begin(fs_experts *x);
 fs_status fs_experts_end(fs_experts *x, fs_error *err);
 /* A layer's experts that have tokens: n of them, begin[e + 1] - begin[e] of m tokens each. They are looked up and read. */

@@ -111,7 +111,7 @@ static size_t unit_panels(const struct experts_job *job, const fs_ffn *f)
 }
 
 /* How many of the items before i are the shared expert's. It has every row and computes, while a routed one with few rows waits for memory:
- * its pieces stand evenly among the others, so that threads seldom do the same; none stands last, where the other threads would wait for it. */
+ * its pieces stand evenly among the others, so that threads seldom do the same, and while they are the fewer none stands last, where the other threads would wait for it. */
 static size_t shared_before(const struct experts_job *job, size_t i)
 {
     return (i * job->shared_pieces + job->n_items / 2) / job->n_items;

@@ -11,6 +11,7 @@ struct bed {
     fs_kernels kernels;
     fs_weights *weights;
     fs_trainer *t;
+    fs_params *p; /* the trainer's */
 };
 
 static inline fs_status open_bed(struct bed *b, const char *fixture, int threads, unsigned isa, fs_trainer_options o, fs_error *err)
@@ -26,8 +27,10 @@ static inline fs_status open_bed(struct bed *b, const char *fixture, int threads
         rc = fs_weights_open(path, &b->weights, err);
     if (!rc)
         rc = fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &o, &b->t, err);
-    if (!rc)
-        rc = fs_params_load(fs_trainer_params(b->t), b->weights, err);
+    if (rc)
+        return rc;
+    b->p = fs_trainer_params(b->t);
+    rc = fs_params_load(b->p, b->weights, err);
     if (!rc)
         fs_trainer_pack(b->t);
     return rc;

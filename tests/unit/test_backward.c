@@ -118,24 +118,26 @@ static double against_dy(const struct ref *r, double *y)
     return sum;
 }
 
+/* The norm of heads, where there is one, and rope: rows [T, n_heads, head_dim]. */
+static void turn(const struct ref *r, const fs_param *of_heads, double *rows, size_t n_heads)
+{
+    size_t hd = r->t->config->head_dim;
+
+    for (size_t i = 0; i < r->t->n_tokens * n_heads; i++) {
+        if (of_heads)
+            norm(r, of_heads, (double)r->t->norm_eps, rows + i * hd, hd);
+        rotate(r, r->t->positions[i / n_heads], rows + i * hd, true);
+    }
+}
+
 static double gqa(const struct ref *r)
 {
     const fs_config *c = r->t->config;
     size_t m = r->t->n_tokens, hd = c->head_dim, heads = c->num_attention_heads, kv = c->num_key_value_heads;
     double *q = linear(r, &r->l->q, r->x, m), *k = linear(r, &r->l->k, r->x, m), *v = linear(r, &r->l->v, r->x, m), *o, *y;
 
-    for (size_t i = 0; i < m; i++) {
-        for (size_t h = 0; h < heads; h++) {
-            if (r->l->q_norm)
-                norm(r, r->l->q_norm, (double)r->t->norm_eps, q + (i * heads + h) * hd, hd);
-            rotate(r, r->t->positions[i], q + (i * heads + h) * hd, true);
-        }
-        for (size_t h = 0; h < kv; h++) {
-            if (r->l->k_norm)
-                norm(r, r->l->k_norm, (double)r->t->norm_eps, k + (i * kv + h) * hd, hd);
-            rotate(r, r->t->positions[i], k + (i * kv + h) * hd, true);
-        }
-    }
+    turn(r, r->l->q_norm, q, heads);
+    turn(r, r->l->k_norm, k, kv);
     o = attend(r, heads, kv, hd, hd, q, k, v);
     y = linear(r, &r->l->o, o, m);
     free(q);

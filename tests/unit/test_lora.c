@@ -3,6 +3,7 @@
 #include "gradients.h"
 
 #include "alloc_fail.h"
+#include "bed.h"
 #include "engine/internal.h"
 #include "train/internal.h"
 
@@ -54,46 +55,19 @@ static void make_ids(uint32_t vocab, uint32_t seed, size_t n)
     }
 }
 
-struct bed {
-    fs_pool *pool;
-    fs_kernels kernels;
-    fs_weights *weights;
-    fs_trainer *t;
-    fs_params *p;
-};
-
-static fs_status open_bed(struct bed *b, const struct adapter *a, int threads, unsigned isa, fs_error *err)
+static fs_status open_adapter(struct bed *b, const struct adapter *a, int threads, unsigned isa, fs_error *err)
 {
     fs_trainer_options o = { .low_rank = &a->o, .bf16 = bf16, .recompute = recompute, .mtp = a->mtp, .mtp_weight = a->mtp ? 0.5 : 0, .balance_weight = balance, .tokens_max = N_IDS,
-                             .sequences_max = 6 };
+                            .sequences_max = 6 };
     char path[128];
-    fs_status rc;
+    fs_status rc = open_bed(b, a->base, threads, isa, o, err);
 
-    *b = (struct bed){ 0 };
-    snprintf(path, sizeof path, "tests/vectors/%s", a->base);
-    fs_kernels_init(&b->kernels, isa);
-    rc = fs_pool_new(threads, &b->pool, err);
-    if (!rc)
-        rc = fs_weights_open(path, &b->weights, err);
-    if (!rc)
-        rc = fs_trainer_new(fs_weights_config(b->weights), b->pool, &b->kernels, &o, &b->t, err);
-    if (rc)
-        return rc;
-    b->p = fs_trainer_params(b->t);
-    rc = fs_params_load(b->p, b->weights, err);
     snprintf(path, sizeof path, "tests/vectors/adapters/%s", a->name);
     if (!rc)
         rc = fs_params_load_pairs(b->p, path, err);
     if (!rc)
         fs_trainer_pack(b->t);
     return rc;
-}
-
-static void close_bed(struct bed *b)
-{
-    fs_trainer_free(b->t);
-    fs_weights_close(b->weights);
-    fs_pool_free(b->pool);
 }
 
 static void logits_are_the_engines(void **state)
@@ -123,7 +97,7 @@ static void logits_are_the_engines(void **state)
         hidden = malloc(n * fs_model_hidden_floats(m) * sizeof *hidden);
         assert_ok(fs_session_new(m, (int)n, &s, &err), err);
         assert_ok(fs_session_eval(s, ids, n, 100, want, NULL, adapters[f].mtp ? hidden : NULL, &err), err);
-        assert_ok(open_bed(&b, &adapters[f], 2, fs_isa_detect(), &err), err);
+        assert_ok(open_adapter(&b, &adapters[f], 2, fs_isa_detect(), &err), err);
         assert_ok(fs_trainer_logits(b.t, &(fs_train_sequence){ .ids = ids, .targets = targets, .n = (uint32_t)n }, 1, got, adapters[f].mtp ? got_mtp : NULL, &err),
                   err);
         assert_memory_equal(want, got, n * v * sizeof *want);
@@ -177,7 +151,7 @@ static void gradients_are_torchs(void **state)
         if (!want)
             continue;
         n_cases++;
-        assert_ok(open_bed(&b, &adapters[f], 2, fs_isa_detect(), &err), err);
+        assert_ok(open_adapter(&b, &adapters[f], 2, fs_isa_detect(), &err), err);
         list = fs_json_member(want, "ids");
         n = json_object_array_length(list);
         make_ids(fs_weights_config(b.weights)->vocab_size, 7, n);
@@ -210,7 +184,7 @@ static void gradients_foretell_the_loss(void **state)
 
     (void)state;
     balance = 0.5;
-    assert_ok(open_bed(&b, &adapters[9], 2, fs_isa_detect(), &err), err);
+    assert_ok(open_adapter(&b, &adapters[9], 2, fs_isa_detect(), &err), err);
     make_ids(fs_weights_config(b.weights)->vocab_size, 3, FEW);
     n_checked = assert_slopes(b.t, loss_of_few, &b, adapters[9].name, ".mlp.gate.", &n_routers);
     assert_true(n_checked > 20 && n_routers >= 4);
@@ -236,7 +210,7 @@ static void no_cut_changes_a_bit(void **state)
             struct bed b;
             double got;
             recompute = turn == 4 || turn == 5;
-            assert_ok(open_bed(&b, &adapters[w], threads[turn], isas[turn] & fs_isa_detect(), &err), err);
+            assert_ok(open_adapter(&b, &adapters[w], threads[turn], isas[turn] & fs_isa_detect(), &err), err);
             make_ids(fs_weights_config(b.weights)->vocab_size, 3, N_IDS);
             got = step(&b, N_IDS, 6, (uint32_t)cuts[turn]);
             if (!want) {
@@ -267,7 +241,7 @@ static void pairs_from_nothing(void **state)
     float *first;
 
     (void)state;
-    assert_ok(open_bed(&b, &adapters[0], 1, 0, &err), err);
+    assert_ok(open_adapter(&b, &adapters[0], 1, 0, &err), err);
     for (size_t i = 0; i < b.p->n; i++)
         if (b.p->items[i].is_pair)
             memset(b.p->items[i].w, 0, b.p->items[i].n * sizeof(float));
@@ -305,16 +279,16 @@ static void refusals_are_sentences(void **state)
     (void)state;
     a.o.n_targets = 1;
     a.o.targets = nothing;
-    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_ARGUMENT);
+    assert_int_equal(open_adapter(&b, &a, 1, 0, &err), FS_ERR_ARGUMENT);
     close_bed(&b);
     a = adapters[5];
     a.o.alpha = 7;
-    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_ARGUMENT);
+    assert_int_equal(open_adapter(&b, &a, 1, 0, &err), FS_ERR_ARGUMENT);
     assert_sentence(err, "1.75");
     close_bed(&b);
     a = adapters[5];
     a.o.n_targets = 2;
-    assert_int_equal(open_bed(&b, &a, 1, 0, &err), FS_ERR_FORMAT);
+    assert_int_equal(open_adapter(&b, &a, 1, 0, &err), FS_ERR_FORMAT);
     assert_sentence(err, "belongs to no linear");
     close_bed(&b);
 }
@@ -327,7 +301,7 @@ static void without_memory(void **state)
     int n_failures = 0;
 
     (void)state;
-    for (long n = 1; alloc_fail_at(n), (rc = open_bed(&b, &adapters[5], 1, 0, &err)) != FS_OK; n++, n_failures++) {
+    for (long n = 1; alloc_fail_at(n), (rc = open_adapter(&b, &adapters[5], 1, 0, &err)) != FS_OK; n++, n_failures++) {
         alloc_fail_off();
         assert_int_equal(rc, FS_ERR_MEMORY);
         close_bed(&b);
